@@ -1,0 +1,93 @@
+//! A party: whoever can wait. A task of a runner, a plain thread, or a task whose body runs elsewhere.
+
+use crate::ids::{RunnerId, ScopeId, TaskId};
+use crate::list::{List, NIL};
+use crate::wait::Wake;
+
+/// Where a party lives: this decides what waking it means.
+#[derive(Debug)]
+pub(crate) enum Place<W> {
+    /// A task with a body: waking puts it in the runner's ready queue.
+    Runner(RunnerId),
+    /// A thread asleep on its own waker.
+    Thread(W),
+    /// A body that runs elsewhere (a thread call): it never waits here, others wait for its end.
+    Elsewhere(Option<RunnerId>),
+}
+
+/// What a party is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// In a ready queue, or a thread that has been woken.
+    Ready,
+    /// Has its turn.
+    Running,
+    /// Enlisted.
+    Waiting,
+}
+
+/// How a new task starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// In the run as a whole.
+    InRun,
+    /// As a member of this scope.
+    InScope(ScopeId),
+}
+
+#[derive(Debug)]
+pub(crate) struct Party<B, V, W> {
+    pub(crate) place: Place<W>,
+    /// Taken out while the party has its turn.
+    pub(crate) body: Option<B>,
+    pub(crate) phase: Phase,
+    pub(crate) wake: Option<Wake<V>>,
+    /// Number of the present wait; zero when it does not wait.
+    pub(crate) wait: u64,
+    /// First node of the present wait.
+    pub(crate) nodes: u32,
+    /// How many entries of the present wait stand among the timers.
+    pub(crate) timers: u16,
+    /// Its own cancellation was asked for.
+    pub(crate) cancelled: bool,
+    /// Some cancellation may reach it: look before it waits.
+    pub(crate) suspect: bool,
+    /// Who waits for its end.
+    pub(crate) end: List,
+    /// The scope it was started in.
+    pub(crate) base: ScopeId,
+    /// The innermost scope it has opened, or its base.
+    pub(crate) scope: ScopeId,
+    /// Neighbours among the members of its base scope.
+    pub(crate) previous_member: TaskId,
+    pub(crate) next_member: TaskId,
+}
+
+impl<B, V, W> Party<B, V, W> {
+    pub(crate) fn new(place: Place<W>, body: Option<B>, base: ScopeId) -> Self {
+        Self {
+            place,
+            body,
+            phase: Phase::Running,
+            wake: None,
+            wait: 0,
+            nodes: NIL,
+            timers: 0,
+            cancelled: false,
+            suspect: false,
+            end: List::default(),
+            base,
+            scope: base,
+            previous_member: TaskId::default(),
+            next_member: TaskId::default(),
+        }
+    }
+
+    pub(crate) fn runner(&self) -> Option<RunnerId> {
+        match self.place {
+            Place::Runner(runner) => Some(runner),
+            Place::Elsewhere(runner) => runner,
+            Place::Thread(_) => None,
+        }
+    }
+}

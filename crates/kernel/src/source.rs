@@ -1,0 +1,94 @@
+//! Sources: what the operating system makes readable or writable. Readiness is a hint that is kept until it proves
+//! false, so that a source which is known to be dry is not asked again before the system reports it.
+
+use crate::ids::{RunnerId, SourceId, TaskId};
+use crate::kernel::{Kernel, Payload};
+use crate::list::List;
+use crate::wait::Event;
+
+/// Reading or writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Bytes, a connection, an end of file: something to take.
+    Read,
+    /// Room to put something.
+    Write,
+}
+
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) runner: RunnerId,
+    readable: bool,
+    writable: bool,
+    pub(crate) readers: List,
+    pub(crate) writers: List,
+}
+
+impl Source {
+    pub(crate) fn is_ready(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self.readable,
+            Direction::Write => self.writable,
+        }
+    }
+}
+
+impl<P: Payload> Kernel<P> {
+    /// A new source of this runner, thought ready until it proves dry.
+    pub fn add_source(&mut self, runner: RunnerId) -> SourceId {
+        self.sources.insert(Source {
+            runner,
+            readable: true,
+            writable: true,
+            readers: List::default(),
+            writers: List::default(),
+        })
+    }
+
+    /// The source is gone: whoever waits for it is told.
+    pub fn remove_source(&mut self, id: SourceId) {
+        self.wake_source(id, true, true, || Event::Gone);
+        self.sources.remove(id);
+    }
+
+    /// An attempt found nothing there.
+    pub fn source_is_dry(&mut self, id: SourceId, direction: Direction) {
+        if let Some(source) = self.sources.get_mut(id) {
+            match direction {
+                Direction::Read => source.readable = false,
+                Direction::Write => source.writable = false,
+            }
+        }
+    }
+
+    /// Whether an attempt is worth a system call.
+    #[must_use]
+    pub fn source_is_ready(&self, id: SourceId, direction: Direction) -> bool {
+        self.sources.get(id).is_none_or(|source| source.is_ready(direction))
+    }
+
+    /// The system reports the source ready.
+    pub fn source_became_ready(&mut self, id: SourceId, readable: bool, writable: bool) {
+        let Some(source) = self.sources.get_mut(id) else { return };
+        source.readable |= readable;
+        source.writable |= writable;
+        self.wake_source(id, readable, writable, || Event::Ready);
+    }
+
+    fn wake_source(&mut self, id: SourceId, readable: bool, writable: bool, event: fn() -> Event<P::Value>) {
+        let Some(source) = self.sources.get(id) else { return };
+        if let Some(node) = source.readers.first().filter(|_| readable)
+            && source.readers.parties(&self.nodes).nth(1).is_none()
+            && (!writable || source.writers.is_empty())
+        {
+            self.wake_node(node, event());
+            return;
+        }
+        let readers = source.readers.parties(&self.nodes).filter(|_| readable);
+        let writers = source.writers.parties(&self.nodes).filter(|_| writable);
+        let waiting: Vec<TaskId> = readers.chain(writers).collect();
+        for party in waiting {
+            self.wake_from(party, |list| list.is_of_source(id), event());
+        }
+    }
+}

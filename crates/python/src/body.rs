@@ -1,0 +1,216 @@
+//! Bodies: what can be a task's work, and what to say about everything else.
+#![allow(unsafe_code, reason = "a generator's state and a function's flags are read from CPython's own structures")]
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::errors;
+use crate::task::Task;
+
+const CO_GENERATOR: i32 = 0x20;
+const CO_COROUTINE: i32 = 0x80;
+const CO_ITERABLE_COROUTINE: i32 = 0x100;
+const CO_ASYNC_GENERATOR: i32 = 0x200;
+
+/// Where a generator or coroutine stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Fresh,
+    Suspended,
+    Running,
+    Ended,
+}
+
+/// The state of a generator or coroutine object; nothing for anything else.
+pub(crate) fn state(object: &Bound<'_, PyAny>) -> Option<State> {
+    let pointer = object.as_ptr();
+    // SAFETY: `pointer` is a live object; both checks only read its type.
+    let known = unsafe { ffi::PyGen_CheckExact(pointer) != 0 || ffi::PyCoro_CheckExact(pointer) != 0 };
+    known.then(|| frame_state(object))
+}
+
+#[cfg(not(Py_3_14))]
+fn frame_state(object: &Bound<'_, PyAny>) -> State {
+    /// The number of a frame that was made and not started; what is suspended lies between it and zero.
+    const CREATED: i8 = if cfg!(Py_3_13) { -3 } else { -2 };
+    // SAFETY: the object is exactly a generator or a coroutine, whose structures begin alike (CPython's
+    // `_PyGenObject_HEAD`); the state is one byte that is read while attached to the interpreter.
+    let state = unsafe { (*object.as_ptr().cast::<ffi::PyGenObject>()).gi_frame_state };
+    match state {
+        CREATED => State::Fresh,
+        0 => State::Running,
+        state if state < 0 => State::Suspended,
+        _ => State::Ended,
+    }
+}
+
+#[cfg(Py_3_14)]
+fn frame_state(object: &Bound<'_, PyAny>) -> State {
+    let inspect = object.py().import("thistledown._report").and_then(|report| {
+        report.call_method1("body_state", (object,))?.extract::<String>()
+    });
+    match inspect.as_deref() {
+        Ok("fresh") => State::Fresh,
+        Ok("suspended") => State::Suspended,
+        Ok("running") => State::Running,
+        _ => State::Ended,
+    }
+}
+
+/// Whether control can go into this one.
+pub(crate) fn check_switch(other: &Bound<'_, PyAny>, state: State, is_none: bool) -> PyResult<()> {
+    match state {
+        State::Fresh if !is_none => Err(errors::wrong_type(
+            "a generator that has not started can only be given None: make it with a function decorated by \
+             `td.primed`, which runs it to its first yield",
+        )),
+        State::Ended => Err(errors::misuse(format!("cannot switch into {}: it has ended", other.repr()?))),
+        State::Running => Err(errors::misuse(format!("cannot switch into {}: it is running", other.repr()?))),
+        State::Fresh | State::Suspended => Ok(()),
+    }
+}
+
+/// What a call would make of a function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Makes {
+    Body,
+    AsyncGenerator,
+    Nothing,
+}
+
+fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
+    let py = callable.py();
+    let mut function = callable.clone();
+    // Methods and partials stand for the function inside.
+    for _ in 0..16 {
+        // SAFETY: `function` is a live object; the checks only read its type.
+        if unsafe { ffi::PyFunction_Check(function.as_ptr()) } != 0 {
+            let flags: i32 = function.getattr(intern!(py, "__code__"))?.getattr(intern!(py, "co_flags"))?.extract()?;
+            if flags & CO_ASYNC_GENERATOR != 0 {
+                return Ok(Makes::AsyncGenerator);
+            }
+            let body = flags & (CO_GENERATOR | CO_COROUTINE | CO_ITERABLE_COROUTINE) != 0;
+            let marked = || function.hasattr(intern!(py, "_is_coroutine_mark")).unwrap_or(false);
+            return Ok(if body || marked() { Makes::Body } else { Makes::Nothing });
+        }
+        let inner = if let Ok(inner) = function.getattr(intern!(py, "__func__")) {
+            inner
+        } else if let Ok(inner) = function.getattr(intern!(py, "func")) {
+            inner
+        } else if let Ok(inner) = function.get_type().getattr(intern!(py, "__call__"))
+            && !inner.is(&function)
+        {
+            inner
+        } else {
+            break;
+        };
+        function = inner;
+    }
+    Ok(Makes::Nothing)
+}
+
+/// Whether calling a function makes a task's body.
+#[pyfunction]
+pub(crate) fn makes_body(callable: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(makes(callable)? == Makes::Body)
+}
+
+/// The iterator that a task runs, made of whatever was told to go.
+pub(crate) fn iterator<'py>(
+    body: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(state) = state(body) {
+        no_arguments(body, args, kwargs)?;
+        return check_fresh(body, state).map(|()| body.clone());
+    }
+    if body.is_instance_of::<Task>() {
+        return Err(errors::wrong_type("this is a task: it goes already; wait for it with `await task`"));
+    }
+    if !body.is_callable() {
+        no_arguments(body, args, kwargs)?;
+        return of_awaitable(body);
+    }
+    match makes(body)? {
+        Makes::Body => {
+            let made = body.call(args, kwargs)?;
+            match state(&made) {
+                Some(_) => Ok(made),
+                None => of_awaitable(&made),
+            }
+        }
+        Makes::AsyncGenerator => Err(async_generator(body)),
+        Makes::Nothing if body.hasattr("__await__")? && args.is_empty() => of_awaitable(body),
+        Makes::Nothing => Err(errors::wrong_type(format!(
+            "{} is a plain function, and worker processes for those come with the next release: call it in a helper \
+             thread with `await td.thread(fn, *args)`, or make it a task with `async def` or `yield`",
+            name(body)
+        ))),
+    }
+}
+
+fn no_arguments(
+    body: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<()> {
+    if args.is_empty() && kwargs.is_none_or(|kwargs| kwargs.is_empty()) {
+        return Ok(());
+    }
+    Err(errors::wrong_type(format!(
+        "{} is no function, so it takes no arguments: give the function and the arguments, or the object alone",
+        name(body)
+    )))
+}
+
+fn check_fresh(body: &Bound<'_, PyAny>, state: State) -> PyResult<()> {
+    let advice = match state {
+        State::Fresh => return Ok(()),
+        // A generator may have been advanced to its first yield by hand.
+        // SAFETY: a live object; the check only reads its type.
+        State::Suspended if unsafe { ffi::PyGen_CheckExact(body.as_ptr()) } != 0 => return Ok(()),
+        State::Suspended => "has been started elsewhere",
+        State::Running => "is running",
+        State::Ended => "has already been awaited or run to its end",
+    };
+    Err(errors::misuse(format!("{} {advice}: call its function again for a new one", name(body))))
+}
+
+fn of_awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    if let Ok(method) = object.get_type().getattr(intern!(py, "__await__")) {
+        let iterator = method.call1((object,))?;
+        if iterator.get_type().getattr(intern!(py, "__next__")).is_ok() {
+            return Ok(iterator);
+        }
+        return Err(errors::wrong_type(format!("{}.__await__() gave no iterator", name(object))));
+    }
+    if object.hasattr("__aiter__")? {
+        return Err(async_generator(object));
+    }
+    if let Ok(text) = object.cast::<PyString>() {
+        return Err(errors::wrong_type(format!(
+            "{:?} names a function for a worker process, and those come with the next release: import the function",
+            text.to_string()
+        )));
+    }
+    Err(errors::wrong_type(format!(
+        "a task's body is an `async def` or generator function, what calling one gives, or an object with \
+         `__await__`; got {}",
+        name(object)
+    )))
+}
+
+fn async_generator(object: &Bound<'_, PyAny>) -> PyErr {
+    errors::wrong_type(format!(
+        "{} is an async generator, which produces values for an `async for`: iterate over it in an `async def`",
+        name(object)
+    ))
+}
+
+fn name(object: &Bound<'_, PyAny>) -> String {
+    object.repr().map_or_else(|_| "this object".into(), |repr| repr.to_string())
+}

@@ -1,0 +1,227 @@
+//! Channels, as Python sees them. The kernel holds the buffer and the wait lists.
+
+use pyo3::exceptions::PyStopAsyncIteration;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
+
+use crate::errors;
+use crate::operation::{Kind, Operation, Phase, Step};
+use crate::payload::WORLD;
+
+/// A channel: values go in at one end and come out at the other, in order; whoever waits is served in order.
+///
+/// Works between weightless tasks and plain threads, in any mixture. ``async for value in channel`` ends when the
+/// channel is closed and empty. Model: Go's channels.
+///
+/// Args:
+///     capacity: how many values it holds that nobody has received yet. 0 is a rendezvous: a send is done when
+///         somebody takes the value.
+///
+/// Raises:
+///     TypeError, ValueError: the capacity is not a whole number >= 0; there are no channels without a limit.
+#[pyclass(frozen, generic, weakref, module = "thistledown")]
+pub(crate) struct Channel {
+    pub(crate) id: ChannelId,
+    capacity: usize,
+}
+
+impl Channel {
+    pub(crate) fn describe(&self) -> String {
+        format!("channel {}(capacity {})", self.id.number() & 0xffff_ffff, self.capacity)
+    }
+
+    /// Whether the value could be sent at once. A task that is cancelled is told so instead.
+    #[inline]
+    pub(crate) fn send_now(&self, py: Python<'_>, task: Option<TaskId>, value: &Py<PyAny>) -> PyResult<bool> {
+        let value = value.clone_ref(py);
+        let sent = WORLD.with(|kernel| match task {
+            Some(task) if kernel.is_cancelled(task) => None,
+            _ => Some(kernel.try_send(self.id, value)),
+        });
+        match sent {
+            Some(Ok(())) => Ok(true),
+            Some(Err(SendRefused::Full(_))) => Ok(false),
+            Some(Err(SendRefused::Closed(_))) => Err(errors::channel_closed(py, "send on a channel that is closed")),
+            None => Err(errors::cancelled(py, "the task is cancelled")),
+        }
+    }
+
+    /// The next value, if there is one. A task that is cancelled is told so instead.
+    #[inline]
+    pub(crate) fn receive_now(&self, py: Python<'_>, task: Option<TaskId>) -> PyResult<Option<Py<PyAny>>> {
+        let received = WORLD.with(|kernel| match task {
+            Some(task) if kernel.is_cancelled(task) => None,
+            _ => Some(kernel.try_recv(self.id)),
+        });
+        match received {
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(RecvRefused::Empty)) => Ok(None),
+            Some(Err(RecvRefused::Closed)) => Err(errors::channel_closed(py, "the channel is closed, and empty")),
+            None => Err(errors::cancelled(py, "the task is cancelled")),
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        WORLD.with(|kernel| kernel.drop_channel(self.id));
+    }
+}
+
+#[pymethods]
+impl Channel {
+    #[new]
+    #[pyo3(signature = (capacity=None))]
+    fn new(capacity: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let Some(capacity) = capacity else {
+            return Ok(Self { id: WORLD.with(|kernel| kernel.open_channel(0)), capacity: 0 });
+        };
+        let refused = || errors::wrong_value(format!("capacity must be a whole number >= 0, got {capacity}"));
+        let capacity: i64 = capacity
+            .extract()
+            .map_err(|_| errors::wrong_type(format!("capacity must be a whole number >= 0, got {capacity}")))?;
+        let capacity = usize::try_from(capacity).map_err(|_| refused())?;
+        Ok(Self { id: WORLD.with(|kernel| kernel.open_channel(capacity)), capacity })
+    }
+
+    /// An operation that sends a value: done when somebody received it, or it lies in the buffer.
+    ///
+    /// Raises ``ChannelClosed`` when the channel is closed, also while it waits.
+    fn send(slf: Bound<'_, Self>, value: Py<PyAny>) -> Operation {
+        Operation::new(Kind::Send(slf.unbind(), value))
+    }
+
+    /// An operation that receives the next value.
+    ///
+    /// Raises ``ChannelClosed`` when the channel is closed and nothing is left in it.
+    fn recv(slf: Bound<'_, Self>) -> Operation {
+        Operation::new(Kind::Receive(slf.unbind()))
+    }
+
+    /// Sends without waiting, from any thread.
+    ///
+    /// Raises ``ChannelFull`` (a ``queue.Full``) when it would have to wait, ``ChannelClosed`` when it is closed.
+    fn send_nowait(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<()> {
+        if self.send_now(py, None, &value)? {
+            return Ok(());
+        }
+        Err(errors::channel_full(py, "the channel is full: wait with `send`, or make its capacity larger"))
+    }
+
+    /// Receives without waiting, from any thread.
+    ///
+    /// Raises ``ChannelEmpty`` (a ``queue.Empty``) when it would have to wait, ``ChannelClosed`` when it is closed
+    /// and nothing is left in it.
+    fn recv_nowait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.receive_now(py, None)?
+            .ok_or_else(|| errors::channel_empty(py, "the channel is empty: wait with `recv`"))
+    }
+
+    /// Closes the channel. Senders get ``ChannelClosed``; receivers too, once it is empty. Closing twice is fine.
+    fn close(&self) {
+        WORLD.with(|kernel| kernel.close_channel(self.id));
+    }
+
+    /// Whether it was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        WORLD.with(|kernel| kernel.channel_state(self.id)).0
+    }
+
+    /// How many values it holds that nobody has received.
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn __len__(&self) -> usize {
+        WORLD.with(|kernel| kernel.channel_state(self.id)).1
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __aiter__(slf: Bound<'_, Self>) -> PyResult<ChannelIterator> {
+        let py = slf.py();
+        let receive = Py::new(py, Self::recv(slf))?;
+        Ok(ChannelIterator { receive, phase: Phase::idle() })
+    }
+
+    fn __repr__(&self) -> String {
+        let (closed, length) = WORLD.with(|kernel| kernel.channel_state(self.id));
+        let state = if closed { ", closed" } else { "" };
+        format!("<thistledown.Channel {length}/{}{state}>", self.capacity)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A lock that is taken here would be this thread's own; what is not shown is merely not collected yet.
+        let shown = WORLD.try_with(|kernel| {
+            let mut result = Ok(());
+            kernel.visit_channel(self.id, |value| {
+                if result.is_ok() {
+                    result = visit.call(value);
+                }
+            });
+            result
+        });
+        shown.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        WORLD.with(|kernel| kernel.clear_channel(self.id));
+    }
+}
+
+/// ``async for`` over a channel. It is its own awaiter, so that a value costs no object.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct ChannelIterator {
+    pub(crate) receive: Py<Operation>,
+    phase: Phase,
+}
+
+impl ChannelIterator {
+    #[inline]
+    pub(crate) fn step(&self, py: Python<'_>) -> PyResult<Step> {
+        self.receive.get().step_in(py, &self.phase).map_err(|error| {
+            let closed = errors::channel_closed(py, "").get_type(py);
+            if error.is_instance(py, &closed) { PyStopAsyncIteration::new_err(()) } else { error }
+        })
+    }
+}
+
+#[pymethods]
+impl ChannelIterator {
+    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __anext__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        if slf.get().phase.is_idle() {
+            return Ok(slf);
+        }
+        Err(errors::misuse("this iterator is being waited for by another task: give each its own `async for`"))
+    }
+
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        match slf.get().step(py)? {
+            Step::Return(value) => Err(pyo3::exceptions::PyStopIteration::new_err((value,))),
+            Step::Park => Ok(Some(slf.get().receive.clone_ref(py).into_any())),
+            Step::GiveWay => Ok(Some(py.None())),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.receive)
+    }
+}

@@ -1,0 +1,132 @@
+//! What runs in this thread now: the run, the task that has its turn, and what woke it.
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Duration;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use thistledown_kernel::{Moment, RunnerId, ScopeId, TaskId, Wake};
+use thistledown_reactor::{Registry, Waker};
+use thistledown_runtime::Clock;
+
+use crate::errors;
+use crate::payload::WORLD;
+use crate::task::Task;
+
+/// Operations a task may complete in one turn before it is made to give way.
+pub(crate) const BUDGET: u32 = 128;
+
+/// A run, as everybody in its thread sees it.
+pub(crate) struct Run {
+    pub(crate) runner: RunnerId,
+    pub(crate) root: ScopeId,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) shared: Arc<Shared>,
+    /// Tasks that failed while nobody waited for them.
+    pub(crate) failed: RefCell<Vec<Py<Task>>>,
+    /// How many more there were, after the list was full.
+    pub(crate) failed_unlisted: Cell<usize>,
+    /// The process has forked inside of it: in the child it cannot go on.
+    pub(crate) forked: Cell<bool>,
+}
+
+/// A run, as other threads see it.
+pub(crate) struct Shared {
+    pub(crate) waker: Waker,
+    /// Somebody wants it to end: the interpreter is about to exit.
+    pub(crate) exit: AtomicBool,
+    pub(crate) over: AtomicBool,
+    /// The task that has its turn; borrowed, and only good while the turn lasts.
+    pub(crate) task: AtomicPtr<ffi::PyObject>,
+}
+
+/// What runs in this thread.
+pub(crate) struct Current {
+    pub(crate) task: Cell<Option<TaskId>>,
+    pub(crate) wake: Cell<Option<Wake<Py<PyAny>>>>,
+    pub(crate) budget: Cell<u32>,
+    run: RefCell<Option<std::rc::Rc<Run>>>,
+}
+
+thread_local! {
+    static CURRENT: Current = const {
+        Current {
+            task: Cell::new(None),
+            wake: Cell::new(None),
+            budget: Cell::new(0),
+            run: RefCell::new(None),
+        }
+    };
+}
+
+impl Current {
+    #[inline]
+    pub(crate) fn with<R>(work: impl FnOnce(&Self) -> R) -> R {
+        CURRENT.with(work)
+    }
+
+    /// The run of this thread.
+    pub(crate) fn run() -> Option<std::rc::Rc<Run>> {
+        CURRENT.with(|current| current.run.borrow().clone())
+    }
+
+    pub(crate) fn set_run(run: Option<std::rc::Rc<Run>>) {
+        CURRENT.with(|current| {
+            current.task.set(None);
+            current.wake.set(None);
+            drop(current.run.replace(run));
+        });
+    }
+
+    /// The run and the task that has its turn in this thread.
+    pub(crate) fn task() -> Option<TaskId> {
+        CURRENT.with(|current| current.task.get())
+    }
+
+    /// The same, or an error that says what to write.
+    pub(crate) fn need_task(what: &str) -> PyResult<TaskId> {
+        Self::task().ok_or_else(|| {
+            errors::misuse(format!(
+                "{what} works inside a weightless task: start one with `td.run(main)`; in a plain thread write `.wait()`"
+            ))
+        })
+    }
+}
+
+impl Run {
+    /// What time it is in the run of this thread, or else by the system's clock.
+    pub(crate) fn now() -> Moment {
+        Current::run().map_or_else(|| Clock::System.now(), |run| run.clock.now())
+    }
+
+    /// The task object of the present turn.
+    pub(crate) fn task_object(&self, py: Python<'_>) -> Option<Py<Task>> {
+        crate::turn::borrowed_task(py, self.shared.task.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_task_object(&self, task: Option<&Py<Task>>) {
+        self.shared.task.store(task.map_or(ptr::null_mut(), Py::as_ptr), Ordering::Relaxed);
+    }
+}
+
+/// Refuses to go on in a task that is cancelled.
+pub(crate) fn check_cancelled(py: Python<'_>, task: TaskId) -> PyResult<()> {
+    if WORLD.with(|kernel| kernel.is_cancelled(task)) {
+        return Err(errors::cancelled(py, "the task is cancelled"));
+    }
+    Ok(())
+}
+
+/// Seconds as a duration. Negative, not a number, or too long is an error.
+pub(crate) fn seconds(value: f64, name: &str) -> PyResult<Option<Duration>> {
+    if value == f64::INFINITY {
+        return Ok(None);
+    }
+    Duration::try_from_secs_f64(value)
+        .map(Some)
+        .map_err(|_| errors::wrong_value(format!("{name} must be a number of seconds >= 0, got {value}")))
+}

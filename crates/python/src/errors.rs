@@ -1,0 +1,88 @@
+//! The error map: what the engine reports becomes a Python exception here and nowhere else.
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+use rustix::io::Errno;
+use thistledown_kernel::ScopeMisuse;
+
+macro_rules! python_errors {
+    ($($function:ident = $class:literal),* $(,)?) => {$(
+        #[doc = concat!("`thistledown.", $class, "`.")]
+        pub(crate) fn $function(py: Python<'_>, words: impl Into<String>) -> PyErr {
+            static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+            match CLASS.import(py, "thistledown._errors", $class) {
+                Ok(class) => PyErr::from_type(class.clone(), (words.into(),)),
+                Err(error) => error,
+            }
+        }
+    )*};
+}
+
+python_errors! {
+    cancelled = "Cancelled",
+    task_cancelled = "TaskCancelled",
+    deadlock = "DeadlockError",
+    channel_closed = "ChannelClosed",
+    channel_full = "ChannelFull",
+    channel_empty = "ChannelEmpty",
+}
+
+/// Whether this is the exception thrown into what is cancelled.
+pub(crate) fn is_cancelled(py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "thistledown._errors", "Cancelled").is_ok_and(|class| error.is_instance(class).unwrap_or(false))
+}
+
+/// `IncompleteReadError`, with what was read.
+pub(crate) fn incomplete_read(py: Python<'_>, partial: &[u8], expected: Option<usize>) -> PyErr {
+    made(py, "IncompleteReadError", (pyo3::types::PyBytes::new(py, partial), expected))
+}
+
+/// `LimitOverrunError`, with how many bytes were looked at and are still there.
+pub(crate) fn limit_overrun(py: Python<'_>, words: &str, consumed: usize) -> PyErr {
+    made(py, "LimitOverrunError", (words, consumed))
+}
+
+fn made<'py>(py: Python<'py>, class: &str, args: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
+    let error = py.import("thistledown._errors").and_then(|errors| errors.getattr(class)?.call1(args));
+    error.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// An error of the operating system.
+pub(crate) fn system(error: &std::io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => errno(Errno::from_raw_os_error(number)),
+        None => PyOSError::new_err(error.to_string()),
+    }
+}
+
+/// An error number of the operating system; `OSError` picks its own subclass.
+pub(crate) fn errno(error: Errno) -> PyErr {
+    let words = std::io::Error::from(error).to_string();
+    let words = words.split(" (os error").next().unwrap_or_default().to_owned();
+    PyOSError::new_err((error.raw_os_error(), words))
+}
+
+/// A scope that is not closed where it was opened.
+pub(crate) fn scope_misuse(misuse: ScopeMisuse) -> PyErr {
+    let advice = match misuse {
+        ScopeMisuse::OtherTask => "leave the block in the task that entered it",
+        ScopeMisuse::NotInnermost => "leave the inner block first; do not hold a block open across a generator's yield",
+        _ => "a scope is entered once, by `with`",
+    };
+    PyRuntimeError::new_err(format!("{misuse}: {advice}"))
+}
+
+pub(crate) fn misuse(words: impl Into<String>) -> PyErr {
+    PyRuntimeError::new_err(words.into())
+}
+
+pub(crate) fn wrong_type(words: impl Into<String>) -> PyErr {
+    PyTypeError::new_err(words.into())
+}
+
+pub(crate) fn wrong_value(words: impl Into<String>) -> PyErr {
+    PyValueError::new_err(words.into())
+}

@@ -1,0 +1,40 @@
+//! Forks: the child gets the kernel whole, and starts without runs.
+#![allow(unsafe_code, reason = "locks are held across a fork, where no guard can live")]
+
+use pyo3::prelude::*;
+
+use crate::current::Current;
+use crate::payload::WORLD;
+use crate::run::WATCHDOG;
+
+/// Before a fork: nobody else is in the middle of anything.
+#[pyfunction]
+pub(crate) fn before_fork() {
+    WATCHDOG.lock_for_fork();
+    WORLD.lock_for_fork();
+}
+
+/// After a fork, in the parent.
+#[pyfunction]
+pub(crate) fn after_fork_in_parent() {
+    // SAFETY: Python calls this after `before_fork`, in the thread that forked, once.
+    unsafe {
+        WORLD.unlock_after_fork();
+        WATCHDOG.unlock_after_fork(false);
+    }
+}
+
+/// After a fork, in the child: a run that was going on belongs to the parent.
+#[pyfunction]
+pub(crate) fn after_fork_in_child() {
+    // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
+    unsafe {
+        WORLD.unlock_after_fork();
+        WATCHDOG.unlock_after_fork(true);
+    }
+    if let Some(run) = Current::run() {
+        run.forked.set(true);
+    }
+    crate::run::forget_runs();
+    crate::thread_wait::forget_parker();
+}

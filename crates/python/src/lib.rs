@@ -1,0 +1,77 @@
+//! The PyO3 binding, `thistledown._core`: one conversion layer, one error map. Only this crate names `pyo3`.
+//!
+//! - `payload` says what the kernel carries for Python, and holds the one world of the process.
+//! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket`, `poll`, `thread_call`,
+//!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
+//! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole.
+//! - `slots` is the awaiters' hot path, `buffer`, `descriptor` and `fork` touch the operating system.
+//!
+//! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
+//! before any sleep.
+
+mod body;
+mod buffer;
+mod channel;
+mod current;
+mod descriptor;
+mod errors;
+mod fork;
+mod go;
+mod operation;
+mod payload;
+mod poll;
+mod run;
+mod scope;
+mod select;
+mod slots;
+mod socket;
+mod stream;
+mod switch;
+mod task;
+mod thread_call;
+mod thread_wait;
+mod timers;
+mod turn;
+
+use pyo3::prelude::*;
+
+/// The engine of thistledown. Import `thistledown` instead.
+#[pymodule(gil_used = false)]
+mod _core {
+    use super::{Bound, PyModule, PyResult, slots};
+
+    #[pymodule_export]
+    use super::body::makes_body;
+    #[pymodule_export]
+    use super::channel::{Channel, ChannelIterator};
+    #[pymodule_export]
+    use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
+    #[pymodule_export]
+    use super::go::{current_task, go, go_in};
+    #[pymodule_export]
+    use super::operation::Operation;
+    #[pymodule_export]
+    use super::poll::{readable, writable};
+    #[pymodule_export]
+    use super::run::{run, stop_runs};
+    #[pymodule_export]
+    use super::scope::{Scope, group_scope, move_on_after, shield, timeout};
+    #[pymodule_export]
+    use super::select::select;
+    #[pymodule_export]
+    use super::socket::Socket;
+    #[pymodule_export]
+    use super::switch::switch;
+    #[pymodule_export]
+    use super::task::{Task, set_task_class};
+    #[pymodule_export]
+    use super::thread_call::thread;
+    #[pymodule_export]
+    use super::timers::{after, is_cancelled, sleep};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        slots::install(module.py());
+        Ok(())
+    }
+}

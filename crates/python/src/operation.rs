@@ -1,0 +1,424 @@
+//! Operations: values that say what to wait for. One class, one protocol, however it is waited for.
+//!
+//! Each kind knows four things: how to *attempt* it without waiting, what it *wants* from the kernel when that fails,
+//! how to *conclude* from the event that met a want, and what to *release* when the wait is over, however it ended. A
+//! weightless task awaits, a generator says `yield from`, a plain thread calls `wait`; all three go through these.
+//!
+//! While it is waited for, an operation is its own awaiter; a second wait at the same time gets a copy, so that an
+//! operation stays a value. Source: Concurrent ML's events.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use rustix::io::Errno;
+use smallvec::SmallVec;
+use thistledown_kernel::{Direction, Event, Moment, TaskId, Want, Wake};
+
+use crate::channel::Channel;
+use crate::current::{Current, Run, check_cancelled};
+use crate::errors;
+use crate::poll::RawPoll;
+use crate::scope::Scope;
+use crate::select::{self, Select};
+use crate::socket::SocketOperation;
+use crate::switch::Switch;
+use crate::task::Task;
+use crate::thread_call::ThreadCall;
+
+/// Not waited for.
+const IDLE: u8 = 0;
+/// Enlisted, or about to be.
+const WAITING: u8 = 1;
+/// The task used up its budget; it is due again, and then the operation is attempted.
+const OVERDUE: u8 = 2;
+/// A `sleep(0)` that has given way.
+const GAVE_WAY: u8 = 3;
+
+/// What an operation waits for.
+pub(crate) enum Kind {
+    Sleep(Sleep),
+    After(Moment),
+    Send(Py<Channel>, Py<PyAny>),
+    Receive(Py<Channel>),
+    Join(Py<Task>),
+    Drain(Py<Scope>),
+    Socket(Box<SocketOperation>),
+    Poll(Box<RawPoll>),
+    Select(Select),
+    Thread(Box<ThreadCall>),
+    Switch(Box<Switch>),
+}
+
+/// A sleep counts from when it is first waited for.
+pub(crate) struct Sleep {
+    /// Nanoseconds; the largest number is for ever.
+    nanos: u64,
+    /// When the present wait is over, as nanoseconds; zero while nobody waits.
+    until: AtomicU64,
+}
+
+impl Sleep {
+    pub(crate) fn new(duration: Option<Duration>) -> Self {
+        let nanos = duration.and_then(|duration| u64::try_from(duration.as_nanos()).ok()).unwrap_or(u64::MAX);
+        Self { nanos, until: AtomicU64::new(0) }
+    }
+
+    fn until(&self) -> Moment {
+        if self.nanos == u64::MAX {
+            return Moment::NEVER;
+        }
+        let at = |nanos| Moment::after_epoch(Duration::from_nanos(nanos));
+        match self.until.load(Ordering::Relaxed) {
+            0 => {
+                let until = Run::now().after(Duration::from_nanos(self.nanos));
+                let nanos = until.since(Moment::default()).as_nanos();
+                self.until.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+                until
+            }
+            nanos => at(nanos),
+        }
+    }
+}
+
+/// Where an operation is waited for, and what it wants there.
+pub(crate) struct Wants<'a> {
+    /// The run whose task waits; a plain thread has none.
+    pub(crate) run: Option<&'a Run>,
+    pub(crate) list: SmallVec<[Want<Py<PyAny>>; 2]>,
+    /// What a plain thread has to watch itself: a descriptor, and the want that stands for it.
+    pub(crate) watched: Vec<(i32, Direction, u16)>,
+}
+
+impl<'a> Wants<'a> {
+    pub(crate) fn new(run: Option<&'a Run>) -> Self {
+        Self { run, list: SmallVec::new(), watched: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, want: Want<Py<PyAny>>) {
+        self.list.push(want);
+    }
+
+    /// A descriptor for the thread to watch; the kernel has nothing to do with it.
+    pub(crate) fn watch(&mut self, fd: i32, direction: Direction) {
+        let branch = u16::try_from(self.list.len()).unwrap_or(u16::MAX);
+        self.watched.push((fd, direction, branch));
+        self.list.push(Want::Until(Moment::NEVER));
+    }
+}
+
+/// What an awaiter does next.
+pub(crate) enum Step {
+    Return(Py<PyAny>),
+    /// Yield the operation: the run enlists it.
+    Park,
+    /// Yield nothing: the others have their turn first.
+    GiveWay,
+}
+
+/// Something to wait for: a value, which can be waited for again.
+///
+/// There are three ways to wait for it: ``await op`` in a weightless task, ``yield from op`` in a generator task, and
+/// ``op.wait(timeout=None)`` in a plain thread. Each is a cancel point. ``select`` waits for the first of several.
+#[pyclass(frozen, generic, freelist = 256, module = "thistledown")]
+pub(crate) struct Operation {
+    pub(crate) kind: Kind,
+    phase: Phase,
+}
+
+/// Where an awaiter stands.
+pub(crate) struct Phase(AtomicU8);
+
+impl Phase {
+    pub(crate) const fn idle() -> Self {
+        Self(AtomicU8::new(IDLE))
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == IDLE
+    }
+
+    fn set(&self, phase: u8) {
+        self.0.store(phase, Ordering::Relaxed);
+    }
+}
+
+impl Operation {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, phase: Phase::idle() }
+    }
+
+    /// One step of its own awaiter.
+    #[inline]
+    pub(crate) fn step(&self, py: Python<'_>) -> PyResult<Step> {
+        self.step_in(py, &self.phase)
+    }
+
+    /// One step of an awaiter that keeps its own phase.
+    #[inline]
+    pub(crate) fn step_in(&self, py: Python<'_>, phase: &Phase) -> PyResult<Step> {
+        Current::with(|current| {
+            let Some(task) = current.task.get() else {
+                return Err(Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task")));
+            };
+            match phase.0.load(Ordering::Relaxed) {
+                IDLE => match current.budget.get() {
+                    0 => {
+                        phase.set(OVERDUE);
+                        Ok(Step::GiveWay)
+                    }
+                    left => {
+                        current.budget.set(left - 1);
+                        self.begin(py, task, phase)
+                    }
+                },
+                OVERDUE => self.begin(py, task, phase),
+                GAVE_WAY => {
+                    phase.set(IDLE);
+                    Ok(Step::Return(py.None()))
+                }
+                _ => self.resume(py, current.wake.take(), phase),
+            }
+        })
+    }
+
+    #[inline]
+    fn begin(&self, py: Python<'_>, task: TaskId, phase: &Phase) -> PyResult<Step> {
+        if let Kind::Sleep(Sleep { nanos: 0, .. }) = self.kind {
+            phase.set(GAVE_WAY);
+            return Ok(Step::GiveWay);
+        }
+        let attempted = self.attempt(py, Some(task));
+        match attempted {
+            Ok(Some(value)) => {
+                phase.set(IDLE);
+                Ok(Step::Return(value))
+            }
+            Ok(None) => {
+                phase.set(WAITING);
+                Ok(Step::Park)
+            }
+            Err(error) => {
+                phase.set(IDLE);
+                Err(error)
+            }
+        }
+    }
+
+    fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>, phase: &Phase) -> PyResult<Step> {
+        let concluded = match wake {
+            Some(Wake::Event { branch, event }) => self.conclude(py, branch, event),
+            Some(Wake::Cancelled) => Err(errors::cancelled(py, "the task is cancelled")),
+            _ => return Err(errors::misuse("this operation is being waited for by another task")),
+        };
+        if let Ok(None) = concluded {
+            return Ok(Step::Park);
+        }
+        phase.set(IDLE);
+        self.release();
+        concluded.map(|value| Step::Return(value.unwrap_or_else(|| py.None())))
+    }
+
+    /// The wait it was enlisted for is over without it.
+    pub(crate) fn abandon(&self) {
+        self.phase.set(IDLE);
+        self.release();
+    }
+
+    /// Tries it without waiting. A task that is cancelled is told so instead.
+    #[inline]
+    pub(crate) fn attempt(&self, py: Python<'_>, task: Option<TaskId>) -> PyResult<Option<Py<PyAny>>> {
+        match &self.kind {
+            Kind::Send(channel, value) => {
+                return Ok(channel.get().send_now(py, task, value)?.then(|| py.None()));
+            }
+            Kind::Receive(channel) => return channel.get().receive_now(py, task),
+            _ => {}
+        }
+        if let Some(task) = task {
+            check_cancelled(py, task)?;
+        }
+        match &self.kind {
+            Kind::After(moment) => Ok((*moment <= Run::now()).then(|| py.None())),
+            Kind::Join(task) => task.get().outcome(py).transpose(),
+            Kind::Drain(scope) => Ok(scope.get().is_empty().then(|| py.None())),
+            Kind::Socket(operation) => operation.attempt(py),
+            Kind::Poll(poll) => poll.attempt(py),
+            Kind::Select(select) => select.attempt(py),
+            Kind::Thread(call) => call.attempt(py),
+            Kind::Sleep(_) | Kind::Switch(_) | Kind::Send(..) | Kind::Receive(_) => Ok(None),
+        }
+    }
+
+    /// What it wants from the kernel. Says so even if it could be attempted.
+    pub(crate) fn want(&self, py: Python<'_>, wants: &mut Wants<'_>) -> PyResult<()> {
+        match &self.kind {
+            Kind::Sleep(sleep) => wants.push(Want::Until(sleep.until())),
+            Kind::After(moment) => wants.push(Want::Until(*moment)),
+            Kind::Send(channel, value) => wants.push(Want::Send(channel.get().id, value.clone_ref(py))),
+            Kind::Receive(channel) => wants.push(Want::Receive(channel.get().id)),
+            Kind::Join(task) => wants.push(Want::End(task.get().id())),
+            Kind::Drain(scope) => wants.push(Want::Drain(scope.get().id()?)),
+            Kind::Socket(operation) => operation.want(wants)?,
+            Kind::Poll(poll) => poll.want(wants)?,
+            Kind::Select(select) => select.want(py, wants)?,
+            Kind::Thread(call) => call.want(py, wants)?,
+            Kind::Switch(_) => return Err(errors::misuse("`switch` works inside a weightless task only")),
+        }
+        Ok(())
+    }
+
+    /// One of its wants was met. Nothing comes back when it has to be waited for again.
+    pub(crate) fn conclude(
+        &self,
+        py: Python<'_>,
+        branch: u16,
+        event: Event<Py<PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        match (&self.kind, event) {
+            (Kind::Select(select), event) => select.conclude(py, branch, event),
+            (_, Event::Received(value)) => Ok(Some(value)),
+            (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
+            (_, Event::Gone) => Err(closed_descriptor()),
+            (Kind::Join(_) | Kind::Thread(_) | Kind::Socket(_) | Kind::Poll(_), _) => self.attempt(py, None),
+            (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => Ok(Some(py.None())),
+        }
+    }
+
+    /// The wait is over, however it ended.
+    pub(crate) fn release(&self) {
+        match &self.kind {
+            Kind::Sleep(sleep) => sleep.until.store(0, Ordering::Relaxed),
+            Kind::Poll(poll) => poll.release(),
+            Kind::Thread(call) => call.release(),
+            Kind::Select(select) => select.release(),
+            _ => {}
+        }
+    }
+
+    /// What it waits for, in words.
+    pub(crate) fn describe(&self, py: Python<'_>) -> String {
+        match &self.kind {
+            Kind::Sleep(Sleep { nanos: u64::MAX, .. }) => "sleep(inf)".into(),
+            Kind::Sleep(sleep) => format!("sleep({})", Duration::from_nanos(sleep.nanos).as_secs_f64()),
+            Kind::After(_) => "after(...)".into(),
+            Kind::Send(channel, _) => format!("send to {}", channel.get().describe()),
+            Kind::Receive(channel) => format!("recv from {}", channel.get().describe()),
+            Kind::Join(task) => format!("the end of task {}", task.get().name(py)),
+            Kind::Drain(_) => "the end of a group's tasks".into(),
+            Kind::Socket(operation) => operation.describe(),
+            Kind::Poll(poll) => poll.describe(),
+            Kind::Select(select) => select.describe(py),
+            Kind::Thread(call) => call.describe(py),
+            Kind::Switch(_) => "switch".into(),
+        }
+    }
+
+    /// Another one like it, for a wait at the same time.
+    pub(crate) fn copy(&self, py: Python<'_>) -> PyResult<Self> {
+        Ok(Self::new(match &self.kind {
+            Kind::Sleep(sleep) => Kind::Sleep(Sleep { nanos: sleep.nanos, until: AtomicU64::new(0) }),
+            Kind::After(moment) => Kind::After(*moment),
+            Kind::Send(channel, value) => Kind::Send(channel.clone_ref(py), value.clone_ref(py)),
+            Kind::Receive(channel) => Kind::Receive(channel.clone_ref(py)),
+            Kind::Join(task) => Kind::Join(task.clone_ref(py)),
+            Kind::Drain(scope) => Kind::Drain(scope.clone_ref(py)),
+            Kind::Socket(operation) => Kind::Socket(Box::new(operation.copy(py))),
+            Kind::Poll(poll) => Kind::Poll(Box::new(poll.copy(py))),
+            Kind::Select(select) => Kind::Select(select.copy(py)?),
+            Kind::Thread(call) => Kind::Thread(Box::new(call.copy(py))),
+            Kind::Switch(switch) => Kind::Switch(Box::new(switch.copy(py))),
+        }))
+    }
+
+    /// What waits for it now: itself, or a copy when it is being waited for already.
+    fn awaiter(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        if slf.get().phase.is_idle() {
+            return Ok(slf);
+        }
+        let copy = slf.get().copy(slf.py())?;
+        Bound::new(slf.py(), copy)
+    }
+}
+
+fn closed_descriptor() -> PyErr {
+    PyOSError::new_err((Errno::BADF.raw_os_error(), "the socket was closed while it was waited for"))
+}
+
+#[pymethods]
+impl Operation {
+    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        Self::awaiter(slf)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        Self::awaiter(slf)
+    }
+
+    fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        match slf.get().step(py)? {
+            Step::Return(value) => Err(pyo3::exceptions::PyStopIteration::new_err((value,))),
+            Step::Park => Ok(Some(slf.into_any().unbind())),
+            Step::GiveWay => Ok(Some(py.None())),
+        }
+    }
+
+    /// Waits in a plain thread.
+    ///
+    /// Args:
+    ///     timeout: seconds; ``None`` waits for as long as it takes.
+    ///
+    /// Returns:
+    ///     What the operation gives.
+    ///
+    /// Raises:
+    ///     TimeoutError: the time is over; the operation has been undone.
+    ///     RuntimeError: this thread runs weightless tasks, which would all stand still; write ``await``.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let operation = Self::awaiter(slf)?;
+        operation.get().phase.set(WAITING);
+        let waited = crate::thread_wait::wait(operation.py(), operation.get(), timeout);
+        operation.get().abandon();
+        waited
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<operation: {}>", self.describe(py))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.kind {
+            Kind::Sleep(_) | Kind::After(_) | Kind::Poll(_) => Ok(()),
+            Kind::Send(channel, value) => {
+                visit.call(channel)?;
+                visit.call(value)
+            }
+            Kind::Receive(channel) => visit.call(channel),
+            Kind::Join(task) => visit.call(task),
+            Kind::Drain(scope) => visit.call(scope),
+            Kind::Socket(operation) => operation.traverse(visit),
+            Kind::Select(select) => select.traverse(visit),
+            Kind::Thread(call) => call.traverse(visit),
+            Kind::Switch(switch) => switch.traverse(visit),
+        }
+    }
+}
+
+/// Anything that can stand where an operation is asked for: an operation, or a task for its end.
+pub(crate) fn from_python<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Operation>> {
+    if let Ok(operation) = object.cast::<Operation>() {
+        return Ok(operation.clone());
+    }
+    if let Ok(task) = object.cast::<Task>() {
+        return Bound::new(object.py(), Operation::new(Kind::Join(task.clone().unbind())));
+    }
+    let kind = object.get_type().name()?;
+    Err(errors::wrong_type(format!(
+        "select waits for operations and tasks, not for a {kind}: start it with `td.go(...)` and select on the task{}",
+        select::advice(object)
+    )))
+}

@@ -1,0 +1,54 @@
+//! What the kernel carries for Python, and the one world of the process.
+
+use std::sync::LazyLock;
+
+use pyo3::prelude::*;
+use thistledown_kernel::Payload;
+use thistledown_reactor::Waker as ReactorWaker;
+use thistledown_runtime::{ParkerWaker, Wakes, World};
+
+use crate::operation::Operation;
+use crate::switch::Switches;
+use crate::task::Task;
+
+/// A weightless task's body and what belongs to it while it lives.
+pub(crate) struct Body {
+    /// The generator, coroutine or iterator that has its turns.
+    pub(crate) iterator: Py<PyAny>,
+    pub(crate) task: Py<Task>,
+    pub(crate) context: Py<PyAny>,
+    /// What it waits for.
+    pub(crate) awaited: Option<Py<Operation>>,
+    /// The group that answers for it.
+    pub(crate) group: Option<Py<PyAny>>,
+    /// Where its control went by `switch`.
+    pub(crate) switches: Option<Box<Switches>>,
+}
+
+/// How sleepers are woken.
+#[derive(Clone)]
+pub(crate) enum Waker {
+    Runner(ReactorWaker),
+    Thread(ParkerWaker),
+}
+
+impl Wakes for Waker {
+    fn wake(&self) {
+        match self {
+            Self::Runner(waker) => waker.wake(),
+            Self::Thread(waker) => waker.wake(),
+        }
+    }
+}
+
+/// Python, as the kernel's payload.
+pub(crate) enum Snake {}
+
+impl Payload for Snake {
+    type Body = Body;
+    type Value = Py<PyAny>;
+    type Waker = Waker;
+}
+
+/// The kernel of this process.
+pub(crate) static WORLD: LazyLock<World<Snake>> = LazyLock::new(World::default);

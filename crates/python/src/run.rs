@@ -1,0 +1,381 @@
+//! A run: its loop's host, how it ends, and what becomes of errors that nobody waited for.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyException, PySystemExit};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+use thistledown_kernel::{Cycle, Start, TaskId, Turn};
+use thistledown_reactor::Reactor;
+use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watched, Watchdog};
+
+use crate::current::{Current, Run, Shared};
+use crate::errors;
+use crate::operation::Operation;
+use crate::payload::{Body, Snake, WORLD, Waker};
+use crate::task::{Outcome, Task};
+use crate::turn;
+
+/// Failed tasks that a run remembers for its end; more are counted and logged.
+const FAILED_LIMIT: usize = 1_000;
+
+/// The watchdog of this process.
+pub(crate) static WATCHDOG: std::sync::LazyLock<Watchdog> = std::sync::LazyLock::new(Watchdog::default);
+
+/// The runs of this process that are not over.
+static RUNS: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
+
+/// Runs a weightless task, and every task it starts, in this thread.
+///
+/// The run is over when all of them have ended. See `thistledown.run` for the whole story.
+#[pyfunction]
+#[pyo3(signature = (main, args, stall_after, virtual_clock))]
+pub(crate) fn run(
+    py: Python<'_>,
+    main: Bound<'_, PyAny>,
+    args: Bound<'_, PyTuple>,
+    stall_after: Option<f64>,
+    virtual_clock: bool,
+) -> PyResult<Py<PyAny>> {
+    if Current::run().is_some() {
+        return Err(errors::misuse(
+            "`td.run` inside of a run: start a task with `td.go(...)` and wait for it with `await`",
+        ));
+    }
+    let stall_after = stall_after.map(|value| crate::current::seconds(value, "stall_after")).transpose()?.flatten();
+    let iterator = crate::body::iterator(&main, &args, None)?;
+    let mut reactor = Reactor::new().map_err(|error| errors::system(&error))?;
+    let registry = reactor.registry().map_err(|error| errors::system(&error))?;
+    let shared = Arc::new(Shared {
+        waker: reactor.waker(),
+        exit: AtomicBool::new(false),
+        over: AtomicBool::new(false),
+        task: AtomicPtr::new(std::ptr::null_mut()),
+    });
+    let watched = match stall_after {
+        Some(limit) => watch(limit, &shared).map_err(|error| errors::system(&error))?,
+        None => Watched::by_nobody(),
+    };
+    let waker = Waker::Runner(reactor.waker());
+    let (runner, root) = WORLD.with(|kernel| kernel.add_runner(waker));
+    let clock = Arc::new(if virtual_clock { Clock::new_virtual() } else { Clock::System });
+    let run = Rc::new(Run {
+        runner,
+        root,
+        clock: Arc::clone(&clock),
+        registry: Arc::new(registry),
+        shared,
+        failed: RefCell::default(),
+        failed_unlisted: Cell::new(0),
+        forked: Cell::new(false),
+    });
+    RUNS.lock().push(Arc::clone(&run.shared));
+    Current::set_run(Some(Rc::clone(&run)));
+    let task = spawn(py, &run, &iterator, Start::InRun, None, None);
+    let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, ending: None, given_up: false };
+    let looped = task.and_then(|task| {
+        ruler.main = Some(task.clone_ref(py));
+        thistledown_runtime::run(&WORLD, runner, &mut reactor, &clock, &watched, &mut ruler)
+            .map_err(|error| errors::system(&error))
+            .map(|_| task)
+    });
+    drop(watched);
+    WORLD.with(|kernel| kernel.remove_runner(runner));
+    Current::set_run(None);
+    run.shared.over.store(true, Ordering::Release);
+    RUNS.lock().retain(|other| !Arc::ptr_eq(other, &run.shared));
+    conclude(py, &run, ruler.ending.take(), looped?)
+}
+
+/// What a run gives: the main task's result, or the errors that are left.
+fn conclude(py: Python<'_>, run: &Run, ending: Option<PyErr>, main: Py<Task>) -> PyResult<Py<PyAny>> {
+    let failed = run.failed.take();
+    let left = failed.iter().filter(|task| !task.get().is_fetched());
+    let left: Vec<Py<PyAny>> = left.filter_map(|task| task.get().failure(py)).collect();
+    if let Some(error) = &ending
+        && !error.is_instance_of::<PyException>(py)
+    {
+        report(py, "failed_in_ending_run", (PyList::new(py, left)?,));
+        return Err(ending.unwrap_or_else(|| unreachable!("just seen")));
+    }
+    let mut errors: Vec<Py<PyAny>> = ending.into_iter().map(|error| error.into_value(py).into_any()).collect();
+    for error in left {
+        if !errors.iter().any(|other| other.is(&error)) {
+            errors.push(error);
+        }
+    }
+    if errors.len() <= 1 && run.failed_unlisted.get() == 0 {
+        return match errors.pop() {
+            Some(error) => Err(PyErr::from_value(error.into_bound(py))),
+            None => main.get().outcome(py).unwrap_or_else(|| Err(errors::misuse("the run was given up"))),
+        };
+    }
+    let group = py
+        .import("thistledown._report")?
+        .call_method1("group_of_failed", (PyList::new(py, errors)?, run.failed_unlisted.get()))?;
+    Err(PyErr::from_value(group))
+}
+
+/// Calls a function of the report module; what goes wrong there is not this thread's business.
+fn report<'py>(py: Python<'py>, function: &str, args: impl pyo3::call::PyCallArgs<'py>) -> Option<Bound<'py, PyAny>> {
+    match py.import("thistledown._report").and_then(|module| module.call_method1(function, args)) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            error.write_unraisable(py, None);
+            None
+        }
+    }
+}
+
+/// Lets the watchdog watch this thread.
+fn watch(limit: Duration, shared: &Arc<Shared>) -> io::Result<Watched> {
+    let thread = Python::attach(|py| py.import("threading").and_then(|t| t.call_method0("get_ident")?.extract::<u64>()));
+    let thread = thread.unwrap_or_default();
+    let shared = Arc::clone(shared);
+    let progress = Arc::new(std::sync::OnceLock::<Arc<thistledown_runtime::Progress>>::new());
+    let known = Arc::clone(&progress);
+    let watched = WATCHDOG.watch(limit, move |stall: Stall| {
+        Python::try_attach(|py| {
+            let turn = known.get().and_then(|progress| progress.turn());
+            let lasts = turn == Some(stall.turn);
+            let task = if lasts { turn::borrowed_task(py, shared.task.load(Ordering::Relaxed)) } else { None };
+            report(py, "stalled", (task, thread, stall.lasted.as_secs_f64(), lasts));
+        });
+    })?;
+    let _ = progress.set(Arc::clone(watched.progress()));
+    Ok(watched)
+}
+
+/// Asks every run of another thread to end, because the interpreter is about to. True when all are over.
+#[pyfunction]
+pub(crate) fn stop_runs() -> bool {
+    let runs = RUNS.lock().clone();
+    for run in &runs {
+        run.exit.store(true, Ordering::Release);
+        run.waker.wake();
+    }
+    runs.iter().all(|run| run.over.load(Ordering::Acquire))
+}
+
+/// In a forked child: the parent's runs are not here.
+pub(crate) fn forget_runs() {
+    if let Some(mut runs) = RUNS.try_lock() {
+        runs.clear();
+    }
+}
+
+/// Makes a task of an iterator and puts it in the ready queue.
+pub(crate) fn spawn(
+    py: Python<'_>,
+    run: &Run,
+    iterator: &Bound<'_, PyAny>,
+    start: Start,
+    group: Option<Py<PyAny>>,
+    name: Option<Py<PyAny>>,
+) -> PyResult<Py<Task>> {
+    let origin = iterator.getattr(pyo3::intern!(py, "__qualname__"));
+    let origin = origin.unwrap_or_else(|_| iterator.get_type().into_any());
+    let task = Task::make(py, Some(origin.unbind()), Some(run.runner))?;
+    if let Some(name) = name {
+        task.setattr("name", name)?;
+    }
+    let body = Body {
+        iterator: iterator.clone().unbind(),
+        task: task.clone().unbind(),
+        context: copy_context(py)?,
+        awaited: None,
+        group,
+        switches: None,
+    };
+    match WORLD.with(|kernel| kernel.spawn(run.runner, start, body)) {
+        Ok(id) => {
+            task.get().set_id(id);
+            Ok(task.unbind())
+        }
+        Err(_body) => Err(errors::misuse("the group has ended: start tasks inside its block")),
+    }
+}
+
+#[allow(unsafe_code, reason = "CPython's C interface makes the copy")]
+fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(Bound::unbind)
+}
+
+/// A task's body has ended: its outcome is set, and its error goes to whoever answers for it.
+pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, ended: PyResult<Py<PyAny>>) {
+    let task = body.task.bind(py);
+    let ends_run = ended.as_ref().err().filter(|error| turn::ends_the_run(py, error)).map(|error| error.clone_ref(py));
+    let outcome = turn::outcome(py, ended);
+    let error = match &outcome {
+        Outcome::Error(error) => Some(error.clone_ref(py)),
+        _ => None,
+    };
+    Task::settle(task, outcome);
+    if let Some(error) = ends_run {
+        task.get().mark_fetched();
+        ENDING.set(ENDING.take().or(Some(error)));
+        return;
+    }
+    let Some(error) = error else { return };
+    if let Some(group) = &body.group {
+        task.get().mark_fetched();
+        if let Err(error) = group.call_method1(py, pyo3::intern!(py, "_failed"), (error,)) {
+            error.write_unraisable(py, Some(task.as_any()));
+        }
+        return;
+    }
+    if WORLD.with(|kernel| kernel.is_awaited(id)) {
+        return task.get().mark_fetched();
+    }
+    // Nobody can ever ask for it: it is told at once.
+    if turn::is_unseen(&body.task) {
+        report(py, "failed_unseen", (task, error));
+    }
+    let mut failed = run.failed.borrow_mut();
+    if failed.len() >= FAILED_LIMIT {
+        failed.retain(|task| !task.get().is_fetched());
+    }
+    if failed.len() < FAILED_LIMIT {
+        failed.push(task.clone().unbind());
+    } else {
+        run.failed_unlisted.set(run.failed_unlisted.get() + 1);
+    }
+}
+
+thread_local! {
+    /// An error that ends the run of this thread, on its way to the ruler.
+    static ENDING: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// The error for a wait that would close a cycle.
+pub(crate) fn cycle_error(py: Python<'_>, run: &Run, cycle: &Cycle, operation: &Bound<'_, Operation>) -> PyErr {
+    let closing = run.task_object(py);
+    let others: Vec<Waiting> = WORLD.with(|kernel| {
+        let tasks = kernel.tasks(run.runner).filter(|(task, _)| cycle.0.contains(task));
+        tasks.map(|(_, body)| waiting(py, body)).collect()
+    });
+    let told = report(py, "cycle", (closing, operation.get().describe(py), describe(py, others)));
+    errors::deadlock(py, told.map_or_else(|| cycle.to_string(), |words| words.to_string()))
+}
+
+/// A task that waits, as taken from the kernel under its lock.
+struct Waiting {
+    task: Py<Task>,
+    iterator: Py<PyAny>,
+    awaited: Option<Py<Operation>>,
+}
+
+fn waiting(py: Python<'_>, body: &Body) -> Waiting {
+    Waiting {
+        task: body.task.clone_ref(py),
+        iterator: body.iterator.clone_ref(py),
+        awaited: body.awaited.as_ref().map(|operation| operation.clone_ref(py)),
+    }
+}
+
+/// The same for the report: task, body, and the operation in words.
+fn describe(py: Python<'_>, waiting: Vec<Waiting>) -> Vec<(Py<Task>, Py<PyAny>, String)> {
+    waiting
+        .into_iter()
+        .map(|Waiting { task, iterator, awaited }| {
+            let operation = awaited.map_or_else(|| "its turn".into(), |operation| operation.get().describe(py));
+            (task, iterator, operation)
+        })
+        .collect()
+}
+
+/// Rules a run's loop.
+struct Ruler<'py> {
+    py: Python<'py>,
+    run: Rc<Run>,
+    main: Option<Py<Task>>,
+    /// Why the run ends, once it does.
+    ending: Option<PyErr>,
+    given_up: bool,
+}
+
+impl Ruler<'_> {
+    /// The run ends with this error: everything in it is cancelled. The first error stays.
+    fn end(&mut self, error: PyErr) {
+        if self.ending.is_none() {
+            self.ending = Some(error);
+        }
+        let root = self.run.root;
+        WORLD.with(|kernel| kernel.cancel_scope(root));
+    }
+
+    fn end_on_error(&mut self, error: PyErr) {
+        if self.ending.is_some() {
+            self.given_up = true;
+        }
+        self.end(error);
+    }
+}
+
+impl Host<Snake> for Ruler<'_> {
+    #[inline]
+    fn turn(&mut self, turn: Turn<Body, Py<PyAny>>) -> Rest<Body> {
+        let rest = turn::give(self.py, &self.run, turn);
+        if let Rest::Ended = rest {
+            if let Some(error) = ENDING.take() {
+                self.end_on_error(error);
+            }
+            if self.ending.is_none()
+                && let Some(main) = self.main.take_if(|main| main.get().is_done())
+                && let Some(error) = main.get().failure(self.py)
+            {
+                main.get().mark_fetched();
+                self.end(PyErr::from_value(error.into_bound(self.py)));
+            }
+        }
+        rest
+    }
+
+    fn idle(&mut self, sleep: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+        self.py.detach(sleep)
+    }
+
+    fn pulse(&mut self) -> Flow {
+        if let Err(error) = self.py.check_signals() {
+            self.end_on_error(error);
+        }
+        if self.run.shared.exit.swap(false, Ordering::Acquire) {
+            self.end(PySystemExit::new_err("the interpreter exits"));
+        }
+        if self.run.forked.get() {
+            self.given_up = true;
+            self.ending = Some(errors::misuse(
+                "this process was forked inside of a run, which goes on in the parent: leave the child with \
+                 `os._exit`, or fork outside of `td.run`",
+            ));
+        }
+        if self.given_up { Flow::Abandon } else { Flow::GoOn }
+    }
+
+    fn stuck(&mut self) -> Option<Duration> {
+        let others = report(self.py, "somebody_else_may_act", ());
+        if others.is_none_or(|others| others.is_truthy().unwrap_or(true)) {
+            return Some(Duration::from_secs(1));
+        }
+        if self.ending.is_some() {
+            self.given_up = true;
+            return None;
+        }
+        let py = self.py;
+        let waiting: Vec<Waiting> = WORLD.with(|kernel| {
+            kernel.tasks(self.run.runner).map(|(_, body)| waiting(py, body)).collect()
+        });
+        let told = report(py, "nothing_can_happen", (describe(py, waiting),));
+        let words = told.map_or_else(|| "nothing can happen any more".into(), |words| words.to_string());
+        self.end(errors::deadlock(py, words));
+        None
+    }
+}

@@ -1,0 +1,203 @@
+//! Scopes, as Python sees them: `timeout`, `move_on_after`, `shield`, and what a group stands on.
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::prelude::*;
+use thistledown_kernel::{ScopeEnd, ScopeId};
+
+use crate::current::{Current, Run, seconds};
+use crate::errors;
+use crate::operation::{Kind, Operation};
+use crate::payload::WORLD;
+
+/// What leaving a scope means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Its deadline is an error.
+    Timeout,
+    /// Its cancellation ends with it.
+    MoveOn,
+    /// Cancellation from outside stops at it.
+    Shield,
+    /// It holds a group's tasks.
+    Group,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    New,
+    Open(ScopeId),
+    Closed(ScopeEnd),
+}
+
+/// A region of a weightless task, as a ``with`` block.
+#[pyclass(frozen, weakref, module = "thistledown")]
+pub(crate) struct Scope {
+    purpose: Purpose,
+    seconds: Option<f64>,
+    state: Mutex<State>,
+}
+
+impl Scope {
+    fn new(purpose: Purpose, seconds: Option<f64>) -> Self {
+        Self { purpose, seconds, state: Mutex::new(State::New) }
+    }
+
+    /// The kernel's name for it, while it is open.
+    pub(crate) fn id(&self) -> PyResult<ScopeId> {
+        match *self.state.lock() {
+            State::Open(id) => Ok(id),
+            State::New => Err(errors::misuse("the block has not been entered: use it as `with ...:`")),
+            State::Closed(_) => Err(errors::misuse("the block has been left")),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.id().is_ok_and(|id| WORLD.with(|kernel| kernel.scope_members(id)) == 0)
+    }
+
+    fn end(&self) -> ScopeEnd {
+        match *self.state.lock() {
+            State::Closed(end) => end,
+            State::Open(id) => WORLD
+                .with(|kernel| kernel.scope_state(id))
+                .unwrap_or(ScopeEnd { cancelled: false, expired: false }),
+            State::New => ScopeEnd { cancelled: false, expired: false },
+        }
+    }
+
+    /// Leaves the block.
+    fn close(&self) -> PyResult<ScopeEnd> {
+        let id = self.id()?;
+        let task = Current::need_task("a scope")?;
+        let end = WORLD.with(|kernel| kernel.close_scope(task, id)).map_err(errors::scope_misuse)?;
+        *self.state.lock() = State::Closed(end);
+        Ok(end)
+    }
+}
+
+#[pymethods]
+impl Scope {
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let task = Current::need_task("this block")?;
+        let this = slf.get();
+        if !matches!(*this.state.lock(), State::New) {
+            return Err(errors::misuse("a block like this is entered once: make a new one"));
+        }
+        let deadline = match this.seconds {
+            Some(value) => seconds(value, "seconds")?.map(|duration| Run::now().after(duration)),
+            None => None,
+        };
+        let shield = this.purpose == Purpose::Shield;
+        let id = WORLD
+            .with(|kernel| kernel.open_scope(task, deadline, shield))
+            .ok_or_else(|| errors::misuse("the run is over"))?;
+        *this.state.lock() = State::Open(id);
+        Ok(slf)
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: &Bound<'_, PyAny>,
+        error: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let end = self.close()?;
+        if !end.cancelled || error.is_none() || !errors::is_cancelled(py, error) {
+            return Ok(false);
+        }
+        let task = Current::need_task("a scope")?;
+        if self.purpose == Purpose::Shield || WORLD.with(|kernel| kernel.is_cancelled(task)) {
+            return Ok(false);
+        }
+        if self.purpose == Purpose::Timeout && end.expired {
+            let seconds = self.seconds.unwrap_or_default();
+            let timeout = PyTimeoutError::new_err(format!("not done within {seconds} seconds"));
+            timeout.set_cause(py, Some(PyErr::from_value(error.clone())));
+            return Err(timeout);
+        }
+        Ok(true)
+    }
+
+    /// Cancels everything in the block: each wait raises ``Cancelled``, which ends at the block's end.
+    fn cancel(&self) -> PyResult<()> {
+        let state = *self.state.lock();
+        match state {
+            State::Open(id) => WORLD.with(|kernel| kernel.cancel_scope(id)),
+            State::Closed(_) => {}
+            State::New => return self.id().map(drop),
+        }
+        Ok(())
+    }
+
+    /// Whether its time was over before it was left.
+    #[getter]
+    fn expired(&self) -> bool {
+        self.end().expired
+    }
+
+    /// Whether it was cancelled, by its time or by ``cancel``.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.end().cancelled
+    }
+
+    /// An operation: no task lives in it any more.
+    fn drain(slf: Bound<'_, Self>) -> Operation {
+        Operation::new(Kind::Drain(slf.unbind()))
+    }
+
+    /// Leaves the block, and says whether it was cancelled. What a group does at its end.
+    fn leave(&self) -> PyResult<bool> {
+        self.close().map(|end| end.cancelled)
+    }
+}
+
+/// Ends the block with ``TimeoutError`` when it takes too long.
+///
+/// ``with td.timeout(5): ...`` in a weightless task, async or generator. Each wait in the block raises ``Cancelled``
+/// once the time is over; leaving the block makes ``TimeoutError`` of it.
+///
+/// Args:
+///     seconds: how long, from when the block is entered; ``math.inf`` for no limit.
+///
+/// Raises:
+///     ValueError: seconds is negative or not a number.
+#[pyfunction]
+#[pyo3(name = "timeout")]
+pub(crate) fn timeout(seconds: f64) -> PyResult<Scope> {
+    crate::current::seconds(seconds, "seconds")?;
+    Ok(Scope::new(Purpose::Timeout, Some(seconds)))
+}
+
+/// Ends the block quietly when it takes too long: ``with td.move_on_after(5) as scope: ...``.
+///
+/// ``scope.expired`` says whether it did; ``scope.cancel()`` ends the block early.
+///
+/// Args:
+///     seconds: how long, from when the block is entered; ``math.inf`` for no limit.
+///
+/// Raises:
+///     ValueError: seconds is negative or not a number.
+#[pyfunction]
+#[pyo3(name = "move_on_after")]
+pub(crate) fn move_on_after(seconds: f64) -> PyResult<Scope> {
+    crate::current::seconds(seconds, "seconds")?;
+    Ok(Scope::new(Purpose::MoveOn, Some(seconds)))
+}
+
+/// Keeps cancellation from outside away: ``with td.shield(): await clean_up()``.
+///
+/// What is cancelled meanwhile is told at its first wait after the block. Shield only what ends by itself.
+#[pyfunction]
+#[pyo3(name = "shield")]
+pub(crate) fn shield() -> Scope {
+    Scope::new(Purpose::Shield, None)
+}
+
+/// The scope of a group's tasks.
+#[pyfunction]
+pub(crate) fn group_scope() -> Scope {
+    Scope::new(Purpose::Group, None)
+}

@@ -1,0 +1,118 @@
+//! Select: waits for the first of several operations, and undoes the rest.
+//!
+//! Its wants are those of its branches, one after the other; the kernel commits the whole wait to one of them. When
+//! several could be met at once the first in the order of the arguments is taken.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+use thistledown_kernel::Event;
+
+use crate::errors;
+use crate::operation::{Kind, Operation, Wants, from_python};
+
+/// The operations to choose from.
+pub(crate) struct Select(Box<[Py<Operation>]>);
+
+/// Waits for the first of several operations and undoes the rest.
+///
+/// Args:
+///     operations: operations, or tasks for their end; at least one. Selects may be nested.
+///
+/// Returns:
+///     An operation that gives ``Selected(index, value)``: which one, and what it gave. When several are ready, the
+///     first in the order of the arguments. An error of the chosen one is raised.
+///
+/// Raises:
+///     TypeError: one of them is no operation, or cannot be undone (``sendall``, ``switch``).
+#[pyfunction]
+#[pyo3(signature = (*operations))]
+pub(crate) fn select(operations: &Bound<'_, PyTuple>) -> PyResult<Operation> {
+    if operations.is_empty() {
+        return Err(errors::wrong_type("select needs at least one operation"));
+    }
+    let branches: PyResult<Vec<_>> = operations.iter().map(|object| branch(&object)).collect();
+    Ok(Operation::new(Kind::Select(Select(branches?.into_boxed_slice()))))
+}
+
+fn branch(object: &Bound<'_, PyAny>) -> PyResult<Py<Operation>> {
+    let operation = from_python(object)?;
+    match &operation.get().kind {
+        Kind::Switch(_) => Err(errors::wrong_type("a switch cannot be selected: it goes there at once")),
+        Kind::Socket(verb) if !verb.can_be_undone() => {
+            Err(errors::wrong_type("sendall cannot be selected, what it has sent cannot be undone: use `send`"))
+        }
+        _ => Ok(operation.unbind()),
+    }
+}
+
+/// What to add when somebody selects on a coroutine.
+pub(crate) fn advice(object: &Bound<'_, PyAny>) -> &'static str {
+    if object.hasattr("__await__").unwrap_or(false) { "" } else { ", or `td.thread(...)` for a call that blocks" }
+}
+
+fn selected(py: Python<'_>, index: usize, value: Py<PyAny>) -> PyResult<Py<PyAny>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Ok(CLASS.import(py, "thistledown._operations", "Selected")?.call1((index, value))?.unbind())
+}
+
+impl Select {
+    fn wants(operation: &Operation) -> u16 {
+        match &operation.kind {
+            Kind::Select(select) => select.0.iter().map(|branch| Self::wants(branch.get())).sum(),
+            _ => 1,
+        }
+    }
+
+    pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        for (index, branch) in self.0.iter().enumerate() {
+            if let Some(value) = branch.get().attempt(py, None)? {
+                return selected(py, index, value).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn want(&self, py: Python<'_>, wants: &mut Wants<'_>) -> PyResult<()> {
+        self.0.iter().try_for_each(|branch| branch.get().want(py, wants))
+    }
+
+    pub(crate) fn conclude(
+        &self,
+        py: Python<'_>,
+        mut number: u16,
+        event: Event<Py<PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        for (index, branch) in self.0.iter().enumerate() {
+            let wants = Self::wants(branch.get());
+            if number < wants {
+                return match branch.get().conclude(py, number, event)? {
+                    Some(value) => selected(py, index, value).map(Some),
+                    None => self.attempt(py),
+                };
+            }
+            number -= wants;
+        }
+        Err(errors::misuse("a select was woken for a branch it does not have"))
+    }
+
+    pub(crate) fn release(&self) {
+        self.0.iter().for_each(|branch| branch.get().release());
+    }
+
+    pub(crate) fn describe(&self, py: Python<'_>) -> String {
+        let branches: Vec<String> = self.0.iter().map(|branch| branch.get().describe(py)).collect();
+        format!("select({})", branches.join(", "))
+    }
+
+    pub(crate) fn copy(&self, py: Python<'_>) -> PyResult<Self> {
+        let copies: PyResult<Vec<_>> =
+            self.0.iter().map(|branch| Py::new(py, branch.get().copy(py)?)).collect();
+        Ok(Self(copies?.into_boxed_slice()))
+    }
+
+    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.iter().try_for_each(|branch| visit.call(branch))
+    }
+}

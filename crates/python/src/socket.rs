@@ -1,0 +1,598 @@
+//! Sockets: the system calls, and the operations that are made of them.
+//!
+//! A call is tried first; only one that would block is waited for. A source is registered with a run once, at its
+//! first wait, and its readiness is remembered: after a read that came back short the next one waits without asking
+//! again, so that a request costs one receive and one send. A socket of another kind (TLS) is driven through its own
+//! Python methods by the same operations.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyBlockingIOError, PyConnectionAbortedError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use smallvec::SmallVec;
+use thistledown_kernel::{Direction, Want};
+
+use crate::buffer::{self, Target, with_bytes};
+use crate::current::Current;
+use crate::descriptor::{self, Registration};
+use crate::errors;
+use crate::operation::{Kind, Operation, Wants};
+use crate::payload::WORLD;
+use crate::stream::{Buffered, Incoming};
+
+/// Receives up to this many bytes on the stack; more are received into their final place.
+const STACK_BYTES: usize = 4096;
+
+/// A socket of the operating system under the engine's care.
+#[pyclass(frozen, subclass, weakref, module = "thistledown._core")]
+pub(crate) struct Socket {
+    socket: Mutex<Py<PyAny>>,
+    fd: AtomicI32,
+    /// System calls do; otherwise the Python object's own methods have to be called.
+    plain: AtomicBool,
+    /// A stream, where a short read means that nothing is left.
+    stream: bool,
+    pub(crate) limit: usize,
+    registrations: Mutex<SmallVec<[Registration; 1]>>,
+    pub(crate) incoming: Mutex<Incoming>,
+}
+
+/// What an operation on a socket does.
+pub(crate) enum Verb {
+    Accept,
+    Connect(Py<PyAny>),
+    Recv(usize),
+    RecvInto(Py<PyAny>, usize),
+    Send(Py<PyAny>),
+    /// The bytes and how many of them are sent.
+    SendAll(Py<PyAny>, AtomicUsize),
+    SendTo(Py<PyAny>, Py<PyAny>),
+    RecvFrom(usize),
+    Read(Buffered),
+    Handshake,
+    Ready(Direction),
+}
+
+/// An operation on a socket.
+pub(crate) struct SocketOperation {
+    socket: Py<Socket>,
+    verb: Verb,
+    /// What the last attempt waits for.
+    blocked: AtomicBool,
+}
+
+/// What came of a system call: a value, or the direction to wait for.
+pub(crate) type Tried<T> = Result<T, Direction>;
+
+impl SocketOperation {
+    pub(crate) fn can_be_undone(&self) -> bool {
+        !matches!(self.verb, Verb::SendAll(..))
+    }
+
+    pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let socket = self.socket.get();
+        if socket.fd() < 0 {
+            return Err(errors::errno(Errno::BADF));
+        }
+        let tried = match &self.verb {
+            Verb::Accept => self.try_accept(py, socket),
+            Verb::Connect(address) => socket.try_connect(py, address),
+            Verb::Recv(count) => socket.try_recv(py, *count),
+            Verb::RecvInto(buffer, count) => socket.try_recv_into(py, buffer, *count),
+            Verb::Send(data) => socket.try_send(py, data, 0).map(|sent| sent.map(|count| number(py, count))),
+            Verb::SendAll(data, sent) => socket.try_send_all(py, data, sent),
+            Verb::SendTo(data, address) => socket.through_python(py, Direction::Write, intern!(py, "sendto"), (data, address)),
+            Verb::RecvFrom(count) => socket.through_python(py, Direction::Read, intern!(py, "recvfrom"), (*count,)),
+            Verb::Read(buffered) => buffered.attempt(py, socket),
+            Verb::Handshake => socket.through_python(py, Direction::Read, intern!(py, "do_handshake"), ()),
+            Verb::Ready(direction) => socket.try_ready(py, *direction),
+        }?;
+        match tried {
+            Ok(value) => Ok(Some(value)),
+            Err(direction) => {
+                self.blocked.store(direction == Direction::Write, Ordering::Relaxed);
+                socket.mark_dry(direction);
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_accept(&self, py: Python<'_>, socket: &Socket) -> PyResult<Tried<Py<PyAny>>> {
+        loop {
+            let accepted = match socket.through_python(py, Direction::Read, intern!(py, "accept"), ()) {
+                // The peer gave up before it was its turn.
+                Err(error) if error.is_instance_of::<PyConnectionAbortedError>(py) => continue,
+                tried => tried?,
+            };
+            return match accepted {
+                Ok(pair) => {
+                    let (connection, address): (Py<PyAny>, Py<PyAny>) = pair.extract(py)?;
+                    self.socket.call_method1(py, intern!(py, "_accepted"), (connection, address)).map(Ok)
+                }
+                Err(direction) => Ok(Err(direction)),
+            };
+        }
+    }
+
+    pub(crate) fn want(&self, wants: &mut Wants<'_>) -> PyResult<()> {
+        let socket = self.socket.get();
+        let direction = if self.blocked.load(Ordering::Relaxed) { Direction::Write } else { Direction::Read };
+        let Some(run) = wants.run else {
+            wants.watch(socket.fd(), direction);
+            return Ok(());
+        };
+        let mut registrations = socket.registrations.lock();
+        let known = registrations.iter().find(|registration| registration.run == run.runner);
+        let source = match known {
+            Some(registration) => registration.source,
+            None => {
+                registrations.retain(|old| WORLD.with(|kernel| kernel.has_runner(old.run)));
+                let registration = Registration::new(run, socket.fd(), direction)?;
+                let source = registration.source;
+                registrations.push(registration);
+                source
+            }
+        };
+        wants.push(match direction {
+            Direction::Read => Want::Readable(source),
+            Direction::Write => Want::Writable(source),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn copy(&self, py: Python<'_>) -> Self {
+        let verb = match &self.verb {
+            Verb::Accept => Verb::Accept,
+            Verb::Connect(address) => Verb::Connect(address.clone_ref(py)),
+            Verb::Recv(count) => Verb::Recv(*count),
+            Verb::RecvInto(buffer, count) => Verb::RecvInto(buffer.clone_ref(py), *count),
+            Verb::Send(data) => Verb::Send(data.clone_ref(py)),
+            Verb::SendAll(data, _) => Verb::SendAll(data.clone_ref(py), AtomicUsize::new(0)),
+            Verb::SendTo(data, address) => Verb::SendTo(data.clone_ref(py), address.clone_ref(py)),
+            Verb::RecvFrom(count) => Verb::RecvFrom(*count),
+            Verb::Read(buffered) => Verb::Read(buffered.clone()),
+            Verb::Handshake => Verb::Handshake,
+            Verb::Ready(direction) => Verb::Ready(*direction),
+        };
+        Self { socket: self.socket.clone_ref(py), verb, blocked: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let verb = match &self.verb {
+            Verb::Accept => "accept".into(),
+            Verb::Connect(_) => "connect".into(),
+            Verb::Recv(count) => format!("recv({count})"),
+            Verb::RecvInto(..) => "recv_into".into(),
+            Verb::Send(_) => "send".into(),
+            Verb::SendAll(..) => "sendall".into(),
+            Verb::SendTo(..) => "sendto".into(),
+            Verb::RecvFrom(count) => format!("recvfrom({count})"),
+            Verb::Read(buffered) => buffered.describe(),
+            Verb::Handshake => "the TLS handshake".into(),
+            Verb::Ready(Direction::Read) => "readable".into(),
+            Verb::Ready(Direction::Write) => "writable".into(),
+        };
+        format!("{verb} on socket fd {}", self.socket.get().fd())
+    }
+
+    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.socket)?;
+        match &self.verb {
+            Verb::Connect(held) | Verb::RecvInto(held, _) | Verb::Send(held) | Verb::SendAll(held, _) => {
+                visit.call(held)
+            }
+            Verb::SendTo(data, address) => {
+                visit.call(data)?;
+                visit.call(address)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn number(py: Python<'_>, count: usize) -> Py<PyAny> {
+    count.into_pyobject(py).map_or_else(|never| match never {}, |number| number.into_any().unbind())
+}
+
+/// A system call that is tried again when a signal interrupts it.
+fn retry<T>(call: impl FnMut() -> Result<T, Errno>, direction: Direction) -> PyResult<Tried<T>> {
+    match rustix::io::retry_on_intr(call) {
+        Ok(value) => Ok(Ok(value)),
+        Err(Errno::AGAIN) => Ok(Err(direction)),
+        Err(error) => Err(errors::errno(error)),
+    }
+}
+
+impl Socket {
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd.load(Ordering::Relaxed)
+    }
+
+    fn python(&self, py: Python<'_>) -> Py<PyAny> {
+        self.socket.lock().clone_ref(py)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed)
+    }
+
+    /// An attempt found nothing: the next one waits for the system's report.
+    fn mark_dry(&self, direction: Direction) {
+        let Some(run) = Current::run() else { return };
+        let registrations = self.registrations.lock();
+        if let Some(registration) = registrations.iter().find(|registration| registration.run == run.runner) {
+            WORLD.with(|kernel| kernel.source_is_dry(registration.source, direction));
+        }
+    }
+
+    /// Whether the socket is known to be dry, so that a call would be in vain.
+    fn is_dry(&self, direction: Direction) -> bool {
+        if !self.is_plain() {
+            return false;
+        }
+        let Some(run) = Current::run() else { return false };
+        let registrations = self.registrations.lock();
+        registrations
+            .iter()
+            .find(|registration| registration.run == run.runner)
+            .is_some_and(|registration| !WORLD.with(|kernel| kernel.source_is_ready(registration.source, direction)))
+    }
+
+    /// Receives into a buffer. Nothing received is the end of the stream.
+    pub(crate) fn receive(&self, py: Python<'_>, buffer: &mut [u8]) -> PyResult<Tried<usize>> {
+        if self.is_dry(Direction::Read) {
+            return Ok(Err(Direction::Read));
+        }
+        if !self.is_plain() {
+            let received = self.through_python(py, Direction::Read, intern!(py, "recv"), (buffer.len(),))?;
+            return received.map_or_else(
+                |direction| Ok(Err(direction)),
+                |bytes| {
+                    with_bytes(bytes.bind(py), 0, |bytes| {
+                        buffer[..bytes.len()].copy_from_slice(bytes);
+                        Ok(Ok(bytes.len()))
+                    })
+                },
+            );
+        }
+        let fd = descriptor::borrow(self.fd());
+        let received = retry(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()), Direction::Read)?;
+        let received = received.map(|(count, _)| count);
+        if self.stream
+            && let Ok(count) = received
+            && count > 0
+            && count < buffer.len()
+        {
+            self.mark_dry(Direction::Read);
+        }
+        Ok(received)
+    }
+
+    fn try_recv(&self, py: Python<'_>, count: usize) -> PyResult<Tried<Py<PyAny>>> {
+        if count == 0 {
+            return Ok(Ok(PyBytes::new(py, b"").into_any().unbind()));
+        }
+        if let Some(bytes) = self.incoming.lock().take_up_to(py, count) {
+            return Ok(Ok(bytes));
+        }
+        if !self.is_plain() {
+            return self.through_python(py, Direction::Read, intern!(py, "recv"), (count,));
+        }
+        if count <= STACK_BYTES {
+            let mut buffer = [0; STACK_BYTES];
+            let received = self.receive(py, &mut buffer[..count])?;
+            return Ok(received.map(|count| PyBytes::new(py, &buffer[..count]).into_any().unbind()));
+        }
+        let mut buffer = self.incoming.lock().lend(count);
+        let received = self.receive(py, &mut buffer[..count]);
+        let bytes = received.map(|tried| tried.map(|count| PyBytes::new(py, &buffer[..count]).into_any().unbind()));
+        self.incoming.lock().give_back(buffer);
+        bytes
+    }
+
+    fn try_recv_into(&self, py: Python<'_>, buffer: &Py<PyAny>, count: usize) -> PyResult<Tried<Py<PyAny>>> {
+        let target = Target::new(buffer.bind(py))?;
+        let count = if count == 0 { target.len() } else { count.min(target.len()) };
+        let mut bytes = self.incoming.lock().lend(count.max(1));
+        let had = self.incoming.lock().take_into(&mut bytes[..count]);
+        let received = match had {
+            0 if count > 0 => self.receive(py, &mut bytes[..count])?,
+            had => Ok(had),
+        };
+        if let Ok(received) = received {
+            target.fill(&bytes[..received]);
+        }
+        self.incoming.lock().give_back(bytes);
+        Ok(received.map(|received| number(py, received)))
+    }
+
+    /// Sends what it can of the bytes from `start` on.
+    fn try_send(&self, py: Python<'_>, data: &Py<PyAny>, start: usize) -> PyResult<Tried<usize>> {
+        if !self.is_plain() {
+            let view = py.import(intern!(py, "builtins"))?.getattr(intern!(py, "memoryview"))?.call1((data,))?;
+            let view = view.call_method1(intern!(py, "cast"), ("B",))?;
+            let rest = view.get_item(pyo3::types::PySlice::new(py, isize::try_from(start)?, isize::MAX, 1))?;
+            let sent = self.through_python(py, Direction::Write, intern!(py, "send"), (rest,))?;
+            return sent.map_or_else(|direction| Ok(Err(direction)), |count| Ok(Ok(count.extract(py)?)));
+        }
+        let fd = descriptor::borrow(self.fd());
+        with_bytes(data.bind(py), start, |rest| {
+            retry(|| rustix::net::send(fd, rest, SendFlags::NOSIGNAL), Direction::Write)
+        })
+    }
+
+    fn try_send_all(&self, py: Python<'_>, data: &Py<PyAny>, sent: &AtomicUsize) -> PyResult<Tried<Py<PyAny>>> {
+        let length = buffer::length(data.bind(py))?;
+        loop {
+            let start = sent.load(Ordering::Relaxed);
+            if start >= length {
+                sent.store(0, Ordering::Relaxed);
+                return Ok(Ok(py.None()));
+            }
+            match self.try_send(py, data, start)? {
+                Ok(count) => sent.store(start + count, Ordering::Relaxed),
+                Err(direction) => return Ok(Err(direction)),
+            }
+        }
+    }
+
+    fn try_connect(&self, py: Python<'_>, address: &Py<PyAny>) -> PyResult<Tried<Py<PyAny>>> {
+        let result: i32 = self.python(py).call_method1(py, intern!(py, "connect_ex"), (address,))?.extract(py)?;
+        if result == 0 {
+            return Ok(Ok(py.None()));
+        }
+        match Errno::from_raw_os_error(result) {
+            Errno::ISCONN => Ok(Ok(py.None())),
+            Errno::INPROGRESS | Errno::ALREADY => Ok(Err(Direction::Write)),
+            error => Err(errors::errno(error)),
+        }
+    }
+
+    fn try_ready(&self, py: Python<'_>, direction: Direction) -> PyResult<Tried<Py<PyAny>>> {
+        let buffered = direction == Direction::Read && !self.incoming.lock().is_empty();
+        let ready = buffered || descriptor::is_ready(self.fd(), direction)?;
+        Ok(if ready { Ok(py.None()) } else { Err(direction) })
+    }
+
+    /// Calls a method of the Python socket, which says by an exception that it would block.
+    fn through_python<'py>(
+        &self,
+        py: Python<'py>,
+        direction: Direction,
+        method: &Bound<'py, PyString>,
+        args: impl pyo3::call::PyCallArgs<'py>,
+    ) -> PyResult<Tried<Py<PyAny>>> {
+        let called = self.python(py).into_bound(py).call_method1(method, args);
+        match called {
+            Ok(value) => Ok(Ok(value.unbind())),
+            Err(error) if error.is_instance_of::<PyBlockingIOError>(py) => Ok(Err(direction)),
+            Err(error) if !self.is_plain() => match wanted(py, &error)? {
+                Some(direction) => Ok(Err(direction)),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn readiness(slf: Bound<'_, Self>, direction: Direction) -> Operation {
+        operation(slf, Verb::Ready(direction))
+    }
+}
+
+/// What a TLS socket waits for, by the exception it raised.
+fn wanted(py: Python<'_>, error: &PyErr) -> PyResult<Option<Direction>> {
+    let ssl = py.import(intern!(py, "ssl"))?;
+    let is = |class: &str| Ok::<bool, PyErr>(error.is_instance(py, &ssl.getattr(class)?));
+    Ok(match () {
+        () if is("SSLWantReadError")? => Some(Direction::Read),
+        () if is("SSLWantWriteError")? => Some(Direction::Write),
+        () => None,
+    })
+}
+
+fn operation(socket: Bound<'_, Socket>, verb: Verb) -> Operation {
+    let blocked = matches!(verb, Verb::Ready(Direction::Write));
+    Operation::new(Kind::Socket(Box::new(SocketOperation {
+        socket: socket.unbind(),
+        verb,
+        blocked: AtomicBool::new(blocked),
+    })))
+}
+
+fn count(bytes: i64, name: &str) -> PyResult<usize> {
+    usize::try_from(bytes).map_err(|_| errors::wrong_value(format!("{name} must be >= 0, got {bytes}")))
+}
+
+#[pymethods]
+impl Socket {
+    #[new]
+    #[pyo3(signature = (sock, limit=65536))]
+    fn new(sock: Bound<'_, PyAny>, limit: i64) -> PyResult<Self> {
+        let py = sock.py();
+        let class = py.import(intern!(py, "socket"))?.getattr(intern!(py, "socket"))?;
+        if !sock.is_instance(&class)? {
+            return Err(errors::wrong_type(format!(
+                "Socket wraps a `socket.socket`, got a {}: `td.connect` and `td.listen` make one",
+                sock.get_type().name()?
+            )));
+        }
+        if limit <= 0 {
+            return Err(errors::wrong_value(format!("limit must be a number of bytes > 0, got {limit}")));
+        }
+        let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        if fd < 0 {
+            return Err(errors::errno(Errno::BADF));
+        }
+        sock.call_method1(intern!(py, "setblocking"), (false,))?;
+        let kind: i32 = sock.getattr(intern!(py, "type"))?.extract()?;
+        let plain = sock.get_type().getattr(intern!(py, "recv"))?.is(&class.getattr(intern!(py, "recv"))?);
+        Ok(Self {
+            fd: AtomicI32::new(fd),
+            socket: Mutex::new(sock.unbind()),
+            plain: AtomicBool::new(plain),
+            stream: kind == 1,
+            limit: count(limit, "limit")?,
+            registrations: Mutex::default(),
+            incoming: Mutex::default(),
+        })
+    }
+
+    /// The `socket.socket` under it.
+    #[getter]
+    fn socket(&self, py: Python<'_>) -> Py<PyAny> {
+        self.python(py)
+    }
+
+    /// The descriptor's number; -1 once it is closed.
+    fn fileno(&self) -> RawFd {
+        self.fd()
+    }
+
+    /// The bytes that a buffered read looks through for its separator.
+    #[getter]
+    fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// An operation that accepts a connection and gives ``(Socket, address)``. TCP connections get TCP_NODELAY.
+    fn accept(slf: Bound<'_, Self>) -> Operation {
+        operation(slf, Verb::Accept)
+    }
+
+    /// An operation that connects to an address, of the form that the socket's family has.
+    fn connect(slf: Bound<'_, Self>, address: Py<PyAny>) -> Operation {
+        operation(slf, Verb::Connect(address))
+    }
+
+    /// An operation that receives up to so many bytes; ``b""`` is the end of the stream.
+    fn recv(slf: Bound<'_, Self>, bufsize: i64) -> PyResult<Operation> {
+        let bytes = count(bufsize, "bufsize")?;
+        Ok(operation(slf, Verb::Recv(bytes)))
+    }
+
+    /// An operation that receives into a writable buffer and gives how many bytes; 0 is the end of the stream.
+    #[pyo3(signature = (buffer, nbytes=0))]
+    fn recv_into(slf: Bound<'_, Self>, buffer: Py<PyAny>, nbytes: i64) -> PyResult<Operation> {
+        let bytes = count(nbytes, "nbytes")?;
+        Ok(operation(slf, Verb::RecvInto(buffer, bytes)))
+    }
+
+    /// An operation that sends what there is room for and gives how many bytes that were.
+    fn send(slf: Bound<'_, Self>, data: Py<PyAny>) -> PyResult<Operation> {
+        buffer::length(data.bind(slf.py()))?;
+        Ok(operation(slf, Verb::Send(data)))
+    }
+
+    /// An operation that sends all of it. Cancelled in the middle, it has sent a part that nobody knows.
+    fn sendall(slf: Bound<'_, Self>, data: Py<PyAny>) -> PyResult<Operation> {
+        buffer::length(data.bind(slf.py()))?;
+        Ok(operation(slf, Verb::SendAll(data, AtomicUsize::new(0))))
+    }
+
+    /// An operation that sends a datagram to an address and gives its length.
+    fn sendto(slf: Bound<'_, Self>, data: Py<PyAny>, address: Py<PyAny>) -> PyResult<Operation> {
+        buffer::length(data.bind(slf.py()))?;
+        Ok(operation(slf, Verb::SendTo(data, address)))
+    }
+
+    /// An operation that receives a datagram of up to so many bytes and gives ``(bytes, address)``.
+    fn recvfrom(slf: Bound<'_, Self>, bufsize: i64) -> PyResult<Operation> {
+        let bytes = count(bufsize, "bufsize")?;
+        Ok(operation(slf, Verb::RecvFrom(bytes)))
+    }
+
+    /// An operation that reads exactly so many bytes.
+    ///
+    /// Raises ``IncompleteReadError`` when the stream ends before.
+    fn readexactly(slf: Bound<'_, Self>, n: i64) -> PyResult<Operation> {
+        let bytes = count(n, "n")?;
+        Ok(operation(slf, Verb::Read(Buffered::exactly(bytes))))
+    }
+
+    /// An operation that reads up to and including a separator.
+    ///
+    /// Raises ``IncompleteReadError`` when the stream ends before, ``LimitOverrunError`` when there is no separator
+    /// within ``limit`` bytes (the socket's, if None); the bytes can still be read.
+    #[pyo3(signature = (separator=None, limit=None))]
+    fn readuntil(slf: Bound<'_, Self>, separator: Option<&[u8]>, limit: Option<i64>) -> PyResult<Operation> {
+        let separator = separator.unwrap_or(b"\n");
+        if separator.is_empty() {
+            return Err(errors::wrong_value("separator must not be empty"));
+        }
+        let limit = slf.get().limit_or(limit)?;
+        Ok(operation(slf, Verb::Read(Buffered::until(separator, limit, false))))
+    }
+
+    /// An operation that reads a line with its end; what is left when the stream ends without one.
+    ///
+    /// Raises ``LimitOverrunError`` when the line is longer than ``limit`` bytes (the socket's, if None).
+    #[pyo3(signature = (limit=None))]
+    fn readline(slf: Bound<'_, Self>, limit: Option<i64>) -> PyResult<Operation> {
+        let limit = slf.get().limit_or(limit)?;
+        Ok(operation(slf, Verb::Read(Buffered::until(b"\n", limit, true))))
+    }
+
+    /// An operation: there is something to read, or the end.
+    fn readable(slf: Bound<'_, Self>) -> Operation {
+        Self::readiness(slf, Direction::Read)
+    }
+
+    /// An operation: there is room to send, or the connection is broken.
+    fn writable(slf: Bound<'_, Self>) -> Operation {
+        Self::readiness(slf, Direction::Write)
+    }
+
+    fn _handshake(slf: Bound<'_, Self>) -> Operation {
+        operation(slf, Verb::Handshake)
+    }
+
+    /// Puts another Python socket over the same descriptor in its place, as TLS does.
+    fn _replace(&self, sock: Py<PyAny>) -> PyResult<()> {
+        if !self.incoming.lock().is_empty() {
+            return Err(errors::misuse("bytes have been read ahead of the TLS handshake: they would be lost"));
+        }
+        self.plain.store(false, Ordering::Relaxed);
+        let old = std::mem::replace(&mut *self.socket.lock(), sock);
+        drop(old);
+        Ok(())
+    }
+
+    /// Closes it at once. Whoever waits for it gets ``OSError`` (EBADF). Closing twice is fine.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let fd = self.fd.swap(-1, Ordering::Relaxed);
+        if fd < 0 {
+            return Ok(());
+        }
+        let socket = self.python(py);
+        let still: RawFd = socket.call_method0(py, intern!(py, "fileno"))?.extract(py)?;
+        let registrations = std::mem::take(&mut *self.registrations.lock());
+        for registration in registrations {
+            if still == fd {
+                drop(registration);
+            } else {
+                registration.forget();
+            }
+        }
+        socket.call_method0(py, intern!(py, "close")).map(drop)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.socket.try_lock() {
+            Some(socket) => visit.call(&*socket),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Socket {
+    fn limit_or(&self, limit: Option<i64>) -> PyResult<usize> {
+        limit.map_or(Ok(self.limit), |limit| count(limit, "limit"))
+    }
+}

@@ -1,0 +1,182 @@
+//! Buffered reading: what has been received and not yet been asked for.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::errors;
+use crate::socket::{Socket, Tried};
+
+/// Bytes received in one call when the reader does not know how many there will be.
+const CHUNK: usize = 16 * 1024;
+
+/// The bytes of a socket that came before they were asked for, and a buffer to lend.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    bytes: Vec<u8>,
+    start: usize,
+    ended: bool,
+    spare: Vec<u8>,
+}
+
+impl Incoming {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn take(&mut self, py: Python<'_>, count: usize) -> Py<PyAny> {
+        let taken = PyBytes::new(py, &self.rest()[..count]).into_any().unbind();
+        self.skip(count);
+        taken
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.start += count;
+        if self.is_empty() {
+            self.bytes.clear();
+            self.start = 0;
+        } else if self.start > CHUNK && self.start * 2 > self.bytes.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Up to so many bytes, if there are any.
+    pub(crate) fn take_up_to(&mut self, py: Python<'_>, count: usize) -> Option<Py<PyAny>> {
+        let count = count.min(self.rest().len());
+        (count > 0).then(|| self.take(py, count))
+    }
+
+    /// Moves bytes into a buffer; says how many.
+    pub(crate) fn take_into(&mut self, target: &mut [u8]) -> usize {
+        let count = target.len().min(self.rest().len());
+        target[..count].copy_from_slice(&self.rest()[..count]);
+        self.skip(count);
+        count
+    }
+
+    /// A buffer of at least so many bytes, to be given back.
+    pub(crate) fn lend(&mut self, count: usize) -> Vec<u8> {
+        let mut spare = std::mem::take(&mut self.spare);
+        if spare.len() < count {
+            spare.resize(count, 0);
+        }
+        spare
+    }
+
+    /// Takes a lent buffer back; a large one is not kept.
+    pub(crate) fn give_back(&mut self, spare: Vec<u8>) {
+        if spare.len() <= 4 * CHUNK {
+            self.spare = spare;
+        }
+    }
+}
+
+/// A buffered read.
+#[derive(Clone)]
+pub(crate) enum Buffered {
+    Exactly(usize),
+    Until { separator: Box<[u8]>, limit: usize, line: bool },
+}
+
+impl Buffered {
+    pub(crate) fn exactly(count: usize) -> Self {
+        Self::Exactly(count)
+    }
+
+    pub(crate) fn until(separator: &[u8], limit: usize, line: bool) -> Self {
+        Self::Until { separator: separator.into(), limit, line }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Exactly(count) => format!("readexactly({count})"),
+            Self::Until { line: true, .. } => "readline".into(),
+            Self::Until { separator, .. } => format!("readuntil({:?})", String::from_utf8_lossy(separator)),
+        }
+    }
+
+    pub(crate) fn attempt(&self, py: Python<'_>, socket: &Socket) -> PyResult<Tried<Py<PyAny>>> {
+        let mut looked = 0;
+        loop {
+            let ended = {
+                let mut incoming = socket.incoming.lock();
+                if let Some(found) = self.find(py, &incoming, &mut looked)? {
+                    return Ok(Ok(incoming.take(py, found)));
+                }
+                incoming.ended
+            };
+            if ended {
+                return self.at_end(py, socket).map(Ok);
+            }
+            match self.fill(py, socket)? {
+                Ok(()) => {}
+                Err(direction) => return Ok(Err(direction)),
+            }
+        }
+    }
+
+    /// How many bytes to give, if enough have come. `looked` is how many have been searched before.
+    fn find(&self, py: Python<'_>, incoming: &Incoming, looked: &mut usize) -> PyResult<Option<usize>> {
+        let rest = incoming.rest();
+        match self {
+            Self::Exactly(count) => Ok((rest.len() >= *count).then_some(*count)),
+            Self::Until { separator, limit, line } => {
+                let from = looked.saturating_sub(separator.len() - 1);
+                let found = memchr::memmem::find(&rest[from..], separator).map(|at| from + at);
+                *looked = rest.len();
+                let what = if *line { "line" } else { "separator" };
+                match found {
+                    Some(at) if at > *limit => Err(errors::limit_overrun(
+                        py,
+                        &format!("the {what} ends after more than {limit} bytes; they can still be read with recv"),
+                        at,
+                    )),
+                    Some(at) => Ok(Some(at + separator.len())),
+                    None if rest.len() > *limit + separator.len() - 1 => Err(errors::limit_overrun(
+                        py,
+                        &format!("no end of the {what} within {limit} bytes; they can still be read with recv"),
+                        rest.len() + 1 - separator.len(),
+                    )),
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+
+    fn at_end(&self, py: Python<'_>, socket: &Socket) -> PyResult<Py<PyAny>> {
+        let mut incoming = socket.incoming.lock();
+        let left = incoming.rest().len();
+        let rest = incoming.take(py, left);
+        incoming.ended = false;
+        drop(incoming);
+        let expected = match self {
+            Self::Until { line: true, .. } => return Ok(rest),
+            Self::Until { .. } => None,
+            Self::Exactly(count) => Some(*count),
+        };
+        let partial = rest.bind(py).cast::<PyBytes>()?.as_bytes();
+        Err(errors::incomplete_read(py, partial, expected))
+    }
+
+    fn fill(&self, py: Python<'_>, socket: &Socket) -> PyResult<Tried<()>> {
+        let want = match self {
+            Self::Exactly(count) => (*count).clamp(CHUNK, 16 * CHUNK),
+            Self::Until { .. } => CHUNK,
+        };
+        let mut buffer = socket.incoming.lock().lend(want);
+        let received = socket.receive(py, &mut buffer[..want]);
+        let mut incoming = socket.incoming.lock();
+        let filled = received.map(|tried| {
+            tried.map(|count| {
+                incoming.bytes.extend_from_slice(&buffer[..count]);
+                incoming.ended = count == 0;
+            })
+        });
+        incoming.give_back(buffer);
+        filled
+    }
+}

@@ -1,0 +1,387 @@
+//! Tasks, as Python sees them: a `concurrent.futures.Future` whose work the engine holds.
+//!
+//! The outcome lives here, set once, before the kernel tells whoever waits for the end. What the standard library's
+//! `wait` and `as_completed` look for inside a future (`_condition`, `_waiters`) is made when they ask for it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyType};
+use thistledown_kernel::{RunnerId, TaskId};
+
+use crate::current::Current;
+use crate::errors;
+use crate::operation::{Kind, Operation};
+use crate::payload::WORLD;
+
+/// How a task ended.
+pub(crate) enum Outcome {
+    Value(Py<PyAny>),
+    Error(Py<PyAny>),
+    Cancelled,
+}
+
+/// What few tasks have.
+#[derive(Default)]
+struct Extra {
+    callbacks: Vec<Py<PyAny>>,
+    name: Option<Py<PyAny>>,
+    /// The standard library's view: a condition, and who waits for several futures at once.
+    condition: Option<(Py<PyAny>, Py<PyList>)>,
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Outcome>,
+    extra: Option<Box<Extra>>,
+    /// What it was made from, for its name.
+    origin: Option<Py<PyAny>>,
+    runner: Option<RunnerId>,
+}
+
+/// A task: work that was told to go. A real ``concurrent.futures.Future``, which can also be awaited.
+#[pyclass(frozen, subclass, generic, module = "thistledown._core")]
+pub(crate) struct Task {
+    id: AtomicU64,
+    serial: AtomicU64,
+    /// Somebody has asked for the outcome, or waited for it.
+    fetched: AtomicBool,
+    state: Mutex<State>,
+}
+
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+thread_local! {
+    static MAKING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// The class that tasks are made of; the Python face registers its own.
+#[pyfunction]
+pub(crate) fn set_task_class(py: Python<'_>, class: Py<PyType>) {
+    let _ = CLASS.set(py, class);
+}
+
+impl Task {
+    /// A new task object. `origin` is what its name is taken from.
+    pub(crate) fn make(
+        py: Python<'_>,
+        origin: Option<Py<PyAny>>,
+        runner: Option<RunnerId>,
+    ) -> PyResult<Bound<'_, Self>> {
+        let class = CLASS.get(py).ok_or_else(|| errors::misuse("import thistledown first"))?;
+        MAKING.set(true);
+        let made = class.bind(py).call0();
+        MAKING.set(false);
+        let task = made?.cast_into::<Self>()?;
+        {
+            let this = task.get();
+            this.serial.store(SERIAL.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+            let mut state = this.state.lock();
+            state.origin = origin;
+            state.runner = runner;
+        }
+        Ok(task)
+    }
+
+    pub(crate) fn set_id(&self, id: TaskId) {
+        self.id.store(id.number(), Ordering::Release);
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        TaskId::from_number(self.id.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.lock().outcome.is_some()
+    }
+
+    pub(crate) fn is_fetched(&self) -> bool {
+        self.fetched.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn mark_fetched(&self) {
+        self.fetched.store(true, Ordering::Relaxed);
+    }
+
+    /// The exception it failed with.
+    pub(crate) fn failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &self.state.lock().outcome {
+            Some(Outcome::Error(error)) => Some(error.clone_ref(py)),
+            _ => None,
+        }
+    }
+
+    /// Its result, or the error to raise; nothing while it is not done.
+    pub(crate) fn outcome(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
+        let outcome = match self.state.lock().outcome.as_ref()? {
+            Outcome::Value(value) => return Some(Ok(value.clone_ref(py))),
+            Outcome::Error(error) => Some(error.clone_ref(py)),
+            Outcome::Cancelled => None,
+        };
+        self.mark_fetched();
+        Some(Err(match outcome {
+            Some(error) => PyErr::from_value(error.into_bound(py)),
+            None => errors::task_cancelled(py, format!("task {} was cancelled", self.name(py))),
+        }))
+    }
+
+    /// Ends it. Callbacks are called, waiters of the standard library told; the kernel's waiters come after.
+    pub(crate) fn settle(slf: &Bound<'_, Self>, outcome: Outcome) {
+        let py = slf.py();
+        let this = slf.get();
+        let callbacks = {
+            let mut state = this.state.lock();
+            if state.outcome.is_some() {
+                return;
+            }
+            let condition = state.extra.as_mut().and_then(|extra| extra.condition.take());
+            if let Some((condition, waiters)) = condition {
+                drop(state);
+                this.settle_watched(slf, outcome, condition.bind(py), waiters.bind(py));
+                state = this.state.lock();
+            } else {
+                state.outcome = Some(outcome);
+            }
+            state.extra.as_mut().map(|extra| std::mem::take(&mut extra.callbacks))
+        };
+        for callback in callbacks.into_iter().flatten() {
+            call_back(slf, callback.bind(py));
+        }
+    }
+
+    /// The same while the standard library looks: the outcome appears under the condition it holds.
+    fn settle_watched(
+        &self,
+        slf: &Bound<'_, Self>,
+        outcome: Outcome,
+        condition: &Bound<'_, PyAny>,
+        waiters: &Bound<'_, PyList>,
+    ) {
+        let py = slf.py();
+        let tell = match &outcome {
+            Outcome::Value(_) => "add_result",
+            Outcome::Error(_) => "add_exception",
+            Outcome::Cancelled => "add_cancelled",
+        };
+        let told = condition.call_method0("acquire").and_then(|_| {
+            {
+                let mut state = self.state.lock();
+                state.outcome = Some(outcome);
+                if let Some(extra) = state.extra.as_mut() {
+                    extra.condition = Some((condition.clone().unbind(), waiters.clone().unbind()));
+                }
+            }
+            let told = waiters.iter().try_for_each(|waiter| waiter.call_method1(tell, (slf,)).map(drop));
+            condition.call_method0("notify_all")?;
+            condition.call_method0("release")?;
+            told
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, Some(slf.as_any()));
+        }
+    }
+
+    /// Its name: the one it was given, or what it runs and a number.
+    pub(crate) fn name(&self, py: Python<'_>) -> String {
+        let state = self.state.lock();
+        if let Some(name) = state.extra.as_ref().and_then(|extra| extra.name.as_ref()) {
+            return name.bind(py).to_string();
+        }
+        let origin = state.origin.as_ref().map(|origin| origin.clone_ref(py));
+        drop(state);
+        let what = origin.map_or_else(|| "task".to_owned(), |origin| origin.bind(py).to_string());
+        format!("{what}-{}", self.serial.load(Ordering::Relaxed))
+    }
+
+    /// The outcome, waited for in a plain thread.
+    fn wait_done(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
+        if slf.get().is_done() {
+            return Ok(());
+        }
+        let own = slf.get().state.lock().runner;
+        if Current::run().is_some_and(|run| own == Some(run.runner)) {
+            return Err(errors::misuse(
+                "the task is not done, and waiting here would stop the thread that runs it: write `await task` \
+                 (in a generator task `yield from task`)",
+            ));
+        }
+        let operation = Operation::new(Kind::Join(slf.clone().unbind()));
+        crate::thread_wait::wait_until_met(slf.py(), &operation, timeout)
+    }
+}
+
+fn call_back(task: &Bound<'_, Task>, callback: &Bound<'_, PyAny>) {
+    if let Err(error) = callback.call1((task,)) {
+        let told = task
+            .py()
+            .import("thistledown._report")
+            .and_then(|report| report.call_method1("callback_failed", (task, error.value(task.py()))));
+        if let Err(error) = told {
+            error.write_unraisable(task.py(), Some(task.as_any()));
+        }
+    }
+}
+
+#[pymethods]
+impl Task {
+    #[new]
+    fn new() -> PyResult<Self> {
+        if !MAKING.get() {
+            return Err(errors::wrong_type("tasks are made by `td.go(...)`"));
+        }
+        Ok(Self {
+            id: AtomicU64::new(0),
+            serial: AtomicU64::new(0),
+            fetched: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The task's number, unique in this process.
+    #[getter(id)]
+    fn number(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// The task's name, for people. Can be set.
+    #[getter(name)]
+    fn get_name(&self, py: Python<'_>) -> String {
+        self.name(py)
+    }
+
+    #[setter(name)]
+    fn set_name(&self, name: Py<PyAny>) {
+        let old = self.state.lock().extra.get_or_insert_default().name.replace(name);
+        drop(old);
+    }
+
+    /// Whether it has ended: with a result, an exception, or cancelled.
+    fn done(&self) -> bool {
+        self.is_done()
+    }
+
+    /// Whether it was told to go and has not ended.
+    fn running(&self) -> bool {
+        !self.is_done()
+    }
+
+    /// Whether it ended because it was cancelled.
+    fn cancelled(&self) -> bool {
+        matches!(self.state.lock().outcome, Some(Outcome::Cancelled))
+    }
+
+    /// Asks it to end: ``Cancelled`` is raised at its wait, now and at each later one.
+    ///
+    /// Returns:
+    ///     False when it has already ended, else True.
+    fn cancel(&self) -> bool {
+        let id = self.id();
+        !self.is_done() && WORLD.with(|kernel| kernel.cancel_task(id))
+    }
+
+    /// The result, waited for in a plain thread. In a weightless task write ``await task``.
+    ///
+    /// Args:
+    ///     timeout: seconds; ``None`` waits for as long as it takes.
+    ///
+    /// Raises:
+    ///     TimeoutError: it has not ended in time; it goes on.
+    ///     TaskCancelled: it was cancelled.
+    ///     RuntimeError: it has not ended and runs in this very thread.
+    ///     Exception: what it failed with.
+    #[pyo3(signature = (timeout=None))]
+    fn result(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        Self::wait_done(&slf, timeout)?;
+        slf.get().outcome(slf.py()).unwrap_or_else(|| Err(errors::misuse("the task has no outcome")))
+    }
+
+    /// The exception it failed with, or None; waited for as by ``result``.
+    #[pyo3(signature = (timeout=None))]
+    fn exception(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        Self::wait_done(&slf, timeout)?;
+        let py = slf.py();
+        slf.get().mark_fetched();
+        if slf.get().cancelled() {
+            return Err(errors::task_cancelled(py, format!("task {} was cancelled", slf.get().name(py))));
+        }
+        Ok(slf.get().failure(py))
+    }
+
+    /// Waits for the end in a plain thread and returns the result, as ``result`` does.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        Self::result(slf, timeout)
+    }
+
+    /// Calls ``fn(task)`` when it has ended; at once, when it already has. What ``fn`` raises is logged.
+    #[pyo3(signature = (r#fn))]
+    fn add_done_callback(slf: Bound<'_, Self>, r#fn: Bound<'_, PyAny>) {
+        {
+            let mut state = slf.get().state.lock();
+            if state.outcome.is_none() {
+                state.extra.get_or_insert_default().callbacks.push(r#fn.unbind());
+                return;
+            }
+        }
+        call_back(&slf, &r#fn);
+    }
+
+    fn __await__(slf: Bound<'_, Self>) -> Operation {
+        Operation::new(Kind::Join(slf.unbind()))
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Operation {
+        Operation::new(Kind::Join(slf.unbind()))
+    }
+
+    /// Ends a task whose body ran elsewhere.
+    fn _settle(slf: Bound<'_, Self>, value: Py<PyAny>, error: Option<Py<PyAny>>) {
+        let outcome = error.map_or(Outcome::Value(value), Outcome::Error);
+        Self::settle(&slf, outcome);
+        let id = slf.get().id();
+        WORLD.with(|kernel| kernel.finish(id));
+    }
+
+    /// What the standard library's `wait` and `as_completed` look for: the condition and the list of waiters.
+    fn _standard_view(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyList>)> {
+        let fresh = (py.import("threading")?.call_method0("Condition")?.unbind(), PyList::empty(py).unbind());
+        let mut state = self.state.lock();
+        let view = state.extra.get_or_insert_default().condition.get_or_insert(fresh);
+        Ok((view.0.clone_ref(py), view.1.clone_ref(py)))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let state = match &self.state.lock().outcome {
+            None => "running",
+            Some(Outcome::Value(_)) => "finished",
+            Some(Outcome::Error(_)) => "failed",
+            Some(Outcome::Cancelled) => "cancelled",
+        };
+        format!("<thistledown.Task {} {state}>", self.name(py))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(state) = self.state.try_lock() else { return Ok(()) };
+        match &state.outcome {
+            Some(Outcome::Value(held) | Outcome::Error(held)) => visit.call(held)?,
+            Some(Outcome::Cancelled) | None => {}
+        }
+        if let Some(extra) = &state.extra {
+            extra.callbacks.iter().try_for_each(|callback| visit.call(callback))?;
+            if let Some((condition, waiters)) = &extra.condition {
+                visit.call(condition)?;
+                visit.call(waiters)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let extra = self.state.lock().extra.take();
+        drop(extra);
+    }
+}

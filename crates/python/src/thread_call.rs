@@ -1,0 +1,123 @@
+//! Thread calls: a plain function runs in a helper thread, and its end is waited for like a task's.
+//!
+//! The call starts when it is first waited for. A wait that ends without it abandons it: the thread cannot be stopped,
+//! its result is dropped.
+
+use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use thistledown_kernel::Want;
+
+use crate::errors;
+use crate::operation::{Kind, Operation, Wants};
+use crate::payload::WORLD;
+use crate::task::Task;
+
+/// A call, and the task that stands for it while it runs.
+pub(crate) struct ThreadCall {
+    function: Py<PyAny>,
+    args: Py<PyTuple>,
+    kwargs: Option<Py<PyDict>>,
+    started: Mutex<Option<Py<Task>>>,
+}
+
+/// Calls a function that blocks in a helper thread, so that the loop goes on.
+///
+/// The call starts when the operation is first waited for, with a copy of the context (``contextvars``). Cancelling
+/// the wait abandons the call: it runs to its end unseen and its result is dropped. At most 64 run at a time, the
+/// others stand in a queue.
+///
+/// Args:
+///     fn: any callable.
+///     args, kwargs: for it.
+///
+/// Returns:
+///     An operation that gives what the call returns, or raises what it raises.
+#[pyfunction]
+#[pyo3(signature = (r#fn, /, *args, **kwargs))]
+pub(crate) fn thread(
+    r#fn: Bound<'_, PyAny>,
+    args: Bound<'_, PyTuple>,
+    kwargs: Option<Bound<'_, PyDict>>,
+) -> PyResult<Operation> {
+    if !r#fn.is_callable() {
+        return Err(errors::wrong_type(format!(
+            "thread takes a function and its arguments, as in `td.thread(fn, *args)`; got {}",
+            r#fn.repr()?
+        )));
+    }
+    Ok(Operation::new(Kind::Thread(Box::new(ThreadCall {
+        function: r#fn.unbind(),
+        args: args.unbind(),
+        kwargs: kwargs.map(Bound::unbind),
+        started: Mutex::new(None),
+    }))))
+}
+
+impl ThreadCall {
+    fn started(&self, py: Python<'_>) -> Option<Py<Task>> {
+        self.started.lock().as_ref().map(|task| task.clone_ref(py))
+    }
+
+    pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.started(py).and_then(|task| task.get().outcome(py)).transpose()
+    }
+
+    pub(crate) fn want(&self, py: Python<'_>, wants: &mut Wants<'_>) -> PyResult<()> {
+        let task = match self.started(py) {
+            Some(task) => task,
+            None => self.start(py, wants)?,
+        };
+        wants.push(Want::End(task.get().id()));
+        Ok(())
+    }
+
+    fn start(&self, py: Python<'_>, wants: &Wants<'_>) -> PyResult<Py<Task>> {
+        let runner = wants.run.map(|run| run.runner);
+        let task = Task::make(py, Some(self.function.clone_ref(py)), runner)?;
+        let id = WORLD.with(|kernel| kernel.add_elsewhere(runner));
+        task.get().set_id(id);
+        // Set before the thread starts: a call may be over before this returns.
+        *self.started.lock() = Some(task.clone().unbind());
+        let started = py.import(intern!(py, "thistledown._threads"))?.call_method1(
+            intern!(py, "start"),
+            (&task, &self.function, &self.args, &self.kwargs),
+        );
+        if let Err(error) = started {
+            self.release();
+            WORLD.with(|kernel| kernel.finish(id));
+            return Err(error);
+        }
+        Ok(task.unbind())
+    }
+
+    pub(crate) fn release(&self) {
+        let started = self.started.lock().take();
+        drop(started);
+    }
+
+    pub(crate) fn describe(&self, py: Python<'_>) -> String {
+        format!("the thread call {}", self.function.bind(py))
+    }
+
+    pub(crate) fn copy(&self, py: Python<'_>) -> Self {
+        Self {
+            function: self.function.clone_ref(py),
+            args: self.args.clone_ref(py),
+            kwargs: self.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
+            started: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)?;
+        visit.call(&self.args)?;
+        visit.call(&self.kwargs)?;
+        match self.started.try_lock() {
+            Some(started) => visit.call(&*started),
+            None => Ok(()),
+        }
+    }
+}

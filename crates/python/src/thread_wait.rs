@@ -1,0 +1,135 @@
+//! Waiting in a plain thread: the same protocol as in a task, with the thread asleep on its own pipe.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::prelude::*;
+use thistledown_kernel::{Event, Moment, TaskId, Want, Wake};
+use thistledown_runtime::{Clock, Parked, Parker};
+
+use crate::current::{Current, seconds};
+use crate::descriptor;
+use crate::errors;
+use crate::operation::{Operation, Wants};
+use crate::payload::{WORLD, Waker};
+
+thread_local! {
+    static PARKER: RefCell<Option<Parker>> = const { RefCell::new(None) };
+}
+
+/// In a forked child: the parker's pipe is shared with the parent.
+pub(crate) fn forget_parker() {
+    PARKER.set(None);
+}
+
+/// Waits for the operation and gives what it gives.
+pub(crate) fn wait(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    if Current::run().is_some() {
+        return Err(errors::misuse(
+            "waiting here would stop the thread that runs the weightless tasks: write `await op` (in a generator \
+             task `yield from op`)",
+        ));
+    }
+    wait_anywhere(py, operation, timeout)
+}
+
+/// Waits until the operation is met, and leaves what it gives where it is.
+pub(crate) fn wait_until_met(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<()> {
+    match wait_anywhere(py, operation, timeout) {
+        Err(error) if error.is_instance_of::<PyTimeoutError>(py) && operation.attempt(py, None)?.is_none() => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wait_anywhere(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    let deadline = match timeout {
+        Some(value) => seconds(value.max(0.0), "timeout")?.map(|duration| Clock::System.now().after(duration)),
+        None => None,
+    };
+    let mut parker = PARKER.take().map_or_else(Parker::new, Ok).map_err(|error| errors::system(&error))?;
+    let result = loop {
+        match attempt(py, operation, &mut parker, deadline) {
+            Ok(None) => {}
+            Ok(Some(value)) => break Ok(value),
+            Err(error) => break Err(error),
+        }
+    };
+    PARKER.set(Some(parker));
+    result
+}
+
+fn attempt(
+    py: Python<'_>,
+    operation: &Operation,
+    parker: &mut Parker,
+    deadline: Option<Moment>,
+) -> PyResult<Option<Py<PyAny>>> {
+    if let Some(value) = operation.attempt(py, None)? {
+        return Ok(Some(value));
+    }
+    let mut wants = Wants::new(None);
+    operation.want(py, &mut wants)?;
+    let timer = (0..).zip(&wants.list).filter_map(|(branch, want)| match want {
+        Want::Until(at) if *at != Moment::NEVER => Some((*at, branch)),
+        _ => None,
+    });
+    let timer = timer.min_by_key(|&(at, _)| at);
+    let watched = wants.watched;
+    let list = wants.list;
+    let waker = Waker::Thread(parker.waker());
+    let party = WORLD
+        .with(|kernel| {
+            let party = kernel.add_thread(waker);
+            kernel.wait(party, list).map(|()| party).inspect_err(|_| kernel.finish(party))
+        })
+        .map_err(|cycle| errors::deadlock(py, cycle.to_string()))?;
+    let ended = sleep(py, parker, party, &watched, timer, deadline);
+    let wake = WORLD.with(|kernel| {
+        let wake = kernel.withdraw(party);
+        kernel.finish(party);
+        wake
+    });
+    // What was committed meanwhile counts, whatever else happened.
+    match (wake, ended) {
+        (Some(Wake::Event { branch, event }), _) => operation.conclude(py, branch, event),
+        (_, Ok((branch, event))) => operation.conclude(py, branch, event),
+        (_, Err(error)) => Err(error),
+    }
+}
+
+/// Sleeps until the kernel, a descriptor or the time ends it. A wake by the kernel gives an event of no meaning.
+fn sleep(
+    py: Python<'_>,
+    parker: &mut Parker,
+    party: TaskId,
+    watched: &[(i32, thistledown_kernel::Direction, u16)],
+    timer: Option<(Moment, u16)>,
+    deadline: Option<Moment>,
+) -> PyResult<(u16, Event<Py<PyAny>>)> {
+    let fds: Vec<_> = watched.iter().map(|&(fd, direction, _)| (descriptor::borrow(fd), direction)).collect();
+    loop {
+        if WORLD.with(|kernel| kernel.is_woken(party)) {
+            return Ok((0, Event::Ready));
+        }
+        let now = Clock::System.now();
+        if let Some((at, branch)) = timer
+            && at <= now
+        {
+            return Ok((branch, Event::Elapsed));
+        }
+        if deadline.is_some_and(|at| at <= now) {
+            return Err(PyTimeoutError::new_err("not done in time"));
+        }
+        let next = [timer.map(|(at, _)| at), deadline].into_iter().flatten().min();
+        let timeout: Option<Duration> = next.map(|at| at.since(now));
+        let slept = py.detach(|| parker.sleep(&fds, timeout)).map_err(|error| errors::system(&error))?;
+        match slept {
+            Parked::Ready(index) => return Ok((watched[index].2, Event::Ready)),
+            Parked::Interrupted => py.check_signals()?,
+            Parked::Woken | Parked::TimedOut => {}
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Operations of time.
+
+use pyo3::prelude::*;
+use thistledown_kernel::Moment;
+
+use crate::current::{Current, Run, seconds as checked};
+use crate::operation::{Kind, Operation, Sleep};
+use crate::payload::WORLD;
+
+/// An operation that is over so many seconds after it is first waited for.
+///
+/// ``await td.sleep(0)`` gives the other tasks their turn.
+///
+/// Args:
+///     seconds: >= 0; ``math.inf`` is for ever.
+///
+/// Raises:
+///     ValueError: seconds is negative or not a number.
+#[pyfunction]
+pub(crate) fn sleep(seconds: f64) -> PyResult<Operation> {
+    Ok(Operation::new(Kind::Sleep(Sleep::new(checked(seconds, "seconds")?))))
+}
+
+/// An operation that is over so many seconds after it was made.
+///
+/// One ``after`` in several selects is a deadline for all of them.
+///
+/// Args:
+///     seconds: >= 0; ``math.inf`` is for ever.
+///
+/// Raises:
+///     ValueError: seconds is negative or not a number.
+#[pyfunction]
+pub(crate) fn after(seconds: f64) -> PyResult<Operation> {
+    let moment = checked(seconds, "seconds")?.map_or(Moment::NEVER, |duration| Run::now().after(duration));
+    Ok(Operation::new(Kind::After(moment)))
+}
+
+/// Whether a wait of the present task would be refused.
+#[pyfunction]
+pub(crate) fn is_cancelled() -> bool {
+    Current::task().is_some_and(|task| WORLD.with(|kernel| kernel.is_cancelled(task)))
+}

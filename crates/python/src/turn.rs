@@ -1,0 +1,223 @@
+//! A task's turn: its body is resumed in its context until it gives way, waits or ends.
+#![allow(unsafe_code, reason = "generators are resumed and contexts entered by CPython's C interface; a turn is the hot path")]
+
+use std::rc::Rc;
+
+use pyo3::exceptions::{PyAttributeError, PyKeyboardInterrupt, PySystemExit};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use smallvec::SmallVec;
+use thistledown_kernel::{Event, TaskId, Turn, Wake};
+use thistledown_runtime::Rest;
+
+use crate::current::{BUDGET, Current, Run};
+use crate::errors;
+use crate::operation::{Kind, Operation, Wants};
+use crate::payload::{Body, WORLD};
+use crate::switch::Switch;
+use crate::task::{Outcome, Task};
+
+/// What goes into a body.
+enum Input {
+    Send(Py<PyAny>),
+    Throw(PyErr),
+}
+
+/// What comes out of it.
+enum Output {
+    Yielded(Py<PyAny>),
+    Returned(Py<PyAny>),
+    Raised(PyErr),
+}
+
+/// A run ends because of this error, whatever else happens in it.
+pub(crate) fn ends_the_run(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
+}
+
+/// A reference to the task whose turn it is, from the pointer that is set while the turn lasts.
+pub(crate) fn borrowed_task(py: Python<'_>, pointer: *mut ffi::PyObject) -> Option<Py<Task>> {
+    // SAFETY: the pointer is null or the task of the present turn, which its body keeps alive; the turn cannot end
+    // while another thread is attached to the interpreter, and it is cleared before the body is dropped.
+    unsafe { Bound::from_borrowed_ptr_or_opt(py, pointer) }?.cast_into::<Task>().ok().map(Bound::unbind)
+}
+
+/// Gives a task its turn.
+pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Body, Py<PyAny>>) -> Rest<Body> {
+    let Turn { task, mut body, wake } = turn;
+    run.set_task_object(Some(&body.task));
+    Current::with(|current| {
+        current.task.set(Some(task));
+        current.budget.set(BUDGET);
+    });
+    let context = body.context.clone_ref(py);
+    // SAFETY: `context` is a context object that this task alone enters, and only for its turn.
+    unsafe { ffi::PyContext_Enter(context.as_ptr()) };
+    let ended = advance(py, run, task, &mut body, wake);
+    // SAFETY: as above; it was entered in this thread.
+    unsafe { ffi::PyContext_Exit(context.as_ptr()) };
+    let rest = match ended {
+        Ended::GaveWay => Rest::GaveWay(body),
+        Ended::Waits => Rest::Waits(body),
+        Ended::Done(outcome) => {
+            crate::run::task_ended(py, run, task, &body, outcome);
+            run.set_task_object(None);
+            drop(body);
+            Rest::Ended
+        }
+    };
+    run.set_task_object(None);
+    Current::with(|current| current.task.set(None));
+    rest
+}
+
+/// How a turn ended.
+enum Ended {
+    GaveWay,
+    Waits,
+    Done(PyResult<Py<PyAny>>),
+}
+
+fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<Py<PyAny>>) -> Ended {
+    let mut input = match (&body.awaited, wake) {
+        (None, Wake::Cancelled) => Input::Throw(errors::cancelled(py, "the task is cancelled")),
+        (None, _) => Input::Send(py.None()),
+        (Some(_), wake) => {
+            Current::with(|current| current.wake.set(Some(wake)));
+            Input::Send(py.None())
+        }
+    };
+    body.awaited = None;
+    loop {
+        input = match resume(py, &body.iterator, input) {
+            Output::Yielded(value) if value.is_none(py) => return Ended::GaveWay,
+            Output::Yielded(value) => match value.into_bound(py).cast_into_exact::<Operation>() {
+                Ok(operation) => match &operation.get().kind {
+                    Kind::Switch(switch) => enter(py, body, switch),
+                    _ => match enlist(py, run, task, &operation) {
+                        Ok(()) => {
+                            body.awaited = Some(operation.unbind());
+                            return Ended::Waits;
+                        }
+                        Err(error) => {
+                            operation.get().abandon();
+                            Input::Throw(error)
+                        }
+                    },
+                },
+                Err(other) => Input::Throw(wrong_yield(&other.into_inner())),
+            },
+            Output::Returned(value) => match leave(body) {
+                true => switched_in(py, value),
+                false => return Ended::Done(Ok(value)),
+            },
+            Output::Raised(error) => match leave(body) {
+                true => Input::Throw(error),
+                false => return Ended::Done(Err(error)),
+            },
+        };
+    }
+}
+
+/// Control goes into another coroutine.
+fn enter(py: Python<'_>, body: &mut Body, switch: &Switch) -> Input {
+    let target = switch.target.bind(py);
+    let state = crate::body::state(target).unwrap_or(crate::body::State::Ended);
+    if let Err(error) = crate::body::check_switch(target, state, switch.value.is_none(py)) {
+        return Input::Throw(error);
+    }
+    let suspended = body.switches.get_or_insert_default().go(py, &body.iterator, &switch.target);
+    body.iterator = switch.target.clone_ref(py);
+    let value = switch.value.clone_ref(py);
+    if suspended { switched_in(py, value) } else { Input::Send(value) }
+}
+
+/// The coroutine that had control has ended: whether another of the task goes on.
+fn leave(body: &mut Body) -> bool {
+    let Some(switches) = &mut body.switches else { return false };
+    let Some(next) = switches.end(&body.iterator) else { return false };
+    body.iterator = next;
+    true
+}
+
+/// A value for a coroutine that is suspended in a `switch`: its awaiter takes it from there.
+fn switched_in(py: Python<'_>, value: Py<PyAny>) -> Input {
+    let event = Event::Received(value);
+    Current::with(|current| current.wake.set(Some(Wake::Event { branch: 0, event })));
+    Input::Send(py.None())
+}
+
+fn enlist(py: Python<'_>, run: &Run, task: TaskId, operation: &Bound<'_, Operation>) -> PyResult<()> {
+    let mut wants = Wants::new(Some(run));
+    operation.get().want(py, &mut wants)?;
+    let list: SmallVec<_> = wants.list;
+    match WORLD.with(|kernel| kernel.wait(task, list)) {
+        Ok(()) => Ok(()),
+        Err(cycle) => Err(crate::run::cycle_error(py, run, &cycle, operation)),
+    }
+}
+
+fn wrong_yield(value: &Bound<'_, PyAny>) -> PyErr {
+    if value.hasattr(intern!(value.py(), "_asyncio_future_blocking")).unwrap_or(false) {
+        return errors::wrong_type(
+            "this awaits something of asyncio's, and no asyncio loop runs here: use thistledown's own operations, \
+             or run it in a thread with `td.thread(asyncio.run, ...)`",
+        );
+    }
+    let shown = value.repr().map_or_else(|_| "an object".into(), |repr| repr.to_string());
+    errors::wrong_type(format!(
+        "a task yielded {shown}: a bare `yield` gives way to the other tasks, and an operation is waited for with \
+         `yield from op` (in an `async def` with `await op`)"
+    ))
+}
+
+/// Resumes a body.
+fn resume(py: Python<'_>, iterator: &Py<PyAny>, input: Input) -> Output {
+    match input {
+        Input::Send(value) => {
+            let mut result = std::ptr::null_mut();
+            // SAFETY: `iterator` and `value` are live objects; on `NEXT` and `RETURN` the result is a new reference.
+            let sent = unsafe { ffi::PyIter_Send(iterator.as_ptr(), value.as_ptr(), &raw mut result) };
+            match sent {
+                // SAFETY: as above.
+                ffi::PySendResult::PYGEN_NEXT => Output::Yielded(unsafe { Bound::from_owned_ptr(py, result) }.unbind()),
+                // SAFETY: as above.
+                ffi::PySendResult::PYGEN_RETURN => Output::Returned(unsafe { Bound::from_owned_ptr(py, result) }.unbind()),
+                _ => Output::Raised(PyErr::fetch(py)),
+            }
+        }
+        Input::Throw(error) => match iterator.call_method1(py, intern!(py, "throw"), (error.value(py),)) {
+            Ok(value) => Output::Yielded(value),
+            Err(raised) if raised.is_instance_of::<pyo3::exceptions::PyStopIteration>(py) => {
+                let value = raised.value(py).getattr(intern!(py, "value"));
+                Output::Returned(value.map_or_else(|_| py.None(), Bound::unbind))
+            }
+            Err(raised) if raised.is_instance_of::<PyAttributeError>(py) && !has_throw(py, iterator) => {
+                Output::Raised(error)
+            }
+            Err(raised) => Output::Raised(raised),
+        },
+    }
+}
+
+fn has_throw(py: Python<'_>, iterator: &Py<PyAny>) -> bool {
+    iterator.bind(py).hasattr(intern!(py, "throw")).unwrap_or(true)
+}
+
+/// Whether nobody holds the task but its body.
+pub(crate) fn is_unseen(task: &Py<Task>) -> bool {
+    // SAFETY: a live object; reading its count has no other requirement.
+    unsafe { ffi::Py_REFCNT(task.as_ptr()) <= 1 }
+}
+
+/// The outcome of a task, of what its body returned or raised.
+pub(crate) fn outcome(py: Python<'_>, ended: PyResult<Py<PyAny>>) -> Outcome {
+    match ended {
+        Ok(value) => Outcome::Value(value),
+        Err(error) => {
+            let value = error.into_value(py).into_any();
+            if errors::is_cancelled(py, value.bind(py)) { Outcome::Cancelled } else { Outcome::Error(value) }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Where the kernel, the reactor, clocks and threads meet. Nothing else names two of them.
+//!
+//! - [`World`] is the one kernel of a process behind its one lock; what the kernel wants done outside is done here,
+//!   after the lock is released.
+//! - [`run`] is a runner's loop: turns, polls, timers, sleep.
+//! - [`Parker`] is how a plain thread sleeps.
+//! - [`Watchdog`] sees a turn that does not end; it needs neither the loop nor the lock.
+//!
+//! It knows nothing of Python: what gives a turn is a [`Host`].
+
+mod clock;
+mod parker;
+mod run;
+mod sync;
+mod watchdog;
+mod world;
+
+pub use clock::Clock;
+pub use parker::{Parked, Parker, ParkerWaker};
+pub use run::{Flow, Host, Rest, run};
+pub use watchdog::{Progress, Stall, Watchdog, Watched};
+pub use world::{Wakes, World};

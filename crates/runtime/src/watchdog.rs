@@ -1,0 +1,259 @@
+//! The watchdog: a thread that sees a turn which does not end. It needs neither the loop nor the kernel's lock.
+//!
+//! A runner counts its turns in one atomic number: odd while a turn is being had, even while it rests. The thread
+//! looks a few times per limit; a number that stays odd and the same is a stall, told once. When nobody has had a turn
+//! since the last look the thread sleeps until a runner wakes it, so that an idle program stays idle.
+//!
+//! The handshake of that sleep: the watchdog sets `asleep`, then looks at the numbers; a runner that wakes changes its
+//! number, then looks at `asleep`. Both are sequentially consistent, so at least one sees the other.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Looks per limit.
+const LOOKS: u32 = 4;
+
+/// The number a runner counts its turns in.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU64);
+
+impl Progress {
+    /// The number of the present turn; nothing while the runner rests.
+    #[must_use]
+    pub fn turn(&self) -> Option<u64> {
+        let number = self.0.load(Ordering::SeqCst);
+        (number % 2 == 1).then_some(number)
+    }
+}
+
+/// A turn that does not end.
+#[derive(Clone, Copy, Debug)]
+pub struct Stall {
+    /// The turn's number, to see whether it has ended meanwhile.
+    pub turn: u64,
+    /// How long it had lasted when it was seen; at least the limit.
+    pub lasted: Duration,
+}
+
+type Tell = Box<dyn Fn(Stall) + Send + Sync>;
+
+struct Entry {
+    progress: Arc<Progress>,
+    limit: Duration,
+    tell: Arc<Tell>,
+    seen: u64,
+    since: Instant,
+    told: bool,
+}
+
+#[derive(Default)]
+struct State {
+    entries: Vec<Entry>,
+    running: bool,
+}
+
+/// The watchdog of a process.
+#[derive(Default)]
+pub struct Watchdog {
+    state: Mutex<State>,
+    changed: Condvar,
+    asleep: AtomicBool,
+}
+
+impl std::fmt::Debug for Watchdog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watchdog").finish_non_exhaustive()
+    }
+}
+
+/// A runner under the eyes of a watchdog, until it is dropped.
+#[derive(Debug)]
+pub struct Watched {
+    progress: Arc<Progress>,
+    watchdog: Option<&'static Watchdog>,
+}
+
+impl Watched {
+    /// A runner that nobody watches.
+    #[must_use]
+    pub fn by_nobody() -> Self {
+        Self { progress: Arc::default(), watchdog: None }
+    }
+
+    /// The number it counts its turns in.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    #[inline]
+    pub(crate) fn turn_begins(&self) {
+        let number = self.progress.0.load(Ordering::Relaxed);
+        self.progress.0.store((number | 1) + 2, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rests(&self) {
+        let number = self.progress.0.load(Ordering::Relaxed);
+        self.progress.0.store((number | 1) + 1, Ordering::Release);
+    }
+
+    pub(crate) fn wakes(&self) {
+        let Some(watchdog) = self.watchdog else { return };
+        let number = self.progress.0.load(Ordering::Relaxed);
+        self.progress.0.store((number | 1) + 2, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if watchdog.asleep.load(Ordering::Relaxed) {
+            drop(watchdog.state.lock());
+            watchdog.changed.notify_all();
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(watchdog) = self.watchdog {
+            let mut state = watchdog.state.lock();
+            state.entries.retain(|entry| !Arc::ptr_eq(&entry.progress, &self.progress));
+            watchdog.changed.notify_all();
+        }
+    }
+}
+
+impl Watchdog {
+    /// Watches a runner: `tell` is called from the watchdog's thread, once for each turn that lasts `limit`.
+    pub fn watch(
+        &'static self,
+        limit: Duration,
+        tell: impl Fn(Stall) + Send + Sync + 'static,
+    ) -> std::io::Result<Watched> {
+        let progress = Arc::new(Progress::default());
+        let mut state = self.state.lock();
+        state.entries.push(Entry {
+            progress: Arc::clone(&progress),
+            limit,
+            tell: Arc::new(Box::new(tell)),
+            seen: 0,
+            since: Instant::now(),
+            told: false,
+        });
+        if !std::mem::replace(&mut state.running, true) {
+            let started = std::thread::Builder::new().name("thistledown-watchdog".into()).spawn(|| self.watch_all());
+            if let Err(error) = started {
+                state.running = false;
+                state.entries.pop();
+                return Err(error);
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+        Ok(Watched { progress, watchdog: Some(self) })
+    }
+
+    /// Takes the lock and keeps it, so that a fork finds the watchdog whole.
+    pub fn lock_for_fork(&self) {
+        std::mem::forget(self.state.lock());
+    }
+
+    /// Releases the lock that [`Self::lock_for_fork`] took. In the child, where the thread does not exist, everyone
+    /// is forgotten.
+    ///
+    /// # Safety
+    /// Only after [`Self::lock_for_fork`] in this thread, and once in each process.
+    #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
+    pub unsafe fn unlock_after_fork(&self, in_child: bool) {
+        // SAFETY: the caller holds the lock, by the contract above.
+        unsafe { self.state.force_unlock() };
+        if in_child {
+            *self.state.lock() = State::default();
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Ends when there is nobody to watch.
+    fn watch_all(&self) {
+        let mut state = self.state.lock();
+        while !state.entries.is_empty() {
+            let (stalls, moved) = look(&mut state.entries);
+            if !stalls.is_empty() {
+                drop(state);
+                stalls.iter().for_each(|(tell, stall)| tell(*stall));
+                state = self.state.lock();
+                continue;
+            }
+            let shortest = state.entries.iter().map(|entry| entry.limit).min().unwrap_or_default();
+            if !moved {
+                self.asleep.store(true, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                if state.entries.iter().all(|entry| entry.progress.turn().is_none()) {
+                    self.changed.wait(&mut state);
+                    self.asleep.store(false, Ordering::Relaxed);
+                    continue;
+                }
+                self.asleep.store(false, Ordering::Relaxed);
+            }
+            let pause = (shortest / LOOKS).max(Duration::from_millis(1));
+            self.changed.wait_for(&mut state, pause);
+        }
+        state.running = false;
+    }
+}
+
+/// Looks at everyone: who stalls, and whether anybody has had a turn since the last look.
+fn look(entries: &mut [Entry]) -> (Vec<(Arc<Tell>, Stall)>, bool) {
+    let now = Instant::now();
+    let mut stalls = Vec::new();
+    let mut moved = false;
+    for entry in entries {
+        let number = entry.progress.0.load(Ordering::SeqCst);
+        if number != entry.seen {
+            (entry.seen, entry.since, entry.told) = (number, now, false);
+            moved = true;
+            continue;
+        }
+        let lasted = now.duration_since(entry.since);
+        if number % 2 == 1 && !entry.told && lasted >= entry.limit {
+            entry.told = true;
+            stalls.push((Arc::clone(&entry.tell), Stall { turn: number, lasted }));
+        }
+    }
+    (stalls, moved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn watched(limit: Duration) -> (Watched, mpsc::Receiver<Stall>) {
+        let watchdog: &'static Watchdog = Box::leak(Box::default());
+        let (tell, told) = mpsc::channel();
+        let watched = watchdog.watch(limit, move |stall| tell.send(stall).expect("a listener")).expect("a thread");
+        (watched, told)
+    }
+
+    #[test]
+    fn a_turn_that_does_not_end_is_told_once() {
+        let (watched, told) = watched(Duration::from_millis(20));
+        watched.turn_begins();
+        let stall = told.recv_timeout(Duration::from_secs(20)).expect("a stall");
+        assert!(stall.lasted >= Duration::from_millis(20));
+        assert_eq!(Some(stall.turn), watched.progress().turn());
+        assert!(told.recv_timeout(Duration::from_millis(100)).is_err(), "told twice");
+    }
+
+    #[test]
+    fn a_runner_that_rests_or_moves_is_no_stall() {
+        let (watched, told) = watched(Duration::from_millis(20));
+        for _ in 0..100 {
+            watched.turn_begins();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        watched.rests();
+        assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
+        watched.wakes();
+        told.recv_timeout(Duration::from_secs(20)).expect("awake again, and stuck");
+    }
+}

@@ -1,0 +1,65 @@
+"""The article's server: send it a number, and it answers with that Fibonacci number.
+
+    python examples/fib_server.py                 # each client is a generator task
+    python examples/fib_server.py --form async    # each client is a coroutine
+    nc 127.0.0.1 25000                            # then type numbers
+
+Thousands of clients may be connected; all of them are served by one thread. The number is computed in the
+client's own task, so while it is, nobody else is served: ask for 35 and watch. That is the stall on which
+the article ends.
+
+Source: D. Beazley, A Tale of Two Concurrencies, Part 2 (;login:, August 2015); told in our own words.
+"""
+
+import argparse
+from collections.abc import Generator
+from typing import Any
+
+import thistledown as td
+
+REQUEST_SIZE = 1000
+
+
+def fib(n: int) -> int:
+    return 1 if n <= 2 else fib(n - 1) + fib(n - 2)
+
+
+def answer(request: bytes) -> bytes:
+    try:
+        n = int(request)
+    except ValueError:
+        return b"send a whole number\n"
+    return b"%d\n" % fib(n)
+
+
+def serve_as_generator(client: td.Socket) -> Generator[Any, Any, None]:
+    while request := (yield from client.recv(REQUEST_SIZE)):
+        yield from client.sendall(answer(request))
+
+
+async def serve_as_coroutine(client: td.Socket) -> None:
+    while request := await client.recv(REQUEST_SIZE):
+        await client.sendall(answer(request))
+
+
+FORMS = {"generator": serve_as_generator, "async": serve_as_coroutine}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Answers numbers with their Fibonacci numbers.")
+    parser.add_argument("--form", choices=list(FORMS), default="generator", help="what a client's task is")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=25000, help="0 takes a free one")
+    words = parser.parse_args()
+
+    server = td.serve(FORMS[words.form], words.host, words.port)
+    host, port = server.address[:2]
+    print(f"fib server ({words.form} tasks) listens on {host}:{port}", flush=True)
+    try:
+        td.run(server)
+    except KeyboardInterrupt:
+        print("fib server stopped")
+
+
+if __name__ == "__main__":
+    main()

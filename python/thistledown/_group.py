@@ -1,0 +1,123 @@
+"""Groups: tasks that belong together, and end together.
+
+A group stands on a scope of the engine: its tasks are the scope's members, and cancelling the scope cancels them.
+Sources: trio's nurseries, asyncio's ``TaskGroup``.
+"""
+
+import types
+from collections.abc import Callable, Generator
+from typing import Any, Self
+
+from thistledown import _core
+from thistledown._errors import Cancelled
+from thistledown._task import Task
+
+__all__ = ["TaskGroup"]
+
+
+class TaskGroup:
+    """Holds tasks; leaving the block means that none of them runs any more.
+
+    ``async with td.TaskGroup() as tg: tg.go(work, 1)``. When one fails the others are cancelled, and so is the block.
+    One error is raised as itself, several as an ``ExceptionGroup``; ``except*`` takes both. The end of the block is a
+    cancel point.
+
+    In a generator task: ``with td.TaskGroup() as tg: ...; yield from tg.join()``, the join as the last line.
+    """
+
+    def __init__(self) -> None:
+        self._scope = _core.group_scope()
+        self._errors: list[BaseException] = []
+        self._joined = False
+
+    def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Starts a task in the group, as ``td.go`` does.
+
+        Returns:
+            The task.
+
+        Raises:
+            TypeError: no task body.
+            RuntimeError: the group's block has not been entered, or has been left.
+        """
+        return _core.go_in(body, args, kwargs, self._scope, self, None)
+
+    def cancel(self) -> None:
+        """Cancels the tasks of the group and its block. The block ends without an error."""
+        self._scope.cancel()
+
+    def _failed(self, error: BaseException) -> None:
+        """A task of the group failed; the engine calls this."""
+        self._errors.append(error)
+        self._scope.cancel()
+
+    @types.coroutine
+    def join(self) -> Generator[Any, Any, None]:
+        """Waits until no task of the group runs any more. The last line of a generator task's block."""
+        try:
+            yield from self._scope.drain()
+        except Cancelled:
+            self._scope.cancel()
+            with _core.shield():
+                yield from self._scope.drain()
+            if not self._errors:
+                raise
+        self._joined = True
+
+    @types.coroutine
+    def _end(self, error: BaseException | None) -> Generator[Any, Any, bool]:
+        if error is not None:
+            self._scope.cancel()
+        try:
+            yield from self.join()
+        except Cancelled as cancelled:
+            error = error or cancelled
+        return self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> bool:
+        """Leaves the scope; raises what there is to raise. True: ``error`` has been dealt with."""
+        was_cancelled = self._scope.leave()
+        errors = self._errors
+        self._errors = []
+        if error is not None and not isinstance(error, Cancelled) and all(error is not other for other in errors):
+            errors.insert(0, error)
+        try:
+            if len(errors) > 1:
+                raise BaseExceptionGroup("several tasks of a group failed", errors)
+            if errors and errors[0] is not error:
+                raise errors[0]
+        finally:
+            errors = []
+        return isinstance(error, Cancelled) and was_cancelled and not _core.is_cancelled()
+
+    async def __aenter__(self) -> Self:
+        self._scope.__enter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> bool:
+        return await self._end(error)
+
+    def __enter__(self) -> Self:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> bool:
+        if error is None and not self._joined:
+            error = RuntimeError(
+                "the block of a group ends with `yield from tg.join()` in a generator task; "
+                "in an `async def` write `async with`"
+            )
+            self._errors.append(error)
+        if error is not None:
+            self._scope.cancel()
+        return self._leave(error)

@@ -1,0 +1,124 @@
+"""Words for people: where a task stands, why nothing can happen, what failed unseen.
+
+The engine calls these when something is wrong; nothing here is on a hot path.
+"""
+
+import inspect
+import logging
+import signal
+import sys
+import threading
+import types
+from typing import Any
+
+from thistledown import _threads
+from thistledown._task import Task
+
+logger = logging.getLogger("thistledown")
+stall_logger = logging.getLogger("thistledown.stall")
+
+LISTED = 50
+"""Tasks that a report names one by one."""
+
+Waiting = tuple[Task[Any], Any, str]
+
+
+def where(body: Any) -> str:
+    """File and line where a generator or coroutine stands: the innermost one it waits for that has a frame."""
+    place = "an unknown place"
+    seen = 0
+    while body is not None and seen < 1_000:
+        frame = getattr(body, "gi_frame", None) or getattr(body, "cr_frame", None) or getattr(body, "ag_frame", None)
+        if frame is not None:
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        following = getattr(body, "gi_yieldfrom", None)
+        body = following if following is not None else getattr(body, "cr_await", None)
+        seen += 1
+    return place
+
+
+def _line(waiting: Waiting) -> str:
+    task, body, operation = waiting
+    return f"  {task.name} waits for {operation} at {where(body)}"
+
+
+def _lines(waiting: list[Waiting]) -> str:
+    lines = [_line(one) for one in waiting[:LISTED]]
+    if len(waiting) > LISTED:
+        lines.append(f"  and {len(waiting) - LISTED} more")
+    return "\n".join(lines)
+
+
+def cycle(closing: Task[Any] | None, operation: str, others: list[Waiting]) -> str:
+    """A wait that would close a cycle."""
+    name = "this thread" if closing is None else closing.name
+    if not others:
+        return f"{name} would wait for {operation}, which is itself"
+    return f"{name} would wait for {operation}, which waits for it in turn:\n{_lines(others)}"
+
+
+def nothing_can_happen(waiting: list[Waiting]) -> str:
+    """A run in which everyone waits for someone who waits."""
+    count = f"{len(waiting)} tasks wait" if len(waiting) != 1 else "1 task waits"
+    return f"nothing can happen any more; {count}:\n{_lines(waiting)}"
+
+
+def somebody_else_may_act() -> bool:
+    """Whether something outside of a run could still wake it: another thread at work, or a signal's handler."""
+    others = sum(thread is not threading.current_thread() for thread in threading.enumerate())
+    return others > _threads.resting() or any(_is_handled(number) for number in signal.valid_signals())
+
+
+def _is_handled(number: int) -> bool:
+    handler = signal.getsignal(number)
+    return callable(handler) and handler is not signal.default_int_handler
+
+
+def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> None:
+    """A task holds its thread: told once, from the watchdog's thread."""
+    name = "a task" if task is None else f"task {task.name}"
+    if not lasts:
+        stall_logger.warning(
+            "%s held its thread for more than %.2f s, in a call that let no other thread run", name, lasted
+        )
+        return
+    frame = sys._current_frames().get(thread)
+    stall_logger.warning(
+        "%s has held its thread for %.2f s, at %s; every other task waits (move heavy work out with td.thread)",
+        name,
+        lasted,
+        "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}",
+    )
+
+
+def failed_unseen(task: Task[Any], error: BaseException) -> None:
+    """A task failed, and nobody holds it who could ask."""
+    logger.error("task %s failed, and nobody waits for it", task.name, exc_info=error)
+
+
+def failed_in_ending_run(errors: list[BaseException]) -> None:
+    """Errors that a run could not raise, because something stronger ended it."""
+    for error in errors:
+        logger.error("a task failed, and nobody waits for it", exc_info=error)
+
+
+def callback_failed(task: Task[Any], error: BaseException) -> None:
+    """A done-callback raised."""
+    logger.error("a done-callback of task %s failed", task.name, exc_info=error)
+
+
+def group_of_failed(errors: list[BaseException], unlisted: int) -> BaseException:
+    """Several errors that nobody waited for, as one."""
+    words = "tasks failed, and nobody waited for them"
+    if unlisted:
+        words = f"{words}; {unlisted} more were logged"
+    return BaseExceptionGroup(words, errors)
+
+
+def body_state(body: Any) -> str:
+    """Where a generator or coroutine stands, where its structure cannot be read."""
+    if isinstance(body, types.CoroutineType):
+        state = inspect.getcoroutinestate(body)
+    else:
+        state = inspect.getgeneratorstate(body)
+    return {"CREATED": "fresh", "SUSPENDED": "suspended", "RUNNING": "running"}.get(state.split("_")[1], "ended")

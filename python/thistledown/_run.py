@@ -1,0 +1,64 @@
+"""``td.run``, and what the interpreter has to know of the engine: its forks and its end."""
+
+import atexit
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from thistledown import _core, _threads
+
+__all__ = ["run"]
+
+STALL_AFTER = 0.1
+"""Seconds after which a task that holds its thread is reported."""
+
+EXIT_GRACE = 1.0
+"""Seconds that runs of other threads have to end when the interpreter exits."""
+
+
+def run(main: Callable[..., Any] | Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
+    """Runs ``main`` as a weightless task in this thread, and every task it starts.
+
+    The run is the outermost group: it is over when all of its tasks have ended. When ``main`` fails the others are
+    cancelled. A task that failed, and that nobody waited for or asked, makes the run fail at its end; when nobody
+    holds such a task it is logged at once. Ctrl-C cancels everything, lets ``finally`` blocks run, and is raised; a
+    second one does not wait for them.
+
+    Args:
+        main: a coroutine or generator function or object, or an object with ``__await__`` (``td.serve(...)``).
+        args: for the function.
+        stall_after: seconds after which a task that holds the thread is reported through the logger
+            ``thistledown.stall``, once per stall; None never does.
+
+    Returns:
+        What ``main`` returned.
+
+    Raises:
+        DeadlockError: nothing can happen any more; says who waits for what, and where.
+        RuntimeError: there is a run in this thread already.
+        TypeError: main is no task body.
+        BaseException: what ``main`` or a task that nobody waited for raised; several as a group.
+    """
+    return _core.run(main, args, stall_after, False)
+
+
+def _stop_runs() -> None:
+    """Ends the runs of other threads: a thread that the exiting interpreter stops cannot clean up."""
+    deadline = time.monotonic() + EXIT_GRACE
+    while not _core.stop_runs() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _after_fork_in_child() -> None:
+    _core.after_fork_in_child()
+    _threads.forget()
+
+
+atexit.register(_stop_runs)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_core.before_fork,
+        after_in_parent=_core.after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,48 @@
+"""The task class: the engine's task, and a ``concurrent.futures.Future`` for everyone who asks."""
+
+import concurrent.futures
+import threading
+from typing import Any, NoReturn, TypeVar
+
+from thistledown import _core
+
+__all__ = ["Task"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Task(_core.Task[T_co], concurrent.futures.Future[T_co]):  # type: ignore[misc]
+    """Work that was told to go: made by ``td.go``, never by hand.
+
+    A real ``concurrent.futures.Future``, which can also be awaited, and stands for its end wherever an operation is
+    asked for. The engine holds it: it runs on when nobody keeps it. In a weightless task write ``await task``; in a
+    plain thread ``task.result(timeout)``.
+    """
+
+    # The engine's class comes first and has all of the state: the standard library's initialiser, which makes a lock
+    # and a list for each future, is left out.
+    __init__ = object.__init__
+
+    @property
+    def _state(self) -> str:
+        if not self.done():
+            return "RUNNING"
+        return "CANCELLED_AND_NOTIFIED" if self.cancelled() else "FINISHED"
+
+    @property
+    def _condition(self) -> threading.Condition:
+        return self._standard_view()[0]
+
+    @property
+    def _waiters(self) -> list[Any]:
+        return self._standard_view()[1]
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise concurrent.futures.InvalidStateError("a task's outcome is set by its own body")
+
+    set_result = _refuse
+    set_exception = _refuse
+    set_running_or_notify_cancel = _refuse
+
+
+_core.set_task_class(Task)

@@ -1,0 +1,17 @@
+"""For the tests of programs that use thistledown."""
+
+from collections.abc import Callable
+from typing import Any
+
+from thistledown import _core
+
+__all__ = ["run"]
+
+
+def run(main: Callable[..., Any] | Any, *args: Any) -> Any:
+    """``td.run`` on a virtual clock, which stands still while tasks run and jumps when nothing but timers is left.
+
+    An hour of sleeps takes no time, and comes out the same each time. The clock waits for thread calls. Source: trio's
+    autojump clock.
+    """
+    return _core.run(main, args, None, True)

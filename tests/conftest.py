@@ -1,0 +1,133 @@
+"""Rules for every test: coroutine tests run as weightless tasks, each has a time limit, none leaves a trace.
+
+An `async def` test is the main task of a `td.run`; marked `virtual_clock`, it runs on the clock that jumps.
+After each test the process has no thread, file descriptor or child more than before; only idle helper threads
+of the engine itself (named `thistledown...`) may stay.
+"""
+
+import faulthandler
+import functools
+import gc
+import inspect
+import os
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import thistledown as td
+from thistledown import testing
+
+DEFAULT_LIMIT_SECONDS = 60
+STDERR_KEY = pytest.StashKey[int]()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "virtual_clock: run the coroutine test on a clock that jumps")
+    config.addinivalue_line("markers", "slow: takes seconds, and still runs by default")
+    config.stash[STDERR_KEY] = os.dup(2)
+
+
+def pytest_unconfigure(config):
+    os.close(config.stash[STDERR_KEY])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Run a coroutine test to its end as the main task of a run."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    body = functools.partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in names})
+    run = testing.run if pyfuncitem.get_closest_marker("virtual_clock") else td.run
+    run(body())
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Behind the limit of pytest-timeout, which needs the interpreter, stands one that does not."""
+    marker = item.get_closest_marker("timeout")
+    limit = marker.args[0] if marker else DEFAULT_LIMIT_SECONDS
+    faulthandler.dump_traceback_later(limit + 20, exit=True, file=item.config.stash[STDERR_KEY])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def foreign_threads():
+    return {thread for thread in threading.enumerate() if not thread.name.startswith("thistledown")}
+
+
+def open_files():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+    return found
+
+
+def child_processes():
+    children = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        children.update(int(pid) for pid in path.read_text().split())
+    return children
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_engine():
+    """What the engine makes once and keeps (a helper thread, say) is no leak of the first test."""
+
+    async def main():
+        await td.thread(int)
+        await td.sleep(0.001)
+
+    td.run(main)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(warm_engine):
+    threads, files, children = foreign_threads(), open_files(), child_processes()
+    yield
+    if open_files().keys() - files.keys():
+        gc.collect()  # a cycle may still hold a socket; what survives this is a leak
+    left_files = {fd: target for fd, target in open_files().items() if fd not in files}
+    assert foreign_threads() - threads == set(), "threads left behind"
+    assert left_files == {}, "file descriptors left behind"
+    assert child_processes() - children == set(), "child processes left behind"
+
+
+@pytest.fixture
+def tcp_pair():
+    """A `td.Socket` and the plain blocking socket it is connected to, over TCP on the loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    with td.Socket(near) as wrapped, far:
+        far.settimeout(30)
+        yield wrapped, far
+
+
+@pytest.fixture
+def unix_pair():
+    """A `td.Socket` and the plain blocking socket it is connected to, as a Unix stream pair."""
+    near, far = socket.socketpair()
+    with td.Socket(near) as wrapped, far:
+        far.settimeout(30)
+        yield wrapped, far
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """Paths of a self-signed certificate for `localhost` and of its key."""
+    folder = tmp_path_factory.mktemp("certificate")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key

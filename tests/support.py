@@ -1,0 +1,103 @@
+"""What several tests need: the ways to wait, programs in a process of their own, and marked lines."""
+
+import contextlib
+import inspect
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import thistledown as td
+
+PATIENCE = 30.0  # seconds; a hang limit, never a measure
+
+
+# --- every way to wait for an operation, as a body ----------------------------------------------------------
+
+
+async def by_await(operation):
+    return await operation
+
+
+def by_yield_from(operation):
+    return (yield from operation)
+
+
+async def by_select(operation):
+    chosen = await td.select(operation, td.after(PATIENCE))
+    assert chosen.index == 0
+    return chosen.value
+
+
+def by_select_in_generator(operation):
+    chosen = yield from td.select(td.after(PATIENCE), operation)
+    assert chosen.index == 1
+    return chosen.value
+
+
+async def by_nested_select(operation):
+    outer = await td.select(td.select(td.after(PATIENCE), operation), td.after(PATIENCE))
+    assert (outer.index, outer.value.index) == (0, 1)
+    return outer.value.value
+
+
+async def by_wait_in_thread(operation):
+    return await td.thread(operation.wait, PATIENCE)
+
+
+async def by_select_in_thread(operation):
+    chosen = await td.thread(td.select(operation, td.after(PATIENCE)).wait, PATIENCE)
+    assert chosen.index == 0
+    return chosen.value
+
+
+WAYS_IN_TASK = [by_await, by_yield_from, by_select, by_select_in_generator, by_nested_select]
+WAYS_IN_THREAD = [by_wait_in_thread, by_select_in_thread]
+WAYS = WAYS_IN_TASK + WAYS_IN_THREAD
+
+
+async def settle(rounds=10):
+    """Give way until every task that can run has run to its wait."""
+    for _ in range(rounds):
+        await td.sleep(0)
+
+
+# --- programs in a process of their own ---------------------------------------------------------------------
+
+
+def program_command(source, *arguments):
+    return [sys.executable, "-u", "-X", "faulthandler", "-c", textwrap.dedent(source), *map(str, arguments)]
+
+
+def run_program(source, *arguments, timeout=PATIENCE):
+    """Run Python `source` to its end in a new interpreter; give its CompletedProcess, in text."""
+    return subprocess.run(
+        program_command(source, *arguments), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@contextlib.contextmanager
+def started_program(source, *arguments):
+    """A new interpreter that runs `source`, with pipes for its streams; dead at the end of the block."""
+    process = subprocess.Popen(
+        program_command(source, *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+# --- lines that an error must name --------------------------------------------------------------------------
+
+
+def place_of(function, mark):
+    """`file:line` of the line in `function` that carries the comment `# mark: <mark>`."""
+    lines, first = inspect.getsourcelines(function)
+    [offset] = [index for index, line in enumerate(lines) if line.rstrip().endswith(f"# mark: {mark}")]
+    return f"{Path(inspect.getsourcefile(function)).name}:{first + offset}"

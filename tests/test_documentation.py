@@ -1,0 +1,213 @@
+"""What the documents say is true: their programs run, their links lead somewhere, their promises have tests.
+
+A block marked `python` in the README or in `docs/` is a program of its own, run in an empty folder until it
+ends. A block marked `output` right after it is what it prints. `<!-- until stopped: PORT -->` before it says
+that it listens on that port until Ctrl-C. CONTRIBUTING.md has the rules for who writes one.
+"""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support import PATIENCE
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ALL_PAGES = sorted({*RUN_PAGES, *ROOT.glob("*.md")})
+
+FENCE = re.compile(
+    r"""
+    (?: <!--\ until\ stopped:\ (?P<port>\d+)\ -->\s*\n )?
+    ^(?P<indent>[ ]*)```(?P<language>\S*)(?P<rest>[^\n]*)\n
+    (?P<body>.*?)
+    ^(?P=indent)```[ ]*$
+    """,
+    re.VERBOSE | re.MULTILINE | re.DOTALL,
+)
+LANGUAGES = {"python", "output", "console", "text", "rust", "toml"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """One `python` block: its place, what it must print, and the port that it serves until it is stopped."""
+
+    place: str
+    source: str
+    output: str | None
+    port: str | None
+
+
+def programs(name: str, page: str) -> list[Program]:
+    """Every `python` block of a page, in order."""
+    found: list[Program] = []
+    end_of_last = -1
+    for fence in FENCE.finditer(page):
+        line = page.count("\n", 0, fence.start("language")) + 1
+        body = textwrap.dedent(fence["body"])
+        assert fence["language"] in LANGUAGES, f"{name}:{line}: a block must be marked as one of {LANGUAGES}"
+        assert not fence["rest"].strip(), f"{name}:{line}: nothing may follow the language of a block"
+        if fence["language"] == "python":
+            found.append(Program(f"{name}:{line}", body, None, fence["port"]))
+            end_of_last = fence.end()
+        elif fence["language"] == "output":
+            assert found, f"{name}:{line}: no program before this output"
+            assert not page[end_of_last : fence.start("indent")].strip(), f"{name}:{line}: output of what?"
+            last = found.pop()
+            found.append(Program(last.place, last.source, body, last.port))
+    return found
+
+
+PROGRAMS = [
+    program for page in RUN_PAGES for program in programs(str(page.relative_to(ROOT)), page.read_text())
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_it_answers(process: subprocess.Popen[str], port: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+            return
+        except ConnectionRefusedError:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "the program never listened"
+            time.sleep(0.02)  # another process cannot be waited for in another way
+
+
+def command(source: str, folder: Path) -> list[str]:
+    """Run from a file, as a reader would run it: so that errors can show their lines."""
+    (folder / "program.py").write_text(source)
+    return [sys.executable, "program.py"]
+
+
+def run_until_stopped(program: Program, folder: Path) -> None:
+    """Run a program that serves; Ctrl-C must end it, and no other error."""
+    assert program.port is not None
+    assert program.port in program.source
+    port = free_port()
+    source = program.source.replace(program.port, str(port))
+    with subprocess.Popen(command(source, folder), cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until_it_answers(process, port)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode in (-signal.SIGINT, 130), errors
+    assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.place)
+def test_program_in_the_documents_runs(program: Program, tmp_path: Path) -> None:
+    if program.port is not None:
+        run_until_stopped(program, tmp_path)
+        return
+    ended = subprocess.run(
+        command(program.source, tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    if program.output is not None:
+        assert ended.stdout == program.output
+
+
+def test_the_documents_have_programs() -> None:
+    pages = {program.place.rpartition(":")[0] for program in PROGRAMS}
+    assert {"README.md", "docs/tutorial.md", "docs/guides/sockets.md", "docs/concepts/scopes.md"} <= pages
+
+
+def test_a_page_is_read_as_its_rules_say() -> None:
+    page = textwrap.dedent(
+        """\
+        Some words, and `python` in them.
+
+        ```python
+        print(1)
+        ```
+
+        ```output
+        1
+        ```
+
+        - In a list:
+
+          <!-- until stopped: 25000 -->
+          ```python
+          serve(25000)
+          ```
+        """
+    )
+    assert programs("page.md", page) == [
+        Program("page.md:3", "print(1)\n", "1\n", None),
+        Program("page.md:14", "serve(25000)\n", None, "25000"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "block", ["```py\n1\n```", "```\n1\n```", "```python hl\n1\n```", "```output\n1\n```"]
+)
+def test_a_block_that_would_not_be_run_is_refused(block: str) -> None:
+    with pytest.raises(AssertionError, match=r"page\.md:1"):
+        programs("page.md", block)
+
+
+# --- links ------------------------------------------------------------------------------------------------
+
+
+def heading_anchor(heading: str) -> str:
+    text = re.sub(r"[`*_]", "", heading.strip().lower())
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text))
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor and path.suffix == ".md":
+            headings = re.findall(r"^#+ +(.+)$", FENCE.sub("", path.read_text()), re.MULTILINE)
+            assert anchor in map(heading_anchor, headings), f"{page.name}: {target}"
+
+
+# --- promises -----------------------------------------------------------------------------------------------
+
+PROMISES = ROOT / "docs" / "semantics.md"
+NAMED_TEST = re.compile(r"`(tests/test_\w+\.py)::(test_\w+)`")
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    page = PROMISES.read_text()
+    promises = re.findall(r"^- \*\*.*?(?=^- \*\*|^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    assert len(promises) > 30
+    unproved = [promise.splitlines()[0] for promise in promises if not NAMED_TEST.search(promise)]
+    assert unproved == []
+    missing = [
+        f"{file}::{test}"
+        for file, test in NAMED_TEST.findall(page)
+        if not re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
+    ]
+    assert missing == []

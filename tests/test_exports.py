@@ -1,0 +1,148 @@
+"""The public face: every name has one home, is documented, and says where it lives."""
+
+import importlib
+import inspect
+import pkgutil
+from importlib.metadata import version
+
+import pytest
+import thistledown as td
+from thistledown import testing
+
+FACE = [
+    "Cancelled",
+    "Channel",
+    "ChannelClosed",
+    "ChannelEmpty",
+    "ChannelFull",
+    "DeadlockError",
+    "IncompleteReadError",
+    "LimitOverrunError",
+    "Operation",
+    "Selected",
+    "Server",
+    "Socket",
+    "Task",
+    "TaskCancelled",
+    "TaskGroup",
+    "ThistledownError",
+    "after",
+    "connect",
+    "current_task",
+    "go",
+    "here",
+    "listen",
+    "move_on_after",
+    "primed",
+    "readable",
+    "run",
+    "select",
+    "serve",
+    "shield",
+    "sleep",
+    "switch",
+    "thread",
+    "timeout",
+    "writable",
+]
+HOMES = {"thistledown": td, "thistledown.testing": testing}
+
+
+def public_modules():
+    """Every module of the package that no underscore hides, by name."""
+    found = {"thistledown": td}
+    for module in pkgutil.walk_packages(td.__path__, "thistledown."):
+        if not any(part.startswith("_") for part in module.name.split(".")):
+            found[module.name] = importlib.import_module(module.name)
+    return found
+
+
+def public_names(module):
+    return {name for name in vars(module) if not name.startswith("_")}
+
+
+def test_the_face_has_just_the_names_that_are_promised():
+    assert sorted(name for name in td.__all__ if not name.startswith("__")) == sorted(FACE)
+
+
+@pytest.mark.parametrize("home", HOMES.values(), ids=HOMES)
+def test_all_lists_names_that_exist_once_each(home):
+    assert len(home.__all__) == len(set(home.__all__))
+    for name in home.__all__:
+        assert hasattr(home, name), name
+
+
+def test_nothing_public_is_missing_from_all():
+    strays = {
+        name
+        for name in public_names(td) - set(td.__all__)
+        if not inspect.ismodule(getattr(td, name)) and name != "annotations"
+    }
+    assert strays == set()
+
+
+def test_only_the_promised_modules_are_public():
+    assert sorted(public_modules()) == sorted(HOMES)
+
+
+def test_no_object_has_two_homes():
+    homes = {}
+    for home_name, home in HOMES.items():
+        for name in home.__all__:
+            if not inspect.ismodule(getattr(home, name)):
+                homes.setdefault(id(getattr(home, name)), []).append(f"{home_name}.{name}")
+    assert [names for names in homes.values() if len(names) > 1] == []
+
+
+def documented_names():
+    for home_name, home in HOMES.items():
+        for name in home.__all__:
+            if not name.startswith("__"):
+                yield pytest.param(home, name, id=f"{home_name}.{name}")
+
+
+@pytest.mark.parametrize(("home", "name"), documented_names())
+def test_every_public_name_has_a_docstring_that_is_a_sentence(home, name):
+    documented = inspect.getdoc(getattr(home, name))
+    assert documented
+    first_line = documented.splitlines()[0]
+    assert first_line.endswith((".", ":"))
+    assert first_line[0].isupper() or first_line.startswith("`")
+
+
+@pytest.mark.parametrize(("home", "name"), documented_names())
+def test_every_public_class_and_function_says_where_it_lives(home, name):
+    thing = getattr(home, name)
+    if inspect.isclass(thing) or inspect.isroutine(thing):
+        assert thing.__module__ == home.__name__
+        assert thing.__name__ == name
+
+
+MEMBERS = [
+    pytest.param(owner, name, id=f"{owner.__name__}.{name}")
+    for owner in (td.Task, td.Operation, td.Channel, td.TaskGroup, td.Socket, td.Server)
+    for name, _ in inspect.getmembers(owner)
+    if not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), MEMBERS)
+def test_every_public_member_has_a_docstring(owner, name):
+    assert inspect.getdoc(getattr(owner, name))
+
+
+@pytest.mark.parametrize("name", [name for name in FACE if inspect.isclass(getattr(td, name))])
+def test_errors_have_one_base(name):
+    kind = getattr(td, name)
+    if issubclass(kind, Exception):
+        assert issubclass(kind, td.ThistledownError)
+
+
+def test_the_errors_that_are_no_exceptions_are_the_cancelling_alone():
+    kinds = [getattr(td, name) for name in FACE if inspect.isclass(getattr(td, name))]
+    odd = [kind for kind in kinds if issubclass(kind, BaseException) and not issubclass(kind, Exception)]
+    assert odd == [td.Cancelled]
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert td.__version__ == version("thistledown")

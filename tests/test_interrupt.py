@@ -1,0 +1,260 @@
+"""Ctrl-C: real SIGINTs to real programs, which end promptly with KeyboardInterrupt and clean up first."""
+
+import signal
+
+import pytest
+
+from support import PATIENCE, started_program
+
+# What main does while the signal comes. Each says "ready" when it is (about to be) inside its wait.
+WAITS = {
+    "sleep": "await td.sleep(3600)",
+    "channel": "await td.select(td.Channel().recv(), td.after(3600))",
+    "socket": "await td.listen('127.0.0.1', 0).accept()",
+    "thread": "await td.thread(threading.Event().wait)",
+    "other task": "await td.go(td.sleep(3600))",
+    "group": "await in_group()",
+    "giving way": "await give_way()",
+    "computing": "compute()",
+    "blocking": "time.sleep(3600)",
+    "operations that complete at once": "await ping_pong()",
+}
+
+PROGRAM = """
+    import sys, threading, time
+    import thistledown as td
+
+    def compute():
+        while True:
+            pass
+
+    async def give_way():
+        while True:
+            await td.sleep(0)
+
+    async def ping_pong():
+        channel = td.Channel(1)
+        while True:
+            await channel.send(1)
+            await channel.recv()
+
+    async def in_group():
+        async with td.TaskGroup() as group:
+            group.go(td.sleep(3600))
+
+    async def other():
+        try:
+            await td.sleep(3600)
+        finally:
+            print("other cleaned up")
+
+    async def main():
+        td.go(other)
+        await td.sleep(0)
+        try:
+            print("ready")
+            {wait}
+        finally:
+            print("main cleaned up")
+
+    try:
+        td.run(main)
+    except KeyboardInterrupt:
+        print("interrupted")
+        sys.exit(3)
+    """
+
+
+def interrupt(process, text="ready"):
+    assert process.stdout.readline() == f"{text}\n"
+    process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_an_interrupt_ends_the_run_and_finally_blocks_run(wait):
+    with started_program(PROGRAM.format(wait=wait)) as process:
+        interrupt(process)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 3, errors
+    assert sorted(output.splitlines()) == ["interrupted", "main cleaned up", "other cleaned up"]
+    assert output.splitlines()[-1] == "interrupted"
+
+
+def test_an_interrupt_without_a_handler_ends_the_program_by_the_signal():
+    program = """
+        import thistledown as td
+
+        async def main():
+            print("ready")
+            await td.sleep(3600)
+
+        td.run(main)
+    """
+    with started_program(program) as process:
+        interrupt(process)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGINT
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    "stubborn",
+    [
+        "with td.shield(): await td.sleep(3600)",
+        "await td.thread(threading.Event().wait)",
+        "time.sleep(3600)",
+    ],
+    ids=["shielded wait", "wait", "blocking"],
+)
+@pytest.mark.parametrize("where", ["main", "task"])
+def test_a_second_interrupt_gives_up_on_cleaning_up(stubborn, where):
+    program = f"""
+        import sys, threading, time
+        import thistledown as td
+
+        async def stubborn():
+            try:
+                await td.sleep(3600)
+            finally:
+                with td.shield():
+                    print("cleaning up")
+                    {stubborn}
+                    print("never")
+
+        async def main():
+            if {where == "task"}:
+                td.go(stubborn)
+                await td.sleep(0)
+                print("ready")
+                await td.sleep(3600)
+            else:
+                print("ready")
+                await stubborn()
+
+        try:
+            td.run(main)
+        except KeyboardInterrupt:
+            print("interrupted")
+            sys.exit(3)
+    """
+    with started_program(program) as process:
+        interrupt(process)
+        interrupt(process, "cleaning up")
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (3, "interrupted\n"), errors
+
+
+def test_a_task_that_catches_the_interrupt_of_its_own_computing_goes_on():
+    program = """
+        import thistledown as td
+
+        async def main():
+            try:
+                print("ready")
+                while True:
+                    pass
+            except KeyboardInterrupt:
+                print("caught")
+            await td.sleep(0)
+            return "went on"
+
+        print(td.run(main))
+    """
+    with started_program(program) as process:
+        interrupt(process)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (0, "caught\nwent on\n"), errors
+
+
+def test_other_signal_handlers_run_while_the_run_waits():
+    program = """
+        import signal
+        import thistledown as td
+
+        channel = td.Channel(1)
+        signal.signal(signal.SIGUSR1, lambda number, frame: channel.send_nowait("handled"))
+
+        async def main():
+            print("ready")
+            return await td.select(channel.recv(), td.after(3600))
+
+        print(*td.run(main))
+    """
+    with started_program(program) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (0, "0 handled\n"), errors
+
+
+def test_an_error_in_a_signal_handler_leaves_run():
+    program = """
+        import signal
+        import thistledown as td
+
+        class Stop(Exception):
+            pass
+
+        def stop(number, frame):
+            raise Stop("from the handler")
+
+        signal.signal(signal.SIGTERM, stop)
+
+        async def main():
+            try:
+                print("ready")
+                await td.sleep(3600)
+            finally:
+                print("cleaned up")
+
+        try:
+            td.run(main)
+        except Stop as error:
+            print(error)
+    """
+    with started_program(program) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (0, "cleaned up\nfrom the handler\n"), errors
+
+
+def test_an_interrupt_reaches_a_plain_wait_in_the_main_thread():
+    program = """
+        import sys
+        import thistledown as td
+
+        try:
+            print("ready")
+            td.Channel().recv().wait(3600)
+        except KeyboardInterrupt:
+            print("interrupted")
+            sys.exit(3)
+    """
+    with started_program(program) as process:
+        interrupt(process)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (3, "interrupted\n"), errors
+
+
+def test_a_run_after_an_interrupted_one_works():
+    program = """
+        import thistledown as td
+
+        async def main():
+            print("ready")
+            await td.sleep(3600)
+
+        async def again():
+            await td.sleep(0)
+            return "again"
+
+        try:
+            td.run(main)
+        except KeyboardInterrupt:
+            print(td.run(again))
+    """
+    with started_program(program) as process:
+        interrupt(process)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (0, "again\n"), errors
