@@ -1,7 +1,4 @@
-"""What does an item cost on its way from one task to another, through a channel with room for 64?
-
-And what does a round trip cost, when the answer to each item is waited for? (Two channels with room for one.)
-"""
+"""What does an item cost on its way through a channel from task to task? And if its answer is waited for?"""
 
 import asyncio
 from collections.abc import Callable, Generator
@@ -37,7 +34,7 @@ def thistledown_generator(count: int, capacity: int, back: bool) -> Seconds:
                 yield from home.send(item)
         return perf_counter() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def thistledown_async(count: int, capacity: int, back: bool) -> Seconds:
@@ -61,7 +58,7 @@ def thistledown_async(count: int, capacity: int, back: bool) -> Seconds:
                 await home.send(item)
         return perf_counter() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def on_loop(loop: str) -> Transfer:

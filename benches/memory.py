@@ -47,7 +47,8 @@ def thistledown_generator(tasks: int) -> measure.Sample:
         yield from td.sleep(0)
         growth.leave(tasks)
 
-    return td.run(main)
+    sample: measure.Sample = td.run(main)
+    return sample
 
 
 def thistledown_async(tasks: int) -> measure.Sample:
@@ -63,7 +64,8 @@ def thistledown_async(tasks: int) -> measure.Sample:
         await td.sleep(0)
         growth.leave(tasks)
 
-    return td.run(main)
+    sample: measure.Sample = td.run(main)
+    return sample
 
 
 def on_asyncio(tasks: int) -> measure.Sample:

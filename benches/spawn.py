@@ -1,7 +1,7 @@
 """What does it cost to start a task that does nothing, and to wait for its end?"""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +15,7 @@ Seconds = float
 def thistledown_generator(count: int) -> Seconds:
     import thistledown as td
 
-    def nothing() -> Iterator[None]:
+    def nothing() -> Generator[None, None, None]:
         return
         yield
 
@@ -25,7 +25,7 @@ def thistledown_generator(count: int) -> Seconds:
             yield from task
         return perf_counter() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def thistledown_async(count: int) -> Seconds:
@@ -40,7 +40,7 @@ def thistledown_async(count: int) -> Seconds:
             await task
         return perf_counter() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def thistledown_group(count: int) -> Seconds:
@@ -56,7 +56,7 @@ def thistledown_group(count: int) -> Seconds:
                 group.go(nothing)
         return perf_counter() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def plain_scheduler(count: int) -> Seconds:

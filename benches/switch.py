@@ -1,7 +1,7 @@
 """What does it cost to give way to the next ready task, and to be resumed, with nothing to wait for?"""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +15,7 @@ Seconds = float
 def thistledown_generator(tasks: int, turns: int) -> Seconds:
     import thistledown as td
 
-    def turn() -> Iterator[None]:
+    def turn() -> Generator[None, None, None]:
         for _ in range(turns):
             yield
 
@@ -25,7 +25,7 @@ def thistledown_generator(tasks: int, turns: int) -> Seconds:
             yield from task
         return perf_counter() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def thistledown_async(tasks: int, turns: int) -> Seconds:
@@ -41,7 +41,7 @@ def thistledown_async(tasks: int, turns: int) -> Seconds:
             await task
         return perf_counter() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def plain_scheduler(tasks: int, turns: int) -> Seconds:

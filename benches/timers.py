@@ -38,7 +38,7 @@ def thistledown_generator(count: int) -> Seconds:
             yield from task
         return process_time() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def thistledown_async(count: int) -> Seconds:
@@ -53,7 +53,7 @@ def thistledown_async(count: int) -> Seconds:
             await task
         return process_time() - begin
 
-    return td.run(main)
+    return float(td.run(main))
 
 
 def on_loop(loop: str) -> Callable[[int], Seconds]:

@@ -5,13 +5,13 @@ Each `yield` lets the others run, so that the numbers interleave: 10, 20, 5, 9, 
 Source: D. Beazley, A Tale of Two Concurrencies, Part 2 (;login:, August 2015).
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import thistledown as td
 
 
-def countdown(n: int) -> Iterator[None]:
+def countdown(n: int) -> Generator[None, None, None]:
     while n > 0:
         print(n)
         yield

@@ -22,7 +22,7 @@ HOST = "127.0.0.1"
 INTERVAL = 0.05
 PATIENCE = 10.0
 #: Samples that are shown before the heavy request, and after its reply.
-BEFORE, AFTER = 3, 5
+BEFORE, AFTER = 4, 5
 
 
 class DemoError(Exception):
@@ -64,8 +64,8 @@ class Program:
         return line
 
     def stop(self) -> int:
-        """Asks it to end as Ctrl-C does; then insists. Gives the exit code."""
-        for word in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        """Asks it to end, then insists. Gives the exit code."""
+        for word in (signal.SIGTERM, signal.SIGKILL):
             if self.process.poll() is None:
                 self.process.send_signal(word)
             try:
@@ -163,29 +163,33 @@ def watch_rate(load: Load, seconds: float) -> float:
     return usual
 
 
-def watch_heavy_request(load: Load, heavy: HeavyRequest, usual: float) -> int:
-    """Makes the heavy request while the load goes on, and shows each sample around it. Gives the lowest."""
+def watch_heavy_request(load: Load, heavy: HeavyRequest, usual: float) -> tuple[float, int]:
+    """Makes the heavy request while the load goes on, and shows each sample around it.
+
+    Gives the usual rate before it, and the lowest rate since.
+    """
     say(f"\nAnother client asks for fib({heavy.number}); a sample every {INTERVAL:g} s:")
     begin = time.perf_counter()
-    lowest = show_samples(load, BEFORE, begin, usual)
+    rates = show_samples(load, BEFORE, begin, usual)
     say(f"              now: fib({heavy.number})?")
     heavy.start()
     while heavy.is_alive():
-        lowest = min(lowest, show_samples(load, 1, begin, usual))
+        rates += show_samples(load, 1, begin, usual)
     say(f"              fib({heavy.number}) = {heavy.check()}, after {heavy.seconds:.2f} s")
-    return min(lowest, show_samples(load, AFTER, begin, usual))
+    rates += show_samples(load, AFTER, begin, usual)
+    return median(rates[:BEFORE]), min(rates[BEFORE:])
 
 
-def show_samples(load: Load, count: int, begin: float, usual: float) -> int:
+def show_samples(load: Load, count: int, begin: float, usual: float) -> list[int]:
     rates = []
     for _ in range(count):
         rates.append(load.next_rate())
         bar = "#" * round(30 * min(rates[-1] / usual, 1.2))
         say(f"    {time.perf_counter() - begin:5.2f} s {rates[-1]:>7,} requests/second  {bar}")
-    return min(rates)
+    return rates
 
 
-def explain(lowest: int, usual: float, heavy: HeavyRequest, complaints: list[str]) -> None:
+def explain(usual: float, lowest: int, heavy: HeavyRequest, complaints: list[str]) -> None:
     if lowest > usual / 10:
         say(f"\nThe rate held: at worst {lowest:,} requests/second.")
         return
@@ -215,8 +219,8 @@ def main() -> int:
         with server_and_load("generator") as (port, server, load):
             usual = watch_rate(load, words.seconds * 0.45)
             heavy = HeavyRequest(port, words.number)
-            lowest = watch_heavy_request(load, heavy, usual)
-            explain(lowest, usual, heavy, server.complaints)
+            usual, lowest = watch_heavy_request(load, heavy, usual)
+            explain(usual, lowest, heavy, server.complaints)
         say("\nThe same server with coroutines for generators:\n")
         with server_and_load("async") as (_, _, load):
             watch_rate(load, words.seconds * 0.25)

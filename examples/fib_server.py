@@ -12,6 +12,8 @@ Source: D. Beazley, A Tale of Two Concurrencies, Part 2 (;login:, August 2015); 
 """
 
 import argparse
+import signal
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -52,7 +54,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=25000, help="0 takes a free one")
     words = parser.parse_args()
 
-    server = td.serve(FORMS[words.form], words.host, words.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops it as Ctrl-C does
+    try:
+        server = td.serve(FORMS[words.form], words.host, words.port)
+    except OSError as error:
+        sys.exit(f"cannot listen on {words.host}:{words.port}: {error}")
     host, port = server.address[:2]
     print(f"fib server ({words.form} tasks) listens on {host}:{port}", flush=True)
     try:

@@ -42,9 +42,9 @@ OUTSIDE: dict[str, frozenset[str]] = {
 PYTHON_CRATE = "python"
 PYTHON_BINDING = "pyo3"
 
-# The Python files that may import the engine: the package's front door, and modules that are private by name.
+# The Python files that may import the engine: the package's two front doors, and modules private by name.
 ENGINE = "thistledown._core"
-ENGINE_IMPORTERS = ("__init__.py", "_*.py")
+ENGINE_IMPORTERS = ("__init__.py", "testing.py", "_*.py")
 
 Manifest = dict[str, Any]
 
@@ -126,7 +126,8 @@ def python_breaches(path: Path, source: str) -> Iterator[str]:
     module = ".".join(path.with_suffix("").parts[1:]) if in_package else path.stem
     for node in ast.walk(ast.parse(source, str(path))):
         if any(name == ENGINE or name.startswith(ENGINE + ".") for name in imported_names(node, module)):
-            yield f"{path}:{getattr(node, 'lineno', 0)}: imports {ENGINE}; only __init__.py and _*.py may"
+            line = getattr(node, "lineno", 0)
+            yield f"{path}:{line}: imports {ENGINE}; only {', '.join(ENGINE_IMPORTERS)} may"
 
 
 def imported_names(node: ast.AST, module: str) -> Iterator[str]:

@@ -49,7 +49,7 @@ def pytest_pyfunc_call(pyfuncitem):
 def pytest_runtest_protocol(item):
     """Behind the limit of pytest-timeout, which needs the interpreter, stands one that does not."""
     marker = item.get_closest_marker("timeout")
-    limit = marker.args[0] if marker else DEFAULT_LIMIT_SECONDS
+    limit = (marker.args[0] if marker else 0) or DEFAULT_LIMIT_SECONDS
     faulthandler.dump_traceback_later(limit + 20, exit=True, file=item.config.stash[STDERR_KEY])
     try:
         return (yield)
@@ -78,26 +78,42 @@ def child_processes():
     return children
 
 
+def helper_count():
+    return sum(thread.name.startswith("thistledown") for thread in threading.enumerate())
+
+
+def count_pipes(files):
+    return sum(target.startswith("pipe:") for target in files.values())
+
+
 @pytest.fixture(scope="session", autouse=True)
-def warm_engine():
-    """What the engine makes once and keeps (a helper thread, say) is no leak of the first test."""
+def first_pipes():
+    """How many pipes are open when the engine has made what it keeps in the main thread.
+
+    A thread that ever waited for an operation keeps the pipe in which it sleeps until it ends.
+    """
 
     async def main():
         await td.thread(int)
         await td.sleep(0.001)
 
     td.run(main)
+    td.sleep(0.001).wait()
+    return count_pipes(open_files())
 
 
 @pytest.fixture(autouse=True)
-def no_leaks(warm_engine):
+def no_leaks(first_pipes):
     threads, files, children = foreign_threads(), open_files(), child_processes()
     yield
     if open_files().keys() - files.keys():
         gc.collect()  # a cycle may still hold a socket; what survives this is a leak
-    left_files = {fd: target for fd, target in open_files().items() if fd not in files}
+    left = {fd: target for fd, target in open_files().items() if fd not in files}
     assert foreign_threads() - threads == set(), "threads left behind"
-    assert left_files == {}, "file descriptors left behind"
+    assert {target for target in left.values() if not target.startswith("pipe:")} == set(), (
+        "files left behind"
+    )
+    assert count_pipes(open_files()) <= first_pipes + 2 * helper_count(), "pipes left behind"
     assert child_processes() - children == set(), "child processes left behind"
 
 

@@ -130,11 +130,11 @@ async def test_a_line_beyond_the_limit_raises_and_nothing_is_lost(read, where, u
 
 async def test_a_line_of_just_the_limit_is_read(limited_pair):
     near, far = limited_pair
-    far.sendall(b"x" * 15 + b"\n" + b"y" * 16 + b"\n")
+    far.sendall(b"x" * 15 + b"\n" + b"y" * 20 + b"\n")
     assert await near.readline() == b"x" * 15 + b"\n"
     with pytest.raises(td.LimitOverrunError):
         await near.readline()
-    assert await near.readexactly(17) == b"y" * 16 + b"\n"
+    assert await near.readexactly(21) == b"y" * 20 + b"\n"
 
 
 async def test_a_peer_that_sends_without_end_and_without_a_line_is_stopped_by_the_limit(tcp_pair):

@@ -386,7 +386,7 @@ async def test_bytes_that_arrive_as_the_reader_is_cancelled_are_there_for_the_ne
         await settle()
         far.sendall(b"%d;" % number)
         if number % 2:
-            await td.readable(near)  # the reader has been woken by now, or is about to be
+            await settle()  # the reader has been woken by now, or is about to be
         reader.cancel()
         with pytest.raises(td.TaskCancelled):
             await reader
@@ -409,7 +409,7 @@ async def test_a_connection_that_arrives_as_the_acceptor_is_cancelled_is_there_f
             await settle()
             with socket.create_connection(listener.getsockname()):
                 if number % 2:
-                    await td.readable(listener)
+                    await settle()
                 acceptor.cancel()
                 with pytest.raises(td.TaskCancelled):
                     await acceptor

@@ -5,6 +5,7 @@ ends. A block marked `output` right after it is what it prints. `<!-- until stop
 that it listens on that port until Ctrl-C. CONTRIBUTING.md has the rules for who writes one.
 """
 
+import inspect
 import re
 import signal
 import socket
@@ -12,10 +13,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import thistledown as td
+from thistledown import _server, _threads
 
 from support import PATIENCE
 
@@ -193,6 +197,11 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in map(heading_anchor, headings), f"{page.name}: {target}"
 
 
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text()
+    assert sorted(re.findall(r"^::: thistledown\.(\w+)$", page, re.MULTILINE)) == sorted(td.__all__)
+
+
 # --- promises -----------------------------------------------------------------------------------------------
 
 PROMISES = ROOT / "docs" / "semantics.md"
@@ -211,3 +220,57 @@ def test_every_promise_names_tests_that_exist() -> None:
         if not re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
     ]
     assert missing == []
+
+
+# --- limits -------------------------------------------------------------------------------------------------
+
+
+def limits(page: Path) -> dict[str, str]:
+    """The table of limits: what is limited, and its default."""
+    table = re.search(r"^\| limit \| default \|.*?\n\n", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert table is not None, f"{page.name} has no table of limits"
+    rows = [row.split("|") for row in table[0].strip().splitlines()[2:]]
+    return {row[1].strip(): row[2].strip() for row in rows}
+
+
+def operations_until_made_to_give_way() -> int:
+    async def nothing() -> None:
+        pass
+
+    async def main() -> int:
+        channel = td.Channel[int](10_000)
+        for number in range(channel.capacity):
+            channel.send_nowait(number)
+        other = td.go(nothing)
+        while not other.done():
+            await channel.recv()
+        return channel.capacity - len(channel) - 1  # the last one was received after giving way
+
+    count: int = td.run(main)
+    return count
+
+
+def test_both_tables_of_limits_are_the_same() -> None:
+    assert limits(ROOT / "README.md") == limits(PROMISES)
+
+
+def test_the_limits_in_the_documents_are_those_of_the_code() -> None:
+    def default(function: Callable[..., object], name: str) -> object:
+        return inspect.signature(function).parameters[name].default
+
+    documented = limits(PROMISES)
+    found = {
+        "messages in a channel": td.Channel[int]().capacity,
+        "bytes looked through for a separator": default(td.Socket, "limit"),
+        "open connections of a server": default(td.serve, "limit"),
+        "connections that wait to be accepted": default(td.serve, "backlog"),
+        "seconds for a client's TLS handshake": _server.HANDSHAKE_SECONDS,
+        "calls in threads at a time": _threads.THREADS,
+        "seconds a task may hold the thread": default(td.run, "stall_after"),
+        "operations in a row that complete at once": operations_until_made_to_give_way(),
+    }
+    assert default(td.listen, "backlog") == default(td.serve, "backlog")
+    assert default(td.connect, "limit") == default(td.listen, "limit") == default(td.Socket, "limit")
+    for limit, value in found.items():
+        assert isinstance(value, int | float)
+        assert documented[limit].split(" ")[0].rstrip(",") == f"{value:,.10g}"

@@ -9,42 +9,15 @@ import pytest
 import thistledown as td
 from thistledown import testing
 
+# fmt: off
 FACE = [
-    "Cancelled",
-    "Channel",
-    "ChannelClosed",
-    "ChannelEmpty",
-    "ChannelFull",
-    "DeadlockError",
-    "IncompleteReadError",
-    "LimitOverrunError",
-    "Operation",
-    "Selected",
-    "Server",
-    "Socket",
-    "Task",
-    "TaskCancelled",
-    "TaskGroup",
-    "ThistledownError",
-    "after",
-    "connect",
-    "current_task",
-    "go",
-    "here",
-    "listen",
-    "move_on_after",
-    "primed",
-    "readable",
-    "run",
-    "select",
-    "serve",
-    "shield",
-    "sleep",
-    "switch",
-    "thread",
-    "timeout",
-    "writable",
+    "after", "Cancelled", "Channel", "ChannelClosed", "ChannelEmpty", "ChannelFull", "connect",
+    "current_task", "DeadlockError", "go", "Here", "here", "IncompleteReadError", "LimitOverrunError",
+    "listen", "move_on_after", "Operation", "primed", "Procedure", "readable", "run", "Scope", "select",
+    "Selected", "serve", "Server", "shield", "sleep", "Socket", "switch", "Task", "TaskCancelled",
+    "TaskGroup", "ThistledownError", "thread", "timeout", "writable",
 ]
+# fmt: on
 HOMES = {"thistledown": td, "thistledown.testing": testing}
 
 
@@ -101,7 +74,7 @@ def documented_names():
                 yield pytest.param(home, name, id=f"{home_name}.{name}")
 
 
-@pytest.mark.parametrize(("home", "name"), documented_names())
+@pytest.mark.parametrize(("home", "name"), list(documented_names()))
 def test_every_public_name_has_a_docstring_that_is_a_sentence(home, name):
     documented = inspect.getdoc(getattr(home, name))
     assert documented
@@ -110,7 +83,7 @@ def test_every_public_name_has_a_docstring_that_is_a_sentence(home, name):
     assert first_line[0].isupper() or first_line.startswith("`")
 
 
-@pytest.mark.parametrize(("home", "name"), documented_names())
+@pytest.mark.parametrize(("home", "name"), list(documented_names()))
 def test_every_public_class_and_function_says_where_it_lives(home, name):
     thing = getattr(home, name)
     if inspect.isclass(thing) or inspect.isroutine(thing):

@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 import thistledown as td
 
-from support import PATIENCE, WAYS, WAYS_IN_TASK, by_await, by_select, by_yield_from, settle
+from support import (
+    PATIENCE,
+    WAYS,
+    WAYS_IN_TASK,
+    by_await,
+    by_select,
+    by_wait_in_thread,
+    by_yield_from,
+    settle,
+)
 
 CHUNK = b"x" * 65536
 
@@ -478,12 +487,7 @@ def datagram(stack):
     return near.sendto(b"value", near.getsockname())
 
 
-def connection(stack):
-    listener = stack.enter_context(td.listen("127.0.0.1", 0))
-    return td.connect(*listener.getsockname()[:2])
-
-
-BY_THEMSELVES = [short_sleep, no_sleep, short_after, quick_call, datagram, connection]
+BY_THEMSELVES = [short_sleep, no_sleep, short_after, quick_call, datagram]
 
 
 @each_way
@@ -491,11 +495,7 @@ BY_THEMSELVES = [short_sleep, no_sleep, short_after, quick_call, datagram, conne
 async def test_what_completes_by_itself_does_so_every_time(make, way, stage):
     operation = make(stage)
     for _ in range(3):
-        value = await td.go(way(operation))
-        if isinstance(value, td.Socket):
-            value.close()
-        else:
-            assert value in (None, 0, len(b"value"))
+        assert await td.go(way(operation)) in (None, 0, len(b"value"))
 
 
 @pytest.mark.parametrize("make", [td.sleep, td.after])
@@ -537,4 +537,22 @@ async def test_operations_are_of_one_class_and_show_what_they_are(scene, stage, 
     assert isinstance(scene.operation, td.Operation)
     assert verb in repr(scene.operation)
     scene.complete()
-    await scene.operation
+    scene.check(await scene.operation)
+
+
+# --- procedures: several operations in a row, with the same three ways to wait, but no branch of a choice ---
+
+
+@pytest.mark.parametrize("way", [by_await, by_yield_from, by_wait_in_thread])
+async def test_connecting_is_waited_for_in_all_three_ways(way):
+    with td.listen("127.0.0.1", 0) as listener:
+        connecting = td.connect(*listener.getsockname())
+        for _ in range(3):
+            with await td.go(way(connecting)) as client:
+                assert client.getpeername() == listener.getsockname()
+
+
+async def test_connecting_is_no_branch_of_a_choice_and_the_error_says_go():
+    with td.listen("127.0.0.1", 0) as listener:
+        with pytest.raises(TypeError, match=r"td\.go"):
+            await td.select(td.connect(*listener.getsockname()), td.after(PATIENCE))

@@ -278,8 +278,7 @@ FULL_TABLE = """
     async def control():
         filling = []
         while True:
-            await td.readable(sys.stdin)
-            match sys.stdin.readline().strip():
+            match (await td.thread(sys.stdin.readline)).strip():
                 case "fill":
                     try:
                         while True:

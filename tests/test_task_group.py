@@ -129,7 +129,7 @@ async def test_when_one_fails_the_others_are_cancelled_and_its_error_is_raised_a
             await settle()
             failed = group.go(failing, error)
     assert caught.value is error
-    assert events == ["a", "b"]
+    assert sorted(events) == ["a", "b"]
     assert all(task.cancelled() for task in tasks)
     assert failed.exception() is error
 
@@ -254,7 +254,7 @@ async def test_a_cancelled_group_ends_quietly():
         group.cancel()
         with pytest.raises(td.Cancelled):
             await td.sleep(0)
-    assert events == ["a", "b"]
+    assert sorted(events) == ["a", "b"]
     assert all(task.cancelled() for task in tasks)
     await td.sleep(0)
 
@@ -304,7 +304,7 @@ async def test_a_timeout_around_a_group_cancels_all_of_it():
             async with td.TaskGroup() as group:
                 group.go(parked, events, "a")
                 group.go(parked, events, "b")
-    assert events == ["a", "b"]
+    assert sorted(events) == ["a", "b"]
 
 
 async def test_cancelling_the_task_that_holds_a_group_cancels_the_group():
@@ -380,7 +380,7 @@ async def test_nothing_goes_in_a_group_that_has_ended():
     async with td.TaskGroup() as group:
         pass
     body = value_of(1)
-    with pytest.raises(RuntimeError, match=r"ended|over|closed|finished"):
+    with pytest.raises(RuntimeError, match=r"ended|left|over"):
         group.go(body)
     body.close()
 

@@ -170,7 +170,7 @@ async def test_a_call_may_have_a_run_of_its_own():
 
 @pytest.mark.parametrize("function", [None, 5, "name"])
 def test_a_call_needs_something_to_call(function):
-    with pytest.raises(TypeError, match="call"):
+    with pytest.raises(TypeError, match="function"):
         td.thread(function)
 
 

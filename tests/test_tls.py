@@ -46,6 +46,14 @@ async def serving(handler, context):
             server.stop(grace=0)
 
 
+def drain(plain):
+    """Read until the server has hung up, politely or not."""
+    plain.settimeout(PATIENCE)
+    with contextlib.suppress(ConnectionResetError):
+        while plain.recv(1000):
+            pass
+
+
 def connect(server, context):
     return td.connect(*server.address, ssl=context, server_hostname="localhost")
 
@@ -155,8 +163,7 @@ async def test_a_client_that_speaks_no_tls_does_not_disturb_the_others(
         with socket.create_connection(server.address) as plain:
             plain.sendall(garbage)
             plain.shutdown(socket.SHUT_WR)
-            while await td.thread(plain.recv, 1000):
-                pass
+            await td.thread(drain, plain)
         async with await connect(server, client_context) as client:
             await client.sendall(b"hello")
             assert await client.readexactly(5) == b"hello"
@@ -205,8 +212,7 @@ async def test_a_handshake_that_fails_is_logged_by_the_server(server_context, cl
         async with serving(echo, server_context) as server:
             with socket.create_connection(server.address) as plain:
                 plain.sendall(b"no handshake at all, only words\n")
-                while await td.thread(plain.recv, 1000):
-                    pass
+                await td.thread(drain, plain)
     assert [record.name.partition(".")[0] for record in caplog.records] == ["thistledown"]
 
 

@@ -82,3 +82,9 @@ __all__ = [
     "timeout",
     "writable",
 ]
+
+for _name in __all__:
+    # Public names have one home, whichever file they are written in.
+    if hasattr(globals()[_name], "__qualname__"):
+        globals()[_name].__module__ = __name__
+del _name

@@ -29,6 +29,8 @@ class TaskGroup:
         self._scope = _core.group_scope()
         self._errors: list[BaseException] = []
         self._joined = False
+        # Cancelled by `cancel` or by a failure, not from outside: the cancellation ends with the block.
+        self._ended_by_itself = False
 
     def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Starts a task in the group, as ``td.go`` does.
@@ -44,12 +46,13 @@ class TaskGroup:
 
     def cancel(self) -> None:
         """Cancels the tasks of the group and its block. The block ends without an error."""
+        self._ended_by_itself = True
         self._scope.cancel()
 
     def _failed(self, error: BaseException) -> None:
         """A task of the group failed; the engine calls this."""
         self._errors.append(error)
-        self._scope.cancel()
+        self.cancel()
 
     @types.coroutine
     def join(self) -> Generator[Any, Any, None]:
@@ -57,12 +60,13 @@ class TaskGroup:
         try:
             yield from self._scope.drain()
         except Cancelled:
+            # Nobody leaves before the tasks have: they are cancelled too, and waited for.
             self._scope.cancel()
             with _core.shield():
                 yield from self._scope.drain()
-            if not self._errors:
-                raise
-        self._joined = True
+            raise
+        finally:
+            self._joined = True
 
     @types.coroutine
     def _end(self, error: BaseException | None) -> Generator[Any, Any, bool]:
@@ -71,24 +75,33 @@ class TaskGroup:
         try:
             yield from self.join()
         except Cancelled as cancelled:
-            error = error or cancelled
-        return self._leave(error)
+            if error is None:
+                self._leave(cancelled)
+                return True
+        return self._leave(error, is_raised=True)
 
-    def _leave(self, error: BaseException | None) -> bool:
-        """Leaves the scope; raises what there is to raise. True: ``error`` has been dealt with."""
-        was_cancelled = self._scope.leave()
-        errors = self._errors
-        self._errors = []
+    def _leave(self, error: BaseException | None, is_raised: bool = False) -> bool:
+        """Leaves the scope and raises what there is to raise.
+
+        Args:
+            error: what ended the block.
+            is_raised: it is on its way out of the block, and goes on when this returns False.
+        """
+        self._scope.leave()
+        errors, self._errors = self._errors, []
         if error is not None and not isinstance(error, Cancelled) and all(error is not other for other in errors):
             errors.insert(0, error)
+        if len(errors) > 1:
+            raise BaseExceptionGroup("several tasks of a group failed", errors)
+        outcome = errors[0] if errors else error
+        if outcome is None or (not errors and self._ended_by_itself and not _core.is_cancelled()):
+            return True
+        if outcome is error and is_raised:
+            return False
         try:
-            if len(errors) > 1:
-                raise BaseExceptionGroup("several tasks of a group failed", errors)
-            if errors and errors[0] is not error:
-                raise errors[0]
+            raise outcome
         finally:
-            errors = []
-        return isinstance(error, Cancelled) and was_cancelled and not _core.is_cancelled()
+            del outcome, error, errors
 
     async def __aenter__(self) -> Self:
         self._scope.__enter__()
@@ -112,12 +125,14 @@ class TaskGroup:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> bool:
-        if error is None and not self._joined:
-            error = RuntimeError(
-                "the block of a group ends with `yield from tg.join()` in a generator task; "
-                "in an `async def` write `async with`"
-            )
-            self._errors.append(error)
         if error is not None:
             self._scope.cancel()
-        return self._leave(error)
+        elif not self._joined:
+            self._scope.cancel()
+            self._errors.append(
+                RuntimeError(
+                    "the block of a group ends with `yield from tg.join()` in a generator task; "
+                    "in an `async def` write `async with`"
+                )
+            )
+        return self._leave(error, is_raised=True)

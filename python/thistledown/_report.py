@@ -75,20 +75,22 @@ def _is_handled(number: int) -> bool:
 
 
 def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> None:
-    """A task holds its thread: told once, from the watchdog's thread."""
+    """A task holds its thread: told once. The watchdog's thread calls this, which is none of Python's own."""
     name = "a task" if task is None else f"task {task.name}"
-    if not lasts:
-        stall_logger.warning(
-            "%s held its thread for more than %.2f s, in a call that let no other thread run", name, lasted
-        )
-        return
-    frame = sys._current_frames().get(thread)
-    stall_logger.warning(
-        "%s has held its thread for %.2f s, at %s; every other task waits (move heavy work out with td.thread)",
-        name,
-        lasted,
-        "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}",
-    )
+    if lasts:
+        frame = sys._current_frames().get(thread)
+        place = "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        words = f"{name} has held its thread for {lasted:.2f} s, at {place}; every other task waits"
+    else:
+        words = f"{name} held its thread for more than {lasted:.2f} s, in a call that let no other thread run"
+    del task
+    # Logging asks for the current thread's name, which would leave a dummy behind for a thread that is not Python's.
+    threading.Thread(
+        target=stall_logger.warning,
+        args=("%s (move heavy work out with td.thread)", words),
+        name="thistledown-report",
+        daemon=True,
+    ).start()
 
 
 def failed_unseen(task: Task[Any], error: BaseException) -> None:

@@ -74,6 +74,8 @@ class Server:
         """
         self._stop_grace = grace
         self._stopping.close()
+        if not self._served:
+            self._listener.close()
 
     def __await__(self) -> Generator[Any, Any, None]:
         return self._serve().__await__()

@@ -23,6 +23,10 @@ class Task(_core.Task[T_co], concurrent.futures.Future[T_co]):  # type: ignore[m
     # and a list for each future, is left out.
     __init__ = object.__init__
 
+    def __setattr__(self, name: str, value: object) -> None:
+        self._track()
+        super().__setattr__(name, value)
+
     @property
     def _state(self) -> str:
         if not self.done():

@@ -69,6 +69,17 @@ class _Threads:
             self.threads -= 1
             return None
 
+    def withdraw(self, task: Task[Any]) -> None:
+        """A call that nobody waits for any more is not made, if it has not begun."""
+        with self.lock:
+            for call in self.calls:
+                if call[0] is task:
+                    self.calls.remove(call)
+                    break
+            else:
+                return
+        task._settle(None, None)
+
     def resting(self) -> int:
         """How many of the threads have nothing to do."""
         with self.lock:
@@ -83,6 +94,11 @@ def start(
 ) -> None:
     """Calls a function in a helper thread, in a copy of the context; ``task`` gets what comes of it."""
     _threads.start((task, contextvars.copy_context(), function, args, kwargs or {}))
+
+
+def withdraw(task: Task[Any]) -> None:
+    """Takes a call back that has not begun; one that has runs to its end unseen."""
+    _threads.withdraw(task)
 
 
 def resting() -> int:

@@ -35,6 +35,9 @@ impl<P: Payload> Kernel<P> {
             Want::Drain(scope) => Bond::Scope(scope),
             _ => return Ok(()),
         };
+        if self.has_way_out(task) {
+            return Ok(());
+        }
         let mut search = Search { goal: task, path: vec![task], seen: HashSet::new() };
         if self.leads_back(&mut search, bond) { Err(Cycle(search.path)) } else { Ok(()) }
     }
@@ -74,9 +77,24 @@ impl<P: Payload> Kernel<P> {
         false
     }
 
+    /// Whether a deadline will end its waits anyway.
+    fn has_way_out(&self, task: TaskId) -> bool {
+        let mut at = self.parties.get(task).map_or_else(ScopeId::default, |party| party.scope);
+        while let Some(scope) = self.scopes.get(at) {
+            if scope.timed {
+                return true;
+            }
+            if scope.shield {
+                return false;
+            }
+            at = scope.parent;
+        }
+        false
+    }
+
     fn bond(&self, task: TaskId) -> Option<Bond> {
         let party = self.parties.get(task)?;
-        if party.phase != Phase::Waiting || party.timers > 0 || party.nodes == NIL {
+        if party.phase != Phase::Waiting || party.timers > 0 || party.nodes == NIL || self.has_way_out(task) {
             return None;
         }
         let node = &self.nodes[party.nodes as usize];

@@ -25,6 +25,7 @@ pub(crate) struct Scope {
     /// Live members.
     pub(crate) members: usize,
     pub(crate) first_member: TaskId,
+    pub(crate) last_member: TaskId,
     pub(crate) first_child: ScopeId,
     pub(crate) previous_sibling: ScopeId,
     pub(crate) next_sibling: ScopeId,
@@ -44,6 +45,7 @@ impl Scope {
             timed: false,
             members: 0,
             first_member: TaskId::default(),
+            last_member: TaskId::default(),
             first_child: ScopeId::default(),
             previous_sibling: ScopeId::default(),
             next_sibling: ScopeId::default(),
@@ -254,14 +256,17 @@ impl<P: Payload> Kernel<P> {
     pub(crate) fn join_scope(&mut self, task: TaskId, id: ScopeId) {
         let Some(scope) = self.scopes.get_mut(id) else { return };
         scope.members += 1;
-        let next = std::mem::replace(&mut scope.first_member, task);
+        let previous = std::mem::replace(&mut scope.last_member, task);
+        if scope.members == 1 {
+            scope.first_member = task;
+        }
         let suspect = self.is_inside_cancelled(id);
         let party = &mut self.parties[task];
-        party.previous_member = TaskId::default();
-        party.next_member = next;
+        party.previous_member = previous;
+        party.next_member = TaskId::default();
         party.suspect |= suspect;
-        if let Some(next) = self.parties.get_mut(next) {
-            next.previous_member = task;
+        if let Some(previous) = self.parties.get_mut(previous) {
+            previous.next_member = task;
         }
     }
 
@@ -283,6 +288,9 @@ impl<P: Payload> Kernel<P> {
         scope.members -= 1;
         if scope.first_member == task {
             scope.first_member = next;
+        }
+        if scope.last_member == task {
+            scope.last_member = previous;
         }
         let empty = scope.members == 0;
         if let Some(previous) = self.parties.get_mut(previous) {

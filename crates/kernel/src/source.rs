@@ -20,6 +20,9 @@ pub(crate) struct Source {
     pub(crate) runner: RunnerId,
     readable: bool,
     writable: bool,
+    /// The other end is gone, which no later report will say again: it cannot prove dry any more.
+    read_closed: bool,
+    write_closed: bool,
     pub(crate) readers: List,
     pub(crate) writers: List,
 }
@@ -40,6 +43,8 @@ impl<P: Payload> Kernel<P> {
             runner,
             readable: true,
             writable: true,
+            read_closed: false,
+            write_closed: false,
             readers: List::default(),
             writers: List::default(),
         })
@@ -55,8 +60,8 @@ impl<P: Payload> Kernel<P> {
     pub fn source_is_dry(&mut self, id: SourceId, direction: Direction) {
         if let Some(source) = self.sources.get_mut(id) {
             match direction {
-                Direction::Read => source.readable = false,
-                Direction::Write => source.writable = false,
+                Direction::Read => source.readable = source.read_closed,
+                Direction::Write => source.writable = source.write_closed,
             }
         }
     }
@@ -65,6 +70,14 @@ impl<P: Payload> Kernel<P> {
     #[must_use]
     pub fn source_is_ready(&self, id: SourceId, direction: Direction) -> bool {
         self.sources.get(id).is_none_or(|source| source.is_ready(direction))
+    }
+
+    /// The system reports that one end of the source is closed: in that direction it stays ready.
+    pub fn source_closed(&mut self, id: SourceId, read: bool, write: bool) {
+        if let Some(source) = self.sources.get_mut(id) {
+            source.read_closed |= read;
+            source.write_closed |= write;
+        }
     }
 
     /// The system reports the source ready.

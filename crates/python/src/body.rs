@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::errors;
+use crate::root;
 use crate::task::Task;
 
 const CO_GENERATOR: i32 = 0x20;
@@ -62,6 +63,9 @@ fn frame_state(object: &Bound<'_, PyAny>) -> State {
 /// Whether control can go into this one.
 pub(crate) fn check_switch(other: &Bound<'_, PyAny>, state: State, is_none: bool) -> PyResult<()> {
     match state {
+        _ if state != State::Running && root::is_held(other) => {
+            Err(errors::misuse(format!("cannot switch into {}: another task runs it", other.repr()?)))
+        }
         State::Fresh if !is_none => Err(errors::wrong_type(
             "a generator that has not started can only be given None: make it with a function decorated by \
              `td.primed`, which runs it to its first yield",
@@ -168,6 +172,7 @@ fn no_arguments(
 
 fn check_fresh(body: &Bound<'_, PyAny>, state: State) -> PyResult<()> {
     let advice = match state {
+        State::Fresh | State::Suspended if root::is_held(body) => "is a task already",
         State::Fresh => return Ok(()),
         // A generator may have been advanced to its first yield by hand.
         // SAFETY: a live object; the check only reads its type.

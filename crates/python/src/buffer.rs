@@ -53,6 +53,20 @@ pub(crate) fn with_bytes<T>(
     work(&copied)
 }
 
+/// A buffer that cannot be resized while this exists; `bytes` never can.
+pub(crate) struct Held {
+    _view: PyBuffer<u8>,
+}
+
+impl Held {
+    pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        if object.is_instance_of::<PyBytes>() {
+            return Ok(None);
+        }
+        Ok(Some(Self { _view: view(object)? }))
+    }
+}
+
 /// A writable buffer, to be filled from its beginning.
 pub(crate) struct Target(PyBuffer<u8>);
 

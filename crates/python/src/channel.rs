@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
 use crate::errors;
-use crate::operation::{Kind, Operation, Phase, Step};
+use crate::operation::{Kind, Operation, Step};
 use crate::payload::WORLD;
 
 /// A channel: values go in at one end and come out at the other, in order; whoever waits is served in order.
@@ -63,6 +63,19 @@ impl Channel {
     }
 }
 
+/// A number of values: whole, and not negative.
+struct Capacity(usize);
+
+impl<'py> FromPyObject<'_, 'py> for Capacity {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let words = format!("capacity must be a whole number >= 0, got {}", object.repr()?);
+        let number: i64 = object.extract().map_err(|_| errors::wrong_type(words.clone()))?;
+        usize::try_from(number).map(Self).map_err(|_| errors::wrong_value(words))
+    }
+}
+
 impl Drop for Channel {
     fn drop(&mut self) {
         WORLD.with(|kernel| kernel.drop_channel(self.id));
@@ -72,17 +85,10 @@ impl Drop for Channel {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (capacity=None))]
-    fn new(capacity: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let Some(capacity) = capacity else {
-            return Ok(Self { id: WORLD.with(|kernel| kernel.open_channel(0)), capacity: 0 });
-        };
-        let refused = || errors::wrong_value(format!("capacity must be a whole number >= 0, got {capacity}"));
-        let capacity: i64 = capacity
-            .extract()
-            .map_err(|_| errors::wrong_type(format!("capacity must be a whole number >= 0, got {capacity}")))?;
-        let capacity = usize::try_from(capacity).map_err(|_| refused())?;
-        Ok(Self { id: WORLD.with(|kernel| kernel.open_channel(capacity)), capacity })
+    #[pyo3(signature = (capacity=Capacity(0)))]
+    fn new(capacity: Capacity) -> Self {
+        let Capacity(capacity) = capacity;
+        Self { id: WORLD.with(|kernel| kernel.open_channel(capacity)), capacity }
     }
 
     /// An operation that sends a value: done when somebody received it, or it lies in the buffer.
@@ -146,7 +152,7 @@ impl Channel {
     fn __aiter__(slf: Bound<'_, Self>) -> PyResult<ChannelIterator> {
         let py = slf.py();
         let receive = Py::new(py, Self::recv(slf))?;
-        Ok(ChannelIterator { receive, phase: Phase::idle() })
+        Ok(ChannelIterator { receive })
     }
 
     fn __repr__(&self) -> String {
@@ -178,13 +184,12 @@ impl Channel {
 #[pyclass(frozen, module = "thistledown._core")]
 pub(crate) struct ChannelIterator {
     pub(crate) receive: Py<Operation>,
-    phase: Phase,
 }
 
 impl ChannelIterator {
     #[inline]
     pub(crate) fn step(&self, py: Python<'_>) -> PyResult<Step> {
-        self.receive.get().step_in(py, &self.phase).map_err(|error| {
+        self.receive.get().step(py).map_err(|error| {
             let closed = errors::channel_closed(py, "").get_type(py);
             if error.is_instance(py, &closed) { PyStopAsyncIteration::new_err(()) } else { error }
         })
@@ -198,7 +203,7 @@ impl ChannelIterator {
     }
 
     fn __anext__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        if slf.get().phase.is_idle() {
+        if slf.get().receive.get().is_idle() {
             return Ok(slf);
         }
         Err(errors::misuse("this iterator is being waited for by another task: give each its own `async for`"))

@@ -125,89 +125,76 @@ pub(crate) enum Step {
 #[pyclass(frozen, generic, freelist = 256, module = "thistledown")]
 pub(crate) struct Operation {
     pub(crate) kind: Kind,
-    phase: Phase,
-}
-
-/// Where an awaiter stands.
-pub(crate) struct Phase(AtomicU8);
-
-impl Phase {
-    pub(crate) const fn idle() -> Self {
-        Self(AtomicU8::new(IDLE))
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == IDLE
-    }
-
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
-    }
+    /// Where its own awaiter stands.
+    phase: AtomicU8,
 }
 
 impl Operation {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, phase: Phase::idle() }
+        Self { kind, phase: AtomicU8::new(IDLE) }
     }
 
-    /// One step of its own awaiter.
+    /// Whether nobody waits for it now.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == IDLE
+    }
+
+    fn set_phase(&self, phase: u8) {
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    /// One step of its awaiter.
     #[inline]
     pub(crate) fn step(&self, py: Python<'_>) -> PyResult<Step> {
-        self.step_in(py, &self.phase)
-    }
-
-    /// One step of an awaiter that keeps its own phase.
-    #[inline]
-    pub(crate) fn step_in(&self, py: Python<'_>, phase: &Phase) -> PyResult<Step> {
         Current::with(|current| {
             let Some(task) = current.task.get() else {
                 return Err(Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task")));
             };
-            match phase.0.load(Ordering::Relaxed) {
+            match self.phase.load(Ordering::Relaxed) {
                 IDLE => match current.budget.get() {
                     0 => {
-                        phase.set(OVERDUE);
+                        self.set_phase(OVERDUE);
                         Ok(Step::GiveWay)
                     }
                     left => {
                         current.budget.set(left - 1);
-                        self.begin(py, task, phase)
+                        self.begin(py, task)
                     }
                 },
-                OVERDUE => self.begin(py, task, phase),
+                OVERDUE => self.begin(py, task),
                 GAVE_WAY => {
-                    phase.set(IDLE);
+                    self.set_phase(IDLE);
                     Ok(Step::Return(py.None()))
                 }
-                _ => self.resume(py, current.wake.take(), phase),
+                _ => self.resume(py, current.wake.take()),
             }
         })
     }
 
     #[inline]
-    fn begin(&self, py: Python<'_>, task: TaskId, phase: &Phase) -> PyResult<Step> {
+    fn begin(&self, py: Python<'_>, task: TaskId) -> PyResult<Step> {
         if let Kind::Sleep(Sleep { nanos: 0, .. }) = self.kind {
-            phase.set(GAVE_WAY);
+            self.set_phase(GAVE_WAY);
             return Ok(Step::GiveWay);
         }
         let attempted = self.attempt(py, Some(task));
         match attempted {
             Ok(Some(value)) => {
-                phase.set(IDLE);
+                self.set_phase(IDLE);
                 Ok(Step::Return(value))
             }
             Ok(None) => {
-                phase.set(WAITING);
+                self.set_phase(WAITING);
                 Ok(Step::Park)
             }
             Err(error) => {
-                phase.set(IDLE);
+                self.set_phase(IDLE);
                 Err(error)
             }
         }
     }
 
-    fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>, phase: &Phase) -> PyResult<Step> {
+    fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>) -> PyResult<Step> {
         let concluded = match wake {
             Some(Wake::Event { branch, event }) => self.conclude(py, branch, event),
             Some(Wake::Cancelled) => Err(errors::cancelled(py, "the task is cancelled")),
@@ -216,14 +203,14 @@ impl Operation {
         if let Ok(None) = concluded {
             return Ok(Step::Park);
         }
-        phase.set(IDLE);
+        self.set_phase(IDLE);
         self.release();
         concluded.map(|value| Step::Return(value.unwrap_or_else(|| py.None())))
     }
 
     /// The wait it was enlisted for is over without it.
     pub(crate) fn abandon(&self) {
-        self.phase.set(IDLE);
+        self.set_phase(IDLE);
         self.release();
     }
 
@@ -291,6 +278,7 @@ impl Operation {
     pub(crate) fn release(&self) {
         match &self.kind {
             Kind::Sleep(sleep) => sleep.until.store(0, Ordering::Relaxed),
+            Kind::Socket(operation) => operation.release(),
             Kind::Poll(poll) => poll.release(),
             Kind::Thread(call) => call.release(),
             Kind::Select(select) => select.release(),
@@ -335,7 +323,7 @@ impl Operation {
 
     /// What waits for it now: itself, or a copy when it is being waited for already.
     fn awaiter(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        if slf.get().phase.is_idle() {
+        if slf.get().is_idle() {
             return Ok(slf);
         }
         let copy = slf.get().copy(slf.py())?;
@@ -380,7 +368,7 @@ impl Operation {
     #[pyo3(signature = (timeout=None))]
     fn wait(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let operation = Self::awaiter(slf)?;
-        operation.get().phase.set(WAITING);
+        operation.get().set_phase(WAITING);
         let waited = crate::thread_wait::wait(operation.py(), operation.get(), timeout);
         operation.get().abandon();
         waited

@@ -8,15 +8,16 @@ use thistledown_reactor::Waker as ReactorWaker;
 use thistledown_runtime::{ParkerWaker, Wakes, World};
 
 use crate::operation::Operation;
+use crate::root::Root;
 use crate::switch::Switches;
 use crate::task::Task;
 
 /// A weightless task's body and what belongs to it while it lives.
 pub(crate) struct Body {
     /// The generator, coroutine or iterator that has its turns.
-    pub(crate) iterator: Py<PyAny>,
+    pub(crate) iterator: Root,
     pub(crate) task: Py<Task>,
-    pub(crate) context: Py<PyAny>,
+    pub(crate) context: Root,
     /// What it waits for.
     pub(crate) awaited: Option<Py<Operation>>,
     /// The group that answers for it.

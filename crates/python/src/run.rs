@@ -20,6 +20,7 @@ use crate::current::{Current, Run, Shared};
 use crate::errors;
 use crate::operation::Operation;
 use crate::payload::{Body, Snake, WORLD, Waker};
+use crate::root::Root;
 use crate::task::{Outcome, Task};
 use crate::turn;
 
@@ -50,6 +51,9 @@ pub(crate) fn run(
         ));
     }
     let stall_after = stall_after.map(|value| crate::current::seconds(value, "stall_after")).transpose()?.flatten();
+    if stall_after.is_some_and(|limit| limit.is_zero()) {
+        return Err(errors::wrong_value("stall_after must be > 0; None turns the reports off"));
+    }
     let iterator = crate::body::iterator(&main, &args, None)?;
     let mut reactor = Reactor::new().map_err(|error| errors::system(&error))?;
     let registry = reactor.registry().map_err(|error| errors::system(&error))?;
@@ -89,9 +93,12 @@ pub(crate) fn run(
     drop(watched);
     WORLD.with(|kernel| kernel.remove_runner(runner));
     Current::set_run(None);
-    run.shared.over.store(true, Ordering::Release);
+    let concluded = looped.and_then(|main| conclude(py, &run, ruler.ending.take(), main));
     RUNS.lock().retain(|other| !Arc::ptr_eq(other, &run.shared));
-    conclude(py, &run, ruler.ending.take(), looped?)
+    // From here on no Python code runs in here: a thread that the exiting interpreter stops in there takes the
+    // process down, so whoever waits for the end of the run has to wait until now.
+    run.shared.over.store(true, Ordering::Release);
+    concluded
 }
 
 /// What a run gives: the main task's result, or the errors that are left.
@@ -187,9 +194,9 @@ pub(crate) fn spawn(
         task.setattr("name", name)?;
     }
     let body = Body {
-        iterator: iterator.clone().unbind(),
+        iterator: Root::new(iterator.clone().unbind()),
         task: task.clone().unbind(),
-        context: copy_context(py)?,
+        context: Root::new(copy_context(py)?),
         awaited: None,
         group,
         switches: None,

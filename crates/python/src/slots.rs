@@ -4,6 +4,7 @@
 //! which gives it inside `StopIteration`. Both slots are set here once, when the module is made.
 #![allow(unsafe_code, reason = "two slots of two types are set by hand, with functions of CPython's calling convention")]
 
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
@@ -64,7 +65,7 @@ unsafe fn step<T: Awaiter>(own: *mut ffi::PyObject, result: &mut *mut ffi::PyObj
             ffi::PySendResult::PYGEN_NEXT
         }
         Ok(Err(error)) => {
-            error.restore(py);
+            not_an_end(py, error).restore(py);
             ffi::PySendResult::PYGEN_ERROR
         }
         Err(_panic) => {
@@ -72,6 +73,16 @@ unsafe fn step<T: Awaiter>(own: *mut ffi::PyObject, result: &mut *mut ffi::PyObj
             ffi::PySendResult::PYGEN_ERROR
         }
     }
+}
+
+/// An error that is raised at a wait; `StopIteration` would be taken for the awaiter's own end.
+fn not_an_end(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let wrapped = PyRuntimeError::new_err("what was waited for raised StopIteration");
+    wrapped.set_cause(py, Some(error));
+    wrapped
 }
 
 unsafe extern "C" fn send<T: Awaiter>(

@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use smallvec::SmallVec;
 use thistledown_kernel::{Direction, Want};
 
-use crate::buffer::{self, Target, with_bytes};
+use crate::buffer::{self, Held, Target, with_bytes};
 use crate::current::Current;
 use crate::descriptor::{self, Registration};
 use crate::errors;
@@ -51,13 +51,21 @@ pub(crate) enum Verb {
     Recv(usize),
     RecvInto(Py<PyAny>, usize),
     Send(Py<PyAny>),
-    /// The bytes and how many of them are sent.
-    SendAll(Py<PyAny>, AtomicUsize),
+    /// The bytes, and how far they are sent.
+    SendAll(Py<PyAny>, Sent),
     SendTo(Py<PyAny>, Py<PyAny>),
     RecvFrom(usize),
     Read(Buffered),
     Handshake,
     Ready(Direction),
+}
+
+/// How far a `sendall` is.
+#[derive(Default)]
+pub(crate) struct Sent {
+    bytes: AtomicUsize,
+    /// The buffer cannot be resized before all of it is sent.
+    held: Mutex<Option<Held>>,
 }
 
 /// An operation on a socket.
@@ -71,7 +79,29 @@ pub(crate) struct SocketOperation {
 /// What came of a system call: a value, or the direction to wait for.
 pub(crate) type Tried<T> = Result<T, Direction>;
 
+impl Sent {
+    fn hold(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut held = self.held.lock();
+        if held.is_none() {
+            *held = Held::new(data)?;
+        }
+        Ok(())
+    }
+
+    fn reset(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        let held = self.held.lock().take();
+        drop(held);
+    }
+}
+
 impl SocketOperation {
+    pub(crate) fn release(&self) {
+        if let Verb::SendAll(_, sent) = &self.verb {
+            sent.reset();
+        }
+    }
+
     pub(crate) fn can_be_undone(&self) -> bool {
         !matches!(self.verb, Verb::SendAll(..))
     }
@@ -154,7 +184,7 @@ impl SocketOperation {
             Verb::Recv(count) => Verb::Recv(*count),
             Verb::RecvInto(buffer, count) => Verb::RecvInto(buffer.clone_ref(py), *count),
             Verb::Send(data) => Verb::Send(data.clone_ref(py)),
-            Verb::SendAll(data, _) => Verb::SendAll(data.clone_ref(py), AtomicUsize::new(0)),
+            Verb::SendAll(data, _) => Verb::SendAll(data.clone_ref(py), Sent::default()),
             Verb::SendTo(data, address) => Verb::SendTo(data.clone_ref(py), address.clone_ref(py)),
             Verb::RecvFrom(count) => Verb::RecvFrom(*count),
             Verb::Read(buffered) => Verb::Read(buffered.clone()),
@@ -299,7 +329,10 @@ impl Socket {
 
     fn try_recv_into(&self, py: Python<'_>, buffer: &Py<PyAny>, count: usize) -> PyResult<Tried<Py<PyAny>>> {
         let target = Target::new(buffer.bind(py))?;
-        let count = if count == 0 { target.len() } else { count.min(target.len()) };
+        let count = if count == 0 { target.len() } else { count };
+        if count > target.len() {
+            return Err(errors::wrong_value("nbytes is greater than the length of the buffer"));
+        }
         let mut bytes = self.incoming.lock().lend(count.max(1));
         let had = self.incoming.lock().take_into(&mut bytes[..count]);
         let received = match had {
@@ -328,17 +361,20 @@ impl Socket {
         })
     }
 
-    fn try_send_all(&self, py: Python<'_>, data: &Py<PyAny>, sent: &AtomicUsize) -> PyResult<Tried<Py<PyAny>>> {
+    fn try_send_all(&self, py: Python<'_>, data: &Py<PyAny>, sent: &Sent) -> PyResult<Tried<Py<PyAny>>> {
         let length = buffer::length(data.bind(py))?;
         loop {
-            let start = sent.load(Ordering::Relaxed);
+            let start = sent.bytes.load(Ordering::Relaxed);
             if start >= length {
-                sent.store(0, Ordering::Relaxed);
+                sent.reset();
                 return Ok(Ok(py.None()));
             }
             match self.try_send(py, data, start)? {
-                Ok(count) => sent.store(start + count, Ordering::Relaxed),
-                Err(direction) => return Ok(Err(direction)),
+                Ok(count) => sent.bytes.store(start + count, Ordering::Relaxed),
+                Err(direction) => {
+                    sent.hold(data.bind(py))?;
+                    return Ok(Err(direction));
+                }
             }
         }
     }
@@ -493,7 +529,7 @@ impl Socket {
     /// An operation that sends all of it. Cancelled in the middle, it has sent a part that nobody knows.
     fn sendall(slf: Bound<'_, Self>, data: Py<PyAny>) -> PyResult<Operation> {
         buffer::length(data.bind(slf.py()))?;
-        Ok(operation(slf, Verb::SendAll(data, AtomicUsize::new(0))))
+        Ok(operation(slf, Verb::SendAll(data, Sent::default())))
     }
 
     /// An operation that sends a datagram to an address and gives its length.
@@ -520,9 +556,8 @@ impl Socket {
     ///
     /// Raises ``IncompleteReadError`` when the stream ends before, ``LimitOverrunError`` when there is no separator
     /// within ``limit`` bytes (the socket's, if None); the bytes can still be read.
-    #[pyo3(signature = (separator=None, limit=None))]
-    fn readuntil(slf: Bound<'_, Self>, separator: Option<&[u8]>, limit: Option<i64>) -> PyResult<Operation> {
-        let separator = separator.unwrap_or(b"\n");
+    #[pyo3(signature = (separator=b"\n".as_slice(), limit=None))]
+    fn readuntil(slf: Bound<'_, Self>, separator: &[u8], limit: Option<i64>) -> PyResult<Operation> {
         if separator.is_empty() {
             return Err(errors::wrong_value("separator must not be empty"));
         }

@@ -16,6 +16,7 @@ use crate::current::Current;
 use crate::errors;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
+use crate::root;
 
 /// How a task ended.
 pub(crate) enum Outcome {
@@ -61,6 +62,7 @@ thread_local! {
 
 /// The class that tasks are made of; the Python face registers its own.
 #[pyfunction]
+#[pyo3(signature = (class, /))]
 pub(crate) fn set_task_class(py: Python<'_>, class: Py<PyType>) {
     let _ = CLASS.set(py, class);
 }
@@ -77,6 +79,7 @@ impl Task {
         let made = class.bind(py).call0();
         MAKING.set(false);
         let task = made?.cast_into::<Self>()?;
+        root::untrack(task.as_ptr());
         {
             let this = task.get();
             this.serial.store(SERIAL.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
@@ -133,6 +136,11 @@ impl Task {
     pub(crate) fn settle(slf: &Bound<'_, Self>, outcome: Outcome) {
         let py = slf.py();
         let this = slf.get();
+        if let Outcome::Value(held) | Outcome::Error(held) = &outcome
+            && root::can_be_tracked(held.as_ptr())
+        {
+            root::track(slf.as_ptr());
+        }
         let callbacks = {
             let mut state = this.state.lock();
             if state.outcome.is_some() {
@@ -320,6 +328,7 @@ impl Task {
     /// Calls ``fn(task)`` when it has ended; at once, when it already has. What ``fn`` raises is logged.
     #[pyo3(signature = (r#fn))]
     fn add_done_callback(slf: Bound<'_, Self>, r#fn: Bound<'_, PyAny>) {
+        root::track(slf.as_ptr());
         {
             let mut state = slf.get().state.lock();
             if state.outcome.is_none() {
@@ -352,6 +361,11 @@ impl Task {
         let mut state = self.state.lock();
         let view = state.extra.get_or_insert_default().condition.get_or_insert(fresh);
         Ok((view.0.clone_ref(py), view.1.clone_ref(py)))
+    }
+
+    /// Lets the collector look at it: somebody has given it more to hold.
+    fn _track(slf: &Bound<'_, Self>) {
+        root::track(slf.as_ptr());
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

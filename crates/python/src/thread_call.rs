@@ -48,6 +48,12 @@ pub(crate) fn thread(
             r#fn.repr()?
         )));
     }
+    if crate::body::makes_body(&r#fn)? {
+        return Err(errors::wrong_type(format!(
+            "{} is an `async def` or generator function, which needs no thread: start it with `td.go(fn, *args)`",
+            r#fn.repr()?
+        )));
+    }
     Ok(Operation::new(Kind::Thread(Box::new(ThreadCall {
         function: r#fn.unbind(),
         args: args.unbind(),
@@ -94,8 +100,18 @@ impl ThreadCall {
     }
 
     pub(crate) fn release(&self) {
-        let started = self.started.lock().take();
-        drop(started);
+        let Some(task) = self.started.lock().take() else { return };
+        if task.get().is_done() {
+            return;
+        }
+        Python::attach(|py| {
+            let withdrawn = py
+                .import(intern!(py, "thistledown._threads"))
+                .and_then(|threads| threads.call_method1(intern!(py, "withdraw"), (&task,)));
+            if let Err(error) = withdrawn {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 
     pub(crate) fn describe(&self, py: Python<'_>) -> String {

@@ -15,6 +15,7 @@ use crate::current::{BUDGET, Current, Run};
 use crate::errors;
 use crate::operation::{Kind, Operation, Wants};
 use crate::payload::{Body, WORLD};
+use crate::root::Root;
 use crate::switch::Switch;
 use crate::task::{Outcome, Task};
 
@@ -93,6 +94,8 @@ fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<
         input = match resume(py, &body.iterator, input) {
             Output::Yielded(value) if value.is_none(py) => return Ended::GaveWay,
             Output::Yielded(value) => match value.into_bound(py).cast_into_exact::<Operation>() {
+                // A waiter yields an operation that knows so; a bare `yield op` does not wait for anything.
+                Ok(operation) if operation.get().is_idle() => Input::Throw(wrong_yield(operation.as_any())),
                 Ok(operation) => match &operation.get().kind {
                     Kind::Switch(switch) => enter(py, body, switch),
                     _ => match enlist(py, run, task, &operation) {
@@ -128,7 +131,7 @@ fn enter(py: Python<'_>, body: &mut Body, switch: &Switch) -> Input {
         return Input::Throw(error);
     }
     let suspended = body.switches.get_or_insert_default().go(py, &body.iterator, &switch.target);
-    body.iterator = switch.target.clone_ref(py);
+    body.iterator = Root::new(switch.target.clone_ref(py));
     let value = switch.value.clone_ref(py);
     if suspended { switched_in(py, value) } else { Input::Send(value) }
 }
@@ -137,7 +140,7 @@ fn enter(py: Python<'_>, body: &mut Body, switch: &Switch) -> Input {
 fn leave(body: &mut Body) -> bool {
     let Some(switches) = &mut body.switches else { return false };
     let Some(next) = switches.end(&body.iterator) else { return false };
-    body.iterator = next;
+    body.iterator = Root::new(next);
     true
 }
 

@@ -25,6 +25,10 @@ pub struct Ready {
     pub readable: bool,
     /// There may be room to write.
     pub writable: bool,
+    /// Nothing more will come: reading stays ready.
+    pub read_closed: bool,
+    /// Nothing more can be written: writing stays ready.
+    pub write_closed: bool,
 }
 
 /// Where readiness comes from: the operating system, or a script in tests.
@@ -102,6 +106,8 @@ impl Poller for Reactor {
             token: event.token().0 as u64,
             readable: event.is_readable() || event.is_read_closed() || event.is_error(),
             writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+            read_closed: event.is_read_closed() || event.is_error(),
+            write_closed: event.is_write_closed() || event.is_error(),
         }));
         Ok(())
     }
@@ -129,11 +135,13 @@ mod tests {
         poll(&mut reactor, Some(Duration::ZERO));
         far.write_all(b"x").expect("a write");
         let ready = poll(&mut reactor, None);
-        assert_eq!(ready, [Ready { token: 7, readable: true, writable: true }]);
+        let open = Ready { token: 7, readable: true, writable: true, read_closed: false, write_closed: false };
+        assert_eq!(ready, [open]);
         assert_eq!(poll(&mut reactor, Some(Duration::ZERO)), [], "an edge is reported once");
         near.read_exact(&mut [0]).expect("a read");
         drop(far);
-        assert!(poll(&mut reactor, None)[0].readable, "the end of file is an arrival");
+        let ended = poll(&mut reactor, None)[0];
+        assert!(ended.readable && ended.read_closed, "the end of file is an arrival");
     }
 
     #[test]

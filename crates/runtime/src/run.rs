@@ -205,7 +205,11 @@ where
         self.world.with(|kernel| {
             kernel.unpark(self.id);
             for ready in self.ready.drain(..) {
-                kernel.source_became_ready(SourceId::from_number(ready.token), ready.readable, ready.writable);
+                let source = SourceId::from_number(ready.token);
+                if ready.read_closed || ready.write_closed {
+                    kernel.source_closed(source, ready.read_closed, ready.write_closed);
+                }
+                kernel.source_became_ready(source, ready.readable, ready.writable);
             }
             kernel.expire(self.id, now);
         });
