@@ -36,9 +36,7 @@ def chosen(names: list[str], questions: list[measure.Question]) -> list[measure.
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="which questions (default: all)")
     parser.add_argument("--rounds", type=int, help="how often each case runs (default: 5, or 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see whether everything works")
@@ -80,9 +78,7 @@ def build_load_generator() -> None:
     if cargo:
         subprocess.run([cargo, "build", "--release", "--quiet", "--manifest-path", manifest], check=True)
     elif not LOAD.exists():
-        sys.exit(
-            "the server benches need the load generator in benches/load, and so cargo, which is not here"
-        )
+        sys.exit("the server benches need the load generator in benches/load, and so cargo, which is not here")
 
 
 def show_progress(line: str) -> None:

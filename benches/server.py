@@ -62,9 +62,7 @@ def question(connections: int, echo_size: int | None) -> measure.Question:
     )
 
 
-QUESTIONS = [
-    question(connections, echo_size) for echo_size in (None, 1024, 64 * 1024) for connections in (1, 100)
-]
+QUESTIONS = [question(connections, echo_size) for echo_size in (None, 1024, 64 * 1024) for connections in (1, 100)]
 
 if __name__ == "__main__":
     measure.main(QUESTIONS)

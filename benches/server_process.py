@@ -76,10 +76,10 @@ class ServerProcess:
         if got != reply:
             raise RuntimeError(f"the server answered {got[:40]!r}, not {reply[:40]!r}")
 
-    def load(self, words: Sequence[str]) -> dict[str, Any]:
-        """Runs the load generator against it; gives what that printed."""
+    def load(self, words: Sequence[str], within: Sequence[str] = ()) -> dict[str, Any]:
+        """Runs the load generator against it, started by the command `within`; gives what it printed."""
         host, port = self.address
-        command = [str(LOAD), "--address", f"{host}:{port}", *words]
+        command = [*within, str(LOAD), "--address", f"{host}:{port}", *words]
         with placed(1):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -29,8 +29,6 @@ class TaskGroup:
         self._scope = _core.group_scope()
         self._errors: list[BaseException] = []
         self._joined = False
-        # Cancelled by `cancel` or by a failure, not from outside: the cancellation ends with the block.
-        self._ended_by_itself = False
 
     def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Starts a task in the group, as ``td.go`` does.
@@ -46,7 +44,6 @@ class TaskGroup:
 
     def cancel(self) -> None:
         """Cancels the tasks of the group and its block. The block ends without an error."""
-        self._ended_by_itself = True
         self._scope.cancel()
 
     def _failed(self, error: BaseException) -> None:
@@ -70,22 +67,24 @@ class TaskGroup:
 
     @types.coroutine
     def _end(self, error: BaseException | None) -> Generator[Any, Any, bool]:
+        was_cancelled = self._scope.cancelled
         if error is not None:
             self._scope.cancel()
         try:
             yield from self.join()
         except Cancelled as cancelled:
             if error is None:
-                self._leave(cancelled)
-                return True
-        return self._leave(error, is_raised=True)
+                return self._leave(cancelled, was_cancelled=True, is_raised=False)
+        return self._leave(error, was_cancelled=was_cancelled, is_raised=True)
 
-    def _leave(self, error: BaseException | None, is_raised: bool = False) -> bool:
+    def _leave(self, error: BaseException | None, *, was_cancelled: bool, is_raised: bool) -> bool:
         """Leaves the scope and raises what there is to raise.
 
         Args:
             error: what ended the block.
-            is_raised: it is on its way out of the block, and goes on when this returns False.
+            was_cancelled: the group was cancelled before that: its cancellation ends here, unless one from outside
+                goes on.
+            is_raised: the error is on its way out of the block, and goes on when this returns False.
         """
         self._scope.leave()
         errors, self._errors = self._errors, []
@@ -94,7 +93,7 @@ class TaskGroup:
         if len(errors) > 1:
             raise BaseExceptionGroup("several tasks of a group failed", errors)
         outcome = errors[0] if errors else error
-        if outcome is None or (not errors and self._ended_by_itself and not _core.is_cancelled()):
+        if outcome is None or (not errors and was_cancelled and not _core.is_cancelled()):
             return True
         if outcome is error and is_raised:
             return False
@@ -125,6 +124,7 @@ class TaskGroup:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> bool:
+        was_cancelled = self._scope.cancelled
         if error is not None:
             self._scope.cancel()
         elif not self._joined:
@@ -135,4 +135,4 @@ class TaskGroup:
                     "in an `async def` write `async with`"
                 )
             )
-        return self._leave(error, is_raised=True)
+        return self._leave(error, was_cancelled=was_cancelled, is_raised=True)

@@ -15,7 +15,7 @@ R = TypeVar("R")
 class Selected(NamedTuple):
     """Which operation a select committed to, counted from zero, and what it gave."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     value: Any
 
 

@@ -5,6 +5,7 @@ The engine calls these when something is wrong; nothing here is on a hot path.
 
 import inspect
 import logging
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,9 @@ from thistledown._task import Task
 logger = logging.getLogger("thistledown")
 stall_logger = logging.getLogger("thistledown.stall")
 
+PACKAGE = os.path.dirname(__file__) + os.sep
+"""Where the files of this package are; users look for their own lines."""
+
 LISTED = 50
 """Tasks that a report names one by one."""
 
@@ -24,12 +28,12 @@ Waiting = tuple[Task[Any], Any, str]
 
 
 def where(body: Any) -> str:
-    """File and line where a generator or coroutine stands: the innermost one it waits for that has a frame."""
-    place = "an unknown place"
+    """File and line where a generator or coroutine stands: the innermost frame of its own, none of this package."""
+    place = "no line of Python"
     seen = 0
     while body is not None and seen < 1_000:
         frame = getattr(body, "gi_frame", None) or getattr(body, "cr_frame", None) or getattr(body, "ag_frame", None)
-        if frame is not None:
+        if frame is not None and (place == "no line of Python" or not frame.f_code.co_filename.startswith(PACKAGE)):
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         following = getattr(body, "gi_yieldfrom", None)
         body = following if following is not None else getattr(body, "cr_await", None)
@@ -49,12 +53,12 @@ def _lines(waiting: list[Waiting]) -> str:
     return "\n".join(lines)
 
 
-def cycle(closing: Task[Any] | None, operation: str, others: list[Waiting]) -> str:
+def cycle(closing: Waiting, others: list[Waiting]) -> str:
     """A wait that would close a cycle."""
-    name = "this thread" if closing is None else closing.name
+    task, body, operation = closing
     if not others:
-        return f"{name} would wait for {operation}, which is itself"
-    return f"{name} would wait for {operation}, which waits for it in turn:\n{_lines(others)}"
+        return f"{task.name} would wait for {operation}, which is itself, at {where(body)}"
+    return f"{task.name} would wait for {operation}, which waits for it in turn, at {where(body)}:\n{_lines(others)}"
 
 
 def nothing_can_happen(waiting: list[Waiting]) -> str:
@@ -119,8 +123,6 @@ def group_of_failed(errors: list[BaseException], unlisted: int) -> BaseException
 
 def body_state(body: Any) -> str:
     """Where a generator or coroutine stands, where its structure cannot be read."""
-    if isinstance(body, types.CoroutineType):
-        state = inspect.getcoroutinestate(body)
-    else:
-        state = inspect.getgeneratorstate(body)
+    is_coroutine = isinstance(body, types.CoroutineType)
+    state: str = inspect.getcoroutinestate(body) if is_coroutine else inspect.getgeneratorstate(body)
     return {"CREATED": "fresh", "SUSPENDED": "suspended", "RUNNING": "running"}.get(state.split("_")[1], "ended")

@@ -5,7 +5,7 @@ import socket
 import ssl as tls
 import types
 from collections.abc import Callable, Generator
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 from thistledown import _core
 
@@ -267,11 +267,11 @@ def listen(
         OSError: the address cannot be had.
     """
     if host is not None and _is_path(host, port):
-        family, address = socket.AF_UNIX, os.fspath(host)
+        family, address = socket.AF_UNIX, cast(Address, os.fspath(host))
     else:
-        flags = socket.AI_PASSIVE
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
-        family, address = found[0][0], found[0][4]
+        name = cast(str, host) or None
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family != socket.AF_UNIX:

@@ -8,10 +8,10 @@ from thistledown import _core
 
 __all__ = ["Task"]
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 
-class Task(_core.Task[T_co], concurrent.futures.Future[T_co]):  # type: ignore[misc]
+class Task(_core.Task[T], concurrent.futures.Future[T]):
     """Work that was told to go: made by ``td.go``, never by hand.
 
     A real ``concurrent.futures.Future``, which can also be awaited, and stands for its end wherever an operation is
@@ -28,24 +28,25 @@ class Task(_core.Task[T_co], concurrent.futures.Future[T_co]):  # type: ignore[m
         super().__setattr__(name, value)
 
     @property
-    def _state(self) -> str:
+    def _state(self) -> str:  # type: ignore[override]
         if not self.done():
             return "RUNNING"
         return "CANCELLED_AND_NOTIFIED" if self.cancelled() else "FINISHED"
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         return self._standard_view()[0]
 
     @property
-    def _waiters(self) -> list[Any]:
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
         return self._standard_view()[1]
 
     def _refuse(self, *_: object) -> NoReturn:
+        """Refused: the outcome of a task is set by its own body alone. Raises ``InvalidStateError``."""
         raise concurrent.futures.InvalidStateError("a task's outcome is set by its own body")
 
-    set_result = _refuse
-    set_exception = _refuse
+    set_result = _refuse  # type: ignore[assignment]
+    set_exception = _refuse  # type: ignore[assignment]
     set_running_or_notify_cancel = _refuse
 
 

@@ -40,11 +40,11 @@ class _Threads:
         thread = threading.Thread(target=self._work, name="thistledown-call", daemon=True)
         try:
             thread.start()
-        except BaseException:
+        except RuntimeError:
+            # The system gives no thread. Another one takes the call; when there is none, the caller is told.
             with self.lock:
                 self.threads -= 1
                 if self.threads == 0:
-                    # Nobody is there to take it: the caller is told.
                     self.calls.remove(call)
                     raise
 
@@ -89,9 +89,7 @@ class _Threads:
 _threads = _Threads()
 
 
-def start(
-    task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
-) -> None:
+def start(task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
     """Calls a function in a helper thread, in a copy of the context; ``task`` gets what comes of it."""
     _threads.start((task, contextvars.copy_context(), function, args, kwargs or {}))
 

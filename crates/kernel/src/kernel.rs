@@ -12,7 +12,7 @@ use crate::party::{Party, Phase, Place, Start};
 use crate::scope::Scope;
 use crate::source::{Direction, Source};
 use crate::timers::{Entry, Timers};
-use crate::wait::{Event, Want, Wake};
+use crate::wait::{Event, Wake, Want};
 
 /// What the kernel carries without looking inside.
 pub trait Payload {
@@ -58,9 +58,11 @@ pub(crate) struct Runner<W> {
     elsewhere: usize,
 }
 
+type Parties<P> = SlotMap<TaskId, Party<<P as Payload>::Body, <P as Payload>::Value, <P as Payload>::Waker>>;
+
 /// The kernel. See the crate's page.
 pub struct Kernel<P: Payload> {
-    pub(crate) parties: SlotMap<TaskId, Party<P::Body, P::Value, P::Waker>>,
+    pub(crate) parties: Parties<P>,
     pub(crate) runners: SlotMap<RunnerId, Runner<P::Waker>>,
     pub(crate) channels: SlotMap<ChannelId, Channel<P::Value>>,
     pub(crate) scopes: SlotMap<ScopeId, Scope>,
@@ -115,8 +117,12 @@ impl<P: Payload> Kernel<P> {
 
     /// Takes a runner away, with whatever still lives in it: waits are undone, bodies are spent.
     pub fn remove_runner(&mut self, id: RunnerId) {
-        let left: Vec<TaskId> =
-            self.parties.iter().filter(|(_, party)| party.runner() == Some(id)).map(|(task, _)| task).collect();
+        let left: Vec<TaskId> = self
+            .parties
+            .iter()
+            .filter(|(_, party)| party.runner() == Some(id))
+            .map(|(task, _)| task)
+            .collect();
         for task in left {
             self.withdraw(task);
             if let Some(body) = self.parties[task].body.take() {
@@ -407,13 +413,9 @@ impl<P: Payload> Kernel<P> {
             self.parties[id].nodes = index;
             self.count_source_wait(list, 1);
             let nodes = &mut self.nodes;
-            if let Some(list) = find_list(
-                list,
-                &mut self.channels,
-                &mut self.parties,
-                &mut self.scopes,
-                &mut self.sources,
-            ) {
+            if let Some(list) =
+                find_list(list, &mut self.channels, &mut self.parties, &mut self.scopes, &mut self.sources)
+            {
                 list.push(nodes, index);
             }
         }
@@ -506,13 +508,9 @@ impl<P: Payload> Kernel<P> {
                 (node.list, node.sibling)
             };
             let nodes = &mut self.nodes;
-            if let Some(list) = find_list(
-                list,
-                &mut self.channels,
-                &mut self.parties,
-                &mut self.scopes,
-                &mut self.sources,
-            ) {
+            if let Some(list) =
+                find_list(list, &mut self.channels, &mut self.parties, &mut self.scopes, &mut self.sources)
+            {
                 list.unlink(nodes, at);
             }
             self.count_source_wait(list, -1);
@@ -538,7 +536,9 @@ impl<P: Payload> Kernel<P> {
         loop {
             let Self { runners, parties, scopes, .. } = self;
             let Some(runner) = runners.get_mut(id) else { return };
-            let Some(entry) = runner.timers.pop_due(now, |entry| is_live(entry, parties, scopes)) else { return };
+            let Some(entry) = runner.timers.pop_due(now, |entry| is_live(entry, parties, scopes)) else {
+                return;
+            };
             if entry.tag & Self::SCOPE_BRANCH != 0 {
                 self.expire_scope(ScopeId::from_number(entry.owner));
                 continue;

@@ -34,4 +34,4 @@ pub use moment::Moment;
 pub use party::Start;
 pub use scope::{ScopeEnd, ScopeMisuse};
 pub use source::Direction;
-pub use wait::{Event, Want, Wake};
+pub use wait::{Event, Wake, Want};

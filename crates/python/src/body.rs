@@ -1,5 +1,8 @@
 //! Bodies: what can be a task's work, and what to say about everything else.
-#![allow(unsafe_code, reason = "a generator's state and a function's flags are read from CPython's own structures")]
+#![allow(
+    unsafe_code,
+    reason = "a generator's state and a function's flags are read from CPython's own structures"
+)]
 
 use pyo3::ffi;
 use pyo3::intern;
@@ -7,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::errors;
+use crate::operation::Operation;
 use crate::root;
 use crate::task::Task;
 
@@ -49,9 +53,10 @@ fn frame_state(object: &Bound<'_, PyAny>) -> State {
 
 #[cfg(Py_3_14)]
 fn frame_state(object: &Bound<'_, PyAny>) -> State {
-    let inspect = object.py().import("thistledown._report").and_then(|report| {
-        report.call_method1("body_state", (object,))?.extract::<String>()
-    });
+    let inspect = object
+        .py()
+        .import("thistledown._report")
+        .and_then(|report| report.call_method1("body_state", (object,))?.extract::<String>());
     match inspect.as_deref() {
         Ok("fresh") => State::Fresh,
         Ok("suspended") => State::Suspended,
@@ -91,7 +96,8 @@ fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
     for _ in 0..16 {
         // SAFETY: `function` is a live object; the checks only read its type.
         if unsafe { ffi::PyFunction_Check(function.as_ptr()) } != 0 {
-            let flags: i32 = function.getattr(intern!(py, "__code__"))?.getattr(intern!(py, "co_flags"))?.extract()?;
+            let flags: i32 =
+                function.getattr(intern!(py, "__code__"))?.getattr(intern!(py, "co_flags"))?.extract()?;
             if flags & CO_ASYNC_GENERATOR != 0 {
                 return Ok(Makes::AsyncGenerator);
             }
@@ -154,6 +160,17 @@ pub(crate) fn iterator<'py>(
             name(body)
         ))),
     }
+}
+
+/// What a task is named after: its function, or the class of what was told to go.
+pub(crate) fn origin<'py>(body: &Bound<'py, PyAny>, iterator: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    let py = body.py();
+    if let Ok(operation) = body.cast::<Operation>() {
+        return PyString::new(py, &operation.get().describe(py)).into_any();
+    }
+    let source =
+        if iterator.is(body) || body.is_callable() { iterator.clone() } else { body.get_type().into_any() };
+    source.getattr(intern!(py, "__qualname__")).unwrap_or(source)
 }
 
 fn no_arguments(

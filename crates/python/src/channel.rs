@@ -28,7 +28,7 @@ pub(crate) struct Channel {
 
 impl Channel {
     pub(crate) fn describe(&self) -> String {
-        format!("channel {}(capacity {})", self.id.number() & 0xffff_ffff, self.capacity)
+        format!("channel {} (capacity {})", self.id.number() & 0xffff_ffff, self.capacity)
     }
 
     /// Whether the value could be sent at once. A task that is cancelled is told so instead.
@@ -42,7 +42,9 @@ impl Channel {
         match sent {
             Some(Ok(())) => Ok(true),
             Some(Err(SendRefused::Full(_))) => Ok(false),
-            Some(Err(SendRefused::Closed(_))) => Err(errors::channel_closed(py, "send on a channel that is closed")),
+            Some(Err(SendRefused::Closed(_))) => {
+                Err(errors::channel_closed(py, "send on a channel that is closed"))
+            }
             None => Err(errors::cancelled(py, "the task is cancelled")),
         }
     }
@@ -57,7 +59,9 @@ impl Channel {
         match received {
             Some(Ok(value)) => Ok(Some(value)),
             Some(Err(RecvRefused::Empty)) => Ok(None),
-            Some(Err(RecvRefused::Closed)) => Err(errors::channel_closed(py, "the channel is closed, and empty")),
+            Some(Err(RecvRefused::Closed)) => {
+                Err(errors::channel_closed(py, "the channel is closed, and empty"))
+            }
             None => Err(errors::cancelled(py, "the task is cancelled")),
         }
     }
@@ -206,7 +210,9 @@ impl ChannelIterator {
         if slf.get().receive.get().is_idle() {
             return Ok(slf);
         }
-        Err(errors::misuse("this iterator is being waited for by another task: give each its own `async for`"))
+        Err(errors::misuse(
+            "this iterator is being waited for by another task: give each its own `async for`",
+        ))
     }
 
     fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -126,7 +126,10 @@ pub(crate) fn seconds(value: f64, name: &str) -> PyResult<Option<Duration>> {
     if value == f64::INFINITY {
         return Ok(None);
     }
-    Duration::try_from_secs_f64(value)
-        .map(Some)
-        .map_err(|_| errors::wrong_value(format!("{name} must be a number of seconds >= 0, got {value}")))
+    Duration::try_from_secs_f64(value).map(Some).map_err(|_| match value > 0.0 {
+        true => {
+            errors::wrong_value(format!("{name} is too long, got {value:e}: write math.inf for no limit"))
+        }
+        false => errors::wrong_value(format!("{name} must be a number of seconds >= 0, got {value}")),
+    })
 }

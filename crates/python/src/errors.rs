@@ -32,7 +32,9 @@ python_errors! {
 /// Whether this is the exception thrown into what is cancelled.
 pub(crate) fn is_cancelled(py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    CLASS.import(py, "thistledown._errors", "Cancelled").is_ok_and(|class| error.is_instance(class).unwrap_or(false))
+    CLASS
+        .import(py, "thistledown._errors", "Cancelled")
+        .is_ok_and(|class| error.is_instance(class).unwrap_or(false))
 }
 
 /// `IncompleteReadError`, with what was read.
@@ -69,7 +71,9 @@ pub(crate) fn errno(error: Errno) -> PyErr {
 pub(crate) fn scope_misuse(misuse: ScopeMisuse) -> PyErr {
     let advice = match misuse {
         ScopeMisuse::OtherTask => "leave the block in the task that entered it",
-        ScopeMisuse::NotInnermost => "leave the inner block first; do not hold a block open across a generator's yield",
+        ScopeMisuse::NotInnermost => {
+            "leave the inner block first; do not hold a block open across a generator's yield"
+        }
         _ => "a scope is entered once, by `with`",
     };
     PyRuntimeError::new_err(format!("{misuse}: {advice}"))

@@ -67,7 +67,7 @@ fn start(
         ));
     };
     let iterator = body::iterator(body, args, kwargs)?;
-    run::spawn(body.py(), &current, &iterator, start, group, name)
+    run::spawn(body.py(), &current, &iterator, &body::origin(body, &iterator), start, group, name)
 }
 
 /// The task that has its turn in this thread; None outside of one.

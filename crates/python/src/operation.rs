@@ -15,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use rustix::io::Errno;
 use smallvec::SmallVec;
-use thistledown_kernel::{Direction, Event, Moment, TaskId, Want, Wake};
+use thistledown_kernel::{Direction, Event, Moment, TaskId, Wake, Want};
 
 use crate::channel::Channel;
 use crate::current::{Current, Run, check_cancelled};
@@ -148,7 +148,9 @@ impl Operation {
     pub(crate) fn step(&self, py: Python<'_>) -> PyResult<Step> {
         Current::with(|current| {
             let Some(task) = current.task.get() else {
-                return Err(Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task")));
+                return Err(Current::need_task(&self.describe(py))
+                    .err()
+                    .unwrap_or_else(|| errors::misuse("no task")));
             };
             match self.phase.load(Ordering::Relaxed) {
                 IDLE => match current.budget.get() {
@@ -270,7 +272,9 @@ impl Operation {
             (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
             (_, Event::Gone) => Err(closed_descriptor()),
             (Kind::Join(_) | Kind::Thread(_) | Kind::Socket(_) | Kind::Poll(_), _) => self.attempt(py, None),
-            (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => Ok(Some(py.None())),
+            (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => {
+                Ok(Some(py.None()))
+            }
         }
     }
 

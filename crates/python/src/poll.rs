@@ -77,7 +77,8 @@ impl RawPoll {
         };
         let mut registered = self.registered.lock();
         if registered.is_none() {
-            let own = rustix::io::fcntl_dupfd_cloexec(descriptor::borrow(self.fd), 0).map_err(errors::errno)?;
+            let own =
+                rustix::io::fcntl_dupfd_cloexec(descriptor::borrow(self.fd), 0).map_err(errors::errno)?;
             *registered = Some((Registration::new(run, own.as_raw_fd(), self.direction)?, own));
         }
         if let Some((registration, _)) = &*registered {

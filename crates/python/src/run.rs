@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use thistledown_kernel::{Cycle, Start, TaskId, Turn};
 use thistledown_reactor::Reactor;
-use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watched, Watchdog};
+use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};
 
 use crate::current::{Current, Run, Shared};
 use crate::errors;
@@ -50,7 +50,8 @@ pub(crate) fn run(
             "`td.run` inside of a run: start a task with `td.go(...)` and wait for it with `await`",
         ));
     }
-    let stall_after = stall_after.map(|value| crate::current::seconds(value, "stall_after")).transpose()?.flatten();
+    let stall_after =
+        stall_after.map(|value| crate::current::seconds(value, "stall_after")).transpose()?.flatten();
     if stall_after.is_some_and(|limit| limit.is_zero()) {
         return Err(errors::wrong_value("stall_after must be > 0; None turns the reports off"));
     }
@@ -82,7 +83,7 @@ pub(crate) fn run(
     });
     RUNS.lock().push(Arc::clone(&run.shared));
     Current::set_run(Some(Rc::clone(&run)));
-    let task = spawn(py, &run, &iterator, Start::InRun, None, None);
+    let task = spawn(py, &run, &iterator, &crate::body::origin(&main, &iterator), Start::InRun, None, None);
     let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, ending: None, given_up: false };
     let looped = task.and_then(|task| {
         ruler.main = Some(task.clone_ref(py));
@@ -112,7 +113,8 @@ fn conclude(py: Python<'_>, run: &Run, ending: Option<PyErr>, main: Py<Task>) ->
         report(py, "failed_in_ending_run", (PyList::new(py, left)?,));
         return Err(ending.unwrap_or_else(|| unreachable!("just seen")));
     }
-    let mut errors: Vec<Py<PyAny>> = ending.into_iter().map(|error| error.into_value(py).into_any()).collect();
+    let mut errors: Vec<Py<PyAny>> =
+        ending.into_iter().map(|error| error.into_value(py).into_any()).collect();
     for error in left {
         if !errors.iter().any(|other| other.is(&error)) {
             errors.push(error);
@@ -131,7 +133,11 @@ fn conclude(py: Python<'_>, run: &Run, ending: Option<PyErr>, main: Py<Task>) ->
 }
 
 /// Calls a function of the report module; what goes wrong there is not this thread's business.
-fn report<'py>(py: Python<'py>, function: &str, args: impl pyo3::call::PyCallArgs<'py>) -> Option<Bound<'py, PyAny>> {
+fn report<'py>(
+    py: Python<'py>,
+    function: &str,
+    args: impl pyo3::call::PyCallArgs<'py>,
+) -> Option<Bound<'py, PyAny>> {
     match py.import("thistledown._report").and_then(|module| module.call_method1(function, args)) {
         Ok(value) => Some(value),
         Err(error) => {
@@ -143,7 +149,9 @@ fn report<'py>(py: Python<'py>, function: &str, args: impl pyo3::call::PyCallArg
 
 /// Lets the watchdog watch this thread.
 fn watch(limit: Duration, shared: &Arc<Shared>) -> io::Result<Watched> {
-    let thread = Python::attach(|py| py.import("threading").and_then(|t| t.call_method0("get_ident")?.extract::<u64>()));
+    let thread = Python::attach(|py| {
+        py.import("threading").and_then(|t| t.call_method0("get_ident")?.extract::<u64>())
+    });
     let thread = thread.unwrap_or_default();
     let shared = Arc::clone(shared);
     let progress = Arc::new(std::sync::OnceLock::<Arc<thistledown_runtime::Progress>>::new());
@@ -152,7 +160,8 @@ fn watch(limit: Duration, shared: &Arc<Shared>) -> io::Result<Watched> {
         Python::try_attach(|py| {
             let turn = known.get().and_then(|progress| progress.turn());
             let lasts = turn == Some(stall.turn);
-            let task = if lasts { turn::borrowed_task(py, shared.task.load(Ordering::Relaxed)) } else { None };
+            let task =
+                if lasts { turn::borrowed_task(py, shared.task.load(Ordering::Relaxed)) } else { None };
             report(py, "stalled", (task, thread, stall.lasted.as_secs_f64(), lasts));
         });
     })?;
@@ -183,13 +192,12 @@ pub(crate) fn spawn(
     py: Python<'_>,
     run: &Run,
     iterator: &Bound<'_, PyAny>,
+    origin: &Bound<'_, PyAny>,
     start: Start,
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
-    let origin = iterator.getattr(pyo3::intern!(py, "__qualname__"));
-    let origin = origin.unwrap_or_else(|_| iterator.get_type().into_any());
-    let task = Task::make(py, Some(origin.unbind()), Some(run.runner))?;
+    let task = Task::make(py, Some(origin.clone().unbind()), Some(run.runner))?;
     if let Some(name) = name {
         task.setattr("name", name)?;
     }
@@ -219,7 +227,8 @@ fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
 /// A task's body has ended: its outcome is set, and its error goes to whoever answers for it.
 pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, ended: PyResult<Py<PyAny>>) {
     let task = body.task.bind(py);
-    let ends_run = ended.as_ref().err().filter(|error| turn::ends_the_run(py, error)).map(|error| error.clone_ref(py));
+    let ends_run =
+        ended.as_ref().err().filter(|error| turn::ends_the_run(py, error)).map(|error| error.clone_ref(py));
     let outcome = turn::outcome(py, ended);
     let error = match &outcome {
         Outcome::Error(error) => Some(error.clone_ref(py)),
@@ -263,13 +272,19 @@ thread_local! {
 }
 
 /// The error for a wait that would close a cycle.
-pub(crate) fn cycle_error(py: Python<'_>, run: &Run, cycle: &Cycle, operation: &Bound<'_, Operation>) -> PyErr {
-    let closing = run.task_object(py);
+pub(crate) fn cycle_error(
+    py: Python<'_>,
+    run: &Run,
+    cycle: &Cycle,
+    iterator: &Py<PyAny>,
+    operation: &Bound<'_, Operation>,
+) -> PyErr {
+    let closing = (run.task_object(py), iterator, operation.get().describe(py));
     let others: Vec<Waiting> = WORLD.with(|kernel| {
         let tasks = kernel.tasks(run.runner).filter(|(task, _)| cycle.0.contains(task));
         tasks.map(|(_, body)| waiting(py, body)).collect()
     });
-    let told = report(py, "cycle", (closing, operation.get().describe(py), describe(py, others)));
+    let told = report(py, "cycle", (closing, describe(py, others)));
     errors::deadlock(py, told.map_or_else(|| cycle.to_string(), |words| words.to_string()))
 }
 
@@ -293,7 +308,8 @@ fn describe(py: Python<'_>, waiting: Vec<Waiting>) -> Vec<(Py<Task>, Py<PyAny>, 
     waiting
         .into_iter()
         .map(|Waiting { task, iterator, awaited }| {
-            let operation = awaited.map_or_else(|| "its turn".into(), |operation| operation.get().describe(py));
+            let operation =
+                awaited.map_or_else(|| "its turn".into(), |operation| operation.get().describe(py));
             (task, iterator, operation)
         })
         .collect()
@@ -377,9 +393,8 @@ impl Host<Snake> for Ruler<'_> {
             return None;
         }
         let py = self.py;
-        let waiting: Vec<Waiting> = WORLD.with(|kernel| {
-            kernel.tasks(self.run.runner).map(|(_, body)| waiting(py, body)).collect()
-        });
+        let waiting: Vec<Waiting> =
+            WORLD.with(|kernel| kernel.tasks(self.run.runner).map(|(_, body)| waiting(py, body)).collect());
         let told = report(py, "nothing_can_happen", (describe(py, waiting),));
         let words = told.map_or_else(|| "nothing can happen any more".into(), |words| words.to_string());
         self.end(errors::deadlock(py, words));

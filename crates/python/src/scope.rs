@@ -1,7 +1,7 @@
 //! Scopes, as Python sees them: `timeout`, `move_on_after`, `shield`, and what a group stands on.
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyTimeoutError;
+use pyo3::exceptions::{PyGeneratorExit, PyTimeoutError};
 use pyo3::prelude::*;
 use thistledown_kernel::{ScopeEnd, ScopeId};
 
@@ -103,7 +103,12 @@ impl Scope {
         error: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let end = self.close()?;
+        let end = match self.close() {
+            Ok(end) => end,
+            // The body is closed from outside, as when a run is given up: there is nothing left to leave.
+            Err(_) if error.is_instance_of::<PyGeneratorExit>() => return Ok(false),
+            Err(misuse) => return Err(misuse),
+        };
         if !end.cancelled || error.is_none() || !errors::is_cancelled(py, error) {
             return Ok(false);
         }

@@ -12,6 +12,9 @@ use thistledown_kernel::Event;
 use crate::errors;
 use crate::operation::{Kind, Operation, Wants, from_python};
 
+/// Operations in one select, counted through nested ones.
+const BRANCHES: usize = 10_000;
+
 /// The operations to choose from.
 pub(crate) struct Select(Box<[Py<Operation>]>);
 
@@ -33,23 +36,42 @@ pub(crate) fn select(operations: &Bound<'_, PyTuple>) -> PyResult<Operation> {
         return Err(errors::wrong_type("select needs at least one operation"));
     }
     let branches: PyResult<Vec<_>> = operations.iter().map(|object| branch(&object)).collect();
-    Ok(Operation::new(Kind::Select(Select(branches?.into_boxed_slice()))))
+    let branches = branches?;
+    let count: usize = branches.iter().map(|branch| wants(branch.get())).sum();
+    if count > BRANCHES {
+        return Err(errors::wrong_value(format!(
+            "select takes up to {BRANCHES} operations, got {count}: receive from one channel that all of them send to"
+        )));
+    }
+    Ok(Operation::new(Kind::Select(Select(branches.into_boxed_slice()))))
+}
+
+/// How many wants an operation has.
+fn wants(operation: &Operation) -> usize {
+    match &operation.kind {
+        Kind::Select(select) => select.0.iter().map(|branch| wants(branch.get())).sum(),
+        _ => 1,
+    }
 }
 
 fn branch(object: &Bound<'_, PyAny>) -> PyResult<Py<Operation>> {
     let operation = from_python(object)?;
     match &operation.get().kind {
         Kind::Switch(_) => Err(errors::wrong_type("a switch cannot be selected: it goes there at once")),
-        Kind::Socket(verb) if !verb.can_be_undone() => {
-            Err(errors::wrong_type("sendall cannot be selected, what it has sent cannot be undone: use `send`"))
-        }
+        Kind::Socket(verb) if !verb.can_be_undone() => Err(errors::wrong_type(
+            "sendall cannot be selected, what it has sent cannot be undone: use `send`",
+        )),
         _ => Ok(operation.unbind()),
     }
 }
 
 /// What to add when somebody selects on a coroutine.
 pub(crate) fn advice(object: &Bound<'_, PyAny>) -> &'static str {
-    if object.hasattr("__await__").unwrap_or(false) { "" } else { ", or `td.thread(...)` for a call that blocks" }
+    if object.hasattr("__await__").unwrap_or(false) {
+        ""
+    } else {
+        ", or `td.thread(...)` for a call that blocks"
+    }
 }
 
 fn selected(py: Python<'_>, index: usize, value: Py<PyAny>) -> PyResult<Py<PyAny>> {
@@ -58,13 +80,6 @@ fn selected(py: Python<'_>, index: usize, value: Py<PyAny>) -> PyResult<Py<PyAny
 }
 
 impl Select {
-    fn wants(operation: &Operation) -> u16 {
-        match &operation.kind {
-            Kind::Select(select) => select.0.iter().map(|branch| Self::wants(branch.get())).sum(),
-            _ => 1,
-        }
-    }
-
     pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         for (index, branch) in self.0.iter().enumerate() {
             if let Some(value) = branch.get().attempt(py, None)? {
@@ -81,12 +96,14 @@ impl Select {
     pub(crate) fn conclude(
         &self,
         py: Python<'_>,
-        mut number: u16,
+        branch: u16,
         event: Event<Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
+        let mut number = usize::from(branch);
         for (index, branch) in self.0.iter().enumerate() {
-            let wants = Self::wants(branch.get());
+            let wants = wants(branch.get());
             if number < wants {
+                let number = u16::try_from(number).unwrap_or(u16::MAX);
                 return match branch.get().conclude(py, number, event)? {
                     Some(value) => selected(py, index, value).map(Some),
                     None => self.attempt(py),

@@ -2,7 +2,10 @@
 //!
 //! CPython 3.11 resumes an awaiter through `am_send`, which gives a result as such; later ones through `tp_iternext`,
 //! which gives it inside `StopIteration`. Both slots are set here once, when the module is made.
-#![allow(unsafe_code, reason = "two slots of two types are set by hand, with functions of CPython's calling convention")]
+#![allow(
+    unsafe_code,
+    reason = "two slots of two types are set by hand, with functions of CPython's calling convention"
+)]
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi;

@@ -118,8 +118,12 @@ impl SocketOperation {
             Verb::RecvInto(buffer, count) => socket.try_recv_into(py, buffer, *count),
             Verb::Send(data) => socket.try_send(py, data, 0).map(|sent| sent.map(|count| number(py, count))),
             Verb::SendAll(data, sent) => socket.try_send_all(py, data, sent),
-            Verb::SendTo(data, address) => socket.through_python(py, Direction::Write, intern!(py, "sendto"), (data, address)),
-            Verb::RecvFrom(count) => socket.through_python(py, Direction::Read, intern!(py, "recvfrom"), (*count,)),
+            Verb::SendTo(data, address) => {
+                socket.through_python(py, Direction::Write, intern!(py, "sendto"), (data, address))
+            }
+            Verb::RecvFrom(count) => {
+                socket.through_python(py, Direction::Read, intern!(py, "recvfrom"), (*count,))
+            }
             Verb::Read(buffered) => buffered.attempt(py, socket),
             Verb::Handshake => socket.through_python(py, Direction::Read, intern!(py, "do_handshake"), ()),
             Verb::Ready(direction) => socket.try_ready(py, *direction),
@@ -269,10 +273,9 @@ impl Socket {
         }
         let Some(run) = Current::run() else { return false };
         let registrations = self.registrations.lock();
-        registrations
-            .iter()
-            .find(|registration| registration.run == run.runner)
-            .is_some_and(|registration| !WORLD.with(|kernel| kernel.source_is_ready(registration.source, direction)))
+        registrations.iter().find(|registration| registration.run == run.runner).is_some_and(|registration| {
+            !WORLD.with(|kernel| kernel.source_is_ready(registration.source, direction))
+        })
     }
 
     /// Receives into a buffer. Nothing received is the end of the stream.
@@ -322,7 +325,8 @@ impl Socket {
         }
         let mut buffer = self.incoming.lock().lend(count);
         let received = self.receive(py, &mut buffer[..count]);
-        let bytes = received.map(|tried| tried.map(|count| PyBytes::new(py, &buffer[..count]).into_any().unbind()));
+        let bytes =
+            received.map(|tried| tried.map(|count| PyBytes::new(py, &buffer[..count]).into_any().unbind()));
         self.incoming.lock().give_back(buffer);
         bytes
     }
@@ -349,9 +353,11 @@ impl Socket {
     /// Sends what it can of the bytes from `start` on.
     fn try_send(&self, py: Python<'_>, data: &Py<PyAny>, start: usize) -> PyResult<Tried<usize>> {
         if !self.is_plain() {
-            let view = py.import(intern!(py, "builtins"))?.getattr(intern!(py, "memoryview"))?.call1((data,))?;
+            let view =
+                py.import(intern!(py, "builtins"))?.getattr(intern!(py, "memoryview"))?.call1((data,))?;
             let view = view.call_method1(intern!(py, "cast"), ("B",))?;
-            let rest = view.get_item(pyo3::types::PySlice::new(py, isize::try_from(start)?, isize::MAX, 1))?;
+            let rest =
+                view.get_item(pyo3::types::PySlice::new(py, isize::try_from(start)?, isize::MAX, 1))?;
             let sent = self.through_python(py, Direction::Write, intern!(py, "send"), (rest,))?;
             return sent.map_or_else(|direction| Ok(Err(direction)), |count| Ok(Ok(count.extract(py)?)));
         }
@@ -380,7 +386,8 @@ impl Socket {
     }
 
     fn try_connect(&self, py: Python<'_>, address: &Py<PyAny>) -> PyResult<Tried<Py<PyAny>>> {
-        let result: i32 = self.python(py).call_method1(py, intern!(py, "connect_ex"), (address,))?.extract(py)?;
+        let result: i32 =
+            self.python(py).call_method1(py, intern!(py, "connect_ex"), (address,))?.extract(py)?;
         if result == 0 {
             return Ok(Ok(py.None()));
         }
@@ -392,9 +399,17 @@ impl Socket {
     }
 
     fn try_ready(&self, py: Python<'_>, direction: Direction) -> PyResult<Tried<Py<PyAny>>> {
-        let buffered = direction == Direction::Read && !self.incoming.lock().is_empty();
+        let reading = direction == Direction::Read;
+        let buffered =
+            reading && (!self.incoming.lock().is_empty() || (!self.is_plain() && self.has_decrypted(py)?));
         let ready = buffered || descriptor::is_ready(self.fd(), direction)?;
         Ok(if ready { Ok(py.None()) } else { Err(direction) })
+    }
+
+    /// Whether TLS holds bytes that the system does not know of.
+    fn has_decrypted(&self, py: Python<'_>) -> PyResult<bool> {
+        let pending: usize = self.python(py).call_method0(py, intern!(py, "pending"))?.extract(py)?;
+        Ok(pending > 0)
     }
 
     /// Calls a method of the Python socket, which says by an exception that it would block.
@@ -591,7 +606,9 @@ impl Socket {
     /// Puts another Python socket over the same descriptor in its place, as TLS does.
     fn _replace(&self, sock: Py<PyAny>) -> PyResult<()> {
         if !self.incoming.lock().is_empty() {
-            return Err(errors::misuse("bytes have been read ahead of the TLS handshake: they would be lost"));
+            return Err(errors::misuse(
+                "bytes have been read ahead of the TLS handshake: they would be lost",
+            ));
         }
         self.plain.store(false, Ordering::Relaxed);
         let old = std::mem::replace(&mut *self.socket.lock(), sock);

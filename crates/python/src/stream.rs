@@ -132,13 +132,17 @@ impl Buffered {
                 match found {
                     Some(at) if at > *limit => Err(errors::limit_overrun(
                         py,
-                        &format!("the {what} ends after more than {limit} bytes; they can still be read with recv"),
+                        &format!(
+                            "the {what} ends after more than {limit} bytes; they can still be read with recv"
+                        ),
                         at,
                     )),
                     Some(at) => Ok(Some(at + separator.len())),
                     None if rest.len() > *limit + separator.len() - 1 => Err(errors::limit_overrun(
                         py,
-                        &format!("no end of the {what} within {limit} bytes; they can still be read with recv"),
+                        &format!(
+                            "no end of the {what} within {limit} bytes; they can still be read with recv"
+                        ),
                         rest.len() + 1 - separator.len(),
                     )),
                     None => Ok(None),

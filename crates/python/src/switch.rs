@@ -79,7 +79,11 @@ impl Switches {
 ///     RuntimeError: other has ended, or is running.
 #[pyfunction]
 #[pyo3(signature = (other, value=None))]
-pub(crate) fn switch(py: Python<'_>, other: Bound<'_, PyAny>, value: Option<Py<PyAny>>) -> PyResult<Operation> {
+pub(crate) fn switch(
+    py: Python<'_>,
+    other: Bound<'_, PyAny>,
+    value: Option<Py<PyAny>>,
+) -> PyResult<Operation> {
     let value = value.unwrap_or_else(|| py.None());
     match crate::body::state(&other) {
         Some(state) => crate::body::check_switch(&other, state, value.is_none(py))?,

@@ -87,10 +87,9 @@ impl ThreadCall {
         task.get().set_id(id);
         // Set before the thread starts: a call may be over before this returns.
         *self.started.lock() = Some(task.clone().unbind());
-        let started = py.import(intern!(py, "thistledown._threads"))?.call_method1(
-            intern!(py, "start"),
-            (&task, &self.function, &self.args, &self.kwargs),
-        );
+        let started = py
+            .import(intern!(py, "thistledown._threads"))?
+            .call_method1(intern!(py, "start"), (&task, &self.function, &self.args, &self.kwargs));
         if let Err(error) = started {
             self.release();
             WORLD.with(|kernel| kernel.finish(id));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
-use thistledown_kernel::{Event, Moment, TaskId, Want, Wake};
+use thistledown_kernel::{Event, Moment, TaskId, Wake, Want};
 use thistledown_runtime::{Clock, Parked, Parker};
 
 use crate::current::{Current, seconds};
@@ -37,7 +37,9 @@ pub(crate) fn wait(py: Python<'_>, operation: &Operation, timeout: Option<f64>) 
 /// Waits until the operation is met, and leaves what it gives where it is.
 pub(crate) fn wait_until_met(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<()> {
     match wait_anywhere(py, operation, timeout) {
-        Err(error) if error.is_instance_of::<PyTimeoutError>(py) && operation.attempt(py, None)?.is_none() => {
+        Err(error)
+            if error.is_instance_of::<PyTimeoutError>(py) && operation.attempt(py, None)?.is_none() =>
+        {
             Err(error)
         }
         _ => Ok(()),
@@ -46,7 +48,9 @@ pub(crate) fn wait_until_met(py: Python<'_>, operation: &Operation, timeout: Opt
 
 fn wait_anywhere(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
     let deadline = match timeout {
-        Some(value) => seconds(value.max(0.0), "timeout")?.map(|duration| Clock::System.now().after(duration)),
+        Some(value) => {
+            seconds(value.max(0.0), "timeout")?.map(|duration| Clock::System.now().after(duration))
+        }
         None => None,
     };
     let mut parker = PARKER.take().map_or_else(Parker::new, Ok).map_err(|error| errors::system(&error))?;

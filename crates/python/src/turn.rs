@@ -1,5 +1,8 @@
 //! A task's turn: its body is resumed in its context until it gives way, waits or ends.
-#![allow(unsafe_code, reason = "generators are resumed and contexts entered by CPython's C interface; a turn is the hot path")]
+#![allow(
+    unsafe_code,
+    reason = "generators are resumed and contexts entered by CPython's C interface; a turn is the hot path"
+)]
 
 use std::rc::Rc;
 
@@ -98,7 +101,7 @@ fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<
                 Ok(operation) if operation.get().is_idle() => Input::Throw(wrong_yield(operation.as_any())),
                 Ok(operation) => match &operation.get().kind {
                     Kind::Switch(switch) => enter(py, body, switch),
-                    _ => match enlist(py, run, task, &operation) {
+                    _ => match enlist(py, run, task, &body.iterator, &operation) {
                         Ok(()) => {
                             body.awaited = Some(operation.unbind());
                             return Ended::Waits;
@@ -151,13 +154,19 @@ fn switched_in(py: Python<'_>, value: Py<PyAny>) -> Input {
     Input::Send(py.None())
 }
 
-fn enlist(py: Python<'_>, run: &Run, task: TaskId, operation: &Bound<'_, Operation>) -> PyResult<()> {
+fn enlist(
+    py: Python<'_>,
+    run: &Run,
+    task: TaskId,
+    iterator: &Py<PyAny>,
+    operation: &Bound<'_, Operation>,
+) -> PyResult<()> {
     let mut wants = Wants::new(Some(run));
     operation.get().want(py, &mut wants)?;
     let list: SmallVec<_> = wants.list;
     match WORLD.with(|kernel| kernel.wait(task, list)) {
         Ok(()) => Ok(()),
-        Err(cycle) => Err(crate::run::cycle_error(py, run, &cycle, operation)),
+        Err(cycle) => Err(crate::run::cycle_error(py, run, &cycle, iterator, operation)),
     }
 }
 
@@ -184,9 +193,13 @@ fn resume(py: Python<'_>, iterator: &Py<PyAny>, input: Input) -> Output {
             let sent = unsafe { ffi::PyIter_Send(iterator.as_ptr(), value.as_ptr(), &raw mut result) };
             match sent {
                 // SAFETY: as above.
-                ffi::PySendResult::PYGEN_NEXT => Output::Yielded(unsafe { Bound::from_owned_ptr(py, result) }.unbind()),
+                ffi::PySendResult::PYGEN_NEXT => {
+                    Output::Yielded(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
+                }
                 // SAFETY: as above.
-                ffi::PySendResult::PYGEN_RETURN => Output::Returned(unsafe { Bound::from_owned_ptr(py, result) }.unbind()),
+                ffi::PySendResult::PYGEN_RETURN => {
+                    Output::Returned(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
+                }
                 _ => Output::Raised(PyErr::fetch(py)),
             }
         }

@@ -114,6 +114,11 @@ impl Poller for Reactor {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the tests bring what the reactor watches"
+)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
@@ -135,7 +140,8 @@ mod tests {
         poll(&mut reactor, Some(Duration::ZERO));
         far.write_all(b"x").expect("a write");
         let ready = poll(&mut reactor, None);
-        let open = Ready { token: 7, readable: true, writable: true, read_closed: false, write_closed: false };
+        let open =
+            Ready { token: 7, readable: true, writable: true, read_closed: false, write_closed: false };
         assert_eq!(ready, [open]);
         assert_eq!(poll(&mut reactor, Some(Duration::ZERO)), [], "an edge is reported once");
         near.read_exact(&mut [0]).expect("a read");

@@ -7,8 +7,8 @@
 //! The handshake of that sleep: the watchdog sets `asleep`, then looks at the numbers; a runner that wakes changes its
 //! number, then looks at `asleep`. Both are sequentially consistent, so at least one sees the other.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -140,7 +140,8 @@ impl Watchdog {
             told: false,
         });
         if !std::mem::replace(&mut state.running, true) {
-            let started = std::thread::Builder::new().name("thistledown-watchdog".into()).spawn(|| self.watch_all());
+            let started =
+                std::thread::Builder::new().name("thistledown-watchdog".into()).spawn(|| self.watch_all());
             if let Err(error) = started {
                 state.running = false;
                 state.entries.pop();
@@ -223,6 +224,7 @@ fn look(entries: &mut [Entry]) -> (Vec<(Arc<Tell>, Stall)>, bool) {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a stall is real time that passes")]
 mod tests {
     use super::*;
     use std::sync::mpsc;
@@ -230,7 +232,8 @@ mod tests {
     fn watched(limit: Duration) -> (Watched, mpsc::Receiver<Stall>) {
         let watchdog: &'static Watchdog = Box::leak(Box::default());
         let (tell, told) = mpsc::channel();
-        let watched = watchdog.watch(limit, move |stall| tell.send(stall).expect("a listener")).expect("a thread");
+        let watched =
+            watchdog.watch(limit, move |stall| tell.send(stall).expect("a listener")).expect("a thread");
         (watched, told)
     }
 
