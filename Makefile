@@ -76,7 +76,7 @@ types: build
 layers: $(STAMPS)/tools
 	$(BIN)/python scripts/check_layers.py
 
-bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers (minutes)
+bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers (half an hour; to try it: BENCH_ARGS=--quick)
 	cargo build $(LOCKED) --release --manifest-path benches/load/Cargo.toml
 	PYTHONPATH=$(abspath python) $(VENV_BENCH)/bin/python benches/run.py $(BENCH_ARGS)
 

@@ -52,7 +52,7 @@ def counted_by_perf(server: ServerProcess, words: list[str], summary: Path) -> t
     requests = server.load(words, within=perf)["requests"]
     fields = [line.split(",") for line in summary.read_text().splitlines() if "sys_enter" in line]
     calls = {event.rpartition("sys_enter_")[2]: int(count) for count, _, event, *_ in fields}
-    calls["others"] = 2 * calls.pop(EVERY_CALL) - sum(calls.values())
+    calls["others"] = calls.pop(EVERY_CALL) - sum(calls.values())
     return requests, calls
 
 

@@ -5,13 +5,13 @@ After each test the process has no thread, file descriptor or child more than be
 of the engine itself (named `thistledown...`) may stay.
 """
 
+import contextlib
 import faulthandler
 import functools
 import gc
 import inspect
 import os
 import socket
-import subprocess
 import threading
 from pathlib import Path
 
@@ -74,7 +74,8 @@ def open_files():
 def child_processes():
     children = set()
     for path in Path("/proc/self/task").glob("*/children"):
-        children.update(int(pid) for pid in path.read_text().split())
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            children.update(int(pid) for pid in path.read_text().split())
     return children
 
 
@@ -110,9 +111,7 @@ def no_leaks(first_pipes):
         gc.collect()  # a cycle may still hold a socket; what survives this is a leak
     left = {fd: target for fd, target in open_files().items() if fd not in files}
     assert foreign_threads() - threads == set(), "threads left behind"
-    assert {target for target in left.values() if not target.startswith("pipe:")} == set(), (
-        "files left behind"
-    )
+    assert {target for target in left.values() if not target.startswith("pipe:")} == set(), "files left behind"
     assert count_pipes(open_files()) <= first_pipes + 2 * helper_count(), "pipes left behind"
     assert child_processes() - children == set(), "child processes left behind"
 
@@ -135,15 +134,3 @@ def unix_pair():
     with td.Socket(near) as wrapped, far:
         far.settimeout(30)
         yield wrapped, far
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    """Paths of a self-signed certificate for `localhost` and of its key."""
-    folder = tmp_path_factory.mktemp("certificate")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    command += ["-keyout", str(key), "-out", str(cert)]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key

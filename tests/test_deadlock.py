@@ -8,7 +8,7 @@ import thistledown as td
 
 from support import PATIENCE, place_of, settle
 
-# A handler for a signal is something that could still happen: without one for the alarm, only the hard limit is left.
+# The alarm of a time limit is something that could still happen: only the limit without a handler is left.
 pytestmark = pytest.mark.timeout(0)
 
 

@@ -69,9 +69,7 @@ def programs(name: str, page: str) -> list[Program]:
     return found
 
 
-PROGRAMS = [
-    program for page in RUN_PAGES for program in programs(str(page.relative_to(ROOT)), page.read_text())
-]
+PROGRAMS = [program for page in RUN_PAGES for program in programs(str(page.relative_to(ROOT)), page.read_text())]
 
 
 def free_port() -> int:
@@ -167,9 +165,7 @@ def test_a_page_is_read_as_its_rules_say() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "block", ["```py\n1\n```", "```\n1\n```", "```python hl\n1\n```", "```output\n1\n```"]
-)
+@pytest.mark.parametrize("block", ["```py\n1\n```", "```\n1\n```", "```python hl\n1\n```", "```output\n1\n```"])
 def test_a_block_that_would_not_be_run_is_refused(block: str) -> None:
     with pytest.raises(AssertionError, match=r"page\.md:1"):
         programs("page.md", block)
@@ -250,6 +246,14 @@ def operations_until_made_to_give_way() -> int:
     return count
 
 
+def operations_in_one_select(limit: int) -> int:
+    """`limit`, when that many are taken and one more is refused."""
+    td.select(*[td.sleep(0)] * limit)
+    with pytest.raises(ValueError, match=str(limit)):
+        td.select(*[td.sleep(0)] * (limit + 1))
+    return limit
+
+
 def test_both_tables_of_limits_are_the_same() -> None:
     assert limits(ROOT / "README.md") == limits(PROMISES)
 
@@ -267,6 +271,7 @@ def test_the_limits_in_the_documents_are_those_of_the_code() -> None:
         "seconds for a client's TLS handshake": _server.HANDSHAKE_SECONDS,
         "calls in threads at a time": _threads.THREADS,
         "seconds a task may hold the thread": default(td.run, "stall_after"),
+        "operations in one select": operations_in_one_select(10_000),
         "operations in a row that complete at once": operations_until_made_to_give_way(),
     }
     assert default(td.listen, "backlog") == default(td.serve, "backlog")

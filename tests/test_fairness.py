@@ -121,9 +121,7 @@ def pauses_that_have_passed():
     return spin
 
 
-@pytest.mark.parametrize(
-    "make", [channel_operations, select_operations, finished_task, pauses_that_have_passed]
-)
+@pytest.mark.parametrize("make", [channel_operations, select_operations, finished_task, pauses_that_have_passed])
 async def test_a_task_that_never_waits_is_made_to_yield(make):
     spin, rounds, stopped = make(), 0, False
 

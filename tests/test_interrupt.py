@@ -114,6 +114,7 @@ def test_a_second_interrupt_gives_up_on_cleaning_up(stubborn, where):
 
         async def stubborn():
             try:
+                print("ready")
                 await td.sleep(3600)
             finally:
                 with td.shield():
@@ -124,11 +125,8 @@ def test_a_second_interrupt_gives_up_on_cleaning_up(stubborn, where):
         async def main():
             if {where == "task"}:
                 td.go(stubborn)
-                await td.sleep(0)
-                print("ready")
                 await td.sleep(3600)
             else:
-                print("ready")
                 await stubborn()
 
         try:

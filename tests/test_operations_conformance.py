@@ -77,9 +77,7 @@ def drain(far):
 
 def channel_recv(stack):
     channel = td.Channel(4)
-    return Scene(
-        channel.recv(), lambda: channel.send_nowait("value"), same("value"), channel.close, td.ChannelClosed
-    )
+    return Scene(channel.recv(), lambda: channel.send_nowait("value"), same("value"), channel.close, td.ChannelClosed)
 
 
 def channel_send(stack):
@@ -116,9 +114,7 @@ def choice(stack):
 
 def socket_recv(stack):
     near, far = connected(stack)
-    return Scene(
-        near.recv(100), lambda: far.send(b"value"), same(b"value"), lambda: reset(far), ConnectionResetError
-    )
+    return Scene(near.recv(100), lambda: far.send(b"value"), same(b"value"), lambda: reset(far), ConnectionResetError)
 
 
 def socket_recv_into(stack):
@@ -176,9 +172,7 @@ def socket_send(stack):
 
 def socket_readexactly(stack):
     near, far = connected(stack)
-    return Scene(
-        near.readexactly(5), lambda: far.send(b"value"), same(b"value"), far.close, td.IncompleteReadError
-    )
+    return Scene(near.readexactly(5), lambda: far.send(b"value"), same(b"value"), far.close, td.IncompleteReadError)
 
 
 def socket_readuntil(stack):

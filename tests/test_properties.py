@@ -39,9 +39,7 @@ def networks(draw):
         receiver = draw(st.integers(0, task_count - 1).filter(lambda number, sender=sender: number != sender))
         count = draw(st.integers(0, 6))
         tasks[sender] += [("send", channel)] * count
-        tasks[receiver] += [("recv", channel)] * draw(
-            st.sampled_from([count, count, count, max(count - 1, 0)])
-        )
+        tasks[receiver] += [("recv", channel)] * draw(st.sampled_from([count, count, count, max(count - 1, 0)]))
     gaps = st.tuples(st.integers(0, 2), st.sampled_from([0, 0, 1, 7]))
     return capacities, [[(*verb, *draw(gaps)) for verb in draw(st.permutations(task))] for task in tasks]
 

@@ -195,18 +195,19 @@ def test_an_error_somebody_asked_for_is_not_raised_again_by_run(ask):
     assert [str(error) for error in seen] == ["seen"]
 
 
-def test_an_error_of_a_task_that_nobody_holds_is_logged_at_once_and_the_run_goes_on(caplog):
-    logged_before_the_end = []
+def test_an_error_of_a_task_that_nobody_holds_is_logged_at_once_and_raised_at_the_end(caplog):
+    logged_before_the_end, events = [], []
 
     async def main():
         td.go(failing, ValueError("unheld"))
         await settle()
         gc.collect()
         logged_before_the_end.extend(caplog.records)
-        return "went on"
+        events.append("went on")
 
-    with caplog.at_level(logging.ERROR, logger="thistledown"):
-        assert td.run(main) == "went on"
+    with caplog.at_level(logging.ERROR, logger="thistledown"), pytest.raises(ValueError, match="unheld"):
+        td.run(main)
+    assert events == ["went on"]
     [record] = logged_before_the_end
     assert (record.name, record.levelno) == ("thistledown", logging.ERROR)
     assert "unheld" in caplog.text
@@ -319,9 +320,7 @@ def test_interrupt_and_exit_in_any_task_cancel_everything_and_leave_run(error, p
     with pytest.raises(type(error)) as caught:
         td.run(main)
     assert caught.value is error
-    assert set(events) == (
-        {"other cleaned up"} if place == "main" else {"other cleaned up", "main cleaned up"}
-    )
+    assert set(events) == ({"other cleaned up"} if place == "main" else {"other cleaned up", "main cleaned up"})
 
 
 def test_here_is_a_place_with_the_same_verb_and_options():

@@ -257,9 +257,7 @@ async def test_recv_gives_at_most_what_was_asked_for(unix_pair):
     assert [await near.recv(4), await near.recv(4), await near.recv(4)] == [b"0123", b"4567", b"89"]
 
 
-@pytest.mark.parametrize(
-    "kind", [bytearray, lambda size: memoryview(bytearray(size))], ids=["bytearray", "view"]
-)
+@pytest.mark.parametrize("kind", [bytearray, lambda size: memoryview(bytearray(size))], ids=["bytearray", "view"])
 async def test_recv_into_fills_a_buffer(unix_pair, kind):
     near, far = unix_pair
     buffer = kind(8)

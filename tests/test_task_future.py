@@ -164,9 +164,7 @@ def test_a_finished_task_answers_after_its_run():
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    "outcome", ["value", ValueError("no"), "cancelled"], ids=["value", "error", "cancelled"]
-)
+@pytest.mark.parametrize("outcome", ["value", ValueError("no"), "cancelled"], ids=["value", "error", "cancelled"])
 async def test_a_task_waited_for_by_many_gives_all_its_outcome(way, outcome):
     task, end = start(outcome)
     waiters = [td.go(way(task)) for _ in range(5)]
@@ -186,9 +184,7 @@ async def test_a_task_waited_for_by_many_gives_all_its_outcome(way, outcome):
 # --- callbacks ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "outcome", ["value", ValueError("no"), "cancelled"], ids=["value", "error", "cancelled"]
-)
+@pytest.mark.parametrize("outcome", ["value", ValueError("no"), "cancelled"], ids=["value", "error", "cancelled"])
 async def test_callbacks_are_called_once_in_order_with_the_finished_task(outcome):
     task, end = start(outcome)
     calls = []

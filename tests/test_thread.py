@@ -75,15 +75,16 @@ async def test_calls_run_at_the_same_time():
 
 
 async def test_a_cancelled_call_is_abandoned_and_its_result_dropped():
-    release, left = threading.Event(), td.Channel(1)
+    release, entered, left = threading.Event(), td.Channel(1), td.Channel(1)
 
     def call():
+        entered.send_nowait(None)
         release.wait(PATIENCE)
         left.send_nowait("the call ended")
         return "dropped"
 
     waiter = td.go(td.thread(call))
-    await settle()
+    await entered.recv()
     waiter.cancel()
     with pytest.raises(td.TaskCancelled):
         await waiter

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import socket
 import ssl
+from pathlib import Path
 
 import pytest
 import thistledown as td
@@ -13,16 +14,19 @@ from support import PATIENCE, settle
 MEGABYTES = bytes(range(256)) * (4 * 4096)
 
 
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+
 @pytest.fixture(scope="session")
-def server_context(certificate):
+def server_context():
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(CERTIFICATE)
     return context
 
 
 @pytest.fixture(scope="session")
-def client_context(certificate):
-    return ssl.create_default_context(cafile=certificate[0])
+def client_context():
+    return ssl.create_default_context(cafile=CERTIFICATE)
 
 
 async def echo(client):
@@ -116,9 +120,7 @@ async def test_bytes_that_are_already_decrypted_are_seen_without_the_network(ser
             assert await client.recv(1) == b"0"
             await client.readable()
             assert await td.select(client.recv(1), td.after(PATIENCE)) == (0, b"\n")
-            assert [await client.readline() for _ in range(99)] == [
-                b"%d\n" % number for number in range(1, 100)
-            ]
+            assert [await client.readline() for _ in range(99)] == [b"%d\n" % number for number in range(1, 100)]
 
 
 async def test_a_cancelled_reader_loses_nothing(server_context, client_context):
@@ -150,9 +152,7 @@ async def test_a_certificate_nobody_knows_is_refused(server_context):
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01", b""])
-async def test_a_client_that_speaks_no_tls_does_not_disturb_the_others(
-    server_context, client_context, garbage, caplog
-):
+async def test_a_client_that_speaks_no_tls_does_not_disturb_the_others(server_context, client_context, garbage, caplog):
     handled = []
 
     async def handler(client):
@@ -170,9 +170,7 @@ async def test_a_client_that_speaks_no_tls_does_not_disturb_the_others(
     assert len(handled) == 1
 
 
-async def test_a_client_that_never_starts_its_handshake_does_not_hold_up_the_others(
-    server_context, client_context
-):
+async def test_a_client_that_never_starts_its_handshake_does_not_hold_up_the_others(server_context, client_context):
     async with serving(echo, server_context) as server:
         with socket.create_connection(server.address):
             async with await connect(server, client_context) as client:

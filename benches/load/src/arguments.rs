@@ -44,9 +44,7 @@ impl Arguments {
         let (mut address, mut duration, mut request, mut reply) = (None, None, None, None);
         let (mut connections, mut requests, mut pause_us) = (1, None, 0);
         while let Some(option) = words.next() {
-            let value = words
-                .next()
-                .ok_or_else(|| format!("{option} needs a value"))?;
+            let value = words.next().ok_or_else(|| format!("{option} needs a value"))?;
             match option.as_str() {
                 "--address" => address = Some(loopback(&value)?),
                 "--connections" => connections = positive(&option, &value)?,
@@ -77,35 +75,25 @@ impl Arguments {
 }
 
 fn loopback(value: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = value
-        .parse()
-        .map_err(|_| format!("{value} is not ADDRESS:PORT"))?;
+    let address: SocketAddr = value.parse().map_err(|_| format!("{value} is not ADDRESS:PORT"))?;
     let inside = match address.ip() {
         IpAddr::V4(ip) => ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_loopback(),
     };
-    if inside {
-        Ok(address)
-    } else {
-        Err(format!("{value} is not on the loopback interface"))
-    }
+    if inside { Ok(address) } else { Err(format!("{value} is not on the loopback interface")) }
 }
 
 fn positive(option: &str, value: &str) -> Result<usize, String> {
     match value.parse() {
         Ok(number) if number > 0 => Ok(number),
-        _ => Err(format!(
-            "{option} needs a whole number above 0, not {value}"
-        )),
+        _ => Err(format!("{option} needs a whole number above 0, not {value}")),
     }
 }
 
 fn seconds(value: &str) -> Result<Duration, String> {
     match value.parse::<f64>() {
         Ok(number) if number > 0.0 && number <= LONGEST => Ok(Duration::from_secs_f64(number)),
-        _ => Err(format!(
-            "--seconds needs a number above 0, at most {LONGEST}, not {value}"
-        )),
+        _ => Err(format!("--seconds needs a number above 0, at most {LONGEST}, not {value}")),
     }
 }
 
@@ -156,8 +144,7 @@ mod tests {
 
     #[test]
     fn an_address_outside_this_machine_is_refused() {
-        let sentence =
-            parse("--address 192.0.2.1:80 --seconds 1 --send x --reply-size 1").unwrap_err();
+        let sentence = parse("--address 192.0.2.1:80 --seconds 1 --send x --reply-size 1").unwrap_err();
         assert_eq!(sentence, "192.0.2.1:80 is not on the loopback interface");
     }
 

@@ -88,8 +88,7 @@ fn open_all(arguments: &Arguments, poll: &Poll) -> io::Result<Vec<Connection>> {
     for index in 0..arguments.connections {
         let mut connection = Connection::open(arguments.address)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry()
-            .register(connection.stream(), Token(index), interest)?;
+        poll.registry().register(connection.stream(), Token(index), interest)?;
         connections.push(connection);
     }
     Ok(connections)

@@ -36,15 +36,31 @@ pub(crate) fn state(object: &Bound<'_, PyAny>) -> Option<State> {
     known.then(|| frame_state(object))
 }
 
+/// The number of a frame that was made and not started, which versions of CPython disagree on.
 #[cfg(not(Py_3_14))]
-fn frame_state(object: &Bound<'_, PyAny>) -> State {
-    /// The number of a frame that was made and not started; what is suspended lies between it and zero.
-    const CREATED: i8 = if cfg!(Py_3_13) { -3 } else { -2 };
+static FRESH: std::sync::atomic::AtomicI8 = std::sync::atomic::AtomicI8::new(i8::MIN);
+
+/// Learns from a fresh generator what one looks like.
+pub(crate) fn learn_states(py: Python<'_>) -> PyResult<()> {
+    #[cfg(not(Py_3_14))]
+    FRESH
+        .store(state_number(&py.eval(c"(_ for _ in ())", None, None)?), std::sync::atomic::Ordering::Relaxed);
+    let _ = py;
+    Ok(())
+}
+
+#[cfg(not(Py_3_14))]
+fn state_number(generator: &Bound<'_, PyAny>) -> i8 {
     // SAFETY: the object is exactly a generator or a coroutine, whose structures begin alike (CPython's
     // `_PyGenObject_HEAD`); the state is one byte that is read while attached to the interpreter.
-    let state = unsafe { (*object.as_ptr().cast::<ffi::PyGenObject>()).gi_frame_state };
-    match state {
-        CREATED => State::Fresh,
+    unsafe { (*generator.as_ptr().cast::<ffi::PyGenObject>()).gi_frame_state }
+}
+
+/// Zero is running in every version; what is suspended lies below, what has ended above.
+#[cfg(not(Py_3_14))]
+fn frame_state(object: &Bound<'_, PyAny>) -> State {
+    match state_number(object) {
+        state if state == FRESH.load(std::sync::atomic::Ordering::Relaxed) => State::Fresh,
         0 => State::Running,
         state if state < 0 => State::Suspended,
         _ => State::Ended,

@@ -8,6 +8,7 @@ use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 use crate::errors;
 use crate::operation::{Kind, Operation, Step};
 use crate::payload::WORLD;
+use crate::slots;
 
 /// A channel: values go in at one end and come out at the other, in order; whoever waits is served in order.
 ///
@@ -98,15 +99,16 @@ impl Channel {
     /// An operation that sends a value: done when somebody received it, or it lies in the buffer.
     ///
     /// Raises ``ChannelClosed`` when the channel is closed, also while it waits.
-    fn send(slf: Bound<'_, Self>, value: Py<PyAny>) -> Operation {
-        Operation::new(Kind::Send(slf.unbind(), value))
+    #[pyo3(signature = (value, /))]
+    fn send(slf: Bound<'_, Self>, value: Py<PyAny>) -> PyResult<Bound<'_, Operation>> {
+        slots::make(slf.py(), Operation::new(Kind::Send(slf.clone().unbind(), value)))
     }
 
     /// An operation that receives the next value.
     ///
     /// Raises ``ChannelClosed`` when the channel is closed and nothing is left in it.
-    fn recv(slf: Bound<'_, Self>) -> Operation {
-        Operation::new(Kind::Receive(slf.unbind()))
+    fn recv(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
+        slots::make(slf.py(), Operation::new(Kind::Receive(slf.clone().unbind())))
     }
 
     /// Sends without waiting, from any thread.
@@ -154,9 +156,7 @@ impl Channel {
     }
 
     fn __aiter__(slf: Bound<'_, Self>) -> PyResult<ChannelIterator> {
-        let py = slf.py();
-        let receive = Py::new(py, Self::recv(slf))?;
-        Ok(ChannelIterator { receive })
+        Ok(ChannelIterator { receive: Self::recv(slf)?.unbind() })
     }
 
     fn __repr__(&self) -> String {

@@ -14,6 +14,7 @@ use thistledown_runtime::Clock;
 
 use crate::errors;
 use crate::payload::WORLD;
+use crate::slots::Spare;
 use crate::task::Task;
 
 /// Operations a task may complete in one turn before it is made to give way.
@@ -49,6 +50,7 @@ pub(crate) struct Current {
     pub(crate) task: Cell<Option<TaskId>>,
     pub(crate) wake: Cell<Option<Wake<Py<PyAny>>>>,
     pub(crate) budget: Cell<u32>,
+    pub(crate) spare: Spare,
     run: RefCell<Option<std::rc::Rc<Run>>>,
 }
 
@@ -58,6 +60,7 @@ thread_local! {
             task: Cell::new(None),
             wake: Cell::new(None),
             budget: Cell::new(0),
+            spare: Spare::new(),
             run: RefCell::new(None),
         }
     };
@@ -78,6 +81,7 @@ impl Current {
         CURRENT.with(|current| {
             current.task.set(None);
             current.wake.set(None);
+            current.spare.set_open(run.is_some());
             drop(current.run.replace(run));
         });
     }

@@ -39,7 +39,7 @@ use pyo3::prelude::*;
 /// The engine of thistledown. Import `thistledown` instead.
 #[pymodule(gil_used = false)]
 mod _core {
-    use super::{Bound, PyModule, PyResult, slots};
+    use super::{Bound, PyModule, PyResult, body, slots};
 
     #[pymodule_export]
     use super::body::makes_body;
@@ -72,7 +72,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        slots::install(module.py());
-        Ok(())
+        body::learn_states(module.py())?;
+        slots::install(module.py())
     }
 }

@@ -122,7 +122,7 @@ pub(crate) enum Step {
 ///
 /// There are three ways to wait for it: ``await op`` in a weightless task, ``yield from op`` in a generator task, and
 /// ``op.wait(timeout=None)`` in a plain thread. Each is a cancel point. ``select`` waits for the first of several.
-#[pyclass(frozen, generic, freelist = 256, module = "thistledown")]
+#[pyclass(frozen, generic, module = "thistledown")]
 pub(crate) struct Operation {
     pub(crate) kind: Kind,
     /// Where its own awaiter stands.
@@ -326,7 +326,7 @@ impl Operation {
     }
 
     /// What waits for it now: itself, or a copy when it is being waited for already.
-    fn awaiter(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+    pub(crate) fn awaiter(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         if slf.get().is_idle() {
             return Ok(slf);
         }

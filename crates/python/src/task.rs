@@ -17,6 +17,7 @@ use crate::errors;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
 use crate::root;
+use crate::slots;
 
 /// How a task ended.
 pub(crate) enum Outcome {
@@ -339,12 +340,12 @@ impl Task {
         call_back(&slf, &r#fn);
     }
 
-    fn __await__(slf: Bound<'_, Self>) -> Operation {
-        Operation::new(Kind::Join(slf.unbind()))
+    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
+        slots::make(slf.py(), Operation::new(Kind::Join(slf.clone().unbind())))
     }
 
-    fn __iter__(slf: Bound<'_, Self>) -> Operation {
-        Operation::new(Kind::Join(slf.unbind()))
+    fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
+        Self::__await__(slf)
     }
 
     /// Ends a task whose body ran elsewhere.
