@@ -64,7 +64,7 @@ def verdict(answer: Answer, case: str, bound: Bound) -> str:
     return f"{case}: {number(reached)} {what}, to be at most {number(bound.at_most)}: {word}"
 
 
-def section(answer: Answer, command: str, rounds: int) -> str:
+def section(answer: Answer, command: str, rounds: int, quick: bool) -> str:
     question = answer.question
     versions = {peers.peer_of(case): None for case in answer.samples}
     named = [f"{peer} {peers.version(peer)}" for peer in versions if peer in peers.PACKAGES]
@@ -73,7 +73,10 @@ def section(answer: Answer, command: str, rounds: int) -> str:
     if question.target:
         lines += [f"Target: {question.target}.", ""]
     lines += [table(answer), ""]
-    lines += [f"- {sentence}" for sentence in verdicts(answer)]
+    if quick:
+        lines.append("- tiny sizes, to see whether everything works: the numbers mean nothing")
+    else:
+        lines += [f"- {sentence}" for sentence in verdicts(answer)]
     lines += [f"- {case}: skipped, not installed" for case in answer.skipped]
     lines += [f"- {case}: FAILED in a round: {reason}" for case, reason in answer.failures.items()]
     if question.note:

@@ -61,7 +61,7 @@ def main() -> int:
     for question in asked:
         answer = measure.ask(question, rounds, words.quick, show_progress)
         show_progress("")
-        text = report.section(answer, command, rounds)
+        text = report.section(answer, command, rounds, words.quick)
         print(text, flush=True)
         failed = failed or bool(answer.failures)
         # After each question: a run that is stopped keeps what it has.

@@ -150,9 +150,7 @@ def watch_rate(load: Load, seconds: float) -> float:
     while len(rates) * INTERVAL < seconds:
         rates.append(load.next_rate())
         if live:
-            print(
-                f"\r\x1b[2K    {median(rates[-a_second // 4 :]):>7,.0f} requests/second", end="", flush=True
-            )
+            print(f"\r\x1b[2K    {median(rates[-a_second // 4 :]):>7,.0f} requests/second", end="", flush=True)
         elif len(rates) % a_second == 0:
             say(f"    {median(rates[-a_second:]):>7,.0f} requests/second")
     usual = median(rates)

@@ -439,7 +439,7 @@ async def test_closing_wakes_who_waits_for_the_socket(tcp_pair, where):
 
         def wait():
             waits.send_nowait(None)
-            return operation.wait(PATIENCE)
+            return operation.wait()
 
         waiters = [td.go(td.thread(wait))]
         await waits.recv()

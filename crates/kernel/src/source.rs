@@ -50,6 +50,14 @@ impl<P: Payload> Kernel<P> {
         })
     }
 
+    /// A source of no runner, never ready: who waits for it watches by itself, and is told when it is gone.
+    pub fn add_watched_source(&mut self) -> SourceId {
+        let id = self.add_source(RunnerId::default());
+        self.source_is_dry(id, Direction::Read);
+        self.source_is_dry(id, Direction::Write);
+        id
+    }
+
     /// The source is gone: whoever waits for it is told.
     pub fn remove_source(&mut self, id: SourceId) {
         self.wake_source(id, true, true, || Event::Gone);

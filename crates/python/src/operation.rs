@@ -101,11 +101,11 @@ impl<'a> Wants<'a> {
         self.list.push(want);
     }
 
-    /// A descriptor for the thread to watch; the kernel has nothing to do with it.
-    pub(crate) fn watch(&mut self, fd: i32, direction: Direction) {
+    /// A descriptor for the thread to watch, and what the kernel can say of it.
+    pub(crate) fn watch(&mut self, fd: i32, direction: Direction, want: Want<Py<PyAny>>) {
         let branch = u16::try_from(self.list.len()).unwrap_or(u16::MAX);
         self.watched.push((fd, direction, branch));
-        self.list.push(Want::Until(Moment::NEVER));
+        self.list.push(want);
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyAnyMethods;
-use thistledown_kernel::{Direction, Want};
+use thistledown_kernel::{Direction, Moment, Want};
 
 use crate::descriptor::{self, Registration};
 use crate::errors;
@@ -72,7 +72,7 @@ impl RawPoll {
 
     pub(crate) fn want(&self, wants: &mut Wants<'_>) -> PyResult<()> {
         let Some(run) = wants.run else {
-            wants.watch(self.fd, self.direction);
+            wants.watch(self.fd, self.direction, Want::Until(Moment::NEVER));
             return Ok(());
         };
         let mut registered = self.registered.lock();

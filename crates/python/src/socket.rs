@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyString};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use smallvec::SmallVec;
-use thistledown_kernel::{Direction, Want};
+use thistledown_kernel::{Direction, SourceId, Want};
 
 use crate::buffer::{self, Held, Target, with_bytes};
 use crate::current::Current;
@@ -40,7 +40,10 @@ pub(crate) struct Socket {
     /// A stream, where a short read means that nothing is left.
     stream: bool,
     pub(crate) limit: usize,
+    /// With each run whose tasks have waited for it.
     registrations: Mutex<SmallVec<[Registration; 1]>>,
+    /// What threads wait for that watch it themselves.
+    watched: Mutex<Option<SourceId>>,
     pub(crate) incoming: Mutex<Incoming>,
 }
 
@@ -159,7 +162,11 @@ impl SocketOperation {
         let socket = self.socket.get();
         let direction = if self.blocked.load(Ordering::Relaxed) { Direction::Write } else { Direction::Read };
         let Some(run) = wants.run else {
-            wants.watch(socket.fd(), direction);
+            let source = *socket
+                .watched
+                .lock()
+                .get_or_insert_with(|| WORLD.with(|kernel| kernel.add_watched_source()));
+            wants.watch(socket.fd(), direction, direction_of(source, direction));
             return Ok(());
         };
         let mut registrations = socket.registrations.lock();
@@ -174,10 +181,7 @@ impl SocketOperation {
                 source
             }
         };
-        wants.push(match direction {
-            Direction::Read => Want::Readable(source),
-            Direction::Write => Want::Writable(source),
-        });
+        wants.push(direction_of(source, direction));
         Ok(())
     }
 
@@ -228,6 +232,13 @@ impl SocketOperation {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn direction_of(source: SourceId, direction: Direction) -> Want<Py<PyAny>> {
+    match direction {
+        Direction::Read => Want::Readable(source),
+        Direction::Write => Want::Writable(source),
     }
 }
 
@@ -432,6 +443,23 @@ impl Socket {
         }
     }
 
+    /// Ends its registrations and tells whoever waits. Closed behind our back, the number may be another's by now.
+    fn withdraw(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
+        let registrations = std::mem::take(&mut *self.registrations.lock());
+        let still: RawFd = self.python(py).call_method0(py, intern!(py, "fileno"))?.extract(py)?;
+        for registration in registrations {
+            if still == fd {
+                drop(registration);
+            } else {
+                registration.forget();
+            }
+        }
+        if let Some(source) = self.watched.lock().take() {
+            WORLD.with(|kernel| kernel.remove_source(source));
+        }
+        Ok(())
+    }
+
     pub(crate) fn readiness(slf: Bound<'_, Self>, direction: Direction) -> Operation {
         operation(slf, Verb::Ready(direction))
     }
@@ -459,6 +487,19 @@ fn operation(socket: Bound<'_, Socket>, verb: Verb) -> Operation {
 
 fn count(bytes: i64, name: &str) -> PyResult<usize> {
     usize::try_from(bytes).map_err(|_| errors::wrong_value(format!("{name} must be >= 0, got {bytes}")))
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let fd = self.fd();
+        if fd >= 0 {
+            Python::attach(|py| {
+                if let Err(error) = self.withdraw(py, fd) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        }
+    }
 }
 
 #[pymethods]
@@ -491,6 +532,7 @@ impl Socket {
             stream: kind == 1,
             limit: count(limit, "limit")?,
             registrations: Mutex::default(),
+            watched: Mutex::new(None),
             incoming: Mutex::default(),
         })
     }
@@ -622,17 +664,8 @@ impl Socket {
         if fd < 0 {
             return Ok(());
         }
-        let socket = self.python(py);
-        let still: RawFd = socket.call_method0(py, intern!(py, "fileno"))?.extract(py)?;
-        let registrations = std::mem::take(&mut *self.registrations.lock());
-        for registration in registrations {
-            if still == fd {
-                drop(registration);
-            } else {
-                registration.forget();
-            }
-        }
-        socket.call_method0(py, intern!(py, "close")).map(drop)
+        self.withdraw(py, fd)?;
+        self.python(py).call_method0(py, intern!(py, "close")).map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -58,7 +58,10 @@ mod tests {
     fn the_generator_is_the_published_one() {
         let mut chance = Chance::new(1_234_567);
         let numbers = [chance.any(), chance.any(), chance.any()];
-        assert_eq!(numbers, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            numbers,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
     }
 
     #[test]
