@@ -3,7 +3,7 @@
 import concurrent.futures
 import threading
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from socket import socket as _PythonSocket
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, final, overload
 from typing import Generic as _Generic
@@ -157,6 +157,8 @@ def before_fork() -> None: ...
 def current_task() -> _Task[Any] | None: ...
 @overload
 def go(body: Callable[_P, _Body[_T]], /, *args: _P.args, **kwargs: _P.kwargs) -> _Task[_T]: ...
+@overload
+def go(body: Callable[_P, Iterator[Any]], /, *args: _P.args, **kwargs: _P.kwargs) -> _Task[Any]: ...
 @overload
 def go(body: _Body[_T] | Awaitable[_T], /) -> _Task[_T]: ...
 def go_in(

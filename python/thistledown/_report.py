@@ -86,7 +86,7 @@ def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> 
         place = "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         words = f"{name} has held its thread for {lasted:.2f} s, at {place}; every other task waits"
     else:
-        words = f"{name} held its thread for more than {lasted:.2f} s, in a call that let no other thread run"
+        words = f"a task held its thread for more than {lasted:.2f} s, and has given it back meanwhile"
     del task
     # Logging asks for the current thread's name, which would leave a dummy behind for a thread that is not Python's.
     threading.Thread(

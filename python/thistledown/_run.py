@@ -3,12 +3,14 @@
 import atexit
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from typing import Any, TypeVar, overload
 
 from thistledown import _core, _threads
 
 __all__ = ["run"]
+
+T = TypeVar("T")
 
 STALL_AFTER = 0.1
 """Seconds after which a task that holds its thread is reported."""
@@ -17,7 +19,22 @@ EXIT_GRACE = 1.0
 """Seconds that runs of other threads have to end when the interpreter exits."""
 
 
-def run(main: Callable[..., Any] | Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
+Body = Coroutine[Any, Any, T] | Generator[Any, Any, T]
+
+
+@overload
+def run(main: Callable[..., Body[T]], *args: Any, stall_after: float | None = STALL_AFTER) -> T: ...
+
+
+@overload
+def run(main: Callable[..., Iterator[Any]], *args: Any, stall_after: float | None = STALL_AFTER) -> Any: ...
+
+
+@overload
+def run(main: Body[T] | Awaitable[T], *, stall_after: float | None = STALL_AFTER) -> T: ...
+
+
+def run(main: Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
     """Runs ``main`` as a weightless task in this thread, and every task it starts.
 
     The run is the outermost group: it is over when all of its tasks have ended. When ``main`` fails the others are

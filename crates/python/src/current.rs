@@ -51,6 +51,8 @@ pub(crate) struct Current {
     pub(crate) wake: Cell<Option<Wake<Py<PyAny>>>>,
     pub(crate) budget: Cell<u32>,
     pub(crate) spare: Spare,
+    /// The task gives way by an operation, which is to end when its turn comes again.
+    pub(crate) gives_way: Cell<bool>,
     run: RefCell<Option<std::rc::Rc<Run>>>,
 }
 
@@ -61,6 +63,7 @@ thread_local! {
             wake: Cell::new(None),
             budget: Cell::new(0),
             spare: Spare::new(),
+            gives_way: Cell::new(false),
             run: RefCell::new(None),
         }
     };

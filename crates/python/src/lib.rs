@@ -4,7 +4,7 @@
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket`, `poll`, `thread_call`,
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole.
-//! - `slots` is the awaiters' hot path, `root` keeps live tasks out of the collector's way, `buffer`, `descriptor` and `fork` touch the operating system.
+//! - `slots` is the awaiters' hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
@@ -23,6 +23,7 @@ mod poll;
 mod root;
 mod run;
 mod scope;
+mod scratch;
 mod select;
 mod slots;
 mod socket;

@@ -34,8 +34,6 @@ const IDLE: u8 = 0;
 const WAITING: u8 = 1;
 /// The task used up its budget; it is due again, and then the operation is attempted.
 const OVERDUE: u8 = 2;
-/// A `sleep(0)` that has given way.
-const GAVE_WAY: u8 = 3;
 
 /// What an operation waits for.
 pub(crate) enum Kind {
@@ -152,6 +150,9 @@ impl Operation {
                     .err()
                     .unwrap_or_else(|| errors::misuse("no task")));
             };
+            if let Kind::Sleep(Sleep { nanos: 0, .. }) = self.kind {
+                return give_way(py, current, task);
+            }
             match self.phase.load(Ordering::Relaxed) {
                 IDLE => match current.budget.get() {
                     0 => {
@@ -164,10 +165,6 @@ impl Operation {
                     }
                 },
                 OVERDUE => self.begin(py, task),
-                GAVE_WAY => {
-                    self.set_phase(IDLE);
-                    Ok(Step::Return(py.None()))
-                }
                 _ => self.resume(py, current.wake.take()),
             }
         })
@@ -175,10 +172,6 @@ impl Operation {
 
     #[inline]
     fn begin(&self, py: Python<'_>, task: TaskId) -> PyResult<Step> {
-        if let Kind::Sleep(Sleep { nanos: 0, .. }) = self.kind {
-            self.set_phase(GAVE_WAY);
-            return Ok(Step::GiveWay);
-        }
         let attempted = self.attempt(py, Some(task));
         match attempted {
             Ok(Some(value)) => {
@@ -333,6 +326,17 @@ impl Operation {
         let copy = slf.get().copy(slf.py())?;
         Bound::new(slf.py(), copy)
     }
+}
+
+/// `sleep(0)`: the others have their turn, then it is over. It keeps nothing, so that one object serves everybody.
+#[inline]
+fn give_way(py: Python<'_>, current: &Current, task: TaskId) -> PyResult<Step> {
+    if current.gives_way.take() {
+        return Ok(Step::Return(py.None()));
+    }
+    check_cancelled(py, task)?;
+    current.gives_way.set(true);
+    Ok(Step::GiveWay)
 }
 
 fn closed_descriptor() -> PyErr {

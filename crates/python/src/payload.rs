@@ -20,6 +20,8 @@ pub(crate) struct Body {
     pub(crate) context: Root,
     /// What it waits for.
     pub(crate) awaited: Option<Py<Operation>>,
+    /// It gave way by an operation, which ends at its next turn.
+    pub(crate) gives_way: bool,
     /// The group that answers for it.
     pub(crate) group: Option<Py<PyAny>>,
     /// Where its control went by `switch`.

@@ -206,6 +206,7 @@ pub(crate) fn spawn(
         task: task.clone().unbind(),
         context: Root::new(copy_context(py)?),
         awaited: None,
+        gives_way: false,
         group,
         switches: None,
     };

@@ -25,10 +25,8 @@ use crate::descriptor::{self, Registration};
 use crate::errors;
 use crate::operation::{Kind, Operation, Wants};
 use crate::payload::WORLD;
+use crate::scratch;
 use crate::stream::{Buffered, Incoming};
-
-/// Receives up to this many bytes on the stack; more are received into their final place.
-const STACK_BYTES: usize = 4096;
 
 /// A socket of the operating system under the engine's care.
 #[pyclass(frozen, subclass, weakref, module = "thistledown._core")]
@@ -329,17 +327,13 @@ impl Socket {
         if !self.is_plain() {
             return self.through_python(py, Direction::Read, intern!(py, "recv"), (count,));
         }
-        if count <= STACK_BYTES {
-            let mut buffer = [0; STACK_BYTES];
-            let received = self.receive(py, &mut buffer[..count])?;
-            return Ok(received.map(|count| PyBytes::new(py, &buffer[..count]).into_any().unbind()));
+        if self.is_dry(Direction::Read) {
+            return Ok(Err(Direction::Read));
         }
-        let mut buffer = self.incoming.lock().lend(count);
-        let received = self.receive(py, &mut buffer[..count]);
-        let bytes =
-            received.map(|tried| tried.map(|count| PyBytes::new(py, &buffer[..count]).into_any().unbind()));
-        self.incoming.lock().give_back(buffer);
-        bytes
+        scratch::with(count, |buffer| {
+            let received = self.receive(py, buffer)?;
+            Ok(received.map(|count| PyBytes::new(py, &buffer[..count]).into_any().unbind()))
+        })
     }
 
     fn try_recv_into(&self, py: Python<'_>, buffer: &Py<PyAny>, count: usize) -> PyResult<Tried<Py<PyAny>>> {
@@ -348,17 +342,14 @@ impl Socket {
         if count > target.len() {
             return Err(errors::wrong_value("nbytes is greater than the length of the buffer"));
         }
-        let mut bytes = self.incoming.lock().lend(count.max(1));
-        let had = self.incoming.lock().take_into(&mut bytes[..count]);
-        let received = match had {
-            0 if count > 0 => self.receive(py, &mut bytes[..count])?,
-            had => Ok(had),
-        };
-        if let Ok(received) = received {
-            target.fill(&bytes[..received]);
-        }
-        self.incoming.lock().give_back(bytes);
-        Ok(received.map(|received| number(py, received)))
+        scratch::with(count, |bytes| {
+            let had = self.incoming.lock().take_into(bytes);
+            let received = if had == 0 && count > 0 { self.receive(py, bytes)? } else { Ok(had) };
+            Ok(received.map(|received| {
+                target.fill(&bytes[..received]);
+                number(py, received)
+            }))
+        })
     }
 
     /// Sends what it can of the bytes from `start` on.

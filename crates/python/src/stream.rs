@@ -4,18 +4,18 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors;
+use crate::scratch;
 use crate::socket::{Socket, Tried};
 
 /// Bytes received in one call when the reader does not know how many there will be.
 const CHUNK: usize = 16 * 1024;
 
-/// The bytes of a socket that came before they were asked for, and a buffer to lend.
+/// The bytes of a socket that came before they were asked for.
 #[derive(Default)]
 pub(crate) struct Incoming {
     bytes: Vec<u8>,
     start: usize,
     ended: bool,
-    spare: Vec<u8>,
 }
 
 impl Incoming {
@@ -56,22 +56,6 @@ impl Incoming {
         target[..count].copy_from_slice(&self.rest()[..count]);
         self.skip(count);
         count
-    }
-
-    /// A buffer of at least so many bytes, to be given back.
-    pub(crate) fn lend(&mut self, count: usize) -> Vec<u8> {
-        let mut spare = std::mem::take(&mut self.spare);
-        if spare.len() < count {
-            spare.resize(count, 0);
-        }
-        spare
-    }
-
-    /// Takes a lent buffer back; a large one is not kept.
-    pub(crate) fn give_back(&mut self, spare: Vec<u8>) {
-        if spare.len() <= 4 * CHUNK {
-            self.spare = spare;
-        }
     }
 }
 
@@ -171,16 +155,12 @@ impl Buffered {
             Self::Exactly(count) => (*count).clamp(CHUNK, 16 * CHUNK),
             Self::Until { .. } => CHUNK,
         };
-        let mut buffer = socket.incoming.lock().lend(want);
-        let received = socket.receive(py, &mut buffer[..want]);
-        let mut incoming = socket.incoming.lock();
-        let filled = received.map(|tried| {
-            tried.map(|count| {
+        scratch::with(want, |buffer| {
+            Ok(socket.receive(py, buffer)?.map(|count| {
+                let mut incoming = socket.incoming.lock();
                 incoming.bytes.extend_from_slice(&buffer[..count]);
                 incoming.ended = count == 0;
-            })
-        });
-        incoming.give_back(buffer);
-        filled
+            }))
+        })
     }
 }

@@ -1,11 +1,15 @@
 //! Operations of time.
 
+use std::time::Duration;
+
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use thistledown_kernel::Moment;
 
 use crate::current::{Current, Run, seconds as checked};
 use crate::operation::{Kind, Operation, Sleep};
 use crate::payload::WORLD;
+use crate::slots;
 
 /// An operation that is over so many seconds after it is first waited for.
 ///
@@ -17,8 +21,14 @@ use crate::payload::WORLD;
 /// Raises:
 ///     ValueError: seconds is negative or not a number.
 #[pyfunction]
-pub(crate) fn sleep(seconds: f64) -> PyResult<Operation> {
-    Ok(Operation::new(Kind::Sleep(Sleep::new(checked(seconds, "seconds")?))))
+pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, Operation>> {
+    // Whoever only gives way needs no operation of its own.
+    static GIVE_WAY: PyOnceLock<Py<Operation>> = PyOnceLock::new();
+    if seconds == 0.0 {
+        let make = || Py::new(py, Operation::new(Kind::Sleep(Sleep::new(Some(Duration::ZERO)))));
+        return Ok(GIVE_WAY.get_or_try_init(py, make)?.bind(py).clone());
+    }
+    slots::make(py, Operation::new(Kind::Sleep(Sleep::new(checked(seconds, "seconds")?))))
 }
 
 /// An operation that is over so many seconds after it was made.

@@ -52,6 +52,7 @@ pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Body, Py<PyAny>>) -
     let Turn { task, mut body, wake } = turn;
     run.set_task_object(Some(&body.task));
     Current::with(|current| {
+        current.gives_way.set(false);
         current.task.set(Some(task));
         current.budget.set(BUDGET);
     });
@@ -86,7 +87,10 @@ enum Ended {
 fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<Py<PyAny>>) -> Ended {
     let mut input = match (&body.awaited, wake) {
         (None, Wake::Cancelled) => Input::Throw(errors::cancelled(py, "the task is cancelled")),
-        (None, _) => Input::Send(py.None()),
+        (None, _) => {
+            Current::with(|current| current.gives_way.set(body.gives_way));
+            Input::Send(py.None())
+        }
         (Some(_), wake) => {
             Current::with(|current| current.wake.set(Some(wake)));
             Input::Send(py.None())
@@ -95,7 +99,10 @@ fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<
     body.awaited = None;
     loop {
         input = match resume(py, &body.iterator, input) {
-            Output::Yielded(value) if value.is_none(py) => return Ended::GaveWay,
+            Output::Yielded(value) if value.is_none(py) => {
+                body.gives_way = Current::with(|current| current.gives_way.take());
+                return Ended::GaveWay;
+            }
             Output::Yielded(value) => match value.into_bound(py).cast_into_exact::<Operation>() {
                 // A waiter yields an operation that knows so; a bare `yield op` does not wait for anything.
                 Ok(operation) if operation.get().is_idle() => Input::Throw(wrong_yield(operation.as_any())),

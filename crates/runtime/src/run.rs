@@ -68,6 +68,12 @@ impl Pace {
         self.left == 0
     }
 
+    /// Time asleep says nothing of what turns take.
+    fn slept(&mut self, now: Moment) {
+        self.left = self.turns;
+        self.last = now;
+    }
+
     fn looked(&mut self, now: Moment) {
         let took = now.since(self.last).as_nanos().max(1);
         let given = u128::from(self.turns - self.left);
@@ -121,20 +127,25 @@ where
                 watched.turn_begins();
                 let task = turn.task;
                 rest = Some((task, host.turn(turn)));
+                watched.turn_ends();
                 if !pace.is_due() {
                     continue;
                 }
-                runner.look(host)?
+                let flow = runner.look(host)?;
+                pace.looked(clock.now());
+                flow
             }
             None => match runner.sleep(host)? {
-                Some(flow) => flow,
+                Some(flow) => {
+                    pace.slept(clock.now());
+                    flow
+                }
                 None => return Ok(Flow::GoOn),
             },
         };
         if flow == Flow::Abandon {
             return Ok(flow);
         }
-        pace.looked(clock.now());
     }
 }
 

@@ -95,6 +95,12 @@ impl Watched {
         self.progress.0.store((number | 1) + 2, Ordering::Relaxed);
     }
 
+    #[inline]
+    pub(crate) fn turn_ends(&self) {
+        let number = self.progress.0.load(Ordering::Relaxed);
+        self.progress.0.store((number | 1) + 1, Ordering::Release);
+    }
+
     pub(crate) fn rests(&self) {
         let number = self.progress.0.load(Ordering::Relaxed);
         self.progress.0.store((number | 1) + 1, Ordering::Release);
