@@ -10,9 +10,9 @@ import signal
 import sys
 import threading
 import types
-from typing import Any
+from typing import Any, NoReturn
 
-from thistledown import _threads
+from thistledown import _core, _threads
 from thistledown._task import Task
 
 logger = logging.getLogger("thistledown")
@@ -75,7 +75,13 @@ def somebody_else_may_act() -> bool:
 
 def _is_handled(number: int) -> bool:
     handler = signal.getsignal(number)
-    return callable(handler) and handler is not signal.default_int_handler
+    return callable(handler) and handler not in (signal.default_int_handler, interrupted)
+
+
+def interrupted(number: int, frame: types.FrameType | None) -> NoReturn:
+    """Ctrl-C while the main thread has a run: counted, then raised as ever."""
+    _core.count_interrupts(1)
+    signal.default_int_handler(number, frame)
 
 
 def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> None:

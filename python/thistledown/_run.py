@@ -1,12 +1,15 @@
 """``td.run``, and what the interpreter has to know of the engine: its forks and its end."""
 
 import atexit
+import contextlib
 import os
+import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar, overload
 
-from thistledown import _core, _threads
+from thistledown import _core, _report, _threads
 
 __all__ = ["run"]
 
@@ -57,7 +60,23 @@ def run(main: Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
         TypeError: main is no task body.
         BaseException: what ``main`` or a task that nobody waited for raised; several as a group.
     """
-    return _core.run(main, args, stall_after, False)
+    with _interrupts_counted():
+        return _core.run(main, args, stall_after, False)
+
+
+@contextlib.contextmanager
+def _interrupts_counted() -> Iterator[None]:
+    """Lets the run see each Ctrl-C of the main thread, also one that is raised inside of a task."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    _core.count_interrupts(0)
+    signal.signal(signal.SIGINT, _report.interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop_runs() -> None:

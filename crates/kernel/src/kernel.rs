@@ -74,9 +74,19 @@ pub struct Kernel<P: Payload> {
     waits: u64,
 }
 
+/// Shows how much of each kind it holds.
 impl<P: Payload> std::fmt::Debug for Kernel<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("parties", &self.parties.len()).finish_non_exhaustive()
+        f.debug_struct("Kernel")
+            .field("runners", &self.runners.len())
+            .field("parties", &self.parties.len())
+            .field("scopes", &self.scopes.len())
+            .field("channels", &self.channels.len())
+            .field("sources", &self.sources.len())
+            .field("nodes", &self.nodes.len())
+            .field("timers", &self.runners.values().map(|runner| runner.timers.live()).sum::<usize>())
+            .field("spent", &(self.spent_values.len() + self.spent_bodies.len()))
+            .finish_non_exhaustive()
     }
 }
 

@@ -65,6 +65,11 @@ impl Timers {
         }
     }
 
+    /// How many entries are not stale.
+    pub(crate) fn live(&self) -> usize {
+        self.heap.len() - self.stale
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.heap.len()

@@ -55,7 +55,7 @@ mod _core {
     #[pymodule_export]
     use super::poll::{readable, writable};
     #[pymodule_export]
-    use super::run::{run, stop_runs};
+    use super::run::{count_interrupts, run, stop_runs};
     #[pymodule_export]
     use super::scope::{Scope, group_scope, move_on_after, shield, timeout};
     #[pymodule_export]

@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyException, PySystemExit};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -167,6 +167,19 @@ fn watch(limit: Duration, shared: &Arc<Shared>) -> io::Result<Watched> {
     })?;
     let _ = progress.set(Arc::clone(watched.progress()));
     Ok(watched)
+}
+
+/// Ctrl-C since the main thread's run began, wherever it struck: one that is raised inside of a task is otherwise not
+/// seen before that task has cleaned up.
+static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+
+/// Counts a Ctrl-C; zero begins to count.
+#[pyfunction]
+pub(crate) fn count_interrupts(more: u32) {
+    match more {
+        0 => INTERRUPTS.store(0, Ordering::Relaxed),
+        more => drop(INTERRUPTS.fetch_add(more, Ordering::Relaxed)),
+    }
 }
 
 /// Asks every run of another thread to end, because the interpreter is about to. True when all are over.
@@ -337,7 +350,9 @@ impl Ruler<'_> {
     }
 
     fn end_on_error(&mut self, error: PyErr) {
-        if self.ending.is_some() {
+        let again =
+            INTERRUPTS.load(Ordering::Relaxed) > 1 && error.is_instance_of::<PyKeyboardInterrupt>(self.py);
+        if self.ending.is_some() || again {
             self.given_up = true;
         }
         self.end(error);

@@ -1,0 +1,14 @@
+//! The kernel's behaviour, one module for each. Every call of the kernel goes through [`rig::Rig`], which sees to it
+//! that the kernel drops nothing and that nothing is left over at the end.
+
+mod channels;
+mod ends;
+mod parking;
+mod rig;
+mod runners;
+mod scopes;
+mod selects;
+mod sources;
+mod threads;
+mod timers;
+mod turns;

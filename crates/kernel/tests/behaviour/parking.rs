@@ -1,0 +1,96 @@
+//! Parking: a runner that sleeps is called once, by the first thing that concerns it.
+
+use thistledown_kernel::{Start, Wake, Want};
+
+use crate::rig::{Rig, at, event};
+
+#[test]
+fn nobody_parks_who_has_something_to_do() {
+    let mut rig = Rig::new();
+    let runner = rig.runner;
+    let task = rig.spawn();
+    assert_eq!(rig.with(|kernel| kernel.park(runner)), None);
+    rig.ends_with(task, Wake::Start);
+    assert_eq!(rig.woken(), [""; 0]);
+    rig.is_left_empty();
+}
+
+#[test]
+fn many_wakes_call_a_parked_runner_once() {
+    let mut rig = Rig::new();
+    let runner = rig.runner;
+    let channel = rig.with(|kernel| kernel.open_channel(0));
+    let tasks = [0; 3].map(|_| rig.receiver(channel));
+    let scope = rig.root;
+    rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
+    assert_eq!(rig.send(channel, 1), Ok(()));
+    assert_eq!(rig.woken(), ["runner"]);
+    assert_eq!(rig.send(channel, 2), Ok(()));
+    rig.with(|kernel| kernel.cancel_scope(scope));
+    assert_eq!(rig.woken(), [""; 0], "it was called already");
+    rig.with(|kernel| kernel.unpark(runner));
+    rig.ends_with(tasks[0], event!(0, Received(1)));
+    rig.ends_with(tasks[1], event!(0, Received(2)));
+    rig.ends_with(tasks[2], Wake::Cancelled);
+    rig.with(|kernel| kernel.drop_channel(channel));
+    rig.is_left_empty();
+}
+
+#[test]
+fn a_runner_that_is_awake_is_not_called() {
+    let mut rig = Rig::new();
+    let runner = rig.runner;
+    let channel = rig.with(|kernel| kernel.open_channel(0));
+    let task = rig.receiver(channel);
+    rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
+    rig.with(|kernel| kernel.unpark(runner));
+    assert_eq!(rig.send(channel, 1), Ok(()));
+    assert!(!rig.with(|kernel| kernel.has_remains()));
+    rig.ends_with(task, event!(0, Received(1)));
+    rig.with(|kernel| kernel.drop_channel(channel));
+    rig.is_left_empty();
+}
+
+#[test]
+fn a_new_task_a_timer_and_a_call_reach_a_parked_runner() {
+    let mut rig = Rig::new();
+    let runner = rig.runner;
+    let sleeper = rig.waiting([Want::Until(at(1))]);
+    let prospects = rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
+    assert_eq!(prospects.timer, Some(at(1)));
+    let task = rig.spawn();
+    assert_eq!(rig.woken(), ["runner"]);
+    rig.ends_with(task, Wake::Start);
+    rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
+    rig.with(|kernel| kernel.call_runner(runner));
+    rig.with(|kernel| kernel.call_runner(runner));
+    assert_eq!(rig.woken(), ["runner"]);
+    rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
+    rig.with(|kernel| kernel.expire(runner, at(1)));
+    assert_eq!(rig.woken(), ["runner"]);
+    rig.ends_with(sleeper, event!(0, Elapsed));
+    rig.is_left_empty();
+}
+
+#[test]
+fn only_the_runner_whose_task_it_is_is_called() {
+    let mut rig = Rig::new();
+    let here = rig.runner;
+    let (there, _) = rig.with(|kernel| kernel.add_runner("there"));
+    let channel = rig.with(|kernel| kernel.open_channel(0));
+    let local = rig.receiver(channel);
+    let remote = rig.spawn_as(there, Start::InRun);
+    assert_eq!(rig.turn_of(there), Some((remote, Wake::Start)));
+    rig.wait(remote, [Want::Receive(channel)]);
+    [here, there].map(|runner| rig.with(|kernel| kernel.park(runner)).expect("nobody is ready"));
+    assert_eq!(rig.send(channel, 1), Ok(()));
+    assert_eq!(rig.woken(), ["runner"]);
+    assert_eq!(rig.send(channel, 2), Ok(()));
+    assert_eq!(rig.woken(), ["there"]);
+    rig.ends_with(local, event!(0, Received(1)));
+    assert_eq!(rig.turn_of(there), Some((remote, event!(0, Received(2)))));
+    rig.finish(remote);
+    rig.with(|kernel| kernel.remove_runner(there));
+    rig.with(|kernel| kernel.drop_channel(channel));
+    rig.is_left_empty();
+}
