@@ -184,7 +184,9 @@ pub(crate) fn count_interrupts(more: u32) {
 
 /// Asks every run of another thread to end, because the interpreter is about to. True when all are over.
 #[pyfunction]
-pub(crate) fn stop_runs() -> bool {
+pub(crate) fn stop_runs(py: Python<'_>) -> bool {
+    // The watchdog's thread must not be inside of the interpreter when that ends.
+    py.detach(|| WATCHDOG.fall_silent());
     let runs = RUNS.lock().clone();
     for run in &runs {
         run.exit.store(true, Ordering::Release);

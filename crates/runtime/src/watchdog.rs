@@ -61,6 +61,9 @@ pub struct Watchdog {
     state: Mutex<State>,
     changed: Condvar,
     asleep: AtomicBool,
+    /// Held while somebody is told.
+    telling: Mutex<()>,
+    silent: AtomicBool,
 }
 
 impl std::fmt::Debug for Watchdog {
@@ -159,6 +162,12 @@ impl Watchdog {
         Ok(Watched { progress, watchdog: Some(self) })
     }
 
+    /// Tells nobody any more, and returns when nobody is being told: what is told may be about to go away.
+    pub fn fall_silent(&self) {
+        self.silent.store(true, Ordering::Release);
+        drop(self.telling.lock());
+    }
+
     /// Takes the lock and keeps it, so that a fork finds the watchdog whole.
     pub fn lock_for_fork(&self) {
         std::mem::forget(self.state.lock());
@@ -186,7 +195,11 @@ impl Watchdog {
             let (stalls, moved) = look(&mut state.entries);
             if !stalls.is_empty() {
                 drop(state);
-                stalls.iter().for_each(|(tell, stall)| tell(*stall));
+                let telling = self.telling.lock();
+                if !self.silent.load(Ordering::Acquire) {
+                    stalls.iter().for_each(|(tell, stall)| tell(*stall));
+                }
+                drop(telling);
                 state = self.state.lock();
                 continue;
             }
