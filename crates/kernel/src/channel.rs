@@ -124,7 +124,7 @@ impl<P: Payload> Kernel<P> {
         self.channels.get(id).map_or((true, 0), |channel| (channel.closed, channel.buffer.len()))
     }
 
-    /// Shows each value in the channel's buffer and in the hands of its waiting senders.
+    /// Shows each value in the channel's buffer. What a waiting sender brings is its own.
     pub fn visit_channel(&self, id: ChannelId, mut visit: impl FnMut(&P::Value)) {
         if let Some(channel) = self.channels.get(id) {
             channel.buffer.iter().for_each(&mut visit);

@@ -134,9 +134,8 @@ impl<P: Payload> Kernel<P> {
             .map(|(task, _)| task)
             .collect();
         for task in left {
-            self.withdraw(task);
-            if let Some(body) = self.parties[task].body.take() {
-                self.spent_bodies.push(body);
+            if let Some(wake) = self.withdraw(task) {
+                self.spend_wake(wake);
             }
             self.finish(task);
         }
@@ -240,6 +239,16 @@ impl<P: Payload> Kernel<P> {
             }
         }
         self.spent_bodies.extend(party.body);
+        if let Some(wake) = party.wake {
+            self.spend_wake(wake);
+        }
+    }
+
+    /// What a party was woken with and never took.
+    fn spend_wake(&mut self, wake: Wake<P::Value>) {
+        if let Wake::Event { event: Event::Received(value), .. } = wake {
+            self.spent_values.push(value);
+        }
     }
 
     /// Whether the task has not ended.
@@ -497,12 +506,16 @@ impl<P: Payload> Kernel<P> {
     /// Wakes a party for the first of its wants that stands in such a list.
     pub(crate) fn wake_from(&mut self, id: TaskId, list: impl Fn(ListName) -> bool, event: Event<P::Value>) {
         let Some(party) = self.parties.get(id) else { return };
-        let mut at = party.nodes;
+        let (mut at, mut first) = (party.nodes, None);
+        // A wait's nodes are linked from its last want to its first.
         while let Some(node) = self.nodes.get(at as usize) {
             if list(node.list) {
-                return self.wake_node(at, event);
+                first = Some(at);
             }
             at = node.sibling;
+        }
+        if let Some(first) = first {
+            self.wake_node(first, event);
         }
     }
 

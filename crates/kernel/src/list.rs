@@ -22,10 +22,6 @@ impl ListName {
     pub(crate) fn is_of_channel(self, id: ChannelId) -> bool {
         self == Self::Senders(id) || self == Self::Receivers(id)
     }
-
-    pub(crate) fn is_of_source(self, id: SourceId) -> bool {
-        self == Self::Readable(id) || self == Self::Writable(id)
-    }
 }
 
 /// One want of one wait, standing in one list.

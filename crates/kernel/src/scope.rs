@@ -93,7 +93,7 @@ impl<P: Payload> Kernel<P> {
             }
         }
         self.parties[task].scope = id;
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = deadline.filter(|&deadline| deadline != Moment::NEVER) {
             self.set_deadline(id, runner, deadline);
         }
         Some(id)
@@ -121,28 +121,8 @@ impl<P: Payload> Kernel<P> {
     pub(crate) fn remove_scope(&mut self, task: TaskId, id: ScopeId) -> ScopeEnd {
         self.wake_drained(id);
         let parent = self.scopes[id].parent;
-        while self.scopes[id].first_member != TaskId::default() {
-            let member = self.scopes[id].first_member;
-            self.leave_scope(member);
-            let was_there = self.parties[member].scope == id;
-            self.parties[member].base = parent;
-            if was_there {
-                self.parties[member].scope = parent;
-            }
-            self.join_scope(member, parent);
-        }
-        let mut child = self.scopes[id].first_child;
-        while let Some(inner) = self.scopes.get_mut(child) {
-            inner.parent = parent;
-            let next = std::mem::take(&mut inner.next_sibling);
-            inner.previous_sibling = ScopeId::default();
-            let first = std::mem::replace(&mut self.scopes[parent].first_child, child);
-            self.scopes[child].next_sibling = first;
-            if let Some(first) = self.scopes.get_mut(first) {
-                first.previous_sibling = child;
-            }
-            child = next;
-        }
+        let members = self.move_members(id, parent);
+        let children = self.move_children(id, parent);
         let (previous, next) = (self.scopes[id].previous_sibling, self.scopes[id].next_sibling);
         match self.scopes.get_mut(previous) {
             Some(previous) => previous.next_sibling = next,
@@ -158,7 +138,50 @@ impl<P: Payload> Kernel<P> {
         if timed {
             self.forget_timers(runner, 1);
         }
+        // A shield that held a cancellation back is gone.
+        if self.is_inside_cancelled(parent) {
+            members.into_iter().for_each(|member| self.suspect(member));
+            children.into_iter().for_each(|child| self.spread(child));
+        }
         end
+    }
+
+    /// Makes the members of a scope members of the one around it.
+    fn move_members(&mut self, id: ScopeId, parent: ScopeId) -> Vec<TaskId> {
+        let mut moved = Vec::new();
+        while self.scopes[id].first_member != TaskId::default() {
+            let member = self.scopes[id].first_member;
+            self.leave_scope(member);
+            let was_there = self.parties[member].scope == id;
+            self.parties[member].base = parent;
+            if was_there {
+                self.parties[member].scope = parent;
+            }
+            self.join_scope(member, parent);
+            moved.push(member);
+        }
+        moved
+    }
+
+    /// Makes the scopes inside a scope children of the one around it. Those without a shield come back.
+    fn move_children(&mut self, id: ScopeId, parent: ScopeId) -> Vec<ScopeId> {
+        let mut open = Vec::new();
+        let mut child = self.scopes[id].first_child;
+        while let Some(inner) = self.scopes.get_mut(child) {
+            inner.parent = parent;
+            if !inner.shield {
+                open.push(child);
+            }
+            let next = std::mem::take(&mut inner.next_sibling);
+            inner.previous_sibling = ScopeId::default();
+            let first = std::mem::replace(&mut self.scopes[parent].first_child, child);
+            self.scopes[child].next_sibling = first;
+            if let Some(first) = self.scopes.get_mut(first) {
+                first.previous_sibling = child;
+            }
+            child = next;
+        }
+        open
     }
 
     /// Cancels everything in the scope, now and as long as it is open.

@@ -3,7 +3,7 @@
 
 use crate::ids::{RunnerId, SourceId, TaskId};
 use crate::kernel::{Kernel, Payload};
-use crate::list::List;
+use crate::list::{List, ListName};
 use crate::wait::Event;
 
 /// Reading or writing.
@@ -108,8 +108,11 @@ impl<P: Payload> Kernel<P> {
         let readers = source.readers.parties(&self.nodes).filter(|_| readable);
         let writers = source.writers.parties(&self.nodes).filter(|_| writable);
         let waiting: Vec<TaskId> = readers.chain(writers).collect();
+        let concerns = |list| {
+            (readable && list == ListName::Readable(id)) || (writable && list == ListName::Writable(id))
+        };
         for party in waiting {
-            self.wake_from(party, |list| list.is_of_source(id), event());
+            self.wake_from(party, concerns, event());
         }
     }
 }

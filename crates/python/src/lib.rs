@@ -1,9 +1,10 @@
 //! The PyO3 binding, `thistledown._core`: one conversion layer, one error map. Only this crate names `pyo3`.
 //!
 //! - `payload` says what the kernel carries for Python, and holds the one world of the process.
-//! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket`, `poll`, `thread_call`,
+//! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
-//! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole.
+//! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole,
+//!   `report` says what is wrong.
 //! - `slots` is the awaiters' hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
@@ -20,6 +21,7 @@ mod go;
 mod operation;
 mod payload;
 mod poll;
+mod report;
 mod root;
 mod run;
 mod scope;
@@ -34,6 +36,7 @@ mod thread_call;
 mod thread_wait;
 mod timers;
 mod turn;
+mod verbs;
 
 use pyo3::prelude::*;
 

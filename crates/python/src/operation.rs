@@ -23,10 +23,10 @@ use crate::errors;
 use crate::poll::RawPoll;
 use crate::scope::Scope;
 use crate::select::{self, Select};
-use crate::socket::SocketOperation;
 use crate::switch::Switch;
 use crate::task::Task;
 use crate::thread_call::ThreadCall;
+use crate::verbs::SocketOperation;
 
 /// Not waited for.
 const IDLE: u8 = 0;

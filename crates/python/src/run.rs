@@ -12,14 +12,14 @@ use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
-use thistledown_kernel::{Cycle, Start, TaskId, Turn};
+use thistledown_kernel::{Start, TaskId, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};
 
 use crate::current::{Current, Run, Shared};
 use crate::errors;
-use crate::operation::Operation;
 use crate::payload::{Body, Snake, WORLD, Waker};
+use crate::report::{self, report};
 use crate::root::Root;
 use crate::task::{Outcome, Task};
 use crate::turn;
@@ -130,21 +130,6 @@ fn conclude(py: Python<'_>, run: &Run, ending: Option<PyErr>, main: Py<Task>) ->
         .import("thistledown._report")?
         .call_method1("group_of_failed", (PyList::new(py, errors)?, run.failed_unlisted.get()))?;
     Err(PyErr::from_value(group))
-}
-
-/// Calls a function of the report module; what goes wrong there is not this thread's business.
-fn report<'py>(
-    py: Python<'py>,
-    function: &str,
-    args: impl pyo3::call::PyCallArgs<'py>,
-) -> Option<Bound<'py, PyAny>> {
-    match py.import("thistledown._report").and_then(|module| module.call_method1(function, args)) {
-        Ok(value) => Some(value),
-        Err(error) => {
-            error.write_unraisable(py, None);
-            None
-        }
-    }
 }
 
 /// Lets the watchdog watch this thread.
@@ -287,50 +272,6 @@ thread_local! {
     static ENDING: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
 
-/// The error for a wait that would close a cycle.
-pub(crate) fn cycle_error(
-    py: Python<'_>,
-    run: &Run,
-    cycle: &Cycle,
-    iterator: &Py<PyAny>,
-    operation: &Bound<'_, Operation>,
-) -> PyErr {
-    let closing = (run.task_object(py), iterator, operation.get().describe(py));
-    let others: Vec<Waiting> = WORLD.with(|kernel| {
-        let tasks = kernel.tasks(run.runner).filter(|(task, _)| cycle.0.contains(task));
-        tasks.map(|(_, body)| waiting(py, body)).collect()
-    });
-    let told = report(py, "cycle", (closing, describe(py, others)));
-    errors::deadlock(py, told.map_or_else(|| cycle.to_string(), |words| words.to_string()))
-}
-
-/// A task that waits, as taken from the kernel under its lock.
-struct Waiting {
-    task: Py<Task>,
-    iterator: Py<PyAny>,
-    awaited: Option<Py<Operation>>,
-}
-
-fn waiting(py: Python<'_>, body: &Body) -> Waiting {
-    Waiting {
-        task: body.task.clone_ref(py),
-        iterator: body.iterator.clone_ref(py),
-        awaited: body.awaited.as_ref().map(|operation| operation.clone_ref(py)),
-    }
-}
-
-/// The same for the report: task, body, and the operation in words.
-fn describe(py: Python<'_>, waiting: Vec<Waiting>) -> Vec<(Py<Task>, Py<PyAny>, String)> {
-    waiting
-        .into_iter()
-        .map(|Waiting { task, iterator, awaited }| {
-            let operation =
-                awaited.map_or_else(|| "its turn".into(), |operation| operation.get().describe(py));
-            (task, iterator, operation)
-        })
-        .collect()
-}
-
 /// Rules a run's loop.
 struct Ruler<'py> {
     py: Python<'py>,
@@ -410,12 +351,7 @@ impl Host<Snake> for Ruler<'_> {
             self.given_up = true;
             return None;
         }
-        let py = self.py;
-        let waiting: Vec<Waiting> =
-            WORLD.with(|kernel| kernel.tasks(self.run.runner).map(|(_, body)| waiting(py, body)).collect());
-        let told = report(py, "nothing_can_happen", (describe(py, waiting),));
-        let words = told.map_or_else(|| "nothing can happen any more".into(), |words| words.to_string());
-        self.end(errors::deadlock(py, words));
+        self.end(report::nothing_can_happen(self.py, &self.run));
         None
     }
 }

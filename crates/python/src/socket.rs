@@ -6,10 +6,10 @@
 //! Python methods by the same operations.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyBlockingIOError, PyConnectionAbortedError};
+use pyo3::exceptions::PyBlockingIOError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -17,16 +17,17 @@ use pyo3::types::{PyBytes, PyString};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use smallvec::SmallVec;
-use thistledown_kernel::{Direction, SourceId, Want};
+use thistledown_kernel::{Direction, SourceId};
 
-use crate::buffer::{self, Held, Target, with_bytes};
+use crate::buffer::{self, Target, with_bytes};
 use crate::current::Current;
 use crate::descriptor::{self, Registration};
 use crate::errors;
-use crate::operation::{Kind, Operation, Wants};
+use crate::operation::Operation;
 use crate::payload::WORLD;
 use crate::scratch;
 use crate::stream::{Buffered, Incoming};
+use crate::verbs::{Sent, Verb, operation};
 
 /// A socket of the operating system under the engine's care.
 #[pyclass(frozen, subclass, weakref, module = "thistledown._core")]
@@ -39,208 +40,16 @@ pub(crate) struct Socket {
     stream: bool,
     pub(crate) limit: usize,
     /// With each run whose tasks have waited for it.
-    registrations: Mutex<SmallVec<[Registration; 1]>>,
+    pub(crate) registrations: Mutex<SmallVec<[Registration; 1]>>,
     /// What threads wait for that watch it themselves.
-    watched: Mutex<Option<SourceId>>,
+    pub(crate) watched: Mutex<Option<SourceId>>,
     pub(crate) incoming: Mutex<Incoming>,
-}
-
-/// What an operation on a socket does.
-pub(crate) enum Verb {
-    Accept,
-    Connect(Py<PyAny>),
-    Recv(usize),
-    RecvInto(Py<PyAny>, usize),
-    Send(Py<PyAny>),
-    /// The bytes, and how far they are sent.
-    SendAll(Py<PyAny>, Sent),
-    SendTo(Py<PyAny>, Py<PyAny>),
-    RecvFrom(usize),
-    Read(Buffered),
-    Handshake,
-    Ready(Direction),
-}
-
-/// How far a `sendall` is.
-#[derive(Default)]
-pub(crate) struct Sent {
-    bytes: AtomicUsize,
-    /// The buffer cannot be resized before all of it is sent.
-    held: Mutex<Option<Held>>,
-}
-
-/// An operation on a socket.
-pub(crate) struct SocketOperation {
-    socket: Py<Socket>,
-    verb: Verb,
-    /// What the last attempt waits for.
-    blocked: AtomicBool,
 }
 
 /// What came of a system call: a value, or the direction to wait for.
 pub(crate) type Tried<T> = Result<T, Direction>;
 
-impl Sent {
-    fn hold(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut held = self.held.lock();
-        if held.is_none() {
-            *held = Held::new(data)?;
-        }
-        Ok(())
-    }
-
-    fn reset(&self) {
-        self.bytes.store(0, Ordering::Relaxed);
-        let held = self.held.lock().take();
-        drop(held);
-    }
-}
-
-impl SocketOperation {
-    pub(crate) fn release(&self) {
-        if let Verb::SendAll(_, sent) = &self.verb {
-            sent.reset();
-        }
-    }
-
-    pub(crate) fn can_be_undone(&self) -> bool {
-        !matches!(self.verb, Verb::SendAll(..))
-    }
-
-    pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let socket = self.socket.get();
-        if socket.fd() < 0 {
-            return Err(errors::errno(Errno::BADF));
-        }
-        let tried = match &self.verb {
-            Verb::Accept => self.try_accept(py, socket),
-            Verb::Connect(address) => socket.try_connect(py, address),
-            Verb::Recv(count) => socket.try_recv(py, *count),
-            Verb::RecvInto(buffer, count) => socket.try_recv_into(py, buffer, *count),
-            Verb::Send(data) => socket.try_send(py, data, 0).map(|sent| sent.map(|count| number(py, count))),
-            Verb::SendAll(data, sent) => socket.try_send_all(py, data, sent),
-            Verb::SendTo(data, address) => {
-                socket.through_python(py, Direction::Write, intern!(py, "sendto"), (data, address))
-            }
-            Verb::RecvFrom(count) => {
-                socket.through_python(py, Direction::Read, intern!(py, "recvfrom"), (*count,))
-            }
-            Verb::Read(buffered) => buffered.attempt(py, socket),
-            Verb::Handshake => socket.through_python(py, Direction::Read, intern!(py, "do_handshake"), ()),
-            Verb::Ready(direction) => socket.try_ready(py, *direction),
-        }?;
-        match tried {
-            Ok(value) => Ok(Some(value)),
-            Err(direction) => {
-                self.blocked.store(direction == Direction::Write, Ordering::Relaxed);
-                socket.mark_dry(direction);
-                Ok(None)
-            }
-        }
-    }
-
-    fn try_accept(&self, py: Python<'_>, socket: &Socket) -> PyResult<Tried<Py<PyAny>>> {
-        loop {
-            let accepted = match socket.through_python(py, Direction::Read, intern!(py, "accept"), ()) {
-                // The peer gave up before it was its turn.
-                Err(error) if error.is_instance_of::<PyConnectionAbortedError>(py) => continue,
-                tried => tried?,
-            };
-            return match accepted {
-                Ok(pair) => {
-                    let (connection, address): (Py<PyAny>, Py<PyAny>) = pair.extract(py)?;
-                    self.socket.call_method1(py, intern!(py, "_accepted"), (connection, address)).map(Ok)
-                }
-                Err(direction) => Ok(Err(direction)),
-            };
-        }
-    }
-
-    pub(crate) fn want(&self, wants: &mut Wants<'_>) -> PyResult<()> {
-        let socket = self.socket.get();
-        let direction = if self.blocked.load(Ordering::Relaxed) { Direction::Write } else { Direction::Read };
-        let Some(run) = wants.run else {
-            let source = *socket
-                .watched
-                .lock()
-                .get_or_insert_with(|| WORLD.with(|kernel| kernel.add_watched_source()));
-            wants.watch(socket.fd(), direction, direction_of(source, direction));
-            return Ok(());
-        };
-        let mut registrations = socket.registrations.lock();
-        let known = registrations.iter().find(|registration| registration.run == run.runner);
-        let source = match known {
-            Some(registration) => registration.source,
-            None => {
-                registrations.retain(|old| WORLD.with(|kernel| kernel.has_runner(old.run)));
-                let registration = Registration::new(run, socket.fd(), direction)?;
-                let source = registration.source;
-                registrations.push(registration);
-                source
-            }
-        };
-        wants.push(direction_of(source, direction));
-        Ok(())
-    }
-
-    pub(crate) fn copy(&self, py: Python<'_>) -> Self {
-        let verb = match &self.verb {
-            Verb::Accept => Verb::Accept,
-            Verb::Connect(address) => Verb::Connect(address.clone_ref(py)),
-            Verb::Recv(count) => Verb::Recv(*count),
-            Verb::RecvInto(buffer, count) => Verb::RecvInto(buffer.clone_ref(py), *count),
-            Verb::Send(data) => Verb::Send(data.clone_ref(py)),
-            Verb::SendAll(data, _) => Verb::SendAll(data.clone_ref(py), Sent::default()),
-            Verb::SendTo(data, address) => Verb::SendTo(data.clone_ref(py), address.clone_ref(py)),
-            Verb::RecvFrom(count) => Verb::RecvFrom(*count),
-            Verb::Read(buffered) => Verb::Read(buffered.clone()),
-            Verb::Handshake => Verb::Handshake,
-            Verb::Ready(direction) => Verb::Ready(*direction),
-        };
-        Self { socket: self.socket.clone_ref(py), verb, blocked: AtomicBool::new(false) }
-    }
-
-    pub(crate) fn describe(&self) -> String {
-        let verb = match &self.verb {
-            Verb::Accept => "accept".into(),
-            Verb::Connect(_) => "connect".into(),
-            Verb::Recv(count) => format!("recv({count})"),
-            Verb::RecvInto(..) => "recv_into".into(),
-            Verb::Send(_) => "send".into(),
-            Verb::SendAll(..) => "sendall".into(),
-            Verb::SendTo(..) => "sendto".into(),
-            Verb::RecvFrom(count) => format!("recvfrom({count})"),
-            Verb::Read(buffered) => buffered.describe(),
-            Verb::Handshake => "the TLS handshake".into(),
-            Verb::Ready(Direction::Read) => "readable".into(),
-            Verb::Ready(Direction::Write) => "writable".into(),
-        };
-        format!("{verb} on socket fd {}", self.socket.get().fd())
-    }
-
-    pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.socket)?;
-        match &self.verb {
-            Verb::Connect(held) | Verb::RecvInto(held, _) | Verb::Send(held) | Verb::SendAll(held, _) => {
-                visit.call(held)
-            }
-            Verb::SendTo(data, address) => {
-                visit.call(data)?;
-                visit.call(address)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn direction_of(source: SourceId, direction: Direction) -> Want<Py<PyAny>> {
-    match direction {
-        Direction::Read => Want::Readable(source),
-        Direction::Write => Want::Writable(source),
-    }
-}
-
-fn number(py: Python<'_>, count: usize) -> Py<PyAny> {
+pub(crate) fn number(py: Python<'_>, count: usize) -> Py<PyAny> {
     count.into_pyobject(py).map_or_else(|never| match never {}, |number| number.into_any().unbind())
 }
 
@@ -267,7 +76,7 @@ impl Socket {
     }
 
     /// An attempt found nothing: the next one waits for the system's report.
-    fn mark_dry(&self, direction: Direction) {
+    pub(crate) fn mark_dry(&self, direction: Direction) {
         let Some(run) = Current::run() else { return };
         let registrations = self.registrations.lock();
         if let Some(registration) = registrations.iter().find(|registration| registration.run == run.runner) {
@@ -317,7 +126,7 @@ impl Socket {
         Ok(received)
     }
 
-    fn try_recv(&self, py: Python<'_>, count: usize) -> PyResult<Tried<Py<PyAny>>> {
+    pub(crate) fn try_recv(&self, py: Python<'_>, count: usize) -> PyResult<Tried<Py<PyAny>>> {
         if count == 0 {
             return Ok(Ok(PyBytes::new(py, b"").into_any().unbind()));
         }
@@ -336,7 +145,12 @@ impl Socket {
         })
     }
 
-    fn try_recv_into(&self, py: Python<'_>, buffer: &Py<PyAny>, count: usize) -> PyResult<Tried<Py<PyAny>>> {
+    pub(crate) fn try_recv_into(
+        &self,
+        py: Python<'_>,
+        buffer: &Py<PyAny>,
+        count: usize,
+    ) -> PyResult<Tried<Py<PyAny>>> {
         let target = Target::new(buffer.bind(py))?;
         let count = if count == 0 { target.len() } else { count };
         if count > target.len() {
@@ -353,7 +167,7 @@ impl Socket {
     }
 
     /// Sends what it can of the bytes from `start` on.
-    fn try_send(&self, py: Python<'_>, data: &Py<PyAny>, start: usize) -> PyResult<Tried<usize>> {
+    pub(crate) fn try_send(&self, py: Python<'_>, data: &Py<PyAny>, start: usize) -> PyResult<Tried<usize>> {
         if !self.is_plain() {
             let view =
                 py.import(intern!(py, "builtins"))?.getattr(intern!(py, "memoryview"))?.call1((data,))?;
@@ -369,7 +183,12 @@ impl Socket {
         })
     }
 
-    fn try_send_all(&self, py: Python<'_>, data: &Py<PyAny>, sent: &Sent) -> PyResult<Tried<Py<PyAny>>> {
+    pub(crate) fn try_send_all(
+        &self,
+        py: Python<'_>,
+        data: &Py<PyAny>,
+        sent: &Sent,
+    ) -> PyResult<Tried<Py<PyAny>>> {
         let length = buffer::length(data.bind(py))?;
         loop {
             let start = sent.bytes.load(Ordering::Relaxed);
@@ -387,7 +206,7 @@ impl Socket {
         }
     }
 
-    fn try_connect(&self, py: Python<'_>, address: &Py<PyAny>) -> PyResult<Tried<Py<PyAny>>> {
+    pub(crate) fn try_connect(&self, py: Python<'_>, address: &Py<PyAny>) -> PyResult<Tried<Py<PyAny>>> {
         let result: i32 =
             self.python(py).call_method1(py, intern!(py, "connect_ex"), (address,))?.extract(py)?;
         if result == 0 {
@@ -400,7 +219,7 @@ impl Socket {
         }
     }
 
-    fn try_ready(&self, py: Python<'_>, direction: Direction) -> PyResult<Tried<Py<PyAny>>> {
+    pub(crate) fn try_ready(&self, py: Python<'_>, direction: Direction) -> PyResult<Tried<Py<PyAny>>> {
         let reading = direction == Direction::Read;
         let buffered =
             reading && (!self.incoming.lock().is_empty() || (!self.is_plain() && self.has_decrypted(py)?));
@@ -415,7 +234,7 @@ impl Socket {
     }
 
     /// Calls a method of the Python socket, which says by an exception that it would block.
-    fn through_python<'py>(
+    pub(crate) fn through_python<'py>(
         &self,
         py: Python<'py>,
         direction: Direction,
@@ -465,15 +284,6 @@ fn wanted(py: Python<'_>, error: &PyErr) -> PyResult<Option<Direction>> {
         () if is("SSLWantWriteError")? => Some(Direction::Write),
         () => None,
     })
-}
-
-fn operation(socket: Bound<'_, Socket>, verb: Verb) -> Operation {
-    let blocked = matches!(verb, Verb::Ready(Direction::Write));
-    Operation::new(Kind::Socket(Box::new(SocketOperation {
-        socket: socket.unbind(),
-        verb,
-        blocked: AtomicBool::new(blocked),
-    })))
 }
 
 fn count(bytes: i64, name: &str) -> PyResult<usize> {

@@ -173,7 +173,7 @@ fn enlist(
     let list: SmallVec<_> = wants.list;
     match WORLD.with(|kernel| kernel.wait(task, list)) {
         Ok(()) => Ok(()),
-        Err(cycle) => Err(crate::run::cycle_error(py, run, &cycle, iterator, operation)),
+        Err(cycle) => Err(crate::report::cycle_error(py, run, &cycle, iterator, operation)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use thistledown_kernel::{Moment, Payload, Prospects, RunnerId, SourceId, TaskId, Turn};
+use thistledown_kernel::{Kernel, Moment, Payload, Prospects, RunnerId, SourceId, TaskId, Turn};
 use thistledown_reactor::{Poller, Ready};
 
 use crate::clock::Clock;
@@ -55,7 +55,7 @@ struct Pace {
 }
 
 impl Pace {
-    const TARGET: Duration = Duration::from_micros(100);
+    const TARGET: Duration = Duration::from_micros(200);
     const LIMIT: u32 = 512;
 
     fn new(now: Moment) -> Self {
@@ -114,12 +114,7 @@ where
     let mut rest: Option<(TaskId, Rest<P::Body>)> = None;
     loop {
         let turn = world.with(|kernel| {
-            match rest.take() {
-                Some((task, Rest::GaveWay(body))) => kernel.give_way(task, body),
-                Some((task, Rest::Waits(body))) => kernel.keep_body(task, body),
-                Some((task, Rest::Ended)) => kernel.finish(task),
-                None => {}
-            }
+            conclude(kernel, rest.take());
             kernel.next_turn(id)
         });
         let flow = match turn {
@@ -131,21 +126,31 @@ where
                 if !pace.is_due() {
                     continue;
                 }
-                let flow = runner.look(host)?;
+                let flow = runner.look(host);
                 pace.looked(clock.now());
+                flow.map(Some)
+            }
+            None => {
+                let flow = runner.sleep(host);
+                pace.slept(clock.now());
                 flow
             }
-            None => match runner.sleep(host)? {
-                Some(flow) => {
-                    pace.slept(clock.now());
-                    flow
-                }
-                None => return Ok(Flow::GoOn),
-            },
         };
-        if flow == Flow::Abandon {
-            return Ok(flow);
+        if !matches!(flow, Ok(Some(Flow::GoOn))) {
+            world.with(|kernel| conclude(kernel, rest.take()));
+            return flow.map(|flow| flow.unwrap_or(Flow::GoOn));
         }
+    }
+}
+
+/// Tells the kernel how a turn ended.
+#[inline]
+fn conclude<P: Payload>(kernel: &mut Kernel<P>, rest: Option<(TaskId, Rest<P::Body>)>) {
+    match rest {
+        Some((task, Rest::GaveWay(body))) => kernel.give_way(task, body),
+        Some((task, Rest::Waits(body))) => kernel.keep_body(task, body),
+        Some((task, Rest::Ended)) => kernel.finish(task),
+        None => {}
     }
 }
 

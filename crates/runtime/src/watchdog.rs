@@ -1,31 +1,49 @@
 //! The watchdog: a thread that sees a turn which does not end. It needs neither the loop nor the kernel's lock.
 //!
-//! A runner counts its turns in one atomic number: odd while a turn is being had, even while it rests. The thread
-//! looks a few times per limit; a number that stays odd and the same is a stall, told once. When nobody has had a turn
-//! since the last look the thread sleeps until a runner wakes it, so that an idle program stays idle.
+//! A runner counts its turns in one atomic number, whose last bits say whether a turn is being had, has ended, or the
+//! runner sleeps. The thread looks a few times per limit; a number that stays the same in a turn is a stall, told once.
+//! When every runner sleeps the thread does too, until a runner wakes it, so that an idle program stays idle.
 //!
 //! The handshake of that sleep: the watchdog sets `asleep`, then looks at the numbers; a runner that wakes changes its
 //! number, then looks at `asleep`. Both are sequentially consistent, so at least one sees the other.
 
+#![cfg_attr(loom, allow(dead_code, reason = "a model has the handshake without the thread's looks"))]
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, fence, wait};
 
 /// Looks per limit.
 const LOOKS: u32 = 4;
+
+// What the last two bits of a runner's number say. A runner that leaves its rest wakes the watchdog.
+const BETWEEN_TURNS: u64 = 2;
+const IN_TURN: u64 = 1;
+const AT_REST: u64 = 0;
+const STATE: u64 = 3;
 
 /// The number a runner counts its turns in.
 #[derive(Debug, Default)]
 pub struct Progress(AtomicU64);
 
 impl Progress {
-    /// The number of the present turn; nothing while the runner rests.
+    /// The number of the present turn; nothing while the runner has none.
     #[must_use]
     pub fn turn(&self) -> Option<u64> {
         let number = self.0.load(Ordering::SeqCst);
-        (number % 2 == 1).then_some(number)
+        (number & STATE == IN_TURN).then_some(number)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.0.load(Ordering::SeqCst) & STATE == AT_REST
+    }
+
+    /// The runner alone moves its number: to one that was not before.
+    #[inline]
+    fn move_to(&self, state: u64, order: Ordering) {
+        let number = self.0.load(Ordering::Relaxed);
+        self.0.store((number | STATE) + 1 + state, order);
     }
 }
 
@@ -53,6 +71,26 @@ struct Entry {
 struct State {
     entries: Vec<Entry>,
     running: bool,
+}
+
+impl State {
+    fn add(&mut self, limit: Duration, tell: Tell) -> Arc<Progress> {
+        let progress = Arc::new(Progress(AtomicU64::new(BETWEEN_TURNS)));
+        self.entries.push(Entry {
+            progress: Arc::clone(&progress),
+            limit,
+            tell: Arc::new(tell),
+            seen: 0,
+            since: Instant::now(),
+            told: false,
+        });
+        progress
+    }
+
+    /// Whether every runner sleeps, so that one which goes on will say so.
+    fn all_rest(&self) -> bool {
+        self.entries.iter().all(|entry| entry.progress.is_at_rest())
+    }
 }
 
 /// The watchdog of a process.
@@ -94,30 +132,47 @@ impl Watched {
 
     #[inline]
     pub(crate) fn turn_begins(&self) {
-        let number = self.progress.0.load(Ordering::Relaxed);
-        self.progress.0.store((number | 1) + 2, Ordering::Relaxed);
+        self.progress.move_to(IN_TURN, Ordering::Relaxed);
     }
 
     #[inline]
     pub(crate) fn turn_ends(&self) {
-        let number = self.progress.0.load(Ordering::Relaxed);
-        self.progress.0.store((number | 1) + 1, Ordering::Release);
+        self.progress.move_to(BETWEEN_TURNS, Ordering::Release);
     }
 
     pub(crate) fn rests(&self) {
-        let number = self.progress.0.load(Ordering::Relaxed);
-        self.progress.0.store((number | 1) + 1, Ordering::Release);
+        self.progress.move_to(AT_REST, Ordering::Release);
     }
 
     pub(crate) fn wakes(&self) {
         let Some(watchdog) = self.watchdog else { return };
-        let number = self.progress.0.load(Ordering::Relaxed);
-        self.progress.0.store((number | 1) + 2, Ordering::Relaxed);
+        self.progress.move_to(IN_TURN, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if watchdog.asleep.load(Ordering::Relaxed) {
             drop(watchdog.state.lock());
             watchdog.changed.notify_all();
         }
+    }
+}
+
+/// For models: what the loop does.
+#[cfg(loom)]
+impl Watched {
+    /// A turn that does not end.
+    pub fn begins_turn(&self) {
+        self.turn_begins();
+    }
+
+    /// A turn that begins and ends.
+    pub fn has_turn(&self) {
+        self.turn_begins();
+        self.turn_ends();
+    }
+
+    /// Before a sleep, and after it.
+    pub fn falls_asleep_and_wakes(&self) {
+        self.rests();
+        self.wakes();
     }
 }
 
@@ -133,21 +188,14 @@ impl Drop for Watched {
 
 impl Watchdog {
     /// Watches a runner: `tell` is called from the watchdog's thread, once for each turn that lasts `limit`.
+    #[cfg(not(loom))]
     pub fn watch(
         &'static self,
         limit: Duration,
         tell: impl Fn(Stall) + Send + Sync + 'static,
     ) -> std::io::Result<Watched> {
-        let progress = Arc::new(Progress::default());
         let mut state = self.state.lock();
-        state.entries.push(Entry {
-            progress: Arc::clone(&progress),
-            limit,
-            tell: Arc::new(Box::new(tell)),
-            seen: 0,
-            since: Instant::now(),
-            told: false,
-        });
+        let progress = state.add(limit, Box::new(tell));
         if !std::mem::replace(&mut state.running, true) {
             let started =
                 std::thread::Builder::new().name("thistledown-watchdog".into()).spawn(|| self.watch_all());
@@ -168,7 +216,31 @@ impl Watchdog {
         drop(self.telling.lock());
     }
 
+    /// Sleeps until a runner wakes, unless one is awake: whether it has slept.
+    fn sleep<'a>(&self, state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let all_rest = state.all_rest();
+        let state = if all_rest { wait(&self.changed, state) } else { state };
+        self.asleep.store(false, Ordering::Relaxed);
+        (state, all_rest)
+    }
+
+    /// For models: a runner that this watchdog watches without a thread of its own.
+    #[cfg(loom)]
+    pub fn watch(&'static self) -> Watched {
+        let progress = self.state.lock().add(Duration::ZERO, Box::new(|_| {}));
+        Watched { progress, watchdog: Some(self) }
+    }
+
+    /// For models: what the watchdog's thread does when nobody has moved.
+    #[cfg(loom)]
+    pub fn sleep_once(&self) {
+        drop(self.sleep(self.state.lock()));
+    }
+
     /// Takes the lock and keeps it, so that a fork finds the watchdog whole.
+    #[cfg(not(loom))]
     pub fn lock_for_fork(&self) {
         std::mem::forget(self.state.lock());
     }
@@ -178,6 +250,7 @@ impl Watchdog {
     ///
     /// # Safety
     /// Only after [`Self::lock_for_fork`] in this thread, and once in each process.
+    #[cfg(not(loom))]
     #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
     pub unsafe fn unlock_after_fork(&self, in_child: bool) {
         // SAFETY: the caller holds the lock, by the contract above.
@@ -189,6 +262,7 @@ impl Watchdog {
     }
 
     /// Ends when there is nobody to watch.
+    #[cfg(not(loom))]
     fn watch_all(&self) {
         let mut state = self.state.lock();
         while !state.entries.is_empty() {
@@ -205,14 +279,11 @@ impl Watchdog {
             }
             let shortest = state.entries.iter().map(|entry| entry.limit).min().unwrap_or_default();
             if !moved {
-                self.asleep.store(true, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
-                if state.entries.iter().all(|entry| entry.progress.turn().is_none()) {
-                    self.changed.wait(&mut state);
-                    self.asleep.store(false, Ordering::Relaxed);
+                let slept;
+                (state, slept) = self.sleep(state);
+                if slept {
                     continue;
                 }
-                self.asleep.store(false, Ordering::Relaxed);
             }
             let pause = (shortest / LOOKS).max(Duration::from_millis(1));
             self.changed.wait_for(&mut state, pause);
@@ -234,7 +305,7 @@ fn look(entries: &mut [Entry]) -> (Vec<(Arc<Tell>, Stall)>, bool) {
             continue;
         }
         let lasted = now.duration_since(entry.since);
-        if number % 2 == 1 && !entry.told && lasted >= entry.limit {
+        if number & STATE == IN_TURN && !entry.told && lasted >= entry.limit {
             entry.told = true;
             stalls.push((Arc::clone(&entry.tell), Stall { turn: number, lasted }));
         }
@@ -277,5 +348,26 @@ mod tests {
         assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
         watched.wakes();
         told.recv_timeout(Duration::from_secs(20)).expect("awake again, and stuck");
+    }
+
+    #[test]
+    fn between_two_turns_a_runner_does_not_rest() {
+        let watchdog: &'static Watchdog = Box::leak(Box::default());
+        let progress = watchdog.state.lock().add(Duration::MAX, Box::new(|_| {}));
+        let watched = Watched { progress, watchdog: Some(watchdog) };
+        let state = || {
+            let all_rest = watchdog.state.lock().all_rest();
+            (watched.progress().turn().is_some(), all_rest)
+        };
+        assert_eq!(state(), (false, false), "its first turn wakes nobody");
+        watched.turn_begins();
+        assert_eq!(state(), (true, false));
+        watched.turn_ends();
+        assert_eq!(state(), (false, false), "its next turn wakes nobody");
+        watched.turn_begins();
+        watched.rests();
+        assert_eq!(state(), (false, true));
+        watched.wakes();
+        assert_eq!(state(), (true, false));
     }
 }

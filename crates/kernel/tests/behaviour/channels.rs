@@ -10,9 +10,9 @@ fn with_channel(capacity: usize) -> (Rig, ChannelId) {
     (rig, channel)
 }
 
-fn is_left_empty(mut rig: Rig, channel: ChannelId) {
+fn leaves_nothing(mut rig: Rig, channel: ChannelId) {
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn at_capacity_zero_a_value_goes_from_hand_to_hand() {
     rig.nobody_is_ready();
     assert_eq!(rig.receive(channel), Ok(3));
     rig.ends_with(sender, event!(0, Sent));
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_waiting_sender_and_a_waiting_receiver_never_stand_at_one_channel() {
     rig.wait(receiver, [Want::Receive(channel)]);
     rig.ends_with(sender, event!(0, Sent));
     rig.ends_with(receiver, event!(0, Received(1)));
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_buffer_takes_its_capacity_and_no_more() {
     assert_eq!(rig.receive(channel), Ok(1));
     assert_eq!(rig.send(channel, 4), Ok(()));
     assert_eq!([rig.receive(channel), rig.receive(channel)], [Ok(2), Ok(4)]);
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_waiting_sender_moves_up_when_there_is_room() {
     assert_eq!(rig.send(channel, 9), Err(SendRefused::Full(9)), "nobody overtakes the second");
     assert_eq!([rig.receive(channel), rig.receive(channel)], [Ok(2), Ok(3)]);
     rig.ends_with(second, event!(0, Sent));
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn receivers_are_served_in_the_order_they_came() {
     for (receiver, number) in receivers.into_iter().zip(0..) {
         rig.ends_with(receiver, event!(0, Received(number)));
     }
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn who_leaves_the_middle_of_the_line_takes_its_value_along() {
     assert_eq!(rig.receive(channel), Err(RecvRefused::Empty));
     rig.ends_with(senders[0], event!(0, Sent));
     rig.ends_with(senders[2], event!(0, Sent));
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_closed_channel_gives_what_it_has_and_takes_nothing() {
     assert_eq!(rig.spent(), [4]);
     assert_eq!([rig.receive(channel), rig.receive(channel)], [Ok(1), Ok(2)]);
     assert_eq!(rig.receive(channel), Err(RecvRefused::Closed));
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -121,17 +121,17 @@ fn closing_tells_everyone_who_waits_and_sends_nothing() {
     assert_eq!(rig.send(channel, 1), Ok(()));
     let senders = [rig.sender(channel, 2), rig.sender(channel, 3)];
     rig.with(|kernel| kernel.close_channel(channel));
-    senders.map(|sender| rig.ends_with(sender, event!(0, Closed)));
+    senders.into_iter().for_each(|sender| rig.ends_with(sender, event!(0, Closed)));
     assert_eq!(rig.spent(), [2, 3]);
     assert_eq!(rig.receive(channel), Ok(1));
     assert_eq!(rig.receive(channel), Err(RecvRefused::Closed));
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 
     let (mut rig, channel) = with_channel(0);
     let receivers = [rig.receiver(channel), rig.receiver(channel)];
     rig.with(|kernel| kernel.close_channel(channel));
-    receivers.map(|receiver| rig.ends_with(receiver, event!(0, Closed)));
-    is_left_empty(rig, channel);
+    receivers.into_iter().for_each(|receiver| rig.ends_with(receiver, event!(0, Closed)));
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_dropped_channel_is_closed_and_what_lay_in_it_is_spent() {
     assert_eq!(rig.send(channel, 3), Err(SendRefused::Closed(3)));
     assert_eq!(rig.receive(channel), Err(RecvRefused::Closed));
     assert_eq!(rig.with(|kernel| kernel.channel_state(channel)), (true, 0));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn the_name_of_a_dropped_channel_is_nobodys_for_ever() {
     assert_ne!(old.number(), new.number());
     assert_eq!(rig.send(old, 1), Err(SendRefused::Closed(1)));
     assert_eq!(rig.receive(new), Err(RecvRefused::Empty));
-    is_left_empty(rig, new);
+    leaves_nothing(rig, new);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn what_lies_in_a_channel_is_shown_and_can_be_cleared() {
     rig.with(|kernel| kernel.clear_channel(channel));
     assert_eq!(rig.spent(), [1, 2, 3]);
     assert_eq!(rig.receive(channel), Err(RecvRefused::Empty));
-    is_left_empty(rig, channel);
+    leaves_nothing(rig, channel);
 }
 
 #[test]
@@ -198,6 +198,6 @@ fn a_long_stream_arrives_complete_and_in_order() {
             assert!(rig.live_values() <= capacity + 2, "more values live than can be under way");
         }
         assert_eq!(received, (0..1_000).collect::<Vec<_>>());
-        is_left_empty(rig, channel);
+        leaves_nothing(rig, channel);
     }
 }

@@ -12,7 +12,7 @@ fn nobody_parks_who_has_something_to_do() {
     assert_eq!(rig.with(|kernel| kernel.park(runner)), None);
     rig.ends_with(task, Wake::Start);
     assert_eq!(rig.woken(), [""; 0]);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn many_wakes_call_a_parked_runner_once() {
     rig.ends_with(tasks[1], event!(0, Received(2)));
     rig.ends_with(tasks[2], Wake::Cancelled);
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_runner_that_is_awake_is_not_called() {
     assert!(!rig.with(|kernel| kernel.has_remains()));
     rig.ends_with(task, event!(0, Received(1)));
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_new_task_a_timer_and_a_call_reach_a_parked_runner() {
     rig.with(|kernel| kernel.expire(runner, at(1)));
     assert_eq!(rig.woken(), ["runner"]);
     rig.ends_with(sleeper, event!(0, Elapsed));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -82,7 +82,9 @@ fn only_the_runner_whose_task_it_is_is_called() {
     let remote = rig.spawn_as(there, Start::InRun);
     assert_eq!(rig.turn_of(there), Some((remote, Wake::Start)));
     rig.wait(remote, [Want::Receive(channel)]);
-    [here, there].map(|runner| rig.with(|kernel| kernel.park(runner)).expect("nobody is ready"));
+    for runner in [here, there] {
+        rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
+    }
     assert_eq!(rig.send(channel, 1), Ok(()));
     assert_eq!(rig.woken(), ["runner"]);
     assert_eq!(rig.send(channel, 2), Ok(()));
@@ -92,5 +94,5 @@ fn only_the_runner_whose_task_it_is_is_called() {
     rig.finish(remote);
     rig.with(|kernel| kernel.remove_runner(there));
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }

@@ -243,7 +243,7 @@ impl Rig {
 
     /// Ends the test: the runner is taken away, and nothing is left.
     #[track_caller]
-    pub(crate) fn is_left_empty(mut self) {
+    pub(crate) fn leaves_nothing(mut self) {
         let runner = self.runner;
         self.with(|kernel| kernel.remove_runner(runner));
         self.held.clear();

@@ -28,9 +28,9 @@ fn a_runner_that_is_taken_away_leaves_nothing_behind() {
     assert_eq!(rig.send(empty, 2), Err(SendRefused::Full(2)));
     rig.with(|kernel| kernel.expire(runner, Moment::NEVER));
     rig.nobody_is_ready();
-    [full, empty].map(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
+    [full, empty].into_iter().for_each(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
     assert_ne!(rig.census(), before, "the runner itself is gone as well");
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn what_a_task_was_woken_with_and_never_took_is_spent() {
     rig.with(|kernel| kernel.remove_runner(runner));
     assert_eq!(rig.spent(), [7]);
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn the_body_of_a_task_that_has_its_turn_is_spent_when_it_comes_back() {
         let (_, bodies) = rig.with(thistledown_kernel::Kernel::take_spent);
         assert_eq!(bodies.len(), 1);
         drop(bodies);
-        rig.is_left_empty();
+        rig.leaves_nothing();
     }
 }
 
@@ -83,5 +83,5 @@ fn those_elsewhere_who_waited_for_it_are_told() {
     rig.ends_with(drainer, event!(0, Drained));
     rig.with(|kernel| kernel.withdraw(thread));
     rig.finish(thread);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }

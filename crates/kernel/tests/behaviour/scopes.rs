@@ -56,7 +56,7 @@ fn cancelling_reaches_the_owner_its_members_and_what_is_inside() {
     rig.nobody_is_ready();
     rig.with(|kernel| kernel.cancel_task(outsider));
     rig.ends_with(outsider, Wake::Cancelled);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn members_are_cancelled_in_the_order_they_were_started() {
     assert_eq!(rig.with(|kernel| kernel.scope_members(scope)), 0);
     assert_eq!(close(&mut rig, owner, scope), Ok(CANCELLED));
     rig.finish(owner);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn in_a_cancelled_scope_every_wait_is_refused() {
     rig.ends_with(task, event!(0, Elapsed));
     assert_eq!(rig.with(|kernel| kernel.channel_state(channel)), (false, 0));
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_wait_that_was_committed_is_kept() {
     rig.ends_with(task, Wake::Cancelled);
     assert!(!rig.with(|kernel| kernel.cancel_task(task)), "it has ended");
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_task_that_is_cancelled_before_its_first_turn_is_told_in_it() {
     let late = rig.spawn_in(scope);
     rig.ends_with(late, Wake::Cancelled);
     rig.finish(owner);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_shield_holds_back_what_comes_from_outside() {
     assert_eq!(close(&mut rig, task, outer), Ok(CANCELLED));
     assert!(is_cancelled(&mut rig, task), "the task itself was cancelled too");
     rig.finish(task);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_scope_inside_a_shield_works() {
     cancel(&mut rig, held);
     assert!(is_cancelled(&mut rig, task), "a shield does not hold back its own");
     rig.finish(task);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn cancelling_a_task_leaves_the_members_of_its_scopes_alone() {
     assert_eq!(rig.with(|kernel| kernel.scope_state(scope)), Some(OPEN));
     rig.finish_by_cancelling(member);
     rig.finish(owner);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn the_earliest_of_nested_deadlines_ends_its_own_block() {
     rig.with(|kernel| kernel.expire(runner, Moment::NEVER));
     rig.give_way(task);
     rig.ends_with(task, Wake::Turn);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_scope_that_was_cancelled_before_its_deadline_has_not_expired() {
     rig.with(|kernel| kernel.expire(runner, at(5)));
     assert_eq!(close(&mut rig, task, scope), Ok(CANCELLED));
     rig.finish(task);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_deadline_that_never_comes_is_none() {
     assert_eq!(prospects.timer, None);
     rig.with(|kernel| kernel.cancel_scope(scope));
     rig.ends_with(task, Wake::Cancelled);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -263,8 +263,8 @@ fn a_scope_is_closed_once_by_its_owner_innermost_first() {
     assert_eq!(rig.with(|kernel| kernel.scope_state(outer)), None);
     rig.with(|kernel| kernel.cancel_scope(outer));
     assert!(!is_cancelled(&mut rig, task));
-    [task, other].map(|task| rig.finish(task));
-    rig.is_left_empty();
+    [task, other].into_iter().for_each(|task| rig.finish(task));
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn a_task_that_ends_closes_what_it_left_open() {
     let runner = rig.runner;
     let prospects = rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
     assert_eq!(prospects.timer, None);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn members_that_still_live_move_outward_with_all_they_have() {
     assert_eq!(woken, expected);
     woken.into_iter().for_each(|task| rig.finish(task));
     rig.finish(owner);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn members_that_a_closed_shield_leaves_in_a_cancelled_scope_are_told() {
     assert!(!is_cancelled(&mut rig, sheltered), "it has a shield of its own");
     rig.finish(nested);
     rig.finish(owner);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn who_waits_for_a_scope_to_drain_is_told_by_its_last_member() {
     rig.has_turn(owner, event!(0, Drained));
     assert_eq!(close(&mut rig, owner, scope), Ok(OPEN));
     rig.finish(owner);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn closing_a_scope_tells_those_who_waited_for_it_to_drain() {
     rig.ends_with(other, event!(0, Drained));
     rig.finish_by_cancelling(member);
     rig.finish(owner);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -376,5 +376,5 @@ fn cancelling_a_run_reaches_everyone_in_it_now_and_later() {
     rig.ends_with(member, Wake::Cancelled);
     let late = rig.spawn();
     rig.ends_with(late, Wake::Cancelled);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }

@@ -12,8 +12,8 @@ fn of_several_that_can_be_met_the_first_is() {
     let task = rig.waiting([Want::Until(at(9)), Want::Receive(b), Want::Receive(a)]);
     rig.ends_with(task, event!(1, Received(2)));
     assert_eq!([rig.receive(a), rig.receive(b)], [Ok(1), Err(RecvRefused::Empty)]);
-    [a, b].map(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
-    rig.is_left_empty();
+    [a, b].into_iter().for_each(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -26,8 +26,8 @@ fn what_was_not_met_at_once_sends_nothing() {
     rig.ends_with(task, event!(1, Received(1)));
     assert_eq!(rig.spent(), [2, 3]);
     assert_eq!([rig.receive(full), rig.receive(other)], [Err(RecvRefused::Empty); 2]);
-    [full, other, ready].map(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
-    rig.is_left_empty();
+    [full, other, ready].into_iter().for_each(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn the_first_to_come_wins_and_the_rest_is_undone() {
     rig.nobody_is_ready();
     assert_eq!(rig.send(c, 3), Ok(()));
     rig.ends_with(target, event!(0, Received(3)));
-    [a, b, c].map(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
-    rig.is_left_empty();
+    [a, b, c].into_iter().for_each(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -72,8 +72,8 @@ fn two_choices_meet_in_exactly_one_place() {
     rig.ends_with(receiver, event!(0, Received(2)));
     assert_eq!(rig.spent(), [1]);
     assert_eq!(rig.receive(a), Err(RecvRefused::Empty));
-    [a, b].map(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
-    rig.is_left_empty();
+    [a, b].into_iter().for_each(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn nobody_meets_itself() {
     rig.ends_with(task, event!(1, Received(2)));
     assert_eq!(rig.spent(), [1]);
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn one_that_names_a_channel_twice_takes_one_value() {
     rig.ends_with(task, event!(0, Received(1)));
     assert_eq!(rig.receive(channel), Ok(2));
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_channel_that_closes_meets_the_first_want_that_names_it() {
     rig.ends_with(task, event!(1, Closed));
     rig.nobody_is_ready();
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_wait_for_nothing_is_ended_by_cancelling_alone() {
     rig.nobody_is_ready();
     rig.with(|kernel| kernel.cancel_task(task));
     rig.ends_with(task, Wake::Cancelled);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -140,6 +140,6 @@ fn a_new_wait_begins_afresh() {
     rig.nobody_is_ready();
     rig.with(|kernel| kernel.expire(runner, at(2)));
     rig.ends_with(task, event!(0, Elapsed));
-    [a, b].map(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
-    rig.is_left_empty();
+    [a, b].into_iter().for_each(|channel| rig.with(|kernel| kernel.drop_channel(channel)));
+    rig.leaves_nothing();
 }

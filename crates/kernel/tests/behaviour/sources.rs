@@ -46,7 +46,7 @@ fn a_new_source_is_thought_ready_until_it_proves_dry() {
     rig.with(|kernel| kernel.source_became_ready(source, true, false));
     rig.ends_with(task, event!(0, Ready));
     assert_eq!(readiness(&mut rig, source), (true, true), "one report serves many attempts");
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn each_direction_is_its_own() {
     rig.with(|kernel| kernel.source_became_ready(source, true, false));
     rig.ends_with(reader, event!(0, Ready));
     assert_eq!(waits(&mut rig), 0);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -73,9 +73,9 @@ fn everyone_who_waits_in_that_direction_is_told_in_order() {
     let readers = [0; 3].map(|_| rig.waiting([Want::Readable(source)]));
     let writer = rig.waiting([Want::Writable(source)]);
     rig.with(|kernel| kernel.source_became_ready(source, true, true));
-    readers.map(|reader| rig.ends_with(reader, event!(0, Ready)));
+    readers.into_iter().for_each(|reader| rig.ends_with(reader, event!(0, Ready)));
     rig.ends_with(writer, event!(0, Ready));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -85,17 +85,17 @@ fn who_waits_for_both_directions_is_told_the_right_one() {
     let source = dry(&mut rig);
     let tasks = [rig.waiting(both(source)), rig.waiting(both(source))];
     rig.with(|kernel| kernel.source_became_ready(source, true, false));
-    tasks.map(|task| rig.has_turn(task, event!(0, Ready)));
+    tasks.into_iter().for_each(|task| rig.has_turn(task, event!(0, Ready)));
     rig.with(|kernel| kernel.source_is_dry(source, Direction::Read));
-    tasks.map(|task| rig.wait(task, both(source)));
+    tasks.into_iter().for_each(|task| rig.wait(task, both(source)));
     rig.with(|kernel| kernel.source_became_ready(source, false, true));
-    tasks.map(|task| rig.has_turn(task, event!(1, Ready)));
+    tasks.into_iter().for_each(|task| rig.has_turn(task, event!(1, Ready)));
     rig.with(|kernel| kernel.source_is_dry(source, Direction::Write));
-    tasks.map(|task| rig.wait(task, both(source)));
+    tasks.into_iter().for_each(|task| rig.wait(task, both(source)));
     rig.with(|kernel| kernel.source_became_ready(source, true, true));
-    tasks.map(|task| rig.ends_with(task, event!(0, Ready)));
+    tasks.into_iter().for_each(|task| rig.ends_with(task, event!(0, Ready)));
     rig.nobody_is_ready();
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_closed_end_never_proves_dry() {
         kernel.source_is_dry(source, Direction::Write);
     });
     assert_eq!(readiness(&mut rig, source), (true, true));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_source_that_is_taken_away_tells_everyone() {
     let late = rig.waiting([Want::Writable(source)]);
     rig.ends_with(late, event!(0, Gone));
     assert_eq!(readiness(&mut rig, source), (true, true), "an attempt will tell");
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn reports_of_a_source_that_is_gone_are_nobodys() {
     rig.nobody_is_ready();
     rig.finish_by_cancelling(task);
     assert_eq!(waits(&mut rig), 0);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -165,5 +165,5 @@ fn a_wait_is_counted_where_the_source_lives() {
     assert_eq!(prospects.sources, 1);
     rig.with(|kernel| kernel.remove_runner(other));
     rig.ends_with(task, event!(0, Gone));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }

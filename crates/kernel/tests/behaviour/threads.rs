@@ -31,7 +31,7 @@ fn a_thread_is_woken_once_through_its_own_waker() {
     assert_eq!(leaves(&mut rig, party), Some(event!(0, Received(1))));
     assert!(rig.with(|kernel| kernel.is_woken(party)), "one that is gone waits for nothing");
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_thread_that_gives_up_takes_its_value_along() {
     assert_eq!(rig.receive(channel), Err(thistledown_kernel::RecvRefused::Empty));
     assert_eq!(rig.send(channel, 2), Err(SendRefused::Full(2)));
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_thread_keeps_its_own_time() {
     rig.with(|kernel| kernel.expire(runner, Moment::NEVER));
     assert!(!rig.with(|kernel| kernel.is_woken(party)));
     assert_eq!(leaves(&mut rig, party), None);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn two_threads_meet_without_a_run() {
     assert_eq!(leaves(&mut rig, sender), Some(event!(0, Sent)));
     assert_eq!(leaves(&mut rig, receiver), Some(event!(0, Received(1))));
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -83,5 +83,5 @@ fn a_thread_that_left_with_its_value_untaken_leaves_it_to_be_spent() {
     rig.finish(party);
     assert_eq!(rig.spent(), [1]);
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }

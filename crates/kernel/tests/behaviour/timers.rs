@@ -34,7 +34,7 @@ fn timers_go_off_in_the_order_of_their_moments() {
     expire(&mut rig, at(9));
     rig.ends_with(later, event!(0, Elapsed));
     assert_eq!(next_timer(&mut rig), None);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn equal_moments_go_off_in_the_order_they_were_set() {
     let tasks: Vec<_> = (0..50).map(|_| rig.waiting([Want::Until(at(1))])).collect();
     expire(&mut rig, at(1));
     tasks.into_iter().for_each(|task| rig.ends_with(task, event!(0, Elapsed)));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_moment_that_has_passed_goes_off_at_the_next_look() {
     rig.nobody_is_ready();
     expire(&mut rig, at(7));
     rig.ends_with(task, event!(0, Elapsed));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn of_several_moments_in_one_wait_the_earliest_counts_once() {
     rig.nobody_is_ready();
     expire(&mut rig, at(30));
     rig.ends_with(task, event!(0, Elapsed));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn never_is_no_timer() {
     rig.nobody_is_ready();
     rig.with(|kernel| kernel.cancel_task(task));
     rig.ends_with(task, thistledown_kernel::Wake::Cancelled);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn undone_timers_do_not_wake_and_are_not_waited_for() {
     rig.nobody_is_ready();
     rig.finish(task);
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -115,5 +115,5 @@ fn a_timeout_on_every_request_leaves_no_timers_behind() {
     assert_eq!(rig.census(), none);
     rig.finish(task);
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }

@@ -8,9 +8,9 @@ use crate::rig::{Rig, event};
 fn tasks_start_in_the_order_they_were_spawned() {
     let mut rig = Rig::new();
     let tasks = [rig.spawn(), rig.spawn(), rig.spawn()];
-    tasks.map(|task| rig.ends_with(task, Wake::Start));
+    tasks.into_iter().for_each(|task| rig.ends_with(task, Wake::Start));
     rig.nobody_is_ready();
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn who_gives_way_stands_behind_everyone_who_is_ready() {
     rig.give_way(a);
     rig.ends_with(a, Wake::Turn);
     rig.nobody_is_ready();
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn who_is_woken_stands_behind_everyone_who_is_ready() {
     rig.ends_with(other, Wake::Start);
     rig.ends_with(receiver, event!(0, Received(1)));
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_wait_that_is_met_at_once_goes_through_the_queue() {
     rig.ends_with(other, Wake::Start);
     rig.ends_with(receiver, event!(0, Received(5)));
     rig.with(|kernel| kernel.drop_channel(channel));
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_task_that_ended_while_it_was_ready_has_no_turn() {
     rig.finish(gone);
     rig.ends_with(next, Wake::Start);
     rig.nobody_is_ready();
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_run_is_over_when_its_tasks_have_ended() {
     rig.ends_with(member, Wake::Start);
     assert!(rig.with(|kernel| kernel.is_over(runner)));
     assert_eq!(rig.with(|kernel| kernel.live_tasks(runner)), 0);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn the_tasks_of_a_run_are_those_that_do_not_have_their_turn() {
     assert_eq!(named, [second]);
     rig.finish(first);
     rig.ends_with(second, Wake::Start);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }
 
 #[test]
@@ -113,5 +113,5 @@ fn a_task_needs_a_runner_and_one_of_its_scopes() {
     let back = rig.with(|kernel| kernel.spawn(other, Start::InRun, body)).expect_err("no runner");
     assert_eq!(back.number(), 8);
     drop(back);
-    rig.is_left_empty();
+    rig.leaves_nothing();
 }

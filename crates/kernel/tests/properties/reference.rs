@@ -1,0 +1,613 @@
+//! The kernel said again as simply as possible: vectors, and loops over all of them. Slow, and easy to believe.
+//!
+//! It leaves open what the kernel leaves open: in which order those become ready whom one cancellation wakes.
+
+use thistledown_kernel::{
+    ChannelId, Direction, Event, Moment, Prospects, RecvRefused, RunnerId, ScopeEnd, ScopeId, SourceId,
+    TaskId, Wake, Want,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Task(RunnerId),
+    Thread,
+    Elsewhere(RunnerId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Ready,
+    Running,
+    Waiting,
+}
+
+#[derive(Debug)]
+pub(crate) struct Party {
+    pub(crate) id: TaskId,
+    pub(crate) kind: Kind,
+    pub(crate) state: State,
+    wants: Vec<Want<u64>>,
+    /// Grows with every wait.
+    number: u64,
+    pub(crate) wake: Option<Wake<u64>>,
+    cancelled: bool,
+    base: Option<ScopeId>,
+    /// Outermost first.
+    pub(crate) open: Vec<ScopeId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) id: ChannelId,
+    capacity: usize,
+    pub(crate) buffer: Vec<u64>,
+    pub(crate) closed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) id: ScopeId,
+    pub(crate) runner: RunnerId,
+    parent: Option<ScopeId>,
+    pub(crate) end: ScopeEnd,
+    shield: bool,
+    deadline: Option<(Moment, u64)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) id: SourceId,
+    runner: RunnerId,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    read_closed: bool,
+    write_closed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Reference {
+    pub(crate) parties: Vec<Party>,
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) sources: Vec<Source>,
+    /// Who is ready: those with one number became so at once.
+    ready: Vec<(RunnerId, u64, TaskId)>,
+    parked: Vec<RunnerId>,
+    count: u64,
+    pub(crate) spent: Vec<u64>,
+    /// A runner that was called, or a thread.
+    pub(crate) woken: Vec<Option<RunnerId>>,
+}
+
+fn is_never(want: &Want<u64>) -> bool {
+    matches!(want, Want::Until(Moment::NEVER))
+}
+
+/// Waits.
+impl Reference {
+    fn next_number(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    pub(crate) fn party(&mut self, id: TaskId) -> &mut Party {
+        self.parties.iter_mut().find(|party| party.id == id).expect("a party that lives")
+    }
+
+    pub(crate) fn is_live(&self, id: TaskId) -> bool {
+        self.parties.iter().any(|party| party.id == id)
+    }
+
+    /// Everyone who waits for such a thing, with the place of the want, in the order they came.
+    fn waiters(&self, concerns: impl Fn(&Want<u64>) -> bool) -> Vec<(TaskId, usize)> {
+        let mut found = Vec::new();
+        for party in self.parties.iter().filter(|party| party.state == State::Waiting) {
+            for (branch, want) in party.wants.iter().enumerate() {
+                if concerns(want) {
+                    found.push((party.number, branch, party.id));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().map(|(_, branch, id)| (id, branch)).collect()
+    }
+
+    /// Wakes everyone who waits for such a thing, each for its first want of them.
+    fn wake_all(&mut self, concerns: impl Fn(&Want<u64>) -> bool, event: impl Fn() -> Event<u64>) {
+        for (id, _) in self.waiters(&concerns) {
+            let party = self.party(id);
+            if let Some(branch) = party.wants.iter().position(&concerns) {
+                self.wake_for(id, branch, event());
+            }
+        }
+    }
+
+    fn wake_for(&mut self, id: TaskId, branch: usize, event: Event<u64>) {
+        let branch = u16::try_from(branch).expect("few wants");
+        let number = self.next_number();
+        self.wake(id, Wake::Event { branch, event }, number);
+    }
+
+    fn wake(&mut self, id: TaskId, wake: Wake<u64>, number: u64) {
+        let party = self.party(id);
+        party.state = State::Ready;
+        party.wake = Some(wake);
+        let kind = party.kind;
+        let wants = std::mem::take(&mut party.wants);
+        self.spend(wants);
+        match kind {
+            Kind::Task(runner) => {
+                self.ready.push((runner, number, id));
+                self.call(runner);
+            }
+            Kind::Thread => self.woken.push(None),
+            Kind::Elsewhere(_) => unreachable!("it never waits"),
+        }
+    }
+
+    fn spend(&mut self, wants: Vec<Want<u64>>) {
+        self.spent.extend(wants.into_iter().filter_map(|want| match want {
+            Want::Send(_, value) => Some(value),
+            _ => None,
+        }));
+    }
+
+    pub(crate) fn call(&mut self, runner: RunnerId) {
+        if self.parked.contains(&runner) {
+            self.parked.retain(|&other| other != runner);
+            self.woken.push(Some(runner));
+        }
+    }
+
+    /// Whoever waits and is cancelled is woken.
+    fn settle(&mut self) {
+        let number = self.next_number();
+        let waiting = self.parties.iter().filter(|party| party.state == State::Waiting);
+        let hit: Vec<TaskId> = waiting.filter(|p| self.is_cancelled(p.id)).map(|p| p.id).collect();
+        hit.into_iter().for_each(|id| self.wake(id, Wake::Cancelled, number));
+    }
+
+    pub(crate) fn wait(&mut self, id: TaskId, wants: Vec<Want<u64>>) -> Result<(), ()> {
+        let number = self.next_number();
+        if self.is_cancelled(id) {
+            self.spend(wants);
+            self.wake(id, Wake::Cancelled, number);
+            return Ok(());
+        }
+        for branch in 0..wants.len() {
+            if let Some(event) = self.attempt(&wants[branch]) {
+                let mut wants = wants;
+                if matches!(event, Event::Sent) {
+                    wants.remove(branch);
+                }
+                self.spend(wants);
+                self.wake_for(id, branch, event);
+                return Ok(());
+            }
+        }
+        if let [want] = wants.as_slice()
+            && !self.has_way_out(id)
+            && self.leads_to(id, want, &mut Vec::new())
+        {
+            return Err(());
+        }
+        let party = self.party(id);
+        (party.state, party.wants, party.number) = (State::Waiting, wants, number);
+        Ok(())
+    }
+
+    fn attempt(&mut self, want: &Want<u64>) -> Option<Event<u64>> {
+        match *want {
+            Want::Until(_) => None,
+            Want::Send(channel, value) => match self.try_send(channel, value) {
+                Ok(()) => Some(Event::Sent),
+                Err(closed) => closed.then_some(Event::Closed),
+            },
+            Want::Receive(channel) => match self.try_recv(channel) {
+                Ok(value) => Some(Event::Received(value)),
+                Err(RecvRefused::Closed) => Some(Event::Closed),
+                Err(RecvRefused::Empty) => None,
+            },
+            Want::End(task) => (!self.is_live(task)).then_some(Event::Ended),
+            Want::Drain(scope) => (self.members(scope) == 0).then_some(Event::Drained),
+            Want::Readable(source) => self.attempt_source(source, Direction::Read),
+            Want::Writable(source) => self.attempt_source(source, Direction::Write),
+        }
+    }
+
+    fn attempt_source(&self, id: SourceId, direction: Direction) -> Option<Event<u64>> {
+        let Some(source) = self.sources.iter().find(|source| source.id == id) else {
+            return Some(Event::Gone);
+        };
+        let ready = if direction == Direction::Read { source.readable } else { source.writable };
+        ready.then_some(Event::Ready)
+    }
+
+    pub(crate) fn withdraw(&mut self, id: TaskId) -> Option<Wake<u64>> {
+        let party = self.party(id);
+        party.state = State::Running;
+        let (wants, wake) = (std::mem::take(&mut party.wants), party.wake.take());
+        self.spend(wants);
+        wake
+    }
+
+    /// Whether this want can only be met by the end of `goal`.
+    fn leads_to(&self, goal: TaskId, want: &Want<u64>, seen: &mut Vec<TaskId>) -> bool {
+        let next: Vec<&Party> = match *want {
+            Want::End(task) => self.parties.iter().filter(|party| party.id == task).collect(),
+            Want::Drain(scope) => self.parties.iter().filter(|party| party.base == Some(scope)).collect(),
+            _ => return false,
+        };
+        next.into_iter().any(|party| {
+            if party.id == goal {
+                return true;
+            }
+            if seen.contains(&party.id) {
+                return false;
+            }
+            seen.push(party.id);
+            let mut wants = party.wants.iter().filter(|want| !is_never(want));
+            match (wants.next(), wants.next()) {
+                (Some(want), None) => !self.has_way_out(party.id) && self.leads_to(goal, want, seen),
+                _ => false,
+            }
+        })
+    }
+}
+
+/// Channels.
+impl Reference {
+    fn channel(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        self.channels.iter_mut().find(|channel| channel.id == id)
+    }
+
+    pub(crate) fn open_channel(&mut self, id: ChannelId, capacity: usize) {
+        self.channels.push(Channel { id, capacity, buffer: Vec::new(), closed: false });
+    }
+
+    /// Whether it was closed is what comes back when the value was not taken.
+    pub(crate) fn try_send(&mut self, id: ChannelId, value: u64) -> Result<(), bool> {
+        let receivers = self.waiters(|want| matches!(want, Want::Receive(at) if *at == id));
+        let Some(channel) = self.channel(id).filter(|channel| !channel.closed) else { return Err(true) };
+        if let Some(&(task, branch)) = receivers.first() {
+            self.wake_for(task, branch, Event::Received(value));
+            return Ok(());
+        }
+        if channel.buffer.len() == channel.capacity {
+            return Err(false);
+        }
+        channel.buffer.push(value);
+        Ok(())
+    }
+
+    pub(crate) fn try_recv(&mut self, id: ChannelId) -> Result<u64, RecvRefused> {
+        let Some(channel) = self.channel(id) else { return Err(RecvRefused::Closed) };
+        let closed = channel.closed;
+        let mut line = std::mem::take(&mut channel.buffer);
+        if let Some(&(task, branch)) =
+            self.waiters(|want| matches!(want, Want::Send(at, _) if *at == id)).first()
+        {
+            let want = std::mem::replace(&mut self.party(task).wants[branch], Want::Until(Moment::NEVER));
+            let Want::Send(_, value) = want else { unreachable!("a sender") };
+            line.push(value);
+            self.wake_for(task, branch, Event::Sent);
+        }
+        if line.is_empty() {
+            return Err(if closed { RecvRefused::Closed } else { RecvRefused::Empty });
+        }
+        let value = line.remove(0);
+        self.channel(id).expect("still there").buffer = line;
+        Ok(value)
+    }
+
+    pub(crate) fn close_channel(&mut self, id: ChannelId) {
+        let Some(channel) = self.channel(id) else { return };
+        channel.closed = true;
+        let of_channel =
+            |want: &Want<u64>| matches!(want, Want::Send(at, _) | Want::Receive(at) if *at == id);
+        let senders = self.waiters(|want| matches!(want, Want::Send(..)) && of_channel(want));
+        let receivers = self.waiters(|want| matches!(want, Want::Receive(_)) && of_channel(want));
+        for (task, _) in senders.into_iter().chain(receivers) {
+            if let Some(branch) = self.party(task).wants.iter().position(of_channel) {
+                self.wake_for(task, branch, Event::Closed);
+            }
+        }
+    }
+
+    pub(crate) fn drop_channel(&mut self, id: ChannelId) {
+        self.close_channel(id);
+        if let Some(channel) = self.channel(id) {
+            let buffer = std::mem::take(&mut channel.buffer);
+            self.spent.extend(buffer);
+        }
+        self.channels.retain(|channel| channel.id != id);
+    }
+
+    /// How much of each kind there is, in the kernel's words.
+    pub(crate) fn census(&self) -> String {
+        let runners = self.runners();
+        let timers: usize = runners.iter().map(|&runner| self.timers(runner).len()).sum();
+        format!(
+            "Kernel {{ runners: {}, parties: {}, scopes: {}, channels: {}, sources: {}, nodes: {}, \
+             timers: {timers}, spent: 0, .. }}",
+            runners.len(),
+            self.parties.len(),
+            self.scopes.len(),
+            self.channels.len(),
+            self.sources.len(),
+            self.waiters(|want| !matches!(want, Want::Until(_))).len(),
+        )
+    }
+
+    fn runners(&self) -> Vec<RunnerId> {
+        self.scopes.iter().filter(|scope| scope.parent.is_none()).map(|scope| scope.runner).collect()
+    }
+
+    /// How many values are inside: in buffers, in the hands of senders, and on their way to receivers.
+    pub(crate) fn values(&self) -> usize {
+        let buffered: usize = self.channels.iter().map(|channel| channel.buffer.len()).sum();
+        let wants = self.parties.iter().flat_map(|party| &party.wants);
+        let brought = wants.filter(|want| matches!(want, Want::Send(..))).count();
+        let received = |wake: &&Wake<u64>| matches!(wake, Wake::Event { event: Event::Received(_), .. });
+        buffered + brought + self.parties.iter().filter_map(|p| p.wake.as_ref()).filter(received).count()
+    }
+}
+
+/// Tasks and turns.
+impl Reference {
+    pub(crate) fn add_party(&mut self, id: TaskId, kind: Kind, base: Option<ScopeId>) {
+        self.parties.push(Party {
+            id,
+            kind,
+            state: State::Running,
+            wants: Vec::new(),
+            number: 0,
+            wake: None,
+            cancelled: false,
+            base,
+            open: Vec::new(),
+        });
+        if matches!(kind, Kind::Task(_)) {
+            let number = self.next_number();
+            self.wake(id, Wake::Start, number);
+        }
+    }
+
+    /// Who may have the next turn.
+    pub(crate) fn next(&self, runner: RunnerId) -> Vec<TaskId> {
+        let mut line = self.ready.iter().filter(|entry| entry.0 == runner).peekable();
+        let Some(&&(_, number, _)) = line.peek() else { return Vec::new() };
+        line.filter(|entry| entry.1 == number).map(|entry| entry.2).collect()
+    }
+
+    pub(crate) fn take_turn(&mut self, id: TaskId) -> Wake<u64> {
+        self.ready.retain(|entry| entry.2 != id);
+        let cancelled = self.is_cancelled(id);
+        let party = self.party(id);
+        party.state = State::Running;
+        match party.wake.take().expect("a reason") {
+            Wake::Start | Wake::Turn if cancelled => Wake::Cancelled,
+            wake => wake,
+        }
+    }
+
+    pub(crate) fn give_way(&mut self, id: TaskId, runner: RunnerId) {
+        let number = self.next_number();
+        let party = self.party(id);
+        (party.state, party.wake) = (State::Ready, Some(Wake::Turn));
+        self.ready.push((runner, number, id));
+    }
+
+    pub(crate) fn finish(&mut self, id: TaskId) {
+        while let Some(&scope) = self.party(id).open.last() {
+            self.close_scope(id, scope);
+        }
+        self.wake_all(|want| matches!(want, Want::End(task) if *task == id), || Event::Ended);
+        let base = self.party(id).base;
+        let kind = self.party(id).kind;
+        self.parties.retain(|party| party.id != id);
+        if let Some(base) = base.filter(|&base| self.members(base) == 0) {
+            self.wake_all(|want| matches!(want, Want::Drain(scope) if *scope == base), || Event::Drained);
+        }
+        if let Kind::Elsewhere(runner) = kind {
+            self.call(runner);
+        }
+    }
+
+    pub(crate) fn is_awaited(&self, id: TaskId) -> bool {
+        !self.waiters(|want| matches!(want, Want::End(task) if *task == id)).is_empty()
+    }
+
+    pub(crate) fn park(&mut self, runner: RunnerId) -> Option<Prospects> {
+        if self.ready.iter().any(|entry| entry.0 == runner) {
+            return None;
+        }
+        self.unpark(runner);
+        self.parked.push(runner);
+        let here: Vec<SourceId> = self.sources.iter().filter(|s| s.runner == runner).map(|s| s.id).collect();
+        let at_source = |want: &Want<u64>| match want {
+            Want::Readable(source) | Want::Writable(source) => here.contains(source),
+            _ => false,
+        };
+        let elsewhere = |party: &&Party| party.kind == Kind::Elsewhere(runner);
+        Some(Prospects {
+            timer: self.timers(runner).first().map(|timer| timer.0),
+            sources: self.waiters(at_source).len(),
+            elsewhere: self.parties.iter().filter(elsewhere).count(),
+        })
+    }
+
+    pub(crate) fn unpark(&mut self, runner: RunnerId) {
+        self.parked.retain(|&other| other != runner);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Task(usize, TaskId),
+    Scope(ScopeId),
+}
+
+/// Timers, scopes and sources.
+impl Reference {
+    /// What is due when, in order.
+    fn timers(&self, runner: RunnerId) -> Vec<(Moment, u64, Due)> {
+        let mut timers = Vec::new();
+        for party in self.parties.iter().filter(|party| party.kind == Kind::Task(runner)) {
+            for (branch, want) in party.wants.iter().enumerate().filter(|(_, want)| !is_never(want)) {
+                if let Want::Until(at) = want {
+                    timers.push((*at, party.number, Due::Task(branch, party.id)));
+                }
+            }
+        }
+        for scope in self.scopes.iter().filter(|scope| scope.runner == runner) {
+            timers.extend(scope.deadline.map(|(at, number)| (at, number, Due::Scope(scope.id))));
+        }
+        timers.sort_unstable();
+        timers
+    }
+
+    pub(crate) fn expire(&mut self, runner: RunnerId, now: Moment) {
+        while let Some(&(_, _, due)) = self.timers(runner).first().filter(|timer| timer.0 <= now) {
+            match due {
+                Due::Task(branch, task) => self.wake_for(task, branch, Event::Elapsed),
+                Due::Scope(id) => {
+                    let scope = self.scope(id);
+                    scope.deadline = None;
+                    scope.end = ScopeEnd { cancelled: true, expired: !scope.end.cancelled };
+                    self.settle();
+                }
+            }
+        }
+    }
+
+    fn scope(&mut self, id: ScopeId) -> &mut Scope {
+        self.scopes.iter_mut().find(|scope| scope.id == id).expect("an open scope")
+    }
+
+    pub(crate) fn members(&self, id: ScopeId) -> usize {
+        self.parties.iter().filter(|party| party.base == Some(id)).count()
+    }
+
+    pub(crate) fn add_root(&mut self, id: ScopeId, runner: RunnerId) {
+        let end = ScopeEnd { cancelled: false, expired: false };
+        self.scopes.push(Scope { id, runner, parent: None, end, shield: false, deadline: None });
+    }
+
+    pub(crate) fn open_scope(&mut self, task: TaskId, id: ScopeId, deadline: Option<Moment>, shield: bool) {
+        let number = self.next_number();
+        let party = self.party(task);
+        let Kind::Task(runner) = party.kind else { unreachable!("only tasks open scopes") };
+        let parent = party.open.last().copied().or(party.base);
+        party.open.push(id);
+        let end = ScopeEnd { cancelled: false, expired: false };
+        let deadline = deadline.map(|at| (at, number));
+        self.scopes.push(Scope { id, runner, parent, end, shield, deadline });
+    }
+
+    pub(crate) fn close_scope(&mut self, task: TaskId, id: ScopeId) -> ScopeEnd {
+        self.wake_all(|want| matches!(want, Want::Drain(scope) if *scope == id), || Event::Drained);
+        let (parent, end) = (self.scope(id).parent, self.scope(id).end);
+        self.scopes.retain(|scope| scope.id != id);
+        self.scopes.iter_mut().filter(|s| s.parent == Some(id)).for_each(|s| s.parent = parent);
+        self.parties.iter_mut().filter(|p| p.base == Some(id)).for_each(|p| p.base = parent);
+        self.party(task).open.pop();
+        self.settle();
+        end
+    }
+
+    pub(crate) fn cancel_scope(&mut self, id: ScopeId) {
+        self.scope(id).end.cancelled = true;
+        self.settle();
+    }
+
+    pub(crate) fn cancel_task(&mut self, id: TaskId) {
+        self.party(id).cancelled = true;
+        self.settle();
+    }
+
+    /// The scopes around a party, innermost first; nothing stands for the party itself.
+    fn around(&self, id: TaskId) -> Vec<Option<&Scope>> {
+        let find = |id: ScopeId| self.scopes.iter().find(|scope| scope.id == id);
+        let party = self.parties.iter().find(|party| party.id == id).expect("a party that lives");
+        let mut around: Vec<_> = party.open.iter().rev().map(|&id| find(id)).collect();
+        around.push(None);
+        let mut at = party.base.and_then(find);
+        while let Some(scope) = at {
+            around.push(Some(scope));
+            at = scope.parent.and_then(find);
+        }
+        around
+    }
+
+    pub(crate) fn is_cancelled(&self, id: TaskId) -> bool {
+        for place in self.around(id) {
+            match place {
+                Some(scope) if scope.end.cancelled => return true,
+                Some(scope) if scope.shield => return false,
+                Some(_) => {}
+                None if self.parties.iter().any(|party| party.id == id && party.cancelled) => return true,
+                None => {}
+            }
+        }
+        false
+    }
+
+    fn has_way_out(&self, id: TaskId) -> bool {
+        for scope in self.around(id).into_iter().flatten() {
+            if scope.deadline.is_some() {
+                return true;
+            }
+            if scope.shield {
+                return false;
+            }
+        }
+        false
+    }
+
+    pub(crate) fn add_source(&mut self, id: SourceId, runner: RunnerId) {
+        let (readable, writable) = (true, true);
+        self.sources.push(Source { id, runner, readable, writable, read_closed: false, write_closed: false });
+    }
+
+    pub(crate) fn source(&mut self, id: SourceId) -> &mut Source {
+        self.sources.iter_mut().find(|source| source.id == id).expect("a source")
+    }
+
+    pub(crate) fn source_is_dry(&mut self, id: SourceId, direction: Direction) {
+        let source = self.source(id);
+        match direction {
+            Direction::Read => source.readable = source.read_closed,
+            Direction::Write => source.writable = source.write_closed,
+        }
+    }
+
+    pub(crate) fn source_became_ready(&mut self, id: SourceId, read: bool, write: bool) {
+        let source = self.source(id);
+        source.readable |= read;
+        source.writable |= write;
+        self.tell_source(id, read, write, || Event::Ready);
+    }
+
+    pub(crate) fn source_closed(&mut self, id: SourceId, read: bool, write: bool) {
+        let source = self.source(id);
+        source.read_closed |= read;
+        source.write_closed |= write;
+    }
+
+    pub(crate) fn remove_source(&mut self, id: SourceId) {
+        self.tell_source(id, true, true, || Event::Gone);
+        self.sources.retain(|source| source.id != id);
+    }
+
+    fn tell_source(&mut self, id: SourceId, read: bool, write: bool, event: fn() -> Event<u64>) {
+        let reads = move |want: &Want<u64>| read && matches!(want, Want::Readable(at) if *at == id);
+        let writes = move |want: &Want<u64>| write && matches!(want, Want::Writable(at) if *at == id);
+        let told: Vec<_> = self.waiters(reads).into_iter().chain(self.waiters(writes)).collect();
+        for (task, _) in told {
+            if let Some(branch) = self.party(task).wants.iter().position(|w| reads(w) || writes(w)) {
+                self.wake_for(task, branch, event());
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the engine has to say when something is wrong. The words are Python's, in `thistledown._report`.
+
+use pyo3::prelude::*;
+use thistledown_kernel::Cycle;
+
+use crate::current::Run;
+use crate::errors;
+use crate::operation::Operation;
+use crate::payload::{Body, WORLD};
+use crate::task::Task;
+
+/// Calls a function of the report module; what goes wrong there is not this thread's business.
+pub(crate) fn report<'py>(
+    py: Python<'py>,
+    function: &str,
+    args: impl pyo3::call::PyCallArgs<'py>,
+) -> Option<Bound<'py, PyAny>> {
+    match py.import("thistledown._report").and_then(|module| module.call_method1(function, args)) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            error.write_unraisable(py, None);
+            None
+        }
+    }
+}
+
+/// The error for a wait that would close a cycle.
+pub(crate) fn cycle_error(
+    py: Python<'_>,
+    run: &Run,
+    cycle: &Cycle,
+    iterator: &Py<PyAny>,
+    operation: &Bound<'_, Operation>,
+) -> PyErr {
+    let closing = (run.task_object(py), iterator, operation.get().describe(py));
+    let others: Vec<Waiting> = WORLD.with(|kernel| {
+        let tasks = kernel.tasks(run.runner).filter(|(task, _)| cycle.0.contains(task));
+        tasks.map(|(_, body)| waiting(py, body)).collect()
+    });
+    let told = report(py, "cycle", (closing, describe(py, others)));
+    errors::deadlock(py, told.map_or_else(|| cycle.to_string(), |words| words.to_string()))
+}
+
+/// What a run says when nothing can happen any more.
+pub(crate) fn nothing_can_happen(py: Python<'_>, run: &Run) -> PyErr {
+    let waiting: Vec<Waiting> =
+        WORLD.with(|kernel| kernel.tasks(run.runner).map(|(_, body)| waiting(py, body)).collect());
+    let told = report(py, "nothing_can_happen", (describe(py, waiting),));
+    errors::deadlock(py, told.map_or_else(|| "nothing can happen any more".into(), |words| words.to_string()))
+}
+
+/// A task that waits, as taken from the kernel under its lock.
+struct Waiting {
+    task: Py<Task>,
+    iterator: Py<PyAny>,
+    awaited: Option<Py<Operation>>,
+}
+
+fn waiting(py: Python<'_>, body: &Body) -> Waiting {
+    Waiting {
+        task: body.task.clone_ref(py),
+        iterator: body.iterator.clone_ref(py),
+        awaited: body.awaited.as_ref().map(|operation| operation.clone_ref(py)),
+    }
+}
+
+/// The same for the report: task, body, and the operation in words.
+fn describe(py: Python<'_>, waiting: Vec<Waiting>) -> Vec<(Py<Task>, Py<PyAny>, String)> {
+    waiting
+        .into_iter()
+        .map(|Waiting { task, iterator, awaited }| {
+            let operation =
+                awaited.map_or_else(|| "its turn".into(), |operation| operation.get().describe(py));
+            (task, iterator, operation)
+        })
+        .collect()
+}
