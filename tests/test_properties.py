@@ -12,6 +12,7 @@
 import contextlib
 import math
 import socket
+import threading
 from collections import deque
 
 import pytest
@@ -160,6 +161,18 @@ class Crowd:
     def note_received(self, channel, name, value):
         self.received.append((channel, name, value))
 
+    def arrived(self):
+        return [(channel, value) for channel, _, value in self.received]
+
+    def left(self):
+        """Empties the channels."""
+        values = []
+        for number, channel in enumerate(self.channels):
+            with contextlib.suppress(td.ChannelEmpty):
+                while True:
+                    values.append((number, channel.recv_nowait()))
+        return values
+
     async def act(self, name, value, verb, *arguments):
         first = self.channels[arguments[0]] if verb != "sleep" else None
         if verb == "send":
@@ -209,13 +222,7 @@ def test_what_a_crowd_sends_is_received_once_and_in_order_or_still_there(program
     capacities, members, cancels = program
     crowd = Crowd(capacities)
     testing.run(crowd.main(members, cancels))
-    left = []
-    for number, channel in enumerate(crowd.channels):
-        with contextlib.suppress(td.ChannelEmpty):
-            while True:
-                left.append((number, channel.recv_nowait()))
-    arrived = [(channel, value) for channel, _, value in crowd.received]
-    assert sorted(arrived + left) == sorted(crowd.sent)
+    assert sorted(crowd.arrived() + crowd.left()) == sorted(crowd.sent)
     for channel in range(len(capacities)):
         for sender in range(len(members)):
             for receiver in range(len(members)):
@@ -225,6 +232,61 @@ def test_what_a_crowd_sends_is_received_once_and_in_order_or_still_there(program
                     if (where, name, value[0]) == (channel, receiver, sender)
                 ]
                 assert numbers == sorted(numbers)
+
+
+def act_in_thread(crowd, name, steps, limit):
+    """The steps of a member, done by a plain thread with waits that end after `limit` seconds."""
+    for number, (verb, *arguments) in enumerate(steps):
+        value, first = (name, number), crowd.channels[arguments[0]]
+        with contextlib.suppress(TimeoutError, td.ChannelFull, td.ChannelEmpty):
+            if verb == "send":
+                first.send(value).wait(limit)
+                crowd.note_sent(arguments[0], value)
+            elif verb == "recv":
+                crowd.note_received(arguments[0], name, first.recv().wait(limit))
+            elif verb == "send_nowait":
+                first.send_nowait(value)
+                crowd.note_sent(arguments[0], value)
+            elif verb == "recv_nowait":
+                crowd.note_received(arguments[0], name, first.recv_nowait())
+            elif verb == "select":
+                chosen = td.select(first.send(value), crowd.channels[arguments[1]].recv()).wait(limit)
+                if chosen.index == 0:
+                    crowd.note_sent(arguments[0], value)
+                else:
+                    crowd.note_received(arguments[1], name, chosen.value)
+
+
+def in_milliseconds(steps):
+    """The same steps with limits and pauses that are short on a real clock."""
+    return [
+        (verb, *numbers[:-1], numbers[-1] / 1000) if verb not in ("send_nowait", "recv_nowait") else (verb, *numbers)
+        for verb, *numbers in steps
+    ]
+
+
+@settings(reproducible, max_examples=50)
+@given(programs=st.tuples(crowds, crowds))
+def test_nothing_is_lost_between_two_runs_and_plain_threads(programs):
+    crowd, threads = Crowd(programs[0][0]), []
+    for number, (_, members, cancels) in enumerate(programs):
+        offset = 10 * number
+        named = [in_milliseconds(steps) for steps in members]
+
+        async def main(named=named, cancels=cancels, offset=offset):
+            async with td.TaskGroup() as group:
+                tasks = [group.go(crowd.member, name + offset, steps) for name, steps in enumerate(named)]
+                for moment, rounds, target in cancels:
+                    group.go(crowd.cancel_later, moment / 1000, rounds, tasks[target % len(tasks)])
+
+        threads.append(threading.Thread(target=td.run, args=(main,)))
+        steps = [step for step in members[0] if step[0] != "sleep"]
+        threads.append(threading.Thread(target=act_in_thread, args=(crowd, 100 + number, steps, 0.001)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(crowd.arrived() + crowd.left()) == sorted(crowd.sent)
 
 
 # --- trees of scopes ----------------------------------------------------------------------------------------

@@ -55,6 +55,33 @@ async def test_many_clients_are_served_at_once(handler):
             client.close()
 
 
+async def test_a_server_serves_at_a_unix_path(tmp_path):
+    path = str(tmp_path / "socket")
+    server = td.serve(echo, path)
+    task = td.go(server)
+    assert server.address == path
+    async with await td.connect(path) as client:
+        await client.sendall(b"question")
+        assert await client.readexactly(8) == b"question"
+    server.stop()
+    await task
+
+
+async def test_a_server_counts_its_open_connections():
+    async with serving(echo) as server:
+        assert server.connections == 0
+        clients = [await td.connect(*server.address) for _ in range(5)]
+        for client in clients:
+            await client.sendall(b"x")
+            await client.readexactly(1)
+        assert server.connections == 5
+        for client in clients:
+            client.close()
+        with td.timeout(PATIENCE):
+            while server.connections:
+                await td.sleep(0)
+
+
 async def test_a_server_is_bound_before_it_runs_and_says_where():
     server = td.serve(echo, "127.0.0.1", 0)
     host, port = server.address

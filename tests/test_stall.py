@@ -101,6 +101,18 @@ def test_a_task_within_its_limit_is_not_reported(watcher, stall_after):
     assert watcher.reports == []
 
 
+def test_a_call_that_lets_no_other_thread_run_is_reported_when_it_has_ended(watcher):
+    async def main():
+        sum(range(20_000_000))  # one call into C, which keeps the interpreter to itself
+        await td.thread(watcher.reported.wait, PATIENCE)
+
+    async def named():
+        await td.here.options(name="the-heavy-one").go(main)
+
+    td.run(named, stall_after=0.01)
+    assert any("the-heavy-one" in report.getMessage() for report in watcher.reports)
+
+
 def test_waiting_is_no_stall(watcher):
     async def main():
         await td.sleep(0.5)

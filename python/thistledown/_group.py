@@ -28,7 +28,7 @@ class TaskGroup:
     def __init__(self) -> None:
         self._scope = _core.group_scope()
         self._errors: list[BaseException] = []
-        self._joined = False
+        self._over = False
 
     def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Starts a task in the group, as ``td.go`` does.
@@ -46,24 +46,28 @@ class TaskGroup:
         """Cancels the tasks of the group and its block. The block ends without an error."""
         self._scope.cancel()
 
-    def _failed(self, error: BaseException) -> None:
-        """A task of the group failed; the engine calls this."""
+    def _failed(self, error: BaseException) -> bool:
+        """A task of the group failed; the engine calls this. False: the group is over and cannot answer for it."""
+        if self._over:
+            return False
         self._errors.append(error)
         self.cancel()
+        return True
 
     @types.coroutine
     def join(self) -> Generator[Any, Any, None]:
         """Waits until no task of the group runs any more. The last line of a generator task's block."""
         try:
-            yield from self._scope.drain()
+            # One that is started in the last moment is waited for too.
+            while not self._scope.empty:
+                yield from self._scope.drain()
         except Cancelled:
             # Nobody leaves before the tasks have: they are cancelled too, and waited for.
             self._scope.cancel()
             with _core.shield():
-                yield from self._scope.drain()
+                while not self._scope.empty:
+                    yield from self._scope.drain()
             raise
-        finally:
-            self._joined = True
 
     @types.coroutine
     def _end(self, error: BaseException | None) -> Generator[Any, Any, bool]:
@@ -87,6 +91,7 @@ class TaskGroup:
             is_raised: the error is on its way out of the block, and goes on when this returns False.
         """
         self._scope.leave()
+        self._over = True
         errors, self._errors = self._errors, []
         if error is not None and not isinstance(error, Cancelled) and all(error is not other for other in errors):
             errors.insert(0, error)
@@ -127,7 +132,7 @@ class TaskGroup:
         was_cancelled = self._scope.cancelled
         if error is not None:
             self._scope.cancel()
-        elif not self._joined:
+        elif not self._scope.empty:
             self._scope.cancel()
             self._errors.append(
                 RuntimeError(

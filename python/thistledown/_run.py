@@ -4,9 +4,10 @@ import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar, overload
 
 from thistledown import _core, _report, _threads
@@ -60,7 +61,7 @@ def run(main: Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
         TypeError: main is no task body.
         BaseException: what ``main`` or a task that nobody waited for raised; several as a group.
     """
-    with _interrupts_counted():
+    with _interrupts_counted(), _generators_closed():
         return _core.run(main, args, stall_after, False)
 
 
@@ -76,7 +77,23 @@ def _interrupts_counted() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is _report.interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def _generators_closed() -> Iterator[None]:
+    """Lets async generators that are dropped in the middle clean up in a task, as asyncio does."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(finalizer=_close_generator)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
+    _core.go(generator.aclose())
 
 
 def _stop_runs() -> None:

@@ -1,7 +1,10 @@
 """Servers: accept connections and give each to a handler."""
 
+import contextlib
 import errno
+import inspect
 import logging
+import math
 import os
 import ssl as tls
 import types
@@ -9,9 +12,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from thistledown import _core
-from thistledown._errors import ChannelClosed
+from thistledown._errors import ChannelClosed, ChannelFull
 from thistledown._group import TaskGroup
-from thistledown._sockets import BACKLOG, Socket, listen
+from thistledown._sockets import BACKLOG, Socket, check_context, listen
 
 __all__ = ["Server", "serve"]
 
@@ -25,6 +28,23 @@ SHORT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 HANDSHAKE_SECONDS = 60.0
 """Seconds that a client has for its TLS handshake."""
+
+PENDING = {
+    getattr(errno, name)
+    for name in (
+        "ENETDOWN",
+        "EPROTO",
+        "ENOPROTOOPT",
+        "EHOSTDOWN",
+        "ENONET",
+        "EHOSTUNREACH",
+        "EOPNOTSUPP",
+        "ENETUNREACH",
+        "EPERM",
+    )
+    if hasattr(errno, name)
+}
+"""Errors of ``accept`` that belong to the connection, not to the server: the next one may be well."""
 
 PAUSE = 0.1
 """Seconds that a server waits when the machine is short of something."""
@@ -46,7 +66,9 @@ class Server:
         # A connection puts a token in and takes it out: a full channel is a full house.
         self._places = _core.Channel[None](limit)
         self._stopping = _core.Channel[None](0)
+        self._stop_again = _core.Channel[None](1)
         self._stop_grace: float | None = None
+        self._is_short = False
         self._connections = 0
         self._served = False
         self._address = listener.getsockname()
@@ -69,10 +91,20 @@ class Server:
     def stop(self, grace: float | None = None) -> None:
         """Stops accepting. Open connections may end by themselves, then they are cancelled.
 
+        From any thread. Called again, the new grace counts from then.
+
         Args:
             grace: seconds they have; None gives them as long as they take.
+
+        Raises:
+            TypeError, ValueError: grace is not a number >= 0.
         """
+        if grace is not None:
+            _core.after(grace)
         self._stop_grace = grace
+        if self._stopping.closed:
+            with contextlib.suppress(ChannelFull):
+                self._stop_again.send_nowait(None)
         self._stopping.close()
         if not self._served:
             self._listener.close()
@@ -91,9 +123,16 @@ class Server:
                 while not self._stopping.closed and await self._accept(group):
                     pass
                 self._listener.close()
-                if self._stop_grace is not None:
-                    with _core.move_on_after(self._stop_grace):
-                        await group.join()
+                await self._drained(group)
+
+    async def _drained(self, group: TaskGroup) -> None:
+        """Gives the open connections their grace; another `stop` gives them another one."""
+        while not group._scope.empty:
+            grace = math.inf if self._stop_grace is None else self._stop_grace
+            chosen = await _core.select(group._scope.drain(), self._stop_again.recv(), _core.after(grace))
+            if chosen.index == 2:
+                group.cancel()
+                return
 
     async def _accept(self, group: TaskGroup) -> bool:
         """Takes one connection; False when the server is to stop."""
@@ -102,13 +141,17 @@ class Server:
         try:
             accepted = await self._unless_stopped(self._listener.accept())
             if accepted:
+                self._is_short = False
                 self._start(group, accepted[0][0])
                 return True
         except OSError as error:
-            if error.errno not in SHORT_OF:
+            if error.errno not in SHORT_OF | PENDING:
                 raise
-            logger.warning("cannot accept a connection now, trying again: %s", error)
-            await _core.sleep(PAUSE)
+            if not self._is_short:
+                logger.warning("cannot accept a connection now, trying again: %s", error)
+            if error.errno in SHORT_OF:
+                self._is_short = True
+                await _core.sleep(PAUSE)
         self._places.recv_nowait()
         return not self._stopping.closed
 
@@ -124,9 +167,11 @@ class Server:
         body, args = (self._handler, (client,)) if self._context is None else (self._handle_tls, (client,))
         try:
             task = _core.go_in(body, args, {}, group._scope, self, None)
-        except BaseException:
+        except Exception as error:
             client.close()
-            raise
+            self._places.recv_nowait()
+            self._failed(error)
+            return
         self._connections += 1
         task.add_done_callback(lambda _: self._ended(client))
 
@@ -135,14 +180,20 @@ class Server:
         self._connections -= 1
         self._places.recv_nowait()
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> bool:
         """A handler failed; the engine calls this."""
         logger.error("the handler of a connection failed; the server goes on", exc_info=error)
+        return True
 
     async def _handle_tls(self, client: Socket) -> None:
         assert self._context is not None
-        with _core.timeout(HANDSHAKE_SECONDS):
-            await client.start_tls(self._context, server_side=True)
+        try:
+            with _core.timeout(HANDSHAKE_SECONDS):
+                await client.start_tls(self._context, server_side=True)
+        except OSError as error:
+            # Not the handler's: a client that speaks no TLS, or hangs up.
+            logger.warning("a TLS handshake failed: %s", error)
+            return
         await _handled(self._handler, client)
 
 
@@ -182,6 +233,13 @@ def serve(
     """
     if not _core.makes_body(handler):
         raise TypeError(f"a handler is an `async def` or generator function of one argument; got {handler!r}")
+    try:
+        inspect.signature(handler).bind(None)
+    except TypeError as error:
+        raise TypeError(f"a handler takes one argument, the connection's Socket: {handler!r}: {error}") from None
+    except ValueError:
+        pass  # It has no signature to look at.
+    check_context(ssl)
     if not isinstance(limit, int) or limit <= 0:
         raise ValueError(f"limit must be a number of connections > 0, got {limit!r}")
     return Server(handler, listen(host, port, backlog=backlog), limit, ssl)

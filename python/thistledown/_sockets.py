@@ -1,11 +1,13 @@
 """Sockets: the engine's, with the comforts of Python's, and ways to make them."""
 
+import contextlib
 import os
 import socket
 import ssl as tls
+import stat
 import types
 from collections.abc import Callable, Generator
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, NoReturn, Self, TypeVar, cast
 
 from thistledown import _core
 
@@ -16,6 +18,10 @@ Address = Any
 
 BACKLOG = 1024
 """Connections that the system holds for a listening socket until they are accepted."""
+
+
+BACKLOG_PAUSE = 0.01
+"""Seconds between two attempts to connect to a Unix socket whose backlog is full."""
 
 
 class Procedure(Generic[T]):
@@ -88,6 +94,20 @@ class Socket(_core.Socket):
         """What ``accept`` gives; the engine calls this."""
         return Socket(_without_delay(sock), limit=self.limit), address
 
+    def setblocking(self, flag: bool) -> None:
+        """Refused, unless it asks for what is: the socket never blocks. Waiting is what operations do."""
+        if flag:
+            raise ValueError("this socket never blocks its thread: wait for its operations with `await` or `.wait()`")
+
+    def settimeout(self, value: float | None) -> None:
+        """Refused, unless it is 0: an operation is given its time where it is waited for."""
+        if value != 0:
+            raise ValueError("write `with td.timeout(seconds): ...` around the wait, or `op.wait(timeout)` in a thread")
+
+    def makefile(self, *args: object, **kwargs: object) -> NoReturn:
+        """Refused: a file would block."""
+        raise ValueError("a file over this socket would block its thread: use readline, readexactly and sendall")
+
     def start_tls(
         self, context: tls.SSLContext, server_side: bool = False, server_hostname: str | None = None
     ) -> Procedure[None]:
@@ -101,6 +121,7 @@ class Socket(_core.Socket):
         Raises:
             ssl.SSLError: the peer does not agree.
         """
+        check_context(context, needed=True)
         return Procedure(self._tls_steps, context, server_side, server_hostname)
 
     def _tls_steps(
@@ -149,6 +170,20 @@ class Socket(_core.Socket):
         return f"<thistledown.Socket over {self.socket!r}>"
 
 
+def check_context(context: object, needed: bool = False) -> None:
+    """Refuses what is no TLS context, before anything is connected."""
+    if (context is not None or needed) and not isinstance(context, tls.SSLContext):
+        raise TypeError(f"TLS needs an ssl.SSLContext, such as ssl.create_default_context() gives; got {context!r}")
+
+
+def _remove_stale(path: str | bytes) -> None:
+    """Takes away the Unix socket that a server left behind, as asyncio does."""
+    if path[:1] not in ("\0", b"\0"):
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                os.remove(path)
+
+
 def _without_delay(sock: socket.socket) -> socket.socket:
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -157,8 +192,16 @@ def _without_delay(sock: socket.socket) -> socket.socket:
 
 def _is_path(host: Any, port: int | None) -> bool:
     """Whether this names a Unix socket; an address that can be neither is refused."""
+    if isinstance(host, tuple):
+        raise TypeError(f"host and port are two arguments: write *{host!r}")
     if port is not None:
+        if isinstance(port, bool) or not isinstance(port, int | str):
+            raise TypeError(f"a port is a number, got {port!r}")
+        if isinstance(port, int) and not 0 <= port <= 65535:
+            raise ValueError(f"a port is a number from 0 to 65535, got {port}")
         return False
+    if host is None:
+        raise ValueError("a port is missing: write (None, port) for all of this machine")
     path = os.fspath(host)
     slash, nul = ("/", "\0") if isinstance(path, str) else (b"/", b"\0")
     if slash in path or path.startswith(nul):
@@ -194,6 +237,9 @@ def connect(
         ssl.SSLError: TLS failed.
     """
     path = _is_path(host, port)
+    check_context(ssl)
+    if ssl is None and server_hostname is not None:
+        raise ValueError("server_hostname is for TLS: give a context as `ssl=ssl.create_default_context()`")
     return Procedure(_connect_steps, host, port, path, ssl, server_hostname, limit)
 
 
@@ -214,7 +260,13 @@ def _connect_steps(
     for family, kind, protocol, _, address in addresses:
         connected = Socket(_without_delay(socket.socket(family, kind, protocol)), limit=limit)
         try:
-            yield from wait(connected.connect(address))
+            while True:
+                try:
+                    yield from wait(connected.connect(address))
+                    break
+                except BlockingIOError:
+                    # A Unix socket whose backlog is full; the system does not tell when it has room.
+                    yield from wait(_core.sleep(BACKLOG_PAUSE))
             if context is not None:
                 yield from connected._tls_steps(context, False, server_hostname or str(host), wait)
             return connected
@@ -266,8 +318,8 @@ def listen(
     Raises:
         OSError: the address cannot be had.
     """
-    if host is not None and _is_path(host, port):
-        family, address = socket.AF_UNIX, cast(Address, os.fspath(host))
+    if _is_path(host, port):
+        family, address = socket.AF_UNIX, cast(Address, os.fspath(cast(str, host)))
     else:
         name = cast(str, host) or None
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -276,6 +328,8 @@ def listen(
     try:
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            _remove_stale(os.fspath(cast(str, host)))
         sock.bind(address)
         sock.listen(backlog)
         return Socket(sock, limit=limit)

@@ -593,7 +593,9 @@ fn is_live<B, V, W>(
 ) -> bool {
     const SCOPE_BRANCH: u64 = 1 << 16;
     if entry.tag & SCOPE_BRANCH == 0 {
-        parties.get(TaskId::from_number(entry.owner)).is_some_and(|party| party.wait == entry.tag >> 17)
+        parties
+            .get(TaskId::from_number(entry.owner))
+            .is_some_and(|party| party.wait << 17 == entry.tag & !0x1_ffff)
     } else {
         scopes.get(ScopeId::from_number(entry.owner)).is_some_and(|scope| scope.timed)
     }

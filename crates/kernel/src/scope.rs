@@ -139,7 +139,8 @@ impl<P: Payload> Kernel<P> {
             self.forget_timers(runner, 1);
         }
         // A shield that held a cancellation back is gone.
-        if self.is_inside_cancelled(parent) {
+        let moved = !members.is_empty() || !children.is_empty();
+        if moved && (end.cancelled || self.is_inside_cancelled(parent)) {
             members.into_iter().for_each(|member| self.suspect(member));
             children.into_iter().for_each(|child| self.spread(child));
         }
@@ -148,11 +149,14 @@ impl<P: Payload> Kernel<P> {
 
     /// Makes the members of a scope members of the one around it.
     fn move_members(&mut self, id: ScopeId, parent: ScopeId) -> Vec<TaskId> {
+        let cancelled = self.scopes[id].cancelled;
         let mut moved = Vec::new();
         while self.scopes[id].first_member != TaskId::default() {
             let member = self.scopes[id].first_member;
             self.leave_scope(member);
             let was_there = self.parties[member].scope == id;
+            // What was cancelled stays so, also outside.
+            self.parties[member].cancelled |= cancelled;
             self.parties[member].base = parent;
             if was_there {
                 self.parties[member].scope = parent;
@@ -217,7 +221,8 @@ impl<P: Payload> Kernel<P> {
         self.parties.get(task).is_some_and(|party| party.suspect && self.reaches(party))
     }
 
-    pub(crate) fn expire_scope(&mut self, id: ScopeId) {
+    /// The scope's deadline has passed: it is cancelled.
+    pub fn expire_scope(&mut self, id: ScopeId) {
         if let Some(scope) = self.scopes.get_mut(id) {
             scope.timed = false;
             scope.expired = !scope.cancelled;

@@ -23,6 +23,7 @@ pub(crate) struct Source {
     /// The other end is gone, which no later report will say again: it cannot prove dry any more.
     read_closed: bool,
     write_closed: bool,
+    urgent: bool,
     pub(crate) readers: List,
     pub(crate) writers: List,
 }
@@ -45,6 +46,7 @@ impl<P: Payload> Kernel<P> {
             writable: true,
             read_closed: false,
             write_closed: false,
+            urgent: false,
             readers: List::default(),
             writers: List::default(),
         })
@@ -71,6 +73,20 @@ impl<P: Payload> Kernel<P> {
                 Direction::Read => source.readable = source.read_closed,
                 Direction::Write => source.writable = source.write_closed,
             }
+        }
+    }
+
+    /// A read gave less than there was room for: nothing is left, unless it stopped at something urgent.
+    pub fn source_ran_short(&mut self, id: SourceId) {
+        if self.sources.get(id).is_some_and(|source| !source.urgent) {
+            self.source_is_dry(id, Direction::Read);
+        }
+    }
+
+    /// The system reports something urgent: from now on a short read proves nothing.
+    pub fn source_is_urgent(&mut self, id: SourceId) {
+        if let Some(source) = self.sources.get_mut(id) {
+            source.urgent = true;
         }
     }
 

@@ -179,14 +179,15 @@ pub(crate) fn iterator<'py>(
 }
 
 /// What a task is named after: its function, or the class of what was told to go.
-pub(crate) fn origin<'py>(body: &Bound<'py, PyAny>, iterator: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+pub(crate) fn origin<'py>(body: &Bound<'py, PyAny>, iterator: &Bound<'py, PyAny>) -> Bound<'py, PyString> {
     let py = body.py();
     if let Ok(operation) = body.cast::<Operation>() {
-        return PyString::new(py, &operation.get().describe(py)).into_any();
+        return PyString::new(py, &operation.get().describe(py));
     }
     let source =
         if iterator.is(body) || body.is_callable() { iterator.clone() } else { body.get_type().into_any() };
-    source.getattr(intern!(py, "__qualname__")).unwrap_or(source)
+    let name = source.getattr(intern!(py, "__qualname__")).and_then(|name| Ok(name.cast_into::<PyString>()?));
+    name.or_else(|_| source.get_type().qualname()).unwrap_or_else(|_| PyString::new(py, "task"))
 }
 
 fn no_arguments(

@@ -3,7 +3,7 @@
 
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyString};
 
 use crate::errors;
 
@@ -12,8 +12,12 @@ const WINDOW: usize = 256 * 1024;
 
 fn view(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<u8>> {
     let buffer = PyBuffer::<u8>::get(object).map_err(|_| {
+        let advice = match object.is_instance_of::<PyString>() {
+            true => "write `text.encode()`",
+            false => "a memoryview can be `cast(\"B\")`",
+        };
         errors::wrong_type(format!(
-            "bytes or a buffer of bytes is needed, got {}: a memoryview can be cast(\"B\")",
+            "bytes or a buffer of bytes is needed, got {}: {advice}",
             object.get_type()
         ))
     })?;

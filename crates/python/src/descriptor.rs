@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "Python hands descriptors over as numbers")]
 
 use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -16,9 +16,11 @@ use crate::payload::WORLD;
 
 /// A descriptor by its number, for one call.
 pub(crate) fn borrow<'fd>(fd: RawFd) -> BorrowedFd<'fd> {
+    // A closed one is no descriptor at all; this number fails with EBADF wherever it is used.
+    let number = if fd < 0 { RawFd::MAX } else { fd };
     // SAFETY: the number is used for one system call that fails with EBADF when it is not open; it is not -1, which
-    // `BorrowedFd` excludes, because every caller has refused negative numbers. Nothing here closes it.
-    unsafe { BorrowedFd::borrow_raw(fd.max(0)) }
+    // `BorrowedFd` excludes. Nothing here closes it.
+    unsafe { BorrowedFd::borrow_raw(number) }
 }
 
 /// Whether it is ready now.
@@ -44,7 +46,9 @@ pub(crate) fn is_ready(fd: RawFd, direction: Direction) -> PyResult<bool> {
 /// A source of a run, registered until it is dropped.
 pub(crate) struct Registration {
     fd: RawFd,
-    registry: Arc<Registry>,
+    /// Gone with its run; a socket that outlives the run keeps nothing of it open.
+    registry: Weak<Registry>,
+    process: u32,
     pub(crate) run: thistledown_kernel::RunnerId,
     pub(crate) source: SourceId,
 }
@@ -57,7 +61,13 @@ impl Registration {
             kernel.source_is_dry(source, dry);
             source
         });
-        let registration = Self { fd, registry: Arc::clone(&run.registry), run: run.runner, source };
+        let registration = Self {
+            fd,
+            registry: Arc::downgrade(&run.registry),
+            process: std::process::id(),
+            run: run.runner,
+            source,
+        };
         if let Err(error) = run.registry.register(borrow(fd), source.number()) {
             return Err(match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::PERM) => errors::wrong_value(format!(
@@ -77,9 +87,13 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if self.fd >= 0 {
+        // In a forked child the registration is the parent's.
+        if self.fd >= 0
+            && self.process == std::process::id()
+            && let Some(registry) = self.registry.upgrade()
+        {
             // A descriptor that is closed already is deregistered already.
-            let _ = self.registry.deregister(borrow(self.fd));
+            let _ = registry.deregister(borrow(self.fd));
         }
         WORLD.with(|kernel| kernel.remove_source(self.source));
     }

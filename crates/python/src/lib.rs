@@ -7,6 +7,9 @@
 //!   `report` says what is wrong.
 //! - `slots` is the awaiters' hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
+//! The module asks for the interpreter lock: what a turn borrows, what a root untracks and the memory that is used again
+//! rest on it. Nothing else does, so that a free-threaded build is a matter of these.
+//!
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
 
@@ -41,7 +44,7 @@ mod verbs;
 use pyo3::prelude::*;
 
 /// The engine of thistledown. Import `thistledown` instead.
-#[pymodule(gil_used = false)]
+#[pymodule(gil_used = true)]
 mod _core {
     use super::{Bound, PyModule, PyResult, body, slots};
 

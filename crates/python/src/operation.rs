@@ -134,7 +134,8 @@ impl Operation {
 
     /// Whether nobody waits for it now.
     pub(crate) fn is_idle(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == IDLE
+        // One that is merely overdue is enlisted nowhere.
+        matches!(self.phase.load(Ordering::Relaxed), IDLE | OVERDUE)
     }
 
     fn set_phase(&self, phase: u8) {
@@ -264,7 +265,11 @@ impl Operation {
             (_, Event::Received(value)) => Ok(Some(value)),
             (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
             (_, Event::Gone) => Err(closed_descriptor()),
-            (Kind::Join(_) | Kind::Thread(_) | Kind::Socket(_) | Kind::Poll(_), _) => self.attempt(py, None),
+            (Kind::Join(_) | Kind::Thread(_), _) => match self.attempt(py, None)? {
+                Some(value) => Ok(Some(value)),
+                None => Err(errors::misuse("the run of the task was given up before the task had ended")),
+            },
+            (Kind::Socket(_) | Kind::Poll(_), _) => self.attempt(py, None),
             (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => {
                 Ok(Some(py.None()))
             }

@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 use thistledown_kernel::{Start, TaskId, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};
 
 use crate::current::{Current, Run, Shared};
 use crate::errors;
+use crate::operation::Operation;
 use crate::payload::{Body, Snake, WORLD, Waker};
 use crate::report::{self, report};
 use crate::root::Root;
@@ -45,7 +46,9 @@ pub(crate) fn run(
     stall_after: Option<f64>,
     virtual_clock: bool,
 ) -> PyResult<Py<PyAny>> {
-    if Current::run().is_some() {
+    // In a child that was forked inside of a run, that run is the parent's.
+    let outer = Current::run();
+    if outer.as_ref().is_some_and(|run| !run.forked.get()) {
         return Err(errors::misuse(
             "`td.run` inside of a run: start a task with `td.go(...)` and wait for it with `await`",
         ));
@@ -92,14 +95,31 @@ pub(crate) fn run(
             .map(|_| task)
     });
     drop(watched);
+    settle_left_over(py, &run);
     WORLD.with(|kernel| kernel.remove_runner(runner));
-    Current::set_run(None);
+    Current::set_run(outer);
     let concluded = looped.and_then(|main| conclude(py, &run, ruler.ending.take(), main));
     RUNS.lock().retain(|other| !Arc::ptr_eq(other, &run.shared));
     // From here on no Python code runs in here: a thread that the exiting interpreter stops in there takes the
     // process down, so whoever waits for the end of the run has to wait until now.
     run.shared.over.store(true, Ordering::Release);
     concluded
+}
+
+/// A run that was given up: what still lives in it ends as cancelled, for whoever waits elsewhere.
+fn settle_left_over(py: Python<'_>, run: &Run) {
+    let left: Vec<(Py<Task>, Option<Py<Operation>>)> = WORLD.with(|kernel| {
+        let bodies = kernel.tasks(run.runner).map(|(_, body)| body);
+        bodies
+            .map(|body| (body.task.clone_ref(py), body.awaited.as_ref().map(|held| held.clone_ref(py))))
+            .collect()
+    });
+    for (task, awaited) in left {
+        if let Some(operation) = awaited {
+            operation.get().abandon();
+        }
+        Task::settle(task.bind(py), Outcome::Cancelled);
+    }
 }
 
 /// What a run gives: the main task's result, or the errors that are left.
@@ -120,7 +140,7 @@ fn conclude(py: Python<'_>, run: &Run, ending: Option<PyErr>, main: Py<Task>) ->
             errors.push(error);
         }
     }
-    if errors.len() <= 1 && run.failed_unlisted.get() == 0 {
+    if errors.len() <= 1 && (errors.is_empty() || run.failed_unlisted.get() == 0) {
         return match errors.pop() {
             Some(error) => Err(PyErr::from_value(error.into_bound(py))),
             None => main.get().outcome(py).unwrap_or_else(|| Err(errors::misuse("the run was given up"))),
@@ -192,7 +212,7 @@ pub(crate) fn spawn(
     py: Python<'_>,
     run: &Run,
     iterator: &Bound<'_, PyAny>,
-    origin: &Bound<'_, PyAny>,
+    origin: &Bound<'_, PyString>,
     start: Start,
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
@@ -243,18 +263,20 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
     }
     let Some(error) = error else { return };
     if let Some(group) = &body.group {
-        task.get().mark_fetched();
-        if let Err(error) = group.call_method1(py, pyo3::intern!(py, "_failed"), (error,)) {
-            error.write_unraisable(py, Some(task.as_any()));
+        let answered = group.call_method1(py, pyo3::intern!(py, "_failed"), (&error,));
+        match answered.and_then(|answered| answered.is_truthy(py)) {
+            Ok(true) => return task.get().mark_fetched(),
+            Ok(false) => {}
+            Err(error) => error.write_unraisable(py, Some(task.as_any())),
         }
-        return;
     }
     if WORLD.with(|kernel| kernel.is_awaited(id)) {
         return task.get().mark_fetched();
     }
     // Nobody can ever ask for it: it is told at once.
-    if turn::is_unseen(&body.task) {
-        report(py, "failed_unseen", (task, error));
+    let unseen = turn::is_unseen(&body.task);
+    if unseen {
+        report(py, "failed_unseen", (task, error.clone_ref(py)));
     }
     let mut failed = run.failed.borrow_mut();
     if failed.len() >= FAILED_LIMIT {
@@ -263,8 +285,21 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
     if failed.len() < FAILED_LIMIT {
         failed.push(task.clone().unbind());
     } else {
+        drop(failed);
         run.failed_unlisted.set(run.failed_unlisted.get() + 1);
+        if !unseen {
+            report(py, "failed_unseen", (task, error));
+        }
     }
+}
+
+/// Ends the run of this thread, if that is what the error means; otherwise it comes back.
+pub(crate) fn end_run(py: Python<'_>, error: PyErr) -> Result<(), PyErr> {
+    if Current::run().is_none() || !turn::ends_the_run(py, &error) {
+        return Err(error);
+    }
+    ENDING.set(ENDING.take().or(Some(error)));
+    Ok(())
 }
 
 thread_local! {
@@ -306,17 +341,16 @@ impl Host<Snake> for Ruler<'_> {
     #[inline]
     fn turn(&mut self, turn: Turn<Body, Py<PyAny>>) -> Rest<Body> {
         let rest = turn::give(self.py, &self.run, turn);
-        if let Rest::Ended = rest {
-            if let Some(error) = ENDING.take() {
-                self.end_on_error(error);
-            }
-            if self.ending.is_none()
-                && let Some(main) = self.main.take_if(|main| main.get().is_done())
-                && let Some(error) = main.get().failure(self.py)
-            {
-                main.get().mark_fetched();
-                self.end(PyErr::from_value(error.into_bound(self.py)));
-            }
+        if let Some(error) = ENDING.take() {
+            self.end_on_error(error);
+        }
+        if let Rest::Ended = rest
+            && self.ending.is_none()
+            && let Some(main) = self.main.take_if(|main| main.get().is_done())
+            && let Some(error) = main.get().failure(self.py)
+        {
+            main.get().mark_fetched();
+            self.end(PyErr::from_value(error.into_bound(self.py)));
         }
         rest
     }
@@ -332,6 +366,10 @@ impl Host<Snake> for Ruler<'_> {
         if self.run.shared.exit.swap(false, Ordering::Acquire) {
             self.end(PySystemExit::new_err("the interpreter exits"));
         }
+        self.flow()
+    }
+
+    fn flow(&mut self) -> Flow {
         if self.run.forked.get() {
             self.given_up = true;
             self.ending = Some(errors::misuse(

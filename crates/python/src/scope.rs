@@ -93,6 +93,9 @@ impl Scope {
             .with(|kernel| kernel.open_scope(task, deadline, shield))
             .ok_or_else(|| errors::misuse("the run is over"))?;
         *this.state.lock() = State::Open(id);
+        if this.seconds == Some(0.0) {
+            WORLD.with(|kernel| kernel.expire_scope(id));
+        }
         Ok(slf)
     }
 
@@ -146,6 +149,13 @@ impl Scope {
     #[getter]
     fn cancelled(&self) -> bool {
         self.end().cancelled
+    }
+
+    /// Whether no task lives in it.
+    #[getter(empty)]
+    fn has_no_tasks(&self) -> PyResult<bool> {
+        let id = self.id()?;
+        Ok(WORLD.with(|kernel| kernel.scope_members(id)) == 0)
     }
 
     /// An operation: no task lives in it any more.

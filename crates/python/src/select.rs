@@ -15,8 +15,17 @@ use crate::operation::{Kind, Operation, Wants, from_python};
 /// Operations in one select, counted through nested ones.
 const BRANCHES: usize = 10_000;
 
+/// Selects within selects.
+const DEPTH: usize = 100;
+
 /// The operations to choose from.
-pub(crate) struct Select(Box<[Py<Operation>]>);
+pub(crate) struct Select {
+    branches: Box<[Py<Operation>]>,
+    /// How many wants they have together.
+    wants: usize,
+    /// How many selects are nested in it, with itself.
+    depth: usize,
+}
 
 /// Waits for the first of several operations and undoes the rest.
 ///
@@ -43,14 +52,27 @@ pub(crate) fn select(operations: &Bound<'_, PyTuple>) -> PyResult<Operation> {
             "select takes up to {BRANCHES} operations, got {count}: receive from one channel that all of them send to"
         )));
     }
-    Ok(Operation::new(Kind::Select(Select(branches.into_boxed_slice()))))
+    let depth = 1 + branches.iter().map(|branch| depth(branch.get())).max().unwrap_or_default();
+    if depth > DEPTH {
+        return Err(errors::wrong_value(format!(
+            "selects may be nested {DEPTH} deep: give all operations to one"
+        )));
+    }
+    Ok(Operation::new(Kind::Select(Select { branches: branches.into_boxed_slice(), wants: count, depth })))
 }
 
 /// How many wants an operation has.
 fn wants(operation: &Operation) -> usize {
     match &operation.kind {
-        Kind::Select(select) => select.0.iter().map(|branch| wants(branch.get())).sum(),
+        Kind::Select(select) => select.wants,
         _ => 1,
+    }
+}
+
+fn depth(operation: &Operation) -> usize {
+    match &operation.kind {
+        Kind::Select(select) => select.depth,
+        _ => 0,
     }
 }
 
@@ -61,6 +83,10 @@ fn branch(object: &Bound<'_, PyAny>) -> PyResult<Py<Operation>> {
         Kind::Socket(verb) if !verb.can_be_undone() => Err(errors::wrong_type(
             "sendall cannot be selected, what it has sent cannot be undone: use `send`",
         )),
+        // These keep what belongs to one wait: each select waits by a copy of its own.
+        Kind::Sleep(_) | Kind::Poll(_) | Kind::Thread(_) | Kind::Select(_) => {
+            Py::new(object.py(), operation.get().copy(object.py())?)
+        }
         _ => Ok(operation.unbind()),
     }
 }
@@ -81,7 +107,7 @@ fn selected(py: Python<'_>, index: usize, value: Py<PyAny>) -> PyResult<Py<PyAny
 
 impl Select {
     pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        for (index, branch) in self.0.iter().enumerate() {
+        for (index, branch) in self.branches.iter().enumerate() {
             if let Some(value) = branch.get().attempt(py, None)? {
                 return selected(py, index, value).map(Some);
             }
@@ -90,7 +116,7 @@ impl Select {
     }
 
     pub(crate) fn want(&self, py: Python<'_>, wants: &mut Wants<'_>) -> PyResult<()> {
-        self.0.iter().try_for_each(|branch| branch.get().want(py, wants))
+        self.branches.iter().try_for_each(|branch| branch.get().want(py, wants))
     }
 
     pub(crate) fn conclude(
@@ -100,7 +126,7 @@ impl Select {
         event: Event<Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let mut number = usize::from(branch);
-        for (index, branch) in self.0.iter().enumerate() {
+        for (index, branch) in self.branches.iter().enumerate() {
             let wants = wants(branch.get());
             if number < wants {
                 let number = u16::try_from(number).unwrap_or(u16::MAX);
@@ -115,21 +141,21 @@ impl Select {
     }
 
     pub(crate) fn release(&self) {
-        self.0.iter().for_each(|branch| branch.get().release());
+        self.branches.iter().for_each(|branch| branch.get().release());
     }
 
     pub(crate) fn describe(&self, py: Python<'_>) -> String {
-        let branches: Vec<String> = self.0.iter().map(|branch| branch.get().describe(py)).collect();
+        let branches: Vec<String> = self.branches.iter().map(|branch| branch.get().describe(py)).collect();
         format!("select({})", branches.join(", "))
     }
 
     pub(crate) fn copy(&self, py: Python<'_>) -> PyResult<Self> {
         let copies: PyResult<Vec<_>> =
-            self.0.iter().map(|branch| Py::new(py, branch.get().copy(py)?)).collect();
-        Ok(Self(copies?.into_boxed_slice()))
+            self.branches.iter().map(|branch| Py::new(py, branch.get().copy(py)?)).collect();
+        Ok(Self { branches: copies?.into_boxed_slice(), wants: self.wants, depth: self.depth })
     }
 
     pub(crate) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.iter().try_for_each(|branch| visit.call(branch))
+        self.branches.iter().try_for_each(|branch| visit.call(branch))
     }
 }

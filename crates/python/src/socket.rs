@@ -17,17 +17,23 @@ use pyo3::types::{PyBytes, PyString};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use smallvec::SmallVec;
-use thistledown_kernel::{Direction, SourceId};
+use thistledown_kernel::{Direction, Kernel, SourceId};
 
 use crate::buffer::{self, Target, with_bytes};
 use crate::current::Current;
 use crate::descriptor::{self, Registration};
 use crate::errors;
 use crate::operation::Operation;
-use crate::payload::WORLD;
+use crate::payload::{Snake, WORLD};
 use crate::scratch;
 use crate::stream::{Buffered, Incoming};
 use crate::verbs::{Sent, Verb, operation};
+
+const AF_INET: i32 = rustix::net::AddressFamily::INET.as_raw() as i32;
+const AF_INET6: i32 = rustix::net::AddressFamily::INET6.as_raw() as i32;
+
+/// Bytes received in one call, at the most: `recv(n)` may always give fewer.
+const WINDOW: usize = 256 * 1024;
 
 /// A socket of the operating system under the engine's care.
 #[pyclass(frozen, subclass, weakref, module = "thistledown._core")]
@@ -36,7 +42,7 @@ pub(crate) struct Socket {
     fd: AtomicI32,
     /// System calls do; otherwise the Python object's own methods have to be called.
     plain: AtomicBool,
-    /// A stream, where a short read means that nothing is left.
+    /// TCP, where a short read means that nothing is left. A Unix socket's read also stops at passed descriptors.
     stream: bool,
     pub(crate) limit: usize,
     /// With each run whose tasks have waited for it.
@@ -71,29 +77,41 @@ impl Socket {
         self.socket.lock().clone_ref(py)
     }
 
+    /// Whether the Python socket still has the descriptor: closed behind our back, the number may be another's.
+    pub(crate) fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        let fd = self.fd();
+        if fd >= 0 {
+            let now: RawFd = self.python(py).call_method0(py, intern!(py, "fileno"))?.extract(py)?;
+            if now == fd {
+                return Ok(());
+            }
+            self.fd.store(-1, Ordering::Relaxed);
+            self.withdraw(py, fd)?;
+        }
+        Err(errors::errno(Errno::BADF))
+    }
+
     fn is_plain(&self) -> bool {
         self.plain.load(Ordering::Relaxed)
     }
 
+    /// Does something with its source in the run of this thread, if it has one.
+    fn with_source<T>(&self, work: impl FnOnce(&mut Kernel<Snake>, SourceId) -> T) -> Option<T> {
+        let run = Current::run()?;
+        let registrations = self.registrations.lock();
+        let registration = registrations.iter().find(|registration| registration.run == run.runner)?;
+        Some(WORLD.with(|kernel| work(kernel, registration.source)))
+    }
+
     /// An attempt found nothing: the next one waits for the system's report.
     pub(crate) fn mark_dry(&self, direction: Direction) {
-        let Some(run) = Current::run() else { return };
-        let registrations = self.registrations.lock();
-        if let Some(registration) = registrations.iter().find(|registration| registration.run == run.runner) {
-            WORLD.with(|kernel| kernel.source_is_dry(registration.source, direction));
-        }
+        self.with_source(|kernel, source| kernel.source_is_dry(source, direction));
     }
 
     /// Whether the socket is known to be dry, so that a call would be in vain.
     fn is_dry(&self, direction: Direction) -> bool {
-        if !self.is_plain() {
-            return false;
-        }
-        let Some(run) = Current::run() else { return false };
-        let registrations = self.registrations.lock();
-        registrations.iter().find(|registration| registration.run == run.runner).is_some_and(|registration| {
-            !WORLD.with(|kernel| kernel.source_is_ready(registration.source, direction))
-        })
+        self.is_plain()
+            && self.with_source(|kernel, source| !kernel.source_is_ready(source, direction)) == Some(true)
     }
 
     /// Receives into a buffer. Nothing received is the end of the stream.
@@ -106,9 +124,14 @@ impl Socket {
             return received.map_or_else(
                 |direction| Ok(Err(direction)),
                 |bytes| {
-                    with_bytes(bytes.bind(py), 0, |bytes| {
-                        buffer[..bytes.len()].copy_from_slice(bytes);
-                        Ok(Ok(bytes.len()))
+                    with_bytes(bytes.bind(py), 0, |bytes| match buffer.get_mut(..bytes.len()) {
+                        Some(target) => {
+                            target.copy_from_slice(bytes);
+                            Ok(Ok(bytes.len()))
+                        }
+                        None => {
+                            Err(errors::misuse("the socket's recv gave more bytes than it was asked for"))
+                        }
                     })
                 },
             );
@@ -121,7 +144,7 @@ impl Socket {
             && count > 0
             && count < buffer.len()
         {
-            self.mark_dry(Direction::Read);
+            self.with_source(|kernel, source| kernel.source_ran_short(source));
         }
         Ok(received)
     }
@@ -139,7 +162,7 @@ impl Socket {
         if self.is_dry(Direction::Read) {
             return Ok(Err(Direction::Read));
         }
-        scratch::with(count, |buffer| {
+        scratch::with(count.min(WINDOW), |buffer| {
             let received = self.receive(py, buffer)?;
             Ok(received.map(|count| PyBytes::new(py, &buffer[..count]).into_any().unbind()))
         })
@@ -156,7 +179,7 @@ impl Socket {
         if count > target.len() {
             return Err(errors::wrong_value("nbytes is greater than the length of the buffer"));
         }
-        scratch::with(count, |bytes| {
+        scratch::with(count.min(WINDOW), |bytes| {
             let had = self.incoming.lock().take_into(bytes);
             let received = if had == 0 && count > 0 { self.receive(py, bytes)? } else { Ok(had) };
             Ok(received.map(|received| {
@@ -295,8 +318,13 @@ impl Drop for Socket {
         let fd = self.fd();
         if fd >= 0 {
             Python::attach(|py| {
+                // It may be dropped because of an exception that is on its way.
+                let pending = PyErr::take(py);
                 if let Err(error) = self.withdraw(py, fd) {
                     error.write_unraisable(py, None);
+                }
+                if let Some(pending) = pending {
+                    pending.restore(py);
                 }
             });
         }
@@ -325,12 +353,13 @@ impl Socket {
         }
         sock.call_method1(intern!(py, "setblocking"), (false,))?;
         let kind: i32 = sock.getattr(intern!(py, "type"))?.extract()?;
+        let family: i32 = sock.getattr(intern!(py, "family"))?.extract()?;
         let plain = sock.get_type().getattr(intern!(py, "recv"))?.is(&class.getattr(intern!(py, "recv"))?);
         Ok(Self {
             fd: AtomicI32::new(fd),
             socket: Mutex::new(sock.unbind()),
             plain: AtomicBool::new(plain),
-            stream: kind == 1,
+            stream: kind == 1 && (family == AF_INET || family == AF_INET6),
             limit: count(limit, "limit")?,
             registrations: Mutex::default(),
             watched: Mutex::new(None),
@@ -457,6 +486,15 @@ impl Socket {
         let old = std::mem::replace(&mut *self.socket.lock(), sock);
         drop(old);
         Ok(())
+    }
+
+    /// Gives the descriptor up without closing it, and says its number. Whoever waits gets ``OSError`` (EBADF).
+    fn detach(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let fd = self.fd.swap(-1, Ordering::Relaxed);
+        if fd >= 0 {
+            self.withdraw(py, fd)?;
+        }
+        self.python(py).call_method0(py, intern!(py, "detach"))
     }
 
     /// Closes it at once. Whoever waits for it gets ``OSError`` (EBADF). Closing twice is fine.

@@ -59,6 +59,16 @@ impl Incoming {
     }
 }
 
+/// What a look at the bytes has found.
+#[derive(Clone, Copy)]
+enum Found {
+    /// So many bytes to give.
+    Bytes(usize),
+    /// No end within the limit; so many were looked at.
+    Beyond(usize),
+    Nothing,
+}
+
 /// A buffered read.
 #[derive(Clone)]
 pub(crate) enum Buffered {
@@ -86,13 +96,15 @@ impl Buffered {
     pub(crate) fn attempt(&self, py: Python<'_>, socket: &Socket) -> PyResult<Tried<Py<PyAny>>> {
         let mut looked = 0;
         loop {
-            let ended = {
-                let mut incoming = socket.incoming.lock();
-                if let Some(found) = self.find(py, &incoming, &mut looked)? {
-                    return Ok(Ok(incoming.take(py, found)));
-                }
-                incoming.ended
-            };
+            let mut incoming = socket.incoming.lock();
+            let (found, ended) = (self.find(&incoming, &mut looked), incoming.ended);
+            if let Found::Bytes(count) = found {
+                return Ok(Ok(incoming.take(py, count)));
+            }
+            drop(incoming);
+            if let Found::Beyond(consumed) = found {
+                return Err(self.overrun(py, consumed));
+            }
             if ended {
                 return self.at_end(py, socket).map(Ok);
             }
@@ -103,36 +115,34 @@ impl Buffered {
         }
     }
 
-    /// How many bytes to give, if enough have come. `looked` is how many have been searched before.
-    fn find(&self, py: Python<'_>, incoming: &Incoming, looked: &mut usize) -> PyResult<Option<usize>> {
+    /// Looks at what has come. `looked` is how many bytes have been searched before.
+    fn find(&self, incoming: &Incoming, looked: &mut usize) -> Found {
         let rest = incoming.rest();
         match self {
-            Self::Exactly(count) => Ok((rest.len() >= *count).then_some(*count)),
-            Self::Until { separator, limit, line } => {
+            Self::Exactly(count) if rest.len() >= *count => Found::Bytes(*count),
+            Self::Exactly(_) => Found::Nothing,
+            Self::Until { separator, limit, .. } => {
                 let from = looked.saturating_sub(separator.len() - 1);
-                let found = memchr::memmem::find(&rest[from..], separator).map(|at| from + at);
                 *looked = rest.len();
-                let what = if *line { "line" } else { "separator" };
-                match found {
-                    Some(at) if at > *limit => Err(errors::limit_overrun(
-                        py,
-                        &format!(
-                            "the {what} ends after more than {limit} bytes; they can still be read with recv"
-                        ),
-                        at,
-                    )),
-                    Some(at) => Ok(Some(at + separator.len())),
-                    None if rest.len() > *limit + separator.len() - 1 => Err(errors::limit_overrun(
-                        py,
-                        &format!(
-                            "no end of the {what} within {limit} bytes; they can still be read with recv"
-                        ),
-                        rest.len() + 1 - separator.len(),
-                    )),
-                    None => Ok(None),
+                match memchr::memmem::find(&rest[from..], separator).map(|at| from + at) {
+                    Some(at) if at > *limit => Found::Beyond(at),
+                    Some(at) => Found::Bytes(at + separator.len()),
+                    None if rest.len() >= *limit + separator.len() => {
+                        Found::Beyond(rest.len() + 1 - separator.len())
+                    }
+                    None => Found::Nothing,
                 }
             }
         }
+    }
+
+    fn overrun(&self, py: Python<'_>, consumed: usize) -> PyErr {
+        let Self::Until { limit, line, .. } = self else {
+            return errors::misuse("a read without a limit overran it");
+        };
+        let what = if *line { "line" } else { "separator" };
+        let words = format!("no end of the {what} within {limit} bytes; they can still be read with recv");
+        errors::limit_overrun(py, &words, consumed)
     }
 
     fn at_end(&self, py: Python<'_>, socket: &Socket) -> PyResult<Py<PyAny>> {

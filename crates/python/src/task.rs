@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::{PyList, PyString, PyType};
 use thistledown_kernel::{RunnerId, TaskId};
 
 use crate::current::Current;
@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
 #[derive(Default)]
 struct Extra {
     callbacks: Vec<Py<PyAny>>,
-    name: Option<Py<PyAny>>,
+    name: Option<Py<PyString>>,
     /// The standard library's view: a condition, and who waits for several futures at once.
     condition: Option<(Py<PyAny>, Py<PyList>)>,
 }
@@ -40,7 +40,7 @@ struct State {
     outcome: Option<Outcome>,
     extra: Option<Box<Extra>>,
     /// What it was made from, for its name.
-    origin: Option<Py<PyAny>>,
+    origin: Option<Py<PyString>>,
     runner: Option<RunnerId>,
 }
 
@@ -72,7 +72,7 @@ impl Task {
     /// A new task object. `origin` is what its name is taken from.
     pub(crate) fn make(
         py: Python<'_>,
-        origin: Option<Py<PyAny>>,
+        origin: Option<Py<PyString>>,
         runner: Option<RunnerId>,
     ) -> PyResult<Bound<'_, Self>> {
         let class = CLASS.get(py).ok_or_else(|| errors::misuse("import thistledown first"))?;
@@ -147,8 +147,9 @@ impl Task {
             if state.outcome.is_some() {
                 return;
             }
-            let condition = state.extra.as_mut().and_then(|extra| extra.condition.take());
-            if let Some((condition, waiters)) = condition {
+            let view = state.extra.as_ref().and_then(|extra| extra.condition.as_ref());
+            let view = view.map(|(condition, waiters)| (condition.clone_ref(py), waiters.clone_ref(py)));
+            if let Some((condition, waiters)) = view {
                 drop(state);
                 this.settle_watched(slf, outcome, condition.bind(py), waiters.bind(py));
                 state = this.state.lock();
@@ -177,13 +178,7 @@ impl Task {
             Outcome::Cancelled => "add_cancelled",
         };
         let told = condition.call_method0("acquire").and_then(|_| {
-            {
-                let mut state = self.state.lock();
-                state.outcome = Some(outcome);
-                if let Some(extra) = state.extra.as_mut() {
-                    extra.condition = Some((condition.clone().unbind(), waiters.clone().unbind()));
-                }
-            }
+            self.state.lock().outcome = Some(outcome);
             let told = waiters.iter().try_for_each(|waiter| waiter.call_method1(tell, (slf,)).map(drop));
             condition.call_method0("notify_all")?;
             condition.call_method0("release")?;
@@ -197,13 +192,14 @@ impl Task {
     /// Its name: the one it was given, or what it runs and a number.
     pub(crate) fn name(&self, py: Python<'_>) -> String {
         let state = self.state.lock();
-        if let Some(name) = state.extra.as_ref().and_then(|extra| extra.name.as_ref()) {
-            return name.bind(py).to_string();
-        }
+        let given = state.extra.as_ref().and_then(|extra| extra.name.as_ref()).map(|name| name.clone_ref(py));
         let origin = state.origin.as_ref().map(|origin| origin.clone_ref(py));
         drop(state);
-        let what = origin.map_or_else(|| "task".to_owned(), |origin| origin.bind(py).to_string());
-        format!("{what}-{}", self.serial.load(Ordering::Relaxed))
+        let words = |text: Py<PyString>| text.bind(py).to_string_lossy().into_owned();
+        given.map(words).unwrap_or_else(|| {
+            let origin = origin.map_or_else(|| "task".into(), words);
+            format!("{origin}-{}", self.serial.load(Ordering::Relaxed))
+        })
     }
 
     /// The outcome, waited for in a plain thread.
@@ -211,24 +207,23 @@ impl Task {
         if slf.get().is_done() {
             return Ok(());
         }
-        let own = slf.get().state.lock().runner;
-        if Current::run().is_some_and(|run| own == Some(run.runner)) {
+        if Current::run().is_some() {
             return Err(errors::misuse(
-                "the task is not done, and waiting here would stop the thread that runs it: write `await task` \
-                 (in a generator task `yield from task`)",
+                "the task is not done, and waiting here would stop the thread that runs the weightless tasks: write \
+                 `await task` (in a generator task `yield from task`)",
             ));
         }
-        let operation = Operation::new(Kind::Join(slf.clone().unbind()));
-        crate::thread_wait::wait_until_met(slf.py(), &operation, timeout)
+        crate::thread_wait::wait_for_end(slf.py(), slf.get(), timeout)
     }
 }
 
 fn call_back(task: &Bound<'_, Task>, callback: &Bound<'_, PyAny>) {
     if let Err(error) = callback.call1((task,)) {
+        let Err(error) = crate::run::end_run(task.py(), error) else { return };
         let told = task
             .py()
             .import("thistledown._report")
-            .and_then(|report| report.call_method1("callback_failed", (task, error.value(task.py()))));
+            .and_then(|report| report.call_method1("callback_failed", (task, error.into_value(task.py()))));
         if let Err(error) = told {
             error.write_unraisable(task.py(), Some(task.as_any()));
         }
@@ -263,9 +258,11 @@ impl Task {
     }
 
     #[setter(name)]
-    fn set_name(&self, name: Py<PyAny>) {
+    fn set_name(&self, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        let name = name.str()?.unbind();
         let old = self.state.lock().extra.get_or_insert_default().name.replace(name);
         drop(old);
+        Ok(())
     }
 
     /// Whether it has ended: with a result, an exception, or cancelled.
@@ -358,6 +355,12 @@ impl Task {
 
     /// What the standard library's `wait` and `as_completed` look for: the condition and the list of waiters.
     fn _standard_view(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyList>)> {
+        if !self.is_done() && Current::run().is_some() {
+            return Err(errors::misuse(
+                "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, or \
+                 `td.select(...)` for the first of several",
+            ));
+        }
         let fresh = (py.import("threading")?.call_method0("Condition")?.unbind(), PyList::empty(py).unbind());
         let mut state = self.state.lock();
         let view = state.extra.get_or_insert_default().condition.get_or_insert(fresh);
@@ -396,7 +399,11 @@ impl Task {
     }
 
     fn __clear__(&self) {
-        let extra = self.state.lock().extra.take();
-        drop(extra);
+        let mut state = self.state.lock();
+        // Nobody can reach it any more; it stays one that has ended.
+        let outcome = state.outcome.as_mut().map(|outcome| std::mem::replace(outcome, Outcome::Cancelled));
+        let extra = state.extra.take();
+        drop(state);
+        drop((outcome, extra));
     }
 }

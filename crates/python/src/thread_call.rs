@@ -82,7 +82,10 @@ impl ThreadCall {
 
     fn start(&self, py: Python<'_>, wants: &Wants<'_>) -> PyResult<Py<Task>> {
         let runner = wants.run.map(|run| run.runner);
-        let task = Task::make(py, Some(self.function.clone_ref(py)), runner)?;
+        let function = self.function.bind(py);
+        let origin = function.getattr(intern!(py, "__qualname__")).and_then(|name| name.str());
+        let origin = origin.or_else(|_| function.get_type().qualname())?;
+        let task = Task::make(py, Some(origin.unbind()), runner)?;
         let id = WORLD.with(|kernel| kernel.add_elsewhere(runner));
         task.get().set_id(id);
         // Set before the thread starts: a call may be over before this returns.

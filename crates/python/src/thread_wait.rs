@@ -13,6 +13,7 @@ use crate::descriptor;
 use crate::errors;
 use crate::operation::{Operation, Wants};
 use crate::payload::{WORLD, Waker};
+use crate::task::Task;
 
 thread_local! {
     static PARKER: RefCell<Option<Parker>> = const { RefCell::new(None) };
@@ -34,28 +35,38 @@ pub(crate) fn wait(py: Python<'_>, operation: &Operation, timeout: Option<f64>) 
     wait_anywhere(py, operation, timeout)
 }
 
-/// Waits until the operation is met, and leaves what it gives where it is.
-pub(crate) fn wait_until_met(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<()> {
-    match wait_anywhere(py, operation, timeout) {
-        Err(error)
-            if error.is_instance_of::<PyTimeoutError>(py) && operation.attempt(py, None)?.is_none() =>
-        {
-            Err(error)
+/// Waits for the end of a task, and leaves its outcome where it is.
+pub(crate) fn wait_for_end(py: Python<'_>, task: &Task, timeout: Option<f64>) -> PyResult<()> {
+    until(timeout, |parker, deadline| {
+        if !task.is_done() {
+            let mut wants = Wants::new(None);
+            wants.push(Want::End(task.id()));
+            sleep_for(py, wants, parker, deadline)?;
+            if !task.is_done() && !WORLD.with(|kernel| kernel.is_live(task.id())) {
+                return Err(errors::misuse("the run of the task was given up before the task had ended"));
+            }
         }
-        _ => Ok(()),
-    }
+        Ok(task.is_done().then_some(()))
+    })
 }
 
 fn wait_anywhere(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    until(timeout, |parker, deadline| attempt(py, operation, parker, deadline))
+}
+
+/// Does something with this thread's parker until it gives something, or the time is over.
+fn until<T>(
+    timeout: Option<f64>,
+    mut step: impl FnMut(&mut Parker, Option<Moment>) -> PyResult<Option<T>>,
+) -> PyResult<T> {
     let deadline = match timeout {
-        Some(value) => {
-            seconds(value.max(0.0), "timeout")?.map(|duration| Clock::System.now().after(duration))
-        }
+        Some(value) => seconds(if value < 0.0 { 0.0 } else { value }, "timeout")?
+            .map(|duration| Clock::System.now().after(duration)),
         None => None,
     };
     let mut parker = PARKER.take().map_or_else(Parker::new, Ok).map_err(|error| errors::system(&error))?;
     let result = loop {
-        match attempt(py, operation, &mut parker, deadline) {
+        match step(&mut parker, deadline) {
             Ok(None) => {}
             Ok(Some(value)) => break Ok(value),
             Err(error) => break Err(error),
@@ -76,13 +87,23 @@ fn attempt(
     }
     let mut wants = Wants::new(None);
     operation.want(py, &mut wants)?;
+    let (branch, event) = sleep_for(py, wants, parker, deadline)?;
+    operation.conclude(py, branch, event)
+}
+
+/// Enlists the thread for these wants and sleeps until one is met.
+fn sleep_for(
+    py: Python<'_>,
+    wants: Wants<'_>,
+    parker: &mut Parker,
+    deadline: Option<Moment>,
+) -> PyResult<(u16, Event<Py<PyAny>>)> {
     let timer = (0..).zip(&wants.list).filter_map(|(branch, want)| match want {
         Want::Until(at) if *at != Moment::NEVER => Some((*at, branch)),
         _ => None,
     });
     let timer = timer.min_by_key(|&(at, _)| at);
-    let watched = wants.watched;
-    let list = wants.list;
+    let (watched, list) = (wants.watched, wants.list);
     let waker = Waker::Thread(parker.waker());
     let party = WORLD
         .with(|kernel| {
@@ -97,10 +118,9 @@ fn attempt(
         wake
     });
     // What was committed meanwhile counts, whatever else happened.
-    match (wake, ended) {
-        (Some(Wake::Event { branch, event }), _) => operation.conclude(py, branch, event),
-        (_, Ok((branch, event))) => operation.conclude(py, branch, event),
-        (_, Err(error)) => Err(error),
+    match wake {
+        Some(Wake::Event { branch, event }) => Ok((branch, event)),
+        _ => ended,
     }
 }
 

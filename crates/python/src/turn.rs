@@ -73,7 +73,10 @@ pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Body, Py<PyAny>>) -
         }
     };
     run.set_task_object(None);
-    Current::with(|current| current.task.set(None));
+    Current::with(|current| {
+        current.task.set(None);
+        drop(current.wake.take());
+    });
     rest
 }
 

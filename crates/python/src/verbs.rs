@@ -79,9 +79,7 @@ impl SocketOperation {
 
     pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let socket = self.socket.get();
-        if socket.fd() < 0 {
-            return Err(errors::errno(Errno::BADF));
-        }
+        socket.check_open(py)?;
         let tried = match &self.verb {
             Verb::Accept => self.try_accept(py, socket),
             Verb::Connect(address) => socket.try_connect(py, address),
@@ -128,6 +126,9 @@ impl SocketOperation {
 
     pub(crate) fn want(&self, wants: &mut Wants<'_>) -> PyResult<()> {
         let socket = self.socket.get();
+        if socket.fd() < 0 {
+            return Err(errors::errno(Errno::BADF));
+        }
         let direction = if self.blocked.load(Ordering::Relaxed) { Direction::Write } else { Direction::Read };
         let Some(run) = wants.run else {
             let source = *socket

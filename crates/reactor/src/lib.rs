@@ -29,6 +29,8 @@ pub struct Ready {
     pub read_closed: bool,
     /// Nothing more can be written: writing stays ready.
     pub write_closed: bool,
+    /// Something urgent came: a read may stop at it, with more behind.
+    pub urgent: bool,
 }
 
 /// Where readiness comes from: the operating system, or a script in tests.
@@ -67,6 +69,8 @@ impl Registry {
     pub fn register(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         let token = usize::try_from(token).map_err(|_| io::ErrorKind::InvalidInput)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let interest = interest | Interest::PRIORITY;
         self.0.register(&mut SourceFd(&fd.as_raw_fd()), Token(token), interest)
     }
 
@@ -108,9 +112,20 @@ impl Poller for Reactor {
             writable: event.is_writable() || event.is_write_closed() || event.is_error(),
             read_closed: event.is_read_closed() || event.is_error(),
             write_closed: event.is_write_closed() || event.is_error(),
+            urgent: is_urgent(event),
         }));
         Ok(())
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_urgent(event: &mio::event::Event) -> bool {
+    event.is_priority()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_urgent(_event: &mio::event::Event) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -140,8 +155,14 @@ mod tests {
         poll(&mut reactor, Some(Duration::ZERO));
         far.write_all(b"x").expect("a write");
         let ready = poll(&mut reactor, None);
-        let open =
-            Ready { token: 7, readable: true, writable: true, read_closed: false, write_closed: false };
+        let open = Ready {
+            token: 7,
+            readable: true,
+            writable: true,
+            read_closed: false,
+            write_closed: false,
+            urgent: false,
+        };
         assert_eq!(ready, [open]);
         assert_eq!(poll(&mut reactor, Some(Duration::ZERO)), [], "an edge is reported once");
         near.read_exact(&mut [0]).expect("a read");

@@ -41,6 +41,11 @@ pub trait Host<P: Payload> {
     /// After each look at the operating system: signals.
     fn pulse(&mut self) -> Flow;
 
+    /// Before each look: whether a turn has decided that the run ends.
+    fn flow(&mut self) -> Flow {
+        Flow::GoOn
+    }
+
     /// Nothing of this run can happen any more by itself. How long to sleep before asking again; nothing when the
     /// host has seen to it that something happens.
     fn stuck(&mut self) -> Option<Duration>;
@@ -161,6 +166,9 @@ where
 {
     /// Looks at the operating system without sleeping.
     fn look<H: Host<P>>(&mut self, host: &mut H) -> io::Result<Flow> {
+        if host.flow() == Flow::Abandon {
+            return Ok(Flow::Abandon);
+        }
         self.poller.poll(Some(Duration::ZERO), &mut self.ready)?;
         self.wake();
         Ok(host.pulse())
@@ -172,6 +180,9 @@ where
             Over,
             Ready,
             Sleep(Prospects),
+        }
+        if host.flow() == Flow::Abandon {
+            return Ok(Some(Flow::Abandon));
         }
         let now = self.clock.now();
         let next = self.world.with(|kernel| {
@@ -224,6 +235,9 @@ where
                 let source = SourceId::from_number(ready.token);
                 if ready.read_closed || ready.write_closed {
                     kernel.source_closed(source, ready.read_closed, ready.write_closed);
+                }
+                if ready.urgent {
+                    kernel.source_is_urgent(source);
                 }
                 kernel.source_became_ready(source, ready.readable, ready.writable);
             }

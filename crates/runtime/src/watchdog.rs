@@ -266,7 +266,7 @@ impl Watchdog {
     fn watch_all(&self) {
         let mut state = self.state.lock();
         while !state.entries.is_empty() {
-            let (stalls, moved) = look(&mut state.entries);
+            let (stalls, moved) = look(&mut state.entries, Instant::now());
             if !stalls.is_empty() {
                 drop(state);
                 let telling = self.telling.lock();
@@ -293,8 +293,7 @@ impl Watchdog {
 }
 
 /// Looks at everyone: who stalls, and whether anybody has had a turn since the last look.
-fn look(entries: &mut [Entry]) -> (Vec<(Arc<Tell>, Stall)>, bool) {
-    let now = Instant::now();
+fn look(entries: &mut [Entry], now: Instant) -> (Vec<(Arc<Tell>, Stall)>, bool) {
     let mut stalls = Vec::new();
     let mut moved = false;
     for entry in entries {
@@ -314,40 +313,74 @@ fn look(entries: &mut [Entry]) -> (Vec<(Arc<Tell>, Stall)>, bool) {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "a stall is real time that passes")]
 mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    fn watched(limit: Duration) -> (Watched, mpsc::Receiver<Stall>) {
-        let watchdog: &'static Watchdog = Box::leak(Box::default());
-        let (tell, told) = mpsc::channel();
-        let watched =
-            watchdog.watch(limit, move |stall| tell.send(stall).expect("a listener")).expect("a thread");
-        (watched, told)
+    /// A runner that is looked at by hand, at moments of the test's own.
+    struct ByHand {
+        state: State,
+        watched: Watched,
+        start: Instant,
+    }
+
+    impl ByHand {
+        const LIMIT: Duration = Duration::from_secs(10);
+
+        fn new() -> Self {
+            let mut state = State::default();
+            let progress = state.add(Self::LIMIT, Box::new(|_| {}));
+            let start = state.entries[0].since;
+            Self { state, watched: Watched { progress, watchdog: None }, start }
+        }
+
+        /// How long the stalls had lasted that are told after so many seconds.
+        fn look_at(&mut self, seconds: u64) -> Vec<u64> {
+            let (stalls, _) = look(&mut self.state.entries, self.start + Duration::from_secs(seconds));
+            stalls.into_iter().map(|(_, stall)| stall.lasted.as_secs()).collect()
+        }
     }
 
     #[test]
     fn a_turn_that_does_not_end_is_told_once() {
-        let (watched, told) = watched(Duration::from_millis(20));
-        watched.turn_begins();
-        let stall = told.recv_timeout(Duration::from_secs(20)).expect("a stall");
-        assert!(stall.lasted >= Duration::from_millis(20));
-        assert_eq!(Some(stall.turn), watched.progress().turn());
-        assert!(told.recv_timeout(Duration::from_millis(100)).is_err(), "told twice");
+        let mut by_hand = ByHand::new();
+        by_hand.watched.turn_begins();
+        assert_eq!(by_hand.look_at(100), [0; 0], "it is seen for the first time");
+        assert_eq!(by_hand.look_at(109), [0; 0]);
+        assert_eq!(by_hand.look_at(110), [10]);
+        assert_eq!(by_hand.look_at(150), [0; 0]);
+        by_hand.watched.turn_begins();
+        assert_eq!(by_hand.look_at(160), [0; 0]);
+        assert_eq!(by_hand.look_at(175), [15], "each stall is told");
     }
 
     #[test]
-    fn a_runner_that_rests_or_moves_is_no_stall() {
-        let (watched, told) = watched(Duration::from_millis(20));
-        for _ in 0..100 {
-            watched.turn_begins();
-            std::thread::sleep(Duration::from_millis(1));
+    fn a_runner_that_moves_or_has_no_turn_does_not_stall() {
+        let mut by_hand = ByHand::new();
+        for seconds in 0..100 {
+            by_hand.watched.turn_begins();
+            assert_eq!(by_hand.look_at(seconds * 9), [0; 0]);
         }
+        by_hand.watched.turn_ends();
+        assert_eq!([by_hand.look_at(1_000), by_hand.look_at(2_000)].concat(), [0; 0], "between turns");
+        by_hand.watched.rests();
+        assert_eq!([by_hand.look_at(3_000), by_hand.look_at(4_000)].concat(), [0; 0], "at rest");
+    }
+
+    #[test]
+    fn the_thread_tells_of_a_stall_also_after_a_rest() {
+        let watchdog: &'static Watchdog = Box::leak(Box::default());
+        let (tell, told) = mpsc::channel();
+        let tell = move |stall| tell.send(stall).expect("a listener");
+        let watched = watchdog.watch(Duration::from_millis(1), tell).expect("a thread");
+        watched.turn_begins();
+        let stall: Stall = told.recv().expect("a stall");
+        assert_eq!(Some(stall.turn), watched.progress().turn());
         watched.rests();
-        assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
         watched.wakes();
-        told.recv_timeout(Duration::from_secs(20)).expect("awake again, and stuck");
+        let next: Stall = told.recv().expect("awake again, and stuck");
+        assert_eq!(Some(next.turn), watched.progress().turn());
+        assert_ne!(next.turn, stall.turn);
     }
 
     #[test]

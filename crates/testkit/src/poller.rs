@@ -51,19 +51,19 @@ impl Poller for ScriptedPoller {
 /// The report that a registration became readable.
 #[must_use]
 pub fn readable(token: u64) -> Ready {
-    Ready { token, readable: true, writable: false, read_closed: false, write_closed: false }
+    Ready { token, readable: true, writable: false, read_closed: false, write_closed: false, urgent: false }
 }
 
 /// The report that a registration became writable.
 #[must_use]
 pub fn writable(token: u64) -> Ready {
-    Ready { token, readable: false, writable: true, read_closed: false, write_closed: false }
+    Ready { token, readable: false, writable: true, read_closed: false, write_closed: false, urgent: false }
 }
 
 /// The report that the other end of a registration is gone.
 #[must_use]
 pub fn hung_up(token: u64) -> Ready {
-    Ready { token, readable: true, writable: true, read_closed: true, write_closed: true }
+    Ready { token, readable: true, writable: true, read_closed: true, write_closed: true, urgent: false }
 }
 
 #[cfg(test)]
