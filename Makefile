@@ -83,7 +83,7 @@ bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers 
 docs: build $(STAMPS)/docs ## The documentation as a web site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-model: | doctor ## The models of what threads share, checked by loom (minutes)
+model: | doctor ## The models of what threads share, checked by loom (seconds)
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 		cargo test $(LOCKED) --release -p thistledown-runtime --test model
 

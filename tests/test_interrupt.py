@@ -4,9 +4,10 @@ import signal
 
 import pytest
 
-from support import PATIENCE, started_program
+from support import PATIENCE, run_program, started_program
 
-# What main does while the signal comes. Each says "ready" when it is (about to be) inside its wait.
+# What main does while the signal comes. Each says "ready" when it is (about to be) inside its wait. (A single long
+# `time.sleep` would miss a signal that comes just before it.)
 WAITS = {
     "sleep": "await td.sleep(3600)",
     "channel": "await td.select(td.Channel().recv(), td.after(3600))",
@@ -16,7 +17,7 @@ WAITS = {
     "group": "await in_group()",
     "giving way": "await give_way()",
     "computing": "compute()",
-    "blocking": "time.sleep(3600)",
+    "blocking": "for _ in range(360_000): time.sleep(0.01)",
     "operations that complete at once": "await ping_pong()",
 }
 
@@ -102,7 +103,7 @@ def test_an_interrupt_without_a_handler_ends_the_program_by_the_signal():
     [
         "with td.shield(): await td.sleep(3600)",
         "await td.thread(threading.Event().wait)",
-        "time.sleep(3600)",
+        "for _ in range(360_000): time.sleep(0.01)",
     ],
     ids=["shielded wait", "wait", "blocking"],
 )
@@ -233,6 +234,39 @@ def test_an_interrupt_reaches_a_plain_wait_in_the_main_thread():
         interrupt(process)
         output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (3, "interrupted\n"), errors
+
+
+@pytest.mark.parametrize("wait", ["td.run(td.sleep(3600))", "td.Channel().recv().wait(3600)"], ids=["run", "wait"])
+def test_an_interrupt_is_seen_at_whatever_moment_it_comes(wait):
+    program = f"""
+        import random, signal, sys, threading, time
+        import thistledown as td
+
+        main_thread, start = threading.get_ident(), threading.Lock()
+        start.acquire()
+        rounds, moments = 3000, random.Random(1)
+        sys.setswitchinterval(1e-5)
+
+        def interrupt():
+            for _ in range(rounds):
+                start.acquire()
+                until = time.perf_counter() + moments.uniform(0, 0.0006)
+                while time.perf_counter() < until:
+                    pass
+                signal.pthread_kill(main_thread, signal.SIGINT)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        seen = 0
+        for _ in range(rounds):
+            try:
+                start.release()
+                {wait}
+            except KeyboardInterrupt:
+                seen += 1
+        print(seen)
+    """
+    finished = run_program(program, timeout=50)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "3000\n", "")
 
 
 def test_a_run_after_an_interrupted_one_works():

@@ -5,12 +5,12 @@ use pyo3::prelude::*;
 
 use crate::current::Current;
 use crate::payload::WORLD;
-use crate::run::WATCHDOG;
+use crate::run::watchdog;
 
 /// Before a fork: nobody else is in the middle of anything.
 #[pyfunction]
 pub(crate) fn before_fork() {
-    WATCHDOG.lock_for_fork();
+    watchdog().lock_for_fork();
     WORLD.lock_for_fork();
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn after_fork_in_parent() {
     // SAFETY: Python calls this after `before_fork`, in the thread that forked, once.
     unsafe {
         WORLD.unlock_after_fork();
-        WATCHDOG.unlock_after_fork(false);
+        watchdog().unlock_after_fork();
     }
 }
 
@@ -28,10 +28,8 @@ pub(crate) fn after_fork_in_parent() {
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
     // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
-    unsafe {
-        WORLD.unlock_after_fork();
-        WATCHDOG.unlock_after_fork(true);
-    }
+    unsafe { WORLD.unlock_after_fork() };
+    crate::run::replace_watchdog();
     if let Some(run) = Current::run() {
         run.forked.set(true);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -29,7 +29,19 @@ use crate::turn;
 const FAILED_LIMIT: usize = 1_000;
 
 /// The watchdog of this process.
-pub(crate) static WATCHDOG: std::sync::LazyLock<Watchdog> = std::sync::LazyLock::new(Watchdog::default);
+static WATCHDOG: RwLock<Option<&'static Watchdog>> = RwLock::new(None);
+
+pub(crate) fn watchdog() -> &'static Watchdog {
+    if let Some(watchdog) = *WATCHDOG.read() {
+        return watchdog;
+    }
+    WATCHDOG.write().get_or_insert_with(|| Box::leak(Box::default()))
+}
+
+/// In a forked child the old one's thread does not exist.
+pub(crate) fn replace_watchdog() {
+    *WATCHDOG.write() = None;
+}
 
 /// The runs of this process that are not over.
 static RUNS: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
@@ -94,7 +106,11 @@ pub(crate) fn run(
             .map_err(|error| errors::system(&error))
             .map(|_| task)
     });
-    drop(watched);
+    match run.forked.get() {
+        // The parent's watchdog watches the parent.
+        true => std::mem::forget(watched),
+        false => drop(watched),
+    }
     settle_left_over(py, &run);
     WORLD.with(|kernel| kernel.remove_runner(runner));
     Current::set_run(outer);
@@ -161,7 +177,7 @@ fn watch(limit: Duration, shared: &Arc<Shared>) -> io::Result<Watched> {
     let shared = Arc::clone(shared);
     let progress = Arc::new(std::sync::OnceLock::<Arc<thistledown_runtime::Progress>>::new());
     let known = Arc::clone(&progress);
-    let watched = WATCHDOG.watch(limit, move |stall: Stall| {
+    let watched = watchdog().watch(limit, move |stall: Stall| {
         Python::try_attach(|py| {
             let turn = known.get().and_then(|progress| progress.turn());
             let lasts = turn == Some(stall.turn);
@@ -191,7 +207,7 @@ pub(crate) fn count_interrupts(more: u32) {
 #[pyfunction]
 pub(crate) fn stop_runs(py: Python<'_>) -> bool {
     // The watchdog's thread must not be inside of the interpreter when that ends.
-    py.detach(|| WATCHDOG.fall_silent());
+    py.detach(|| watchdog().fall_silent());
     let runs = RUNS.lock().clone();
     for run in &runs {
         run.exit.store(true, Ordering::Release);

@@ -245,20 +245,16 @@ impl Watchdog {
         std::mem::forget(self.state.lock());
     }
 
-    /// Releases the lock that [`Self::lock_for_fork`] took. In the child, where the thread does not exist, everyone
-    /// is forgotten.
+    /// Releases the lock that [`Self::lock_for_fork`] took, in the parent. The child needs another watchdog: this one's
+    /// thread does not exist there, and whoever wakes it would wait for it.
     ///
     /// # Safety
-    /// Only after [`Self::lock_for_fork`] in this thread, and once in each process.
+    /// Only after [`Self::lock_for_fork`] in this thread, and once.
     #[cfg(not(loom))]
     #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
-    pub unsafe fn unlock_after_fork(&self, in_child: bool) {
+    pub unsafe fn unlock_after_fork(&self) {
         // SAFETY: the caller holds the lock, by the contract above.
         unsafe { self.state.force_unlock() };
-        if in_child {
-            *self.state.lock() = State::default();
-            self.asleep.store(false, Ordering::SeqCst);
-        }
     }
 
     /// Ends when there is nobody to watch.
