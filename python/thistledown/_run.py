@@ -61,24 +61,39 @@ def run(main: Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
         TypeError: main is no task body.
         BaseException: what ``main`` or a task that nobody waited for raised; several as a group.
     """
-    with _interrupts_counted(), _generators_closed():
-        return _core.run(main, args, stall_after, False)
+    with _signals_seen() as signals, _generators_closed():
+        return _core.run(main, args, stall_after, False, signals)
 
 
 @contextlib.contextmanager
-def _interrupts_counted() -> Iterator[None]:
-    """Lets the run see each Ctrl-C of the main thread, also one that is raised inside of a task."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
+def _signals_seen() -> Iterator[int | None]:
+    """Lets a run of the main thread see each signal, whenever it comes; gives a descriptor that then is readable.
+
+    A signal that comes just before the run falls asleep would otherwise wait for the end of that sleep. Ctrl-C is
+    counted, also one that is raised inside of a task. Whoever has a wake-up descriptor of his own keeps it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield None
         return
-    _core.count_interrupts(0)
-    signal.signal(signal.SIGINT, _report.interrupted)
+    reader, writer = os.pipe()
+    known = -1
     try:
-        yield
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        known = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        if known != -1:
+            signal.set_wakeup_fd(known)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            _core.count_interrupts(0)
+            signal.signal(signal.SIGINT, _report.interrupted)
+        yield reader
     finally:
         if signal.getsignal(signal.SIGINT) is _report.interrupted:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if known == -1:
+            signal.set_wakeup_fd(-1)
+        os.close(reader)
+        os.close(writer)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 Daemon threads, unlike those of ``ThreadPoolExecutor``, which joins its own when the interpreter exits: a call that
 never returns must not keep a program alive. A thread without work ends after a while.
+
+Ctrl-C may strike anywhere in the main thread, so what is shared is taken and given in single steps, and the one lock is
+the kind that no signal comes between.
 """
 
-import collections
 import contextvars
+import queue
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -23,18 +26,19 @@ Call = tuple[Task[Any], contextvars.Context, Callable[..., Any], tuple[Any, ...]
 
 class _Threads:
     def __init__(self) -> None:
-        self.lock = threading.Condition()
-        self.calls: collections.deque[Call] = collections.deque()
+        self.lock = threading.Lock()
+        self.queue: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
+        # Whoever takes a call out of here makes it, or drops it.
+        self.calls: dict[Task[Any], Call] = {}
         self.threads = 0
         self.idle = 0
 
     def start(self, call: Call) -> None:
+        task = call[0]
+        self.calls[task] = call
+        self.queue.put(task)
         with self.lock:
-            self.calls.append(call)
-            if self.idle >= len(self.calls):
-                self.lock.notify()
-                return
-            if self.threads >= THREADS:
+            if self.idle >= self.queue.qsize() or self.threads >= THREADS:
                 return
             self.threads += 1
         thread = threading.Thread(target=self._work, name="thistledown-call", daemon=True)
@@ -44,13 +48,16 @@ class _Threads:
             # The system gives no thread. Another one takes the call; when there is none, the caller is told.
             with self.lock:
                 self.threads -= 1
-                if self.threads == 0:
-                    self.calls.remove(call)
-                    raise
+                left = self.threads
+            if not left and self.calls.pop(task, None) is not None:
+                raise
 
     def _work(self) -> None:
-        while (call := self._next()) is not None:
-            task, context, function, args, kwargs = call
+        while (task := self._next()) is not None:
+            call = self.calls.pop(task, None)
+            if call is None:
+                continue
+            _, context, function, args, kwargs = call
             value, error = None, None
             try:
                 value = context.run(function, *args, **kwargs)
@@ -59,31 +66,31 @@ class _Threads:
             task._settle(value, error)
             del call, task, context, function, args, kwargs, value, error
 
-    def _next(self) -> Call | None:
+    def _next(self) -> Task[Any] | None:
         with self.lock:
             self.idle += 1
-            has_call = self.lock.wait_for(lambda: self.calls, IDLE_SECONDS)
-            self.idle -= 1
-            if has_call:
-                return self.calls.popleft()
-            self.threads -= 1
-            return None
+        while True:
+            try:
+                task = self.queue.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                task = None
+            with self.lock:
+                # One that was put in the last moment counts on this thread.
+                if task is None and self.queue.qsize():
+                    continue
+                self.idle -= 1
+                self.threads -= task is None
+            return task
 
     def withdraw(self, task: Task[Any]) -> None:
         """A call that nobody waits for any more is not made, if it has not begun."""
-        with self.lock:
-            for call in self.calls:
-                if call[0] is task:
-                    self.calls.remove(call)
-                    break
-            else:
-                return
-        task._settle(None, None)
+        if self.calls.pop(task, None) is not None:
+            task._settle(None, None)
 
     def resting(self) -> int:
         """How many of the threads have nothing to do."""
         with self.lock:
-            return self.idle - min(self.idle, len(self.calls))
+            return max(0, self.idle - self.queue.qsize())
 
 
 _threads = _Threads()
@@ -94,14 +101,14 @@ def start(task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...], 
     _threads.start((task, contextvars.copy_context(), function, args, kwargs or {}))
 
 
-def withdraw(task: Task[Any]) -> None:
-    """Takes a call back that has not begun; one that has runs to its end unseen."""
-    _threads.withdraw(task)
-
-
 def resting() -> int:
     """How many helper threads have nothing to do."""
     return _threads.resting()
+
+
+def withdraw(task: Task[Any]) -> None:
+    """Takes a call back that has not begun; one that has runs to its end unseen."""
+    _threads.withdraw(task)
 
 
 def forget() -> None:

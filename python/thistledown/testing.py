@@ -14,4 +14,4 @@ def run(main: Callable[..., Any] | Any, *args: Any) -> Any:
     An hour of sleeps takes no time, and comes out the same each time. The clock waits for thread calls. Source: trio's
     autojump clock.
     """
-    return _core.run(main, args, None, True)
+    return _core.run(main, args, None, True, None)

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
@@ -17,6 +18,7 @@ use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};
 
 use crate::current::{Current, Run, Shared};
+use crate::descriptor;
 use crate::errors;
 use crate::operation::Operation;
 use crate::payload::{Body, Snake, WORLD, Waker};
@@ -24,6 +26,9 @@ use crate::report::{self, report};
 use crate::root::Root;
 use crate::task::{Outcome, Task};
 use crate::turn;
+
+/// What the signals' descriptor is registered as; no source has this number.
+const SIGNALS: u64 = u64::MAX - 1;
 
 /// Failed tasks that a run remembers for its end; more are counted and logged.
 const FAILED_LIMIT: usize = 1_000;
@@ -50,13 +55,14 @@ static RUNS: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
 ///
 /// The run is over when all of them have ended. See `thistledown.run` for the whole story.
 #[pyfunction]
-#[pyo3(signature = (main, args, stall_after, virtual_clock))]
+#[pyo3(signature = (main, args, stall_after, virtual_clock, signals))]
 pub(crate) fn run(
     py: Python<'_>,
     main: Bound<'_, PyAny>,
     args: Bound<'_, PyTuple>,
     stall_after: Option<f64>,
     virtual_clock: bool,
+    signals: Option<RawFd>,
 ) -> PyResult<Py<PyAny>> {
     // In a child that was forked inside of a run, that run is the parent's.
     let outer = Current::run();
@@ -73,6 +79,10 @@ pub(crate) fn run(
     let iterator = crate::body::iterator(&main, &args, None)?;
     let mut reactor = Reactor::new().map_err(|error| errors::system(&error))?;
     let registry = reactor.registry().map_err(|error| errors::system(&error))?;
+    if let Some(signals) = signals {
+        let registered = registry.register(descriptor::borrow(signals), SIGNALS);
+        registered.map_err(|error| errors::system(&error))?;
+    }
     let shared = Arc::new(Shared {
         waker: reactor.waker(),
         exit: AtomicBool::new(false),
@@ -99,7 +109,7 @@ pub(crate) fn run(
     RUNS.lock().push(Arc::clone(&run.shared));
     Current::set_run(Some(Rc::clone(&run)));
     let task = spawn(py, &run, &iterator, &crate::body::origin(&main, &iterator), Start::InRun, None, None);
-    let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, ending: None, given_up: false };
+    let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, signals, ending: None, given_up: false };
     let looped = task.and_then(|task| {
         ruler.main = Some(task.clone_ref(py));
         thistledown_runtime::run(&WORLD, runner, &mut reactor, &clock, &watched, &mut ruler)
@@ -328,6 +338,8 @@ struct Ruler<'py> {
     py: Python<'py>,
     run: Rc<Run>,
     main: Option<Py<Task>>,
+    /// Becomes readable with each signal.
+    signals: Option<RawFd>,
     /// Why the run ends, once it does.
     ending: Option<PyErr>,
     given_up: bool,
@@ -373,6 +385,16 @@ impl Host<Snake> for Ruler<'_> {
 
     fn idle(&mut self, sleep: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
         self.py.detach(sleep)
+    }
+
+    fn reported(&mut self, token: u64) -> bool {
+        if let Some(signals) = self.signals.filter(|_| token == SIGNALS) {
+            let mut bytes = [0; 64];
+            while rustix::io::read(descriptor::borrow(signals), &mut bytes)
+                .is_ok_and(|count| count == bytes.len())
+            {}
+        }
+        token == SIGNALS
     }
 
     fn pulse(&mut self) -> Flow {

@@ -1,10 +1,13 @@
 //! Waiting in a plain thread: the same protocol as in a task, with the thread asleep on its own pipe.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::IntoPyDict;
 use thistledown_kernel::{Event, Moment, TaskId, Wake, Want};
 use thistledown_runtime::{Clock, Parked, Parker};
 
@@ -17,6 +20,8 @@ use crate::task::Task;
 
 thread_local! {
     static PARKER: RefCell<Option<Parker>> = const { RefCell::new(None) };
+    /// Found not to be the main thread.
+    static NOT_MAIN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// In a forked child: the parker's pipe is shared with the parent.
@@ -111,7 +116,11 @@ fn sleep_for(
             kernel.wait(party, list).map(|()| party).inspect_err(|_| kernel.finish(party))
         })
         .map_err(|cycle| errors::deadlock(py, cycle.to_string()))?;
-    let ended = sleep(py, parker, party, &watched, timer, deadline);
+    let known = watch_signals(py, parker.descriptor().as_raw_fd());
+    let ended = py.check_signals().and_then(|()| sleep(py, parker, party, &watched, timer, deadline));
+    if let Some(known) = known {
+        watch_signals(py, known);
+    }
     let wake = WORLD.with(|kernel| {
         let wake = kernel.withdraw(party);
         kernel.finish(party);
@@ -122,6 +131,22 @@ fn sleep_for(
         Some(Wake::Event { branch, event }) => Ok((branch, event)),
         _ => ended,
     }
+}
+
+/// Lets each signal write to a descriptor, so that one which comes just before the sleep ends it too. Gives the
+/// descriptor before; nothing in any thread but the main one, which alone is told of signals.
+///
+/// Calls the function in C and no Python code, in which the very signal could be raised and be lost.
+fn watch_signals(py: Python<'_>, descriptor: RawFd) -> Option<RawFd> {
+    static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if NOT_MAIN.get() {
+        return None;
+    }
+    let set = SET.import(py, "signal", "set_wakeup_fd").ok()?;
+    let quiet = [("warn_on_full_buffer", false)].into_py_dict(py).ok()?;
+    let known = set.call((descriptor,), Some(&quiet)).and_then(|known| known.extract::<RawFd>());
+    NOT_MAIN.set(known.is_err());
+    known.ok()
 }
 
 /// Sleeps until the kernel, a descriptor or the time ends it. A wake by the kernel gives an event of no meaning.
@@ -152,8 +177,8 @@ fn sleep(
         let slept = py.detach(|| parker.sleep(&fds, timeout)).map_err(|error| errors::system(&error))?;
         match slept {
             Parked::Ready(index) => return Ok((watched[index].2, Event::Ready)),
-            Parked::Interrupted => py.check_signals()?,
-            Parked::Woken | Parked::TimedOut => {}
+            Parked::Interrupted | Parked::Woken => py.check_signals()?,
+            Parked::TimedOut => {}
         }
     }
 }

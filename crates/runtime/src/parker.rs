@@ -60,6 +60,12 @@ impl Parker {
         self.waker.clone()
     }
 
+    /// What a byte has to be written to, to end its sleep. It does not block.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.waker.0.as_fd()
+    }
+
     /// Sleeps. `None` is for as long as it takes.
     pub fn sleep(
         &mut self,

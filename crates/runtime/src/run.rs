@@ -41,6 +41,11 @@ pub trait Host<P: Payload> {
     /// After each look at the operating system: signals.
     fn pulse(&mut self) -> Flow;
 
+    /// Something that the host has registered itself became ready. False: it is none of the host's.
+    fn reported(&mut self, _token: u64) -> bool {
+        false
+    }
+
     /// Before each look: whether a turn has decided that the run ends.
     fn flow(&mut self) -> Flow {
         Flow::GoOn
@@ -170,7 +175,7 @@ where
             return Ok(Flow::Abandon);
         }
         self.poller.poll(Some(Duration::ZERO), &mut self.ready)?;
-        self.wake();
+        self.wake(host);
         Ok(host.pulse())
     }
 
@@ -222,13 +227,14 @@ where
             host.idle(|| poller.poll(timeout, ready))?;
         }
         self.watched.wakes();
-        self.wake();
+        self.wake(host);
         Ok(Some(host.pulse()))
     }
 
     /// Passes on what the operating system reported, and what time has brought.
-    fn wake(&mut self) {
+    fn wake<H: Host<P>>(&mut self, host: &mut H) {
         let now = self.clock.now();
+        self.ready.retain(|ready| !host.reported(ready.token));
         self.world.with(|kernel| {
             kernel.unpark(self.id);
             for ready in self.ready.drain(..) {
