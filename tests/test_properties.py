@@ -148,12 +148,16 @@ crowds = st.tuples(
 )
 
 
+def within(limit):
+    return contextlib.nullcontext() if limit is None else td.move_on_after(limit)
+
+
 class Crowd:
     """Members that act on shared channels and write down what they sent and got."""
 
     def __init__(self, capacities):
         self.channels = [td.Channel(capacity) for capacity in capacities]
-        self.sent, self.received = [], []
+        self.sent, self.received, self.unfinished = [], [], set()
 
     def note_sent(self, channel, value):
         self.sent.append((channel, value))
@@ -176,11 +180,11 @@ class Crowd:
     async def act(self, name, value, verb, *arguments):
         first = self.channels[arguments[0]] if verb != "sleep" else None
         if verb == "send":
-            with td.move_on_after(arguments[1]):
+            with within(arguments[1]):
                 await first.send(value)
                 self.note_sent(arguments[0], value)
         elif verb == "recv":
-            with td.move_on_after(arguments[1]):
+            with within(arguments[1]):
                 self.note_received(arguments[0], name, await first.recv())
         elif verb == "send_nowait":
             with contextlib.suppress(td.ChannelFull):
@@ -191,7 +195,8 @@ class Crowd:
                 self.note_received(arguments[0], name, first.recv_nowait())
         elif verb == "select":
             second = self.channels[arguments[1]]
-            chosen = await td.select(first.send(value), second.recv(), td.after(arguments[2]))
+            limit = [] if arguments[2] is None else [td.after(arguments[2])]
+            chosen = await td.select(first.send(value), second.recv(), *limit)
             if chosen.index == 0:
                 self.note_sent(arguments[0], value)
             elif chosen.index == 1:
@@ -200,13 +205,17 @@ class Crowd:
             await td.sleep(arguments[0])
 
     async def member(self, name, steps):
+        self.unfinished.add(name)
         for number, step in enumerate(steps):
             await self.act(name, (name, number), *step)
             assert all(len(channel) <= channel.capacity for channel in self.channels)
+        self.unfinished.discard(name)
 
     async def main(self, members, cancels):
         async with td.TaskGroup() as group:
             tasks = [group.go(self.member, name, steps) for name, steps in enumerate(members)]
+            for name, task in enumerate(tasks):
+                task.name = f"member-{name};"
             for moment, rounds, target in cancels:
                 group.go(self.cancel_later, moment, rounds, tasks[target % len(tasks)])
 
@@ -232,6 +241,26 @@ def test_what_a_crowd_sends_is_received_once_and_in_order_or_still_there(program
                     if (where, name, value[0]) == (channel, receiver, sender)
                 ]
                 assert numbers == sorted(numbers)
+
+
+def without_limit(steps):
+    return [(*step[:-1], None) if step[0] in ("send", "recv", "select") else step for step in steps]
+
+
+@pytest.mark.timeout(0)
+@reproducible
+@given(program=crowds)
+def test_a_crowd_without_limits_ends_or_is_told_who_is_stuck(program):
+    capacities, members, _ = program
+    crowd, error = Crowd(capacities), None
+    try:
+        testing.run(crowd.main, [without_limit(steps) for steps in members], [])
+    except td.DeadlockError as caught:
+        error = caught
+    assert (error is not None) == bool(crowd.unfinished)
+    named = {name for name in range(len(members)) if f"member-{name};" in str(error)}
+    assert named == crowd.unfinished
+    assert sorted(crowd.arrived() + crowd.left()) == sorted(crowd.sent)
 
 
 def act_in_thread(crowd, name, steps, limit):
@@ -287,6 +316,55 @@ def test_nothing_is_lost_between_two_runs_and_plain_threads(programs):
     for thread in threads:
         thread.join()
     assert sorted(crowd.arrived() + crowd.left()) == sorted(crowd.sent)
+
+
+# --- tasks that wait for each other ---------------------------------------------------------------------------
+
+
+def count_cycles(targets):
+    """How many cycles there are where each points at one other, at itself or at nobody."""
+    cycles = set()
+    for start in range(len(targets)):
+        path, number = [], start
+        while number is not None and number not in path:
+            path.append(number)
+            number = targets[number]
+        if number is not None:
+            cycles.add(frozenset(path[path.index(number) :]))
+    return len(cycles)
+
+
+@reproducible
+@given(
+    targets=st.integers(1, 12).flatmap(
+        lambda count: st.lists(st.none() | st.integers(0, count - 1), min_size=count, max_size=count)
+    ),
+    order=st.randoms(use_true_random=False),
+)
+def test_each_cycle_of_waiting_tasks_is_told_once_and_all_others_are_waited_for(targets, order):
+    async def member(number, rounds):
+        await settle(rounds)
+        try:
+            await (gate.recv() if targets[number] is None else tasks[targets[number]])
+        except td.ChannelClosed:
+            events.append("waited to the end")
+        except td.DeadlockError:
+            events.append("told")
+
+    async def main():
+        numbers = list(range(len(targets)))
+        order.shuffle(numbers)
+        started = {number: td.go(member, number, order.randrange(4)) for number in numbers}
+        tasks.extend(started[number] for number in range(len(targets)))
+        waiting = td.go(td.sleep(1))  # something can always happen, so only the cycles themselves are told
+        await settle()
+        gate.close()
+        await waiting
+
+    gate, tasks, events = td.Channel(), [], []
+    testing.run(main)
+    assert events.count("told") == count_cycles(targets)
+    assert events.count("waited to the end") == targets.count(None)
 
 
 # --- trees of scopes ----------------------------------------------------------------------------------------

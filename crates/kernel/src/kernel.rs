@@ -1,18 +1,17 @@
-//! The kernel as a whole: runners, parties, turns, waits and wakes.
+//! The kernel as a whole: runners, parties and turns.
 
 use slab::Slab;
 use slotmap::SlotMap;
 
-use crate::channel::{Channel, RecvRefused, SendRefused};
-use crate::graph::Cycle;
+use crate::channel::Channel;
 use crate::ids::{ChannelId, RunnerId, ScopeId, SourceId, TaskId};
-use crate::list::{List, ListName, NIL, Node};
+use crate::list::Node;
 use crate::moment::Moment;
 use crate::party::{Party, Phase, Place, Start};
 use crate::scope::Scope;
-use crate::source::{Direction, Source};
-use crate::timers::{Entry, Timers};
-use crate::wait::{Event, Wake, Want};
+use crate::source::Source;
+use crate::timers::Timers;
+use crate::wait::{Event, Wake};
 
 /// What the kernel carries without looking inside.
 pub trait Payload {
@@ -48,14 +47,14 @@ pub struct Prospects {
 
 #[derive(Debug)]
 pub(crate) struct Runner<W> {
-    waker: W,
-    ready: std::collections::VecDeque<TaskId>,
+    pub(crate) waker: W,
+    pub(crate) ready: std::collections::VecDeque<TaskId>,
     pub(crate) timers: Timers,
     /// Asleep, or about to sleep: a wake has to reach it from outside.
-    parked: bool,
-    root: ScopeId,
-    source_waits: usize,
-    elsewhere: usize,
+    pub(crate) parked: bool,
+    pub(crate) root: ScopeId,
+    pub(crate) source_waits: usize,
+    pub(crate) elsewhere: usize,
 }
 
 type Parties<P> = SlotMap<TaskId, Party<<P as Payload>::Body, <P as Payload>::Value, <P as Payload>::Waker>>;
@@ -69,9 +68,9 @@ pub struct Kernel<P: Payload> {
     pub(crate) sources: SlotMap<SourceId, Source>,
     pub(crate) nodes: Slab<Node<P::Value>>,
     pub(crate) spent_values: Vec<P::Value>,
-    spent_bodies: Vec<P::Body>,
-    wakers: Vec<P::Waker>,
-    waits: u64,
+    pub(crate) spent_bodies: Vec<P::Body>,
+    pub(crate) wakers: Vec<P::Waker>,
+    pub(crate) waits: u64,
 }
 
 /// Shows how much of each kind it holds.
@@ -257,12 +256,6 @@ impl<P: Payload> Kernel<P> {
         self.parties.contains_key(task)
     }
 
-    /// How many tasks live in the run.
-    #[must_use]
-    pub fn live_tasks(&self, runner: RunnerId) -> usize {
-        self.parties.values().filter(|party| matches!(party.place, Place::Runner(id) if id == runner)).count()
-    }
-
     /// Whether the run is over: no task is a member of its scope, and so of none inside it.
     #[must_use]
     pub fn is_over(&self, runner: RunnerId) -> bool {
@@ -296,15 +289,6 @@ impl<P: Payload> Kernel<P> {
         }
     }
 
-    /// Calls a runner that sleeps.
-    pub fn call_runner(&mut self, id: RunnerId) {
-        if let Some(runner) = self.runners.get_mut(id)
-            && std::mem::take(&mut runner.parked)
-        {
-            self.wakers.push(runner.waker.clone());
-        }
-    }
-
     /// Whether there is something for the caller to wake or to drop.
     #[must_use]
     pub fn has_remains(&self) -> bool {
@@ -319,301 +303,5 @@ impl<P: Payload> Kernel<P> {
     /// What to drop, after the lock is released.
     pub fn take_spent(&mut self) -> (Vec<P::Value>, Vec<P::Body>) {
         (std::mem::take(&mut self.spent_values), std::mem::take(&mut self.spent_bodies))
-    }
-}
-
-/// Waits and wakes.
-impl<P: Payload> Kernel<P> {
-    /// Marks a timer entry as a scope's deadline, where a task's has the number of its want.
-    pub(crate) const SCOPE_BRANCH: u64 = 1 << 16;
-    const TAG_BITS: u32 = 17;
-
-    /// Tries a want without waiting. What could not be met comes back.
-    pub fn attempt(&mut self, want: Want<P::Value>) -> Result<Event<P::Value>, Want<P::Value>> {
-        match want {
-            Want::Until(_) => Err(want),
-            Want::Send(channel, value) => match self.try_send(channel, value) {
-                Ok(()) => Ok(Event::Sent),
-                Err(SendRefused::Full(value)) => Err(Want::Send(channel, value)),
-                Err(SendRefused::Closed(value)) => {
-                    self.spent_values.push(value);
-                    Ok(Event::Closed)
-                }
-            },
-            Want::Receive(channel) => match self.try_recv(channel) {
-                Ok(value) => Ok(Event::Received(value)),
-                Err(RecvRefused::Closed) => Ok(Event::Closed),
-                Err(RecvRefused::Empty) => Err(want),
-            },
-            Want::End(task) if !self.parties.contains_key(task) => Ok(Event::Ended),
-            Want::Drain(scope) if self.scope_members(scope) == 0 => Ok(Event::Drained),
-            Want::Readable(source) => self.attempt_source(source, Direction::Read).ok_or(want),
-            Want::Writable(source) => self.attempt_source(source, Direction::Write).ok_or(want),
-            Want::End(_) | Want::Drain(_) => Err(want),
-        }
-    }
-
-    fn attempt_source(&self, source: SourceId, direction: Direction) -> Option<Event<P::Value>> {
-        match self.sources.get(source) {
-            None => Some(Event::Gone),
-            Some(source) => source.is_ready(direction).then_some(Event::Ready),
-        }
-    }
-
-    /// The party, which has its turn, waits for the first of these. It is woken at once when it is cancelled or one
-    /// of them can be met; otherwise it is enlisted for all. A single want that closes a cycle of waits is refused.
-    pub fn wait(
-        &mut self,
-        party: TaskId,
-        wants: impl IntoIterator<Item = Want<P::Value>>,
-    ) -> Result<(), Cycle> {
-        if self.is_cancelled(party) {
-            self.spent_values.extend(wants.into_iter().filter_map(|want| match want {
-                Want::Send(_, value) => Some(value),
-                _ => None,
-            }));
-            self.wake(party, Wake::Cancelled);
-            return Ok(());
-        }
-        let mut open = smallvec::SmallVec::<[Want<P::Value>; 2]>::new();
-        let mut met = None;
-        for (branch, want) in (0..).zip(wants) {
-            match met {
-                None => match self.attempt(want) {
-                    Ok(event) => met = Some(Wake::Event { branch, event }),
-                    Err(want) => open.push(want),
-                },
-                Some(_) => open.push(want),
-            }
-        }
-        if let Some(wake) = met {
-            self.spend(open);
-            self.wake(party, wake);
-            return Ok(());
-        }
-        if let [want] = open.as_slice() {
-            self.check_cycle(party, want)?;
-        }
-        self.enlist(party, open);
-        Ok(())
-    }
-
-    fn spend(&mut self, wants: impl IntoIterator<Item = Want<P::Value>>) {
-        for want in wants {
-            if let Want::Send(_, value) = want {
-                self.spent_values.push(value);
-            }
-        }
-    }
-
-    fn enlist(&mut self, id: TaskId, wants: impl IntoIterator<Item = Want<P::Value>>) {
-        self.waits += 1;
-        let party = &mut self.parties[id];
-        party.phase = Phase::Waiting;
-        party.wait = self.waits;
-        party.nodes = NIL;
-        party.timers = 0;
-        for (branch, want) in (0u16..).zip(wants) {
-            let (list, value) = match want {
-                Want::Until(at) => {
-                    self.set_timer(id, at, branch);
-                    continue;
-                }
-                Want::Send(channel, value) => (ListName::Senders(channel), Some(value)),
-                Want::Receive(channel) => (ListName::Receivers(channel), None),
-                Want::End(task) => (ListName::End(task), None),
-                Want::Drain(scope) => (ListName::Drain(scope), None),
-                Want::Readable(source) => (ListName::Readable(source), None),
-                Want::Writable(source) => (ListName::Writable(source), None),
-            };
-            let sibling = self.parties[id].nodes;
-            let index = self.nodes.insert(Node::new(list, id, branch, value, sibling));
-            let index = u32::try_from(index).unwrap_or_else(|_| unreachable!("four thousand million waits"));
-            self.parties[id].nodes = index;
-            self.count_source_wait(list, 1);
-            let nodes = &mut self.nodes;
-            if let Some(list) =
-                find_list(list, &mut self.channels, &mut self.parties, &mut self.scopes, &mut self.sources)
-            {
-                list.push(nodes, index);
-            }
-        }
-    }
-
-    fn set_timer(&mut self, task: TaskId, at: Moment, branch: u16) {
-        let party = &mut self.parties[task];
-        if at == Moment::NEVER {
-            return;
-        }
-        // A thread keeps its own time.
-        let Place::Runner(runner) = party.place else { return };
-        party.timers += 1;
-        let tag = (party.wait << Self::TAG_BITS) | u64::from(branch);
-        self.runners[runner].timers.set(Entry { at, tag, owner: task.number() });
-    }
-
-    pub(crate) fn next_tag(&mut self, branch: u64) -> u64 {
-        self.waits += 1;
-        (self.waits << Self::TAG_BITS) | branch
-    }
-
-    /// Undoes the present wait of a party, if it has one. What a thread was woken with meanwhile comes back.
-    pub fn withdraw(&mut self, id: TaskId) -> Option<Wake<P::Value>> {
-        let party = self.parties.get_mut(id)?;
-        if party.phase == Phase::Waiting {
-            party.phase = Phase::Running;
-            self.undo(id);
-        }
-        self.parties[id].wake.take()
-    }
-
-    /// Whether a thread that waits has been woken.
-    #[must_use]
-    pub fn is_woken(&self, id: TaskId) -> bool {
-        self.parties.get(id).is_none_or(|party| party.wake.is_some())
-    }
-
-    /// Whether anybody waits for the end of a task.
-    #[must_use]
-    pub fn is_awaited(&self, task: TaskId) -> bool {
-        self.parties.get(task).is_some_and(|party| !party.end.is_empty())
-    }
-
-    /// Wakes a party: the one place where a wait ends.
-    pub(crate) fn wake(&mut self, id: TaskId, wake: Wake<P::Value>) {
-        self.undo(id);
-        let party = &mut self.parties[id];
-        party.phase = Phase::Ready;
-        party.wake = Some(wake);
-        match &party.place {
-            Place::Runner(runner) => {
-                let runner = &mut self.runners[*runner];
-                runner.ready.push_back(id);
-                if std::mem::take(&mut runner.parked) {
-                    self.wakers.push(runner.waker.clone());
-                }
-            }
-            Place::Thread(waker) => self.wakers.push(waker.clone()),
-            Place::Elsewhere(_) => {}
-        }
-    }
-
-    pub(crate) fn wake_node(&mut self, node: u32, event: Event<P::Value>) {
-        let Node { party, branch, .. } = self.nodes[node as usize];
-        self.wake(party, Wake::Event { branch, event });
-    }
-
-    /// Wakes a party for the first of its wants that stands in such a list.
-    pub(crate) fn wake_from(&mut self, id: TaskId, list: impl Fn(ListName) -> bool, event: Event<P::Value>) {
-        let Some(party) = self.parties.get(id) else { return };
-        let (mut at, mut first) = (party.nodes, None);
-        // A wait's nodes are linked from its last want to its first.
-        while let Some(node) = self.nodes.get(at as usize) {
-            if list(node.list) {
-                first = Some(at);
-            }
-            at = node.sibling;
-        }
-        if let Some(first) = first {
-            self.wake_node(first, event);
-        }
-    }
-
-    fn undo(&mut self, id: TaskId) {
-        let party = &mut self.parties[id];
-        let mut at = std::mem::replace(&mut party.nodes, NIL);
-        party.wait = 0;
-        let timers = std::mem::take(&mut party.timers);
-        let runner = party.runner();
-        while at != NIL {
-            let (list, sibling) = {
-                let node = &mut self.nodes[at as usize];
-                (node.list, node.sibling)
-            };
-            let nodes = &mut self.nodes;
-            if let Some(list) =
-                find_list(list, &mut self.channels, &mut self.parties, &mut self.scopes, &mut self.sources)
-            {
-                list.unlink(nodes, at);
-            }
-            self.count_source_wait(list, -1);
-            let node = self.nodes.remove(at as usize);
-            self.spent_values.extend(node.value);
-            at = sibling;
-        }
-        if let Some(runner) = runner.filter(|_| timers > 0) {
-            self.forget_timers(runner, usize::from(timers));
-        }
-    }
-
-    fn count_source_wait(&mut self, list: ListName, change: isize) {
-        let (ListName::Readable(source) | ListName::Writable(source)) = list else { return };
-        let runner = self.sources.get(source).and_then(|source| self.runners.get_mut(source.runner));
-        if let Some(runner) = runner {
-            runner.source_waits = runner.source_waits.saturating_add_signed(change);
-        }
-    }
-
-    /// Wakes everyone whose moment has come, and cancels the scopes whose deadline has.
-    pub fn expire(&mut self, id: RunnerId, now: Moment) {
-        loop {
-            let Self { runners, parties, scopes, .. } = self;
-            let Some(runner) = runners.get_mut(id) else { return };
-            let Some(entry) = runner.timers.pop_due(now, |entry| is_live(entry, parties, scopes)) else {
-                return;
-            };
-            if entry.tag & Self::SCOPE_BRANCH != 0 {
-                self.expire_scope(ScopeId::from_number(entry.owner));
-                continue;
-            }
-            let task = TaskId::from_number(entry.owner);
-            self.parties[task].timers -= 1;
-            let branch = u16::try_from(entry.tag & 0xffff).unwrap_or_default();
-            self.wake(task, Wake::Event { branch, event: Event::Elapsed });
-        }
-    }
-
-    fn next_timer(&mut self, id: RunnerId) -> Option<Moment> {
-        let Self { runners, parties, scopes, .. } = self;
-        runners.get_mut(id)?.timers.next(|entry| is_live(entry, parties, scopes))
-    }
-
-    pub(crate) fn forget_timers(&mut self, id: RunnerId, count: usize) {
-        let Self { runners, parties, scopes, .. } = self;
-        if let Some(runner) = runners.get_mut(id) {
-            runner.timers.forget(count, |entry| is_live(entry, parties, scopes));
-        }
-    }
-}
-
-fn is_live<B, V, W>(
-    entry: &Entry,
-    parties: &SlotMap<TaskId, Party<B, V, W>>,
-    scopes: &SlotMap<ScopeId, Scope>,
-) -> bool {
-    const SCOPE_BRANCH: u64 = 1 << 16;
-    if entry.tag & SCOPE_BRANCH == 0 {
-        parties
-            .get(TaskId::from_number(entry.owner))
-            .is_some_and(|party| party.wait << 17 == entry.tag & !0x1_ffff)
-    } else {
-        scopes.get(ScopeId::from_number(entry.owner)).is_some_and(|scope| scope.timed)
-    }
-}
-
-fn find_list<'a, B, V, W>(
-    name: ListName,
-    channels: &'a mut SlotMap<ChannelId, Channel<V>>,
-    parties: &'a mut SlotMap<TaskId, Party<B, V, W>>,
-    scopes: &'a mut SlotMap<ScopeId, Scope>,
-    sources: &'a mut SlotMap<SourceId, Source>,
-) -> Option<&'a mut List> {
-    match name {
-        ListName::Senders(id) => channels.get_mut(id).map(|channel| &mut channel.senders),
-        ListName::Receivers(id) => channels.get_mut(id).map(|channel| &mut channel.receivers),
-        ListName::End(id) => parties.get_mut(id).map(|party| &mut party.end),
-        ListName::Drain(id) => scopes.get_mut(id).map(|scope| &mut scope.drain),
-        ListName::Readable(id) => sources.get_mut(id).map(|source| &mut source.readers),
-        ListName::Writable(id) => sources.get_mut(id).map(|source| &mut source.writers),
     }
 }

@@ -25,6 +25,7 @@ mod scope;
 mod source;
 mod timers;
 mod wait;
+mod waits;
 
 pub use channel::{RecvRefused, SendRefused};
 pub use graph::Cycle;

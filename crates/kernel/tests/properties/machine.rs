@@ -420,7 +420,7 @@ impl Machine {
         }
         for &runner in &self.runners {
             let tasks = self.reference.parties.iter().filter(|party| party.kind == Kind::Task(runner));
-            assert_eq!(self.kernel.live_tasks(runner), tasks.count());
+            assert_eq!(self.kernel.tasks(runner).count(), tasks.count());
         }
     }
 

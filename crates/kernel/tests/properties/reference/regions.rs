@@ -71,7 +71,11 @@ impl Reference {
         let (parent, end) = (self.scope(id).parent, self.scope(id).end);
         self.scopes.retain(|scope| scope.id != id);
         self.scopes.iter_mut().filter(|s| s.parent == Some(id)).for_each(|s| s.parent = parent);
-        self.parties.iter_mut().filter(|p| p.base == Some(id)).for_each(|p| p.base = parent);
+        for member in self.parties.iter_mut().filter(|party| party.base == Some(id)) {
+            member.base = parent;
+            // What was cancelled stays so, also outside.
+            member.cancelled |= end.cancelled;
+        }
         self.party(task).open.pop();
         self.settle();
         end
