@@ -61,6 +61,30 @@ def thistledown_async(count: int, capacity: int, back: bool) -> Seconds:
     return float(td.run(main))
 
 
+def thistledown_iteration(count: int, capacity: int, back: bool) -> Seconds:
+    """The same as `async for`, which makes no operation for each item. It has no way back."""
+    import thistledown as td
+
+    there: td.Channel[int] = td.Channel(capacity)
+
+    async def producer() -> None:
+        for number in range(count):
+            await there.send(number)
+        there.close()
+
+    async def main() -> Seconds:
+        begin = perf_counter()
+        td.go(producer)
+        received = 0
+        async for _ in there:
+            received += 1
+        if received != count or back:
+            raise RuntimeError(f"{received} of {count} items came")
+        return perf_counter() - begin
+
+    return float(td.run(main))
+
+
 def on_loop(loop: str) -> Transfer:
     def run(count: int, capacity: int, back: bool) -> Seconds:
         async def producer(there: asyncio.Queue[int], home: asyncio.Queue[int]) -> None:
@@ -176,7 +200,10 @@ QUESTIONS = [
         name="channel",
         title="Items through a bounded(64) channel",
         script=__file__,
-        cases={label: an_item(case) for label, case in CASES.items()},
+        cases={
+            "thistledown / async for": an_item(thistledown_iteration),
+            **{label: an_item(case) for label, case in CASES.items()},
+        },
         units=("ns/item",),
         size=200_000,
         quick_size=10_000,
