@@ -12,7 +12,8 @@ use crate::root::Root;
 use crate::switch::Switches;
 use crate::task::Task;
 
-/// A weightless task's body and what belongs to it while it lives.
+/// A weightless task's body and what belongs to it while it lives. It stands in a box, because it goes to and fro between
+/// the kernel and each turn.
 pub(crate) struct Body {
     /// The generator, coroutine or iterator that has its turns.
     pub(crate) iterator: Root,
@@ -48,7 +49,7 @@ impl Wakes for Waker {
 pub(crate) enum Snake {}
 
 impl Payload for Snake {
-    type Body = Body;
+    type Body = Box<Body>;
     type Value = Py<PyAny>;
     type Waker = Waker;
 }

@@ -10,15 +10,13 @@ use std::ops::Deref;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// Takes an object off the collector's lists. False: it was on none.
-pub(crate) fn untrack(object: *mut ffi::PyObject) -> bool {
+/// Takes an object off the collector's lists.
+pub(crate) fn untrack(object: *mut ffi::PyObject) {
     // SAFETY: a live object, with the interpreter attached; one that the collector does not know answers "no".
     unsafe {
-        let tracked = ffi::PyObject_GC_IsTracked(object) != 0;
-        if tracked {
+        if ffi::PyObject_GC_IsTracked(object) != 0 {
             ffi::PyObject_GC_UnTrack(object.cast());
         }
-        tracked
     }
 }
 
@@ -45,15 +43,12 @@ pub(crate) fn is_held(object: &Bound<'_, PyAny>) -> bool {
 }
 
 /// A reference of the engine, off the collector's lists until it is dropped.
-pub(crate) struct Root {
-    object: Py<PyAny>,
-    tracked: bool,
-}
+pub(crate) struct Root(Py<PyAny>);
 
 impl Root {
     pub(crate) fn new(object: Py<PyAny>) -> Self {
-        let tracked = untrack(object.as_ptr());
-        Self { object, tracked }
+        untrack(object.as_ptr());
+        Self(object)
     }
 }
 
@@ -61,14 +56,15 @@ impl Deref for Root {
     type Target = Py<PyAny>;
 
     fn deref(&self) -> &Py<PyAny> {
-        &self.object
+        &self.0
     }
 }
 
 impl Drop for Root {
     fn drop(&mut self) {
-        if self.tracked {
-            Python::attach(|_| track(self.object.as_ptr()));
+        // Also one that was on no list before: it may be on one, and its own end may expect it there.
+        if can_be_tracked(self.0.as_ptr()) {
+            Python::attach(|_| track(self.0.as_ptr()));
         }
     }
 }

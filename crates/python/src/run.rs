@@ -243,11 +243,11 @@ pub(crate) fn spawn(
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
-    let task = Task::make(py, Some(origin.clone().unbind()), Some(run.runner))?;
+    let task = Task::make(py, Some(origin.clone().unbind()))?;
     if let Some(name) = name {
         task.setattr("name", name)?;
     }
-    let body = Body {
+    let body = Box::new(Body {
         iterator: Root::new(iterator.clone().unbind()),
         task: task.clone().unbind(),
         context: Root::new(copy_context(py)?),
@@ -255,7 +255,7 @@ pub(crate) fn spawn(
         gives_way: false,
         group,
         switches: None,
-    };
+    });
     match WORLD.with(|kernel| kernel.spawn(run.runner, start, body)) {
         Ok(id) => {
             task.get().set_id(id);
@@ -367,9 +367,11 @@ impl Ruler<'_> {
 
 impl Host<Snake> for Ruler<'_> {
     #[inline]
-    fn turn(&mut self, turn: Turn<Body, Py<PyAny>>) -> Rest<Body> {
+    fn turn(&mut self, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
         let rest = turn::give(self.py, &self.run, turn);
-        if let Some(error) = ENDING.take() {
+        if let Rest::Ended = rest
+            && let Some(error) = ENDING.take()
+        {
             self.end_on_error(error);
         }
         if let Rest::Ended = rest

@@ -10,7 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString, PyType};
-use thistledown_kernel::{RunnerId, TaskId};
+use thistledown_kernel::TaskId;
 
 use crate::current::Current;
 use crate::errors;
@@ -41,7 +41,6 @@ struct State {
     extra: Option<Box<Extra>>,
     /// What it was made from, for its name.
     origin: Option<Py<PyString>>,
-    runner: Option<RunnerId>,
 }
 
 /// A task: work that was told to go. A real ``concurrent.futures.Future``, which can also be awaited.
@@ -70,11 +69,7 @@ pub(crate) fn set_task_class(py: Python<'_>, class: Py<PyType>) {
 
 impl Task {
     /// A new task object. `origin` is what its name is taken from.
-    pub(crate) fn make(
-        py: Python<'_>,
-        origin: Option<Py<PyString>>,
-        runner: Option<RunnerId>,
-    ) -> PyResult<Bound<'_, Self>> {
+    pub(crate) fn make(py: Python<'_>, origin: Option<Py<PyString>>) -> PyResult<Bound<'_, Self>> {
         let class = CLASS.get(py).ok_or_else(|| errors::misuse("import thistledown first"))?;
         MAKING.set(true);
         let made = class.bind(py).call0();
@@ -86,7 +81,6 @@ impl Task {
             this.serial.store(SERIAL.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
             let mut state = this.state.lock();
             state.origin = origin;
-            state.runner = runner;
         }
         Ok(task)
     }

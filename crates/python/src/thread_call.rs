@@ -85,7 +85,7 @@ impl ThreadCall {
         let function = self.function.bind(py);
         let origin = function.getattr(intern!(py, "__qualname__")).and_then(|name| name.str());
         let origin = origin.or_else(|_| function.get_type().qualname())?;
-        let task = Task::make(py, Some(origin.unbind()), runner)?;
+        let task = Task::make(py, Some(origin.unbind()))?;
         let id = WORLD.with(|kernel| kernel.add_elsewhere(runner));
         task.get().set_id(id);
         // Set before the thread starts: a call may be over before this returns.

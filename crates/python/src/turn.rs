@@ -48,7 +48,7 @@ pub(crate) fn borrowed_task(py: Python<'_>, pointer: *mut ffi::PyObject) -> Opti
 }
 
 /// Gives a task its turn.
-pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Body, Py<PyAny>>) -> Rest<Body> {
+pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
     let Turn { task, mut body, wake } = turn;
     run.set_task_object(Some(&body.task));
     Current::with(|current| {
@@ -59,6 +59,7 @@ pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Body, Py<PyAny>>) -
     let context = body.context.clone_ref(py);
     // SAFETY: `context` is a context object that this task alone enters, and only for its turn.
     unsafe { ffi::PyContext_Enter(context.as_ptr()) };
+    let has_wake = body.awaited.is_some();
     let ended = advance(py, run, task, &mut body, wake);
     // SAFETY: as above; it was entered in this thread.
     unsafe { ffi::PyContext_Exit(context.as_ptr()) };
@@ -75,7 +76,10 @@ pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Body, Py<PyAny>>) -
     run.set_task_object(None);
     Current::with(|current| {
         current.task.set(None);
-        drop(current.wake.take());
+        if has_wake {
+            // A body that did not ask for what woke it has lost it; the next one must not find it.
+            drop(current.wake.take());
+        }
     });
     rest
 }

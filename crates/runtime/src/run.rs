@@ -154,7 +154,7 @@ where
 }
 
 /// Tells the kernel how a turn ended.
-#[inline]
+#[inline(always)]
 fn conclude<P: Payload>(kernel: &mut Kernel<P>, rest: Option<(TaskId, Rest<P::Body>)>) {
     match rest {
         Some((task, Rest::GaveWay(body))) => kernel.give_way(task, body),
