@@ -460,6 +460,15 @@ async def test_a_descriptor_number_used_again_is_another_socket():
             assert await reading == b"fresh"
 
 
+async def test_two_wrappers_of_one_socket_work_side_by_side(tcp_pair):
+    near, far = tcp_pair
+    again = td.Socket(near.socket)
+    readers = [td.go(near.recv(1)), td.go(again.recv(1))]
+    await settle()
+    far.sendall(b"12")
+    assert sorted([await reader for reader in readers]) == [b"1", b"2"]
+
+
 async def test_a_socket_is_moved_from_one_run_to_the_next(tcp_pair):
     near, far = tcp_pair
 

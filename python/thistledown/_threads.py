@@ -54,17 +54,11 @@ class _Threads:
 
     def _work(self) -> None:
         while (task := self._next()) is not None:
-            call = self.calls.pop(task, None)
-            if call is None:
-                continue
-            _, context, function, args, kwargs = call
-            value, error = None, None
-            try:
-                value = context.run(function, *args, **kwargs)
-            except BaseException as raised:
-                error = raised
-            task._settle(value, error)
-            del call, task, context, function, args, kwargs, value, error
+            # Nothing of the call is kept here: when its task has ended, only who asked for it holds what came of it.
+            held = [self.calls.pop(task, None)]
+            if held[0] is not None:
+                task._settle(*_made(held.pop()))
+            del task, held
 
     def _next(self) -> Task[Any] | None:
         with self.lock:
@@ -91,6 +85,16 @@ class _Threads:
         """How many of the threads have nothing to do."""
         with self.lock:
             return max(0, self.idle - self.queue.qsize())
+
+
+def _made(call: Call | None) -> tuple[Any, BaseException | None]:
+    """Makes a call; gives what it returned and what it raised."""
+    assert call is not None
+    _, context, function, args, kwargs = call
+    try:
+        return context.run(function, *args, **kwargs), None
+    except BaseException as raised:
+        return None, raised
 
 
 _threads = _Threads()
