@@ -1,7 +1,7 @@
 //! Descriptors of the operating system: borrowed by number, registered with a run.
 #![allow(unsafe_code, reason = "Python hands descriptors over as numbers")]
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
@@ -49,6 +49,8 @@ pub(crate) struct Registration {
     /// Gone with its run; a socket that outlives the run keeps nothing of it open.
     registry: Weak<Registry>,
     process: u32,
+    /// A duplicate, when the run knows the descriptor already from somebody else.
+    own: Option<OwnedFd>,
     pub(crate) run: thistledown_kernel::RunnerId,
     pub(crate) source: SourceId,
 }
@@ -61,14 +63,22 @@ impl Registration {
             kernel.source_is_dry(source, dry);
             source
         });
-        let registration = Self {
+        let mut registration = Self {
             fd,
             registry: Arc::downgrade(&run.registry),
             process: std::process::id(),
+            own: None,
             run: run.runner,
             source,
         };
-        if let Err(error) = run.registry.register(borrow(fd), source.number()) {
+        let mut registered = run.registry.register(borrow(fd), source.number());
+        if registered.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists) {
+            let own = rustix::io::fcntl_dupfd_cloexec(borrow(fd), 0).map_err(errors::errno)?;
+            registration.fd = own.as_raw_fd();
+            registered = run.registry.register(borrow(registration.fd), source.number());
+            registration.own = Some(own);
+        }
+        if let Err(error) = registered {
             return Err(match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::PERM) => errors::wrong_value(format!(
                     "descriptor {fd} is a regular file or directory, which is always ready: read it with `td.thread`"

@@ -21,12 +21,16 @@ pub(crate) struct Body {
     pub(crate) context: Root,
     /// What it waits for.
     pub(crate) awaited: Option<Py<Operation>>,
-    /// It gave way by an operation, which ends at its next turn.
-    pub(crate) gives_way: bool,
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What few tasks have.
+#[derive(Default)]
+pub(crate) struct Extra {
     /// The group that answers for it.
     pub(crate) group: Option<Py<PyAny>>,
     /// Where its control went by `switch`.
-    pub(crate) switches: Option<Box<Switches>>,
+    pub(crate) switches: Switches,
 }
 
 /// How sleepers are woken.

@@ -21,7 +21,7 @@ use crate::current::{Current, Run, Shared};
 use crate::descriptor;
 use crate::errors;
 use crate::operation::Operation;
-use crate::payload::{Body, Snake, WORLD, Waker};
+use crate::payload::{Body, Extra, Snake, WORLD, Waker};
 use crate::report::{self, report};
 use crate::root::Root;
 use crate::task::{Outcome, Task};
@@ -252,9 +252,7 @@ pub(crate) fn spawn(
         task: task.clone().unbind(),
         context: Root::new(copy_context(py)?),
         awaited: None,
-        gives_way: false,
-        group,
-        switches: None,
+        extra: group.map(|group| Box::new(Extra { group: Some(group), ..Extra::default() })),
     });
     match WORLD.with(|kernel| kernel.spawn(run.runner, start, body)) {
         Ok(id) => {
@@ -288,7 +286,7 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
         return;
     }
     let Some(error) = error else { return };
-    if let Some(group) = &body.group {
+    if let Some(group) = body.extra.as_ref().and_then(|extra| extra.group.as_ref()) {
         let answered = group.call_method1(py, pyo3::intern!(py, "_failed"), (&error,));
         match answered.and_then(|answered| answered.is_truthy(py)) {
             Ok(true) => return task.get().mark_fetched(),

@@ -50,6 +50,8 @@ pub(crate) struct Task {
     serial: AtomicU64,
     /// Somebody has asked for the outcome, or waited for it.
     fetched: AtomicBool,
+    /// Its body gave way by an operation, which ends at its next turn.
+    gives_way: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -95,6 +97,16 @@ impl Task {
 
     pub(crate) fn is_done(&self) -> bool {
         self.state.lock().outcome.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set_gives_way(&self, gives_way: bool) {
+        self.gives_way.store(gives_way, Ordering::Relaxed);
     }
 
     pub(crate) fn is_fetched(&self) -> bool {
@@ -235,6 +247,7 @@ impl Task {
             id: AtomicU64::new(0),
             serial: AtomicU64::new(0),
             fetched: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }

@@ -95,7 +95,7 @@ fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<
     let mut input = match (&body.awaited, wake) {
         (None, Wake::Cancelled) => Input::Throw(errors::cancelled(py, "the task is cancelled")),
         (None, _) => {
-            Current::with(|current| current.gives_way.set(body.gives_way));
+            Current::with(|current| current.gives_way.set(body.task.get().gives_way()));
             Input::Send(py.None())
         }
         (Some(_), wake) => {
@@ -107,7 +107,7 @@ fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<
     loop {
         input = match resume(py, &body.iterator, input) {
             Output::Yielded(value) if value.is_none(py) => {
-                body.gives_way = Current::with(|current| current.gives_way.take());
+                body.task.get().set_gives_way(Current::with(|current| current.gives_way.take()));
                 return Ended::GaveWay;
             }
             Output::Yielded(value) => match value.into_bound(py).cast_into_exact::<Operation>() {
@@ -147,7 +147,7 @@ fn enter(py: Python<'_>, body: &mut Body, switch: &Switch) -> Input {
     if let Err(error) = crate::body::check_switch(target, state, switch.value.is_none(py)) {
         return Input::Throw(error);
     }
-    let suspended = body.switches.get_or_insert_default().go(py, &body.iterator, &switch.target);
+    let suspended = body.extra.get_or_insert_default().switches.go(py, &body.iterator, &switch.target);
     body.iterator = Root::new(switch.target.clone_ref(py));
     let value = switch.value.clone_ref(py);
     if suspended { switched_in(py, value) } else { Input::Send(value) }
@@ -155,8 +155,8 @@ fn enter(py: Python<'_>, body: &mut Body, switch: &Switch) -> Input {
 
 /// The coroutine that had control has ended: whether another of the task goes on.
 fn leave(body: &mut Body) -> bool {
-    let Some(switches) = &mut body.switches else { return false };
-    let Some(next) = switches.end(&body.iterator) else { return false };
+    let Some(extra) = &mut body.extra else { return false };
+    let Some(next) = extra.switches.end(&body.iterator) else { return false };
     body.iterator = Root::new(next);
     true
 }
