@@ -216,9 +216,7 @@ def lint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, st
         pytest.skip("clippy is not installed")
     crate = tmp_path_factory.mktemp("linted")
     (crate / "src").mkdir()
-    (crate / "Cargo.toml").write_text(
-        '[package]\nname = "linted"\nversion = "0.1.0"\nedition = "2024"\n[workspace]\n'
-    )
+    (crate / "Cargo.toml").write_text('[package]\nname = "linted"\nversion = "0.1.0"\nedition = "2024"\n[workspace]\n')
 
     def lint(rules_of: str, source: str) -> str:
         # As a line of its own in the source: a change of the rules alone might be taken from the cache.
