@@ -11,6 +11,7 @@ use crate::moment::Moment;
 use crate::party::{Party, Phase};
 use crate::timers::Entry;
 use crate::wait::{Event, Wake};
+use crate::waits::SCOPE_BRANCH;
 
 #[derive(Debug)]
 pub(crate) struct Scope {
@@ -101,7 +102,7 @@ impl<P: Payload> Kernel<P> {
 
     fn set_deadline(&mut self, scope: ScopeId, runner: RunnerId, at: Moment) {
         self.scopes[scope].timed = true;
-        let tag = self.next_tag(Self::SCOPE_BRANCH);
+        let tag = self.next_tag(SCOPE_BRANCH);
         self.runners[runner].timers.set(Entry { at, tag, owner: scope.number() });
     }
 

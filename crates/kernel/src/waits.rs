@@ -14,11 +14,12 @@ use crate::source::{Direction, Source};
 use crate::timers::Entry;
 use crate::wait::{Event, Wake, Want};
 
-impl<P: Payload> Kernel<P> {
-    /// Marks a timer entry as a scope's deadline, where a task's has the number of its want.
-    pub(crate) const SCOPE_BRANCH: u64 = 1 << 16;
-    const TAG_BITS: u32 = 17;
+/// Marks a timer entry as a scope's deadline, where a task's has the number of its want.
+pub(crate) const SCOPE_BRANCH: u64 = 1 << 16;
+/// The low bits of an entry's tag, which say what it is; the number of its wait stands above them.
+const TAG_BITS: u32 = 17;
 
+impl<P: Payload> Kernel<P> {
     /// Tries a want without waiting. What could not be met comes back.
     pub fn attempt(&mut self, want: Want<P::Value>) -> Result<Event<P::Value>, Want<P::Value>> {
         match want {
@@ -139,13 +140,13 @@ impl<P: Payload> Kernel<P> {
         // A thread keeps its own time.
         let Place::Runner(runner) = party.place else { return };
         party.timers += 1;
-        let tag = (party.wait << Self::TAG_BITS) | u64::from(branch);
+        let tag = (party.wait << TAG_BITS) | u64::from(branch);
         self.runners[runner].timers.set(Entry { at, tag, owner: task.number() });
     }
 
     pub(crate) fn next_tag(&mut self, branch: u64) -> u64 {
         self.waits += 1;
-        (self.waits << Self::TAG_BITS) | branch
+        (self.waits << TAG_BITS) | branch
     }
 
     /// Undoes the present wait of a party, if it has one. What a thread was woken with meanwhile comes back.
@@ -253,7 +254,7 @@ impl<P: Payload> Kernel<P> {
             let Some(entry) = runner.timers.pop_due(now, |entry| is_live(entry, parties, scopes)) else {
                 return;
             };
-            if entry.tag & Self::SCOPE_BRANCH != 0 {
+            if entry.tag & SCOPE_BRANCH != 0 {
                 self.expire_scope(ScopeId::from_number(entry.owner));
                 continue;
             }
@@ -282,11 +283,10 @@ fn is_live<B, V, W>(
     parties: &SlotMap<TaskId, Party<B, V, W>>,
     scopes: &SlotMap<ScopeId, Scope>,
 ) -> bool {
-    const SCOPE_BRANCH: u64 = 1 << 16;
     if entry.tag & SCOPE_BRANCH == 0 {
         parties
             .get(TaskId::from_number(entry.owner))
-            .is_some_and(|party| party.wait << 17 == entry.tag & !0x1_ffff)
+            .is_some_and(|party| party.wait << TAG_BITS == entry.tag >> TAG_BITS << TAG_BITS)
     } else {
         scopes.get(ScopeId::from_number(entry.owner)).is_some_and(|scope| scope.timed)
     }
