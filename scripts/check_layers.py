@@ -2,7 +2,7 @@
 
 Invariants of the house, each a rule below:
 
-- the crates form layers, python -> runtime -> {kernel, reactor}, and kernel and reactor import no sibling;
+- the crates form layers, python -> runtime -> {kernel, reactor}, and kernel, reactor and wire import no sibling;
 - the test kit is a dependency of tests only, so nothing of it is in a release;
 - one crate names pyo3, so that no Python object lives below it;
 - the pure crates take from outside only what brings no clock, thread, lock or descriptor with it;
@@ -26,6 +26,7 @@ PREFIX = "thistledown-"
 LAYERS: dict[str, frozenset[str]] = {
     "kernel": frozenset(),
     "reactor": frozenset(),
+    "wire": frozenset(),
     "runtime": frozenset({"kernel", "reactor"}),
     "python": frozenset({"runtime", "kernel", "reactor"}),
     "testkit": frozenset({"kernel", "reactor"}),
@@ -36,6 +37,7 @@ TEST_ONLY = "testkit"
 OUTSIDE: dict[str, frozenset[str]] = {
     "kernel": frozenset({"slab", "slotmap", "smallvec", "thiserror"}),
     "reactor": frozenset({"mio", "rustix", "slab", "smallvec", "thiserror"}),
+    "wire": frozenset({"postcard", "serde", "thiserror", "loom"}),  # loom: under --cfg loom, for its models
 }
 
 # The one crate that may depend on pyo3, in any kind of dependency.
