@@ -2,7 +2,8 @@
 
 Invariants of the house, each a rule below:
 
-- the crates form layers, python -> runtime -> {kernel, reactor}, and kernel, reactor and wire import no sibling;
+- the crates form layers, python -> runtime -> {kernel, reactor, workers} and workers -> wire; kernel, reactor and
+  wire import no sibling;
 - the test kit is a dependency of tests only, so nothing of it is in a release;
 - one crate names pyo3, so that no Python object lives below it;
 - the pure crates take from outside only what brings no clock, thread, lock or descriptor with it;
@@ -27,8 +28,9 @@ LAYERS: dict[str, frozenset[str]] = {
     "kernel": frozenset(),
     "reactor": frozenset(),
     "wire": frozenset(),
-    "runtime": frozenset({"kernel", "reactor"}),
-    "python": frozenset({"runtime", "kernel", "reactor"}),
+    "workers": frozenset({"wire"}),
+    "runtime": frozenset({"kernel", "reactor", "workers", "wire"}),
+    "python": frozenset({"runtime", "kernel", "reactor", "workers", "wire"}),
     "testkit": frozenset({"kernel", "reactor"}),
 }
 TEST_ONLY = "testkit"

@@ -94,7 +94,7 @@ def test_kernel_imports_no_sibling(tree: Path) -> None:
 
 def test_imports_do_not_run_upwards(tree: Path) -> None:
     add_dependency(tree, "runtime", 'thistledown-python = { path = "../python" }')
-    assert "runtime depends on python, but may import kernel, reactor" in the_breach(tree)
+    assert "runtime depends on python, but may import kernel, reactor, wire, workers" in the_breach(tree)
 
 
 def test_a_dependency_of_one_target_only_counts(tree: Path) -> None:
@@ -193,6 +193,12 @@ FORBIDDEN = {
         "clock": "pub fn f() -> std::time::Instant { std::time::Instant::now() }",
         "thread": "pub fn f() { std::thread::spawn(|| ()); }",
         "sleep": "pub fn f() { std::thread::sleep(std::time::Duration::ZERO) }",
+    },
+    "workers": {
+        "wall clock": "pub fn f() -> std::time::SystemTime { std::time::SystemTime::now() }",
+        "sleep": "pub fn f() { std::thread::sleep(std::time::Duration::ZERO) }",
+        "socket": "pub fn f(_: &std::net::TcpStream) {}",
+        "setting": 'pub fn f() -> bool { std::env::var("x").is_ok() }',
     },
     "runtime": {
         "wall clock": "pub fn f() -> std::time::SystemTime { std::time::SystemTime::now() }",

@@ -1,0 +1,311 @@
+//! The state as a whole, and the life of a job: submitted, replied, gone.
+
+use slotmap::SlotMap;
+
+use super::deadlines::{Deadlines, Due};
+use super::ids::{JobId, WorkerId};
+use super::job::{Job, JobSpec, Place};
+use super::keys::Keys;
+use super::line::Entry;
+use super::prefetch::Pace;
+use super::queue::Queue;
+use super::terms::{Action, Config, Ending, Floor, JobState, NEVER, Nanos, Refused, Statistics, Verdict};
+use super::worker::{Phase, Worker};
+
+/// Whether new jobs are let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Open,
+    /// Only nested jobs of those that are here.
+    Closed,
+    Broken,
+}
+
+/// The policy. See the [module's page](super).
+#[derive(Debug)]
+pub struct Policy {
+    pub(super) config: Config,
+    pub(super) door: Door,
+    pub(super) jobs: SlotMap<JobId, Job>,
+    pub(super) workers: SlotMap<WorkerId, Worker>,
+    pub(super) plain: Queue,
+    pub(super) weightless: Queue,
+    pub(super) keys: Keys,
+    /// Ready, not waiting, not killed, without jobs. Who got its last job done last is at the end.
+    pub(super) idle: Vec<WorkerId>,
+    /// How many workers are ready and do not wait.
+    pub(super) active: usize,
+    pub(super) starting: usize,
+    /// How many jobs are with workers besides each worker's first.
+    pub(super) behind: usize,
+    /// No plain job that is offered and not known to have begun has a lower priority.
+    pub(super) lowest_offered: i32,
+    pub(super) pace: Pace,
+    pub(super) deadlines: Deadlines,
+    /// A worker with nothing had no room: when to offer again.
+    pub(super) offer_at: Nanos,
+    /// Starts have failed: when to try again. Zero when none has.
+    pub(super) start_at: Nanos,
+    /// There are workers too many: when to retire them.
+    pub(super) spare_at: Nanos,
+    /// Failed starts in a row.
+    pub(super) failures: u32,
+    pub(super) actions: Vec<Action>,
+    pub(super) counted: Statistics,
+}
+
+impl Policy {
+    /// A policy without workers and jobs. Limits of zero are taken for one.
+    #[must_use]
+    pub fn new(mut config: Config) -> Self {
+        config.size = config.size.max(1);
+        config.max_workers = config.max_workers.max(1);
+        config.concurrency = config.concurrency.max(1);
+        config.max_tasks_per_child = config.max_tasks_per_child.map(|lifetime| lifetime.max(1));
+        Self {
+            config,
+            door: Door::Open,
+            jobs: SlotMap::with_key(),
+            workers: SlotMap::with_key(),
+            plain: Queue::default(),
+            weightless: Queue::default(),
+            keys: Keys::default(),
+            idle: Vec::new(),
+            active: 0,
+            starting: 0,
+            behind: 0,
+            lowest_offered: i32::MAX,
+            pace: Pace::new(config.prefetch_budget),
+            deadlines: Deadlines::default(),
+            offer_at: NEVER,
+            start_at: 0,
+            spare_at: NEVER,
+            failures: 0,
+            actions: Vec::new(),
+            counted: Statistics::default(),
+        }
+    }
+
+    /// A new job.
+    ///
+    /// # Errors
+    /// When no more jobs are taken.
+    pub fn submit(&mut self, floor: &mut impl Floor, spec: JobSpec, now: Nanos) -> Result<JobId, Refused> {
+        match self.door {
+            Door::Open => Ok(self.admit(floor, spec, now)),
+            Door::Closed => Err(Refused::Closed),
+            Door::Broken => Err(Refused::Broken),
+        }
+    }
+
+    /// A new job, by a job that is with this worker. Such a one is taken after `close`, too: what was accepted before
+    /// may need it to come to its end.
+    ///
+    /// # Errors
+    /// When no more jobs are taken.
+    pub fn submit_nested(
+        &mut self,
+        floor: &mut impl Floor,
+        worker: WorkerId,
+        spec: JobSpec,
+        now: Nanos,
+    ) -> Result<JobId, Refused> {
+        let has_jobs = self.workers.get(worker).is_some_and(|worker| !worker.jobs.is_empty());
+        if self.door == Door::Closed && has_jobs {
+            return Ok(self.admit(floor, spec, now));
+        }
+        self.submit(floor, spec, now)
+    }
+
+    fn admit(&mut self, floor: &mut impl Floor, spec: JobSpec, now: Nanos) -> JobId {
+        let sequence = self.counted.submitted;
+        self.counted.submitted += 1;
+        let id = self.jobs.insert(Job::new(spec, sequence));
+        if spec.key.is_none_or(|key| self.keys.join(key, Entry { sequence, job: id })) {
+            self.enqueue(id);
+            if self.is_first(id) {
+                self.dispatch(floor, None, now);
+            } else {
+                self.start_more(now);
+            }
+        }
+        id
+    }
+
+    /// Puts a job in the queue of its kind, at its place.
+    pub(super) fn enqueue(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.place = Place::Queued;
+        job.begun = false;
+        let entry = Entry { sequence: job.sequence, job: id };
+        let queue = if job.spec.weightless { &mut self.weightless } else { &mut self.plain };
+        queue.insert(job.spec.priority, entry);
+    }
+
+    fn is_first(&mut self, id: JobId) -> bool {
+        let weightless = self.jobs.get(id).is_some_and(|job| job.spec.weightless);
+        let queue = if weightless { &mut self.weightless } else { &mut self.plain };
+        queue.first(|job| self.jobs.contains_key(job)).is_some_and(|(_, first)| first == id)
+    }
+
+    /// A job's reply has come from its worker; it took so many nanoseconds. `retry`: it asks to be tried again.
+    pub fn replied(
+        &mut self,
+        floor: &mut impl Floor,
+        worker: WorkerId,
+        id: JobId,
+        took: Nanos,
+        retry: bool,
+        now: Nanos,
+    ) -> Verdict {
+        if !self.detach(worker, id) {
+            return Verdict::Stray;
+        }
+        let Some(job) = self.jobs.get_mut(id) else { return Verdict::Stray };
+        let (weightless, stop) = (job.spec.weightless, job.stop);
+        let again = retry && stop.is_none() && job.retries_left > 0 && self.door != Door::Broken;
+        self.counted.replied += 1;
+        self.failures = 0;
+        if !weightless {
+            self.pace.learn(took);
+        }
+        if again {
+            self.try_again(id);
+        } else {
+            self.remove(id);
+        }
+        self.after_reply(worker, now);
+        let verdict = match stop.map(super::job::Stop::ending) {
+            Some(ending) => {
+                self.actions.push(Action::End(id, ending));
+                Verdict::Overruled(ending)
+            }
+            None if again => Verdict::Again,
+            None => Verdict::Final,
+        };
+        self.dispatch(floor, Some(worker), now);
+        verdict
+    }
+
+    /// Takes a job off its worker's list. False: it is not there.
+    fn detach(&mut self, worker: WorkerId, id: JobId) -> bool {
+        let Some(worker) = self.workers.get_mut(worker) else { return false };
+        if worker.jobs.front() == Some(&id) {
+            worker.jobs.pop_front();
+        } else if let Some(place) = worker.jobs.iter().position(|&job| job == id) {
+            worker.jobs.remove(place);
+        } else {
+            return false;
+        }
+        if !worker.jobs.is_empty() {
+            self.behind -= 1;
+        }
+        worker.done += 1;
+        true
+    }
+
+    /// Queues a job again, with a try less.
+    pub(super) fn try_again(&mut self, id: JobId) {
+        self.set_deadline(id, NEVER);
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.retries_left -= 1;
+            self.counted.retried += 1;
+            self.enqueue(id);
+        }
+    }
+
+    /// A job that is in no queue and with no worker is gone; the next of its key can go.
+    pub(super) fn remove(&mut self, id: JobId) {
+        self.set_deadline(id, NEVER);
+        let Some(job) = self.jobs.remove(id) else { return };
+        if let Some(key) = job.spec.key
+            && let Some(next) = self.keys.leave(key, id, |job| self.jobs.contains_key(job))
+            && self.jobs.get(next).is_some_and(|job| job.place == Place::Held)
+        {
+            self.enqueue(next);
+        }
+    }
+
+    /// The job has ended so, not by its reply.
+    pub(super) fn end(&mut self, id: JobId, ending: Ending) {
+        self.remove(id);
+        self.actions.push(Action::End(id, ending));
+    }
+
+    pub(super) fn set_deadline(&mut self, id: JobId, at: Nanos) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let before = std::mem::replace(&mut job.deadline, at);
+        if at != NEVER {
+            self.deadlines.set(at, Due::Job(id));
+        }
+        if before != NEVER && before != at {
+            let (jobs, workers) = (&self.jobs, &self.workers);
+            self.deadlines.forget(|at, due| is_due(jobs, workers, at, due));
+        }
+    }
+
+    /// Adds what has to be done, in order, to `into`.
+    pub fn take_actions(&mut self, into: &mut Vec<Action>) {
+        into.append(&mut self.actions);
+    }
+
+    /// Where a job is. Nothing when it has ended.
+    #[must_use]
+    pub fn state(&self, id: JobId) -> Option<JobState> {
+        Some(self.jobs.get(id)?.worker().map_or(JobState::Queued, JobState::Offered))
+    }
+
+    /// What was asked for a job. Nothing when it has ended.
+    #[must_use]
+    pub fn spec(&self, id: JobId) -> Option<JobSpec> {
+        Some(self.jobs.get(id)?.spec)
+    }
+
+    /// How many jobs have not ended.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// How many workers there are, from the wish to start one until it is known to be dead.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Whether every job has ended.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// How much there is of each thing. Looks at every worker.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let offered = self.workers.values().map(|worker| worker.jobs.len()).sum();
+        Statistics {
+            queued: self.jobs.len() - offered,
+            offered,
+            starting: self.starting,
+            idle: self.idle.len(),
+            busy: self.busy(),
+            waiting: self.workers.values().filter(|worker| worker.waiting).count(),
+            leaving: self.workers.values().filter(|worker| worker.phase == Phase::Leaving).count(),
+            depth: self.depth(),
+            ..self.counted
+        }
+    }
+}
+
+/// Whether this is still due at that moment.
+pub(super) fn is_due(
+    jobs: &SlotMap<JobId, Job>,
+    workers: &SlotMap<WorkerId, Worker>,
+    at: Nanos,
+    due: Due,
+) -> bool {
+    match due {
+        Due::Job(id) => jobs.get(id).is_some_and(|job| job.deadline == at),
+        Due::Worker(id) => workers.get(id).is_some_and(|worker| worker.check_at == at),
+    }
+}

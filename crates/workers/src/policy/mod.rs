@@ -1,0 +1,60 @@
+//! Which worker runs which job, and when a worker is started, retired, interrupted or killed.
+//!
+//! A pure state machine. Time comes in as [`Nanos`], events come in as calls. What can be done at once and has an
+//! answer (laying a job in a lane, taking it back) is asked of the [`Floor`]; everything else that must happen outside
+//! comes out of [`Policy::take_actions`]. The same events with the same answers make the same decisions.
+//!
+//! What is promised:
+//! - Order: higher priority first, then the order of submission. A job that goes back to the queue gets its old place.
+//!   Weightless and plain jobs never share a worker; each kind has its queue, and the two are compared when a worker
+//!   with nothing is to be given away. While the first of one kind waits for such a worker, the other kind does not
+//!   keep workers from becoming free: nothing plain is laid behind other jobs, and if all workers are weightless, the
+//!   one with the fewest jobs is given no more.
+//! - A job that is exclusive (`solo`, or plain with a timeout or a key) goes to a worker that has nothing, and nothing
+//!   is laid behind it.
+//! - Otherwise plain jobs are laid behind others as far as the prefetch budget allows by what jobs took of late; one
+//!   at a time until that is known and while the queue holds several priorities; never behind a job that has run for
+//!   long. What lies behind such a job is taken back, and so is what has not begun in a worker that waits or whose job
+//!   is being stopped, half of the longest lane when another worker has nothing, and jobs of lower priority when one of
+//!   higher priority finds no worker that has nothing.
+//! - Jobs of one key never overlap and run in the order they were submitted, whatever their priorities. A key prefers
+//!   the worker that it had last, if that has nothing.
+//! - Each job ends exactly once: by [`Verdict::Final`], by [`Cancel::Removed`] or by an [`Action::End`].
+//! - A job that has begun when its worker dies is tried again while it has retries; what has not begun is not touched
+//!   by a death. A job that was stopped (cancelled, timed out) ends so, whatever is replied afterwards.
+//! - At most `size` workers run jobs. One whose job waits for a nested job does not count, so nested jobs find a
+//!   worker at any depth, until `max_workers` exist; then they wait for one like any other. When a worker goes on
+//!   after its wait there can be more than `size`: then nobody is given anything until there are fewer.
+//!   What is left over and has nothing to do for a while is retired.
+//! - Failed starts are tried again, later each time and one at a time. After [`MAX_FAILED_STARTS`] in a row without
+//!   any worker left, the jobs in the queue end as [`Ending::NoWorkers`].
+//!
+//! What it is not: it knows no process, no lane, no function and no result. It looks for no cycle: a job that waits
+//! for a nested one of its own key waits for ever.
+//!
+//! Memory: a queue gives back what it does not need. The slots of jobs are used again, and not given back.
+//!
+//! Sources: batches by measured time from joblib; taking half of a queue from work-stealing schedulers; more workers
+//! while some wait from Java's `ForkJoinPool`.
+
+mod closing;
+mod crew;
+mod deadlines;
+mod dispatch;
+mod ids;
+mod job;
+mod keys;
+mod line;
+mod machine;
+mod prefetch;
+mod queue;
+mod recall;
+mod stopping;
+mod terms;
+mod worker;
+
+pub use crew::MAX_FAILED_STARTS;
+pub use ids::{JobId, WorkerId};
+pub use job::JobSpec;
+pub use machine::Policy;
+pub use terms::{Action, Cancel, Config, Ending, Floor, JobState, Nanos, Refused, Statistics, Verdict};

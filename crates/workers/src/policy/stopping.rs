@@ -1,0 +1,146 @@
+//! Stopping jobs, and whatever else is due at a moment.
+
+use super::deadlines::Due;
+use super::ids::{JobId, WorkerId};
+use super::job::{Place, Stop};
+use super::machine::{Policy, is_due};
+use super::prefetch::LONG;
+use super::terms::{Action, Cancel, Ending, Floor, NEVER, Nanos};
+use super::worker::Phase;
+
+impl Policy {
+    /// A job is not wanted any more.
+    pub fn cancel(&mut self, floor: &mut impl Floor, id: JobId, now: Nanos) -> Cancel {
+        let Some(job) = self.jobs.get(id) else { return Cancel::TooLate };
+        let worker = match job.place {
+            _ if job.stop.is_some() => return Cancel::Asked,
+            Place::Offered(worker) => worker,
+            Place::Queued | Place::Held => {
+                self.remove_queued(id);
+                self.dispatch(floor, None, now);
+                return Cancel::Removed;
+            }
+        };
+        let answer = if self.withdraw(floor, worker, id) {
+            self.remove(id);
+            Cancel::Removed
+        } else {
+            self.stop(floor, worker, id, Stop::Cancelled, now);
+            Cancel::Asked
+        };
+        self.dispatch(floor, None, now);
+        answer
+    }
+
+    /// Takes a job away that is with no worker.
+    fn remove_queued(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(id) else { return };
+        let (queued, spec) = (job.place == Place::Queued, job.spec);
+        self.remove(id);
+        if queued {
+            let queue = if spec.weightless { &mut self.weightless } else { &mut self.plain };
+            queue.forget(spec.priority, |job| self.jobs.contains_key(job));
+        }
+    }
+
+    /// Takes a job off its worker, if it has not begun. It is in no queue then.
+    fn withdraw(&mut self, floor: &mut impl Floor, worker_id: WorkerId, id: JobId) -> bool {
+        let (Some(worker), Some(job)) = (self.workers.get_mut(worker_id), self.jobs.get_mut(id)) else {
+            return false;
+        };
+        if job.begun || !floor.take_back(worker_id, id) {
+            job.begun = true;
+            return false;
+        }
+        worker.jobs.retain(|&other| other != id);
+        self.behind -= usize::from(!worker.jobs.is_empty());
+        self.settle(worker_id);
+        true
+    }
+
+    /// Asks a job that has begun to stop. A plain one holds its worker up: what lies behind it goes elsewhere.
+    fn stop(&mut self, floor: &mut impl Floor, worker_id: WorkerId, id: JobId, stop: Stop, now: Nanos) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.stop = Some(stop);
+        }
+        self.actions.push(Action::Interrupt(worker_id, id));
+        self.set_deadline(id, now.saturating_add(self.config.grace));
+        if let Some(worker) = self.workers.get_mut(worker_id).filter(|worker| !worker.weightless) {
+            worker.exclusive = true;
+            self.recall_all(floor, worker_id);
+        }
+    }
+
+    /// Time has passed: does what is due.
+    pub fn tick(&mut self, floor: &mut impl Floor, now: Nanos) {
+        while let Some((at, due)) = self.deadlines.first(|at, due| is_due(&self.jobs, &self.workers, at, due))
+        {
+            if at > now {
+                break;
+            }
+            self.deadlines.remove_first();
+            match due {
+                Due::Job(id) => self.time_is_up(floor, id, now),
+                Due::Worker(id) => self.check(floor, id, now),
+            }
+        }
+        if self.offer_at <= now {
+            self.offer_at = NEVER;
+        }
+        if self.start_at <= now {
+            self.start_at = 0;
+        }
+        if self.spare_at <= now {
+            self.spare_at = NEVER;
+            self.retire_spares(now);
+        }
+        self.dispatch(floor, None, now);
+    }
+
+    /// When `tick` has something to do.
+    #[must_use]
+    pub fn next_deadline(&mut self) -> Option<Nanos> {
+        let first = self.deadlines.first(|at, due| is_due(&self.jobs, &self.workers, at, due));
+        let starts = if self.start_at == 0 { NEVER } else { self.start_at };
+        let next = first.map_or(NEVER, |(at, _)| at).min(self.offer_at).min(starts).min(self.spare_at);
+        (next != NEVER).then_some(next)
+    }
+
+    fn time_is_up(&mut self, floor: &mut impl Floor, id: JobId, now: Nanos) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.deadline = NEVER;
+        let Some(worker) = job.worker() else { return };
+        if job.stop.is_some() {
+            self.kill(floor, worker);
+        } else if self.withdraw(floor, worker, id) {
+            self.end(id, Ending::TimedOut);
+        } else {
+            self.stop(floor, worker, id, Stop::TimedOut, now);
+        }
+    }
+
+    fn kill(&mut self, floor: &mut impl Floor, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id).filter(|worker| !worker.killed) else { return };
+        worker.killed = true;
+        self.actions.push(Action::Kill(id));
+        self.recall_all(floor, id);
+    }
+
+    /// Looks after a worker: what lies behind a job that runs for long is taken back, and who does not leave is killed.
+    fn check(&mut self, floor: &mut impl Floor, id: WorkerId, now: Nanos) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.check_at = NEVER;
+        if worker.phase == Phase::Leaving {
+            return self.kill(floor, id);
+        }
+        if worker.weightless || worker.jobs.len() < 2 {
+            return;
+        }
+        let patient_until = floor.busy_since(id).unwrap_or(now).saturating_add(LONG);
+        if patient_until <= now {
+            return self.recall_all(floor, id);
+        }
+        worker.check_at = patient_until;
+        self.deadlines.set(patient_until, Due::Worker(id));
+    }
+}
