@@ -6,6 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use rustix::io::Errno;
 use thistledown_kernel::ScopeMisuse;
+use thistledown_workers::{Cause, Death, Refusal};
 
 macro_rules! python_errors {
     ($($function:ident = $class:literal),* $(,)?) => {$(
@@ -89,4 +90,48 @@ pub(crate) fn wrong_type(words: impl Into<String>) -> PyErr {
 
 pub(crate) fn wrong_value(words: impl Into<String>) -> PyErr {
     PyValueError::new_err(words.into())
+}
+
+/// What a worker's task raised, as it was packed there.
+pub(crate) fn from_worker(py: Python<'_>, packed: &[u8]) -> PyResult<Py<PyAny>> {
+    let packed = pyo3::types::PyBytes::new(py, packed);
+    Ok(py.import("thistledown._pickling")?.call_method1("unpack_error", (packed,))?.unbind())
+}
+
+/// `TimeoutError`, for a task that took too long.
+pub(crate) fn timed_out(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Py<PyAny>> {
+    Ok(py.import("thistledown._deaths")?.call_method1("timed_out", (name, seconds))?.unbind())
+}
+
+/// `WorkerDied`, with what is known of it.
+pub(crate) fn worker_died(py: Python<'_>, name: &str, death: &Death) -> PyResult<Py<PyAny>> {
+    let (cause, limit) = match death.cause {
+        Cause::Memory(limit) => ("memory", Some(limit)),
+        Cause::Stubborn => ("stubborn", None),
+        Cause::HungUp => ("hung up", None),
+        Cause::Garbled => ("garbled", None),
+        Cause::Killed => ("killed", None),
+        Cause::Unknown => ("unknown", None),
+    };
+    let args = (name, death.pid, death.status, cause, limit, &death.stderr);
+    Ok(py.import("thistledown._deaths")?.call_method1("worker_died", args)?.unbind())
+}
+
+/// There are no workers, and why.
+pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult<Py<PyAny>> {
+    let (words, cause) = match refusal {
+        Refusal::Initializer(packed) => {
+            let opened = packed.open().map_err(|error| system(&error))?;
+            (String::new(), Some(from_worker(py, opened.head())?))
+        }
+        Refusal::Start(words) => (words.clone(), None),
+        Refusal::Forked => {
+            return Ok(misuse(format!(
+                "task {name} belongs to the process that this one was forked from: it ends there, ask for it there"
+            ))
+            .into_value(py)
+            .into_any());
+        }
+    };
+    Ok(py.import("thistledown._deaths")?.call_method1("refused", (name, words, cause))?.unbind())
 }

@@ -4,12 +4,17 @@
 use pyo3::prelude::*;
 
 use crate::current::Current;
+use crate::herald;
 use crate::payload::WORLD;
 use crate::run::watchdog;
+use crate::upstream;
 
 /// Before a fork: nobody else is in the middle of anything.
 #[pyfunction]
 pub(crate) fn before_fork() {
+    // Pools before the world, as whoever settles tasks does.
+    upstream::lock_for_fork();
+    herald::lock_for_fork();
     watchdog().lock_for_fork();
     WORLD.lock_for_fork();
 }
@@ -21,6 +26,8 @@ pub(crate) fn after_fork_in_parent() {
     unsafe {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
+        herald::unlock_after_fork();
+        upstream::unlock_after_fork(false);
     }
 }
 
@@ -30,6 +37,12 @@ pub(crate) fn after_fork_in_child() {
     // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
     unsafe { WORLD.unlock_after_fork() };
     crate::run::replace_watchdog();
+    // SAFETY: as above. Pools come last: their tasks end here, and whoever waits is told.
+    unsafe {
+        herald::unlock_after_fork();
+        herald::forget();
+        upstream::unlock_after_fork(true);
+    }
     if let Some(run) = Current::run() {
         run.forked.set(true);
     }

@@ -16,14 +16,20 @@
 mod body;
 mod buffer;
 mod channel;
+mod child;
+mod context;
 mod current;
 mod descriptor;
 mod errors;
 mod fork;
+mod freight;
 mod go;
+mod herald;
 mod operation;
 mod payload;
 mod poll;
+mod pool;
+mod remote;
 mod report;
 mod root;
 mod run;
@@ -39,6 +45,7 @@ mod thread_call;
 mod thread_wait;
 mod timers;
 mod turn;
+mod upstream;
 mod verbs;
 
 use pyo3::prelude::*;
@@ -46,20 +53,28 @@ use pyo3::prelude::*;
 /// The engine of thistledown. Import `thistledown` instead.
 #[pymodule(gil_used = true)]
 mod _core {
-    use super::{Bound, PyModule, PyResult, body, slots};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, body, slots};
 
     #[pymodule_export]
     use super::body::makes_body;
     #[pymodule_export]
     use super::channel::{Channel, ChannelIterator};
     #[pymodule_export]
+    use super::child::Child;
+    #[pymodule_export]
     use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
     use super::go::{current_task, go, go_in};
     #[pymodule_export]
+    use super::freight::Slice;
+    #[pymodule_export]
+    use super::herald::fall_silent;
+    #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
     use super::poll::{readable, writable};
+    #[pymodule_export]
+    use super::pool::{Options, Pool};
     #[pymodule_export]
     use super::run::{count_interrupts, run, stop_runs};
     #[pymodule_export]
@@ -80,6 +95,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         body::learn_states(module.py())?;
+        module.add("INTERRUPT_SIGNAL", thistledown_workers::INTERRUPT_SIGNAL)?;
         slots::install(module.py())
     }
 }

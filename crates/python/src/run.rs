@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 use thistledown_kernel::{Start, TaskId, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};
 
+use crate::context;
 use crate::current::{Current, Run, Shared};
 use crate::descriptor;
 use crate::errors;
@@ -250,7 +250,7 @@ pub(crate) fn spawn(
     let body = Box::new(Body {
         iterator: Root::new(iterator.clone().unbind()),
         task: task.clone().unbind(),
-        context: Root::new(copy_context(py)?),
+        context: Root::new(context::copy(py)?.unbind()),
         awaited: None,
         extra: group.map(|group| Box::new(Extra { group: Some(group), ..Extra::default() })),
     });
@@ -261,12 +261,6 @@ pub(crate) fn spawn(
         }
         Err(_body) => Err(errors::misuse("the group has ended: start tasks inside its block")),
     }
-}
-
-#[allow(unsafe_code, reason = "CPython's C interface makes the copy")]
-fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    // SAFETY: returns a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(Bound::unbind)
 }
 
 /// A task's body has ended: its outcome is set, and its error goes to whoever answers for it.

@@ -3,6 +3,7 @@
 //! The outcome lives here, set once, before the kernel tells whoever waits for the end. What the standard library's
 //! `wait` and `as_completed` look for inside a future (`_condition`, `_waiters`) is made when they ask for it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ use crate::current::Current;
 use crate::errors;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
+use crate::remote::Remote;
+use crate::report::report;
 use crate::root;
 use crate::slots;
 
@@ -33,6 +36,8 @@ struct Extra {
     name: Option<Py<PyString>>,
     /// The standard library's view: a condition, and who waits for several futures at once.
     condition: Option<(Py<PyAny>, Py<PyList>)>,
+    /// What it is when its body runs in another process.
+    remote: Option<Arc<Remote>>,
 }
 
 #[derive(Default)]
@@ -54,6 +59,9 @@ pub(crate) struct Task {
     gives_way: AtomicBool,
     state: Mutex<State>,
 }
+
+/// In place of the kernel's number: the body runs in another process. No task of the kernel has this number.
+const REMOTE: u64 = u64::MAX;
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -91,12 +99,79 @@ impl Task {
         self.id.store(id.number(), Ordering::Release);
     }
 
+    /// The kernel's name for it, for whoever waits for its end.
     pub(crate) fn id(&self) -> TaskId {
-        TaskId::from_number(self.id.load(Ordering::Acquire))
+        match self.id.load(Ordering::Acquire) {
+            REMOTE => self.remote().map_or_else(|| TaskId::from_number(0), |remote| remote.party()),
+            number => TaskId::from_number(number),
+        }
+    }
+
+    /// Its body runs in another process.
+    pub(crate) fn set_remote(&self, remote: Arc<Remote>) {
+        self.state.lock().extra.get_or_insert_default().remote = Some(remote);
+        self.id.store(REMOTE, Ordering::Release);
+    }
+
+    fn remote(&self) -> Option<Arc<Remote>> {
+        if self.id.load(Ordering::Relaxed) != REMOTE {
+            return None;
+        }
+        self.state.lock().extra.as_ref().and_then(|extra| extra.remote.clone())
+    }
+
+    /// What has arrived from the other process, made Python's.
+    fn unpack(&self, py: Python<'_>) {
+        if self.state.lock().outcome.is_some() {
+            return;
+        }
+        let Some(remote) = self.remote() else { return };
+        let Some(ended) = remote.ended() else { return };
+        // Unpacking runs foreign code, so nothing is held; who else does it meanwhile gets another copy, and one stays.
+        let outcome = ended.unpack(py, &self.name(py));
+        let mut state = self.state.lock();
+        let spare = match state.outcome {
+            Some(_) => Some(outcome),
+            None => {
+                state.outcome = Some(outcome);
+                None
+            }
+        };
+        drop(state);
+        drop(spare);
+        remote.forget_outcome();
+    }
+
+    /// Tells whoever has asked to be told that its body, which ran in another process, has ended.
+    pub(crate) fn tell(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        let Some(ended) = this.remote().and_then(|remote| remote.ended()) else { return };
+        let tell = match (ended.is_cancelled(), ended.is_error()) {
+            (true, _) => "add_cancelled",
+            (_, true) => "add_exception",
+            _ => "add_result",
+        };
+        drop(ended);
+        if let Some((condition, waiters)) = this.view(slf.py()) {
+            tell_waiters(slf, condition.bind(slf.py()), waiters.bind(slf.py()), tell, || {});
+        }
+        let callbacks = this.state.lock().extra.as_mut().map(|extra| std::mem::take(&mut extra.callbacks));
+        for callback in callbacks.into_iter().flatten() {
+            call_back(slf, callback.bind(slf.py()));
+        }
+    }
+
+    /// What the standard library has asked for.
+    fn view(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyList>)> {
+        let state = self.state.lock();
+        let view = state.extra.as_ref().and_then(|extra| extra.condition.as_ref());
+        view.map(|(condition, waiters)| (condition.clone_ref(py), waiters.clone_ref(py)))
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.state.lock().outcome.is_some()
+        let state = self.state.lock();
+        let remote = state.extra.as_ref().and_then(|extra| extra.remote.as_ref());
+        state.outcome.is_some() || remote.is_some_and(|remote| remote.is_done())
     }
 
     #[inline]
@@ -119,6 +194,7 @@ impl Task {
 
     /// The exception it failed with.
     pub(crate) fn failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.unpack(py);
         match &self.state.lock().outcome {
             Some(Outcome::Error(error)) => Some(error.clone_ref(py)),
             _ => None,
@@ -127,6 +203,7 @@ impl Task {
 
     /// Its result, or the error to raise; nothing while it is not done.
     pub(crate) fn outcome(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
+        self.unpack(py);
         let outcome = match self.state.lock().outcome.as_ref()? {
             Outcome::Value(value) => return Some(Ok(value.clone_ref(py))),
             Outcome::Error(error) => Some(error.clone_ref(py)),
@@ -177,22 +254,12 @@ impl Task {
         condition: &Bound<'_, PyAny>,
         waiters: &Bound<'_, PyList>,
     ) {
-        let py = slf.py();
         let tell = match &outcome {
             Outcome::Value(_) => "add_result",
             Outcome::Error(_) => "add_exception",
             Outcome::Cancelled => "add_cancelled",
         };
-        let told = condition.call_method0("acquire").and_then(|_| {
-            self.state.lock().outcome = Some(outcome);
-            let told = waiters.iter().try_for_each(|waiter| waiter.call_method1(tell, (slf,)).map(drop));
-            condition.call_method0("notify_all")?;
-            condition.call_method0("release")?;
-            told
-        });
-        if let Err(error) = told {
-            error.write_unraisable(py, Some(slf.as_any()));
-        }
+        tell_waiters(slf, condition, waiters, tell, || self.state.lock().outcome = Some(outcome));
     }
 
     /// Its name: the one it was given, or what it runs and a number.
@@ -208,6 +275,14 @@ impl Task {
         })
     }
 
+    /// Takes a callback back. Nothing: it is being called.
+    fn forget_callback(&self, callback: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+        let mut state = self.state.lock();
+        let callbacks = &mut state.extra.as_mut()?.callbacks;
+        let at = callbacks.iter().position(|known| known.is(callback))?;
+        Some(callbacks.remove(at))
+    }
+
     /// The outcome, waited for in a plain thread.
     fn wait_done(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
         if slf.get().is_done() {
@@ -220,6 +295,43 @@ impl Task {
             ));
         }
         crate::thread_wait::wait_for_end(slf.py(), slf.get(), timeout)
+    }
+}
+
+/// Tells the standard library's waiters; `settle` is done under the condition that they hold.
+fn tell_waiters(
+    task: &Bound<'_, Task>,
+    condition: &Bound<'_, PyAny>,
+    waiters: &Bound<'_, PyList>,
+    tell: &str,
+    settle: impl FnOnce(),
+) {
+    let told = condition.call_method0("acquire").and_then(|_| {
+        settle();
+        let told = waiters.iter().try_for_each(|waiter| waiter.call_method1(tell, (task,)).map(drop));
+        condition.call_method0("notify_all")?;
+        condition.call_method0("release")?;
+        told
+    });
+    if let Err(error) = told {
+        error.write_unraisable(task.py(), Some(task.as_any()));
+    }
+}
+
+impl Drop for Task {
+    /// An error in another process that nobody has asked for is told, so that it is not lost.
+    fn drop(&mut self) {
+        if *self.id.get_mut() != REMOTE || *self.fetched.get_mut() {
+            return;
+        }
+        let Some(remote) = self.remote() else { return };
+        let Some(ended) = remote.ended().filter(|ended| ended.is_error()) else { return };
+        Python::try_attach(|py| {
+            let name = self.name(py);
+            if let Outcome::Error(error) = ended.unpack(py, &name) {
+                report(py, "failed_elsewhere", (name, error));
+            }
+        });
     }
 }
 
@@ -277,13 +389,17 @@ impl Task {
         self.is_done()
     }
 
-    /// Whether it was told to go and has not ended.
+    /// Whether it was told to go and has not ended. In a worker process: whether it has begun, too.
     fn running(&self) -> bool {
-        !self.is_done()
+        match self.remote() {
+            Some(remote) => remote.is_running(),
+            None => !self.is_done(),
+        }
     }
 
     /// Whether it ended because it was cancelled.
-    fn cancelled(&self) -> bool {
+    fn cancelled(&self, py: Python<'_>) -> bool {
+        self.unpack(py);
         matches!(self.state.lock().outcome, Some(Outcome::Cancelled))
     }
 
@@ -291,7 +407,10 @@ impl Task {
     ///
     /// Returns:
     ///     False when it has already ended, else True.
-    fn cancel(&self) -> bool {
+    fn cancel(&self, py: Python<'_>) -> bool {
+        if let Some(remote) = self.remote() {
+            return py.detach(|| remote.cancel());
+        }
         let id = self.id();
         !self.is_done() && WORLD.with(|kernel| kernel.cancel_task(id))
     }
@@ -318,7 +437,7 @@ impl Task {
         Self::wait_done(&slf, timeout)?;
         let py = slf.py();
         slf.get().mark_fetched();
-        if slf.get().cancelled() {
+        if slf.get().cancelled(py) {
             return Err(errors::task_cancelled(py, format!("task {} was cancelled", slf.get().name(py))));
         }
         Ok(slf.get().failure(py))
@@ -337,19 +456,29 @@ impl Task {
         {
             let mut state = slf.get().state.lock();
             if state.outcome.is_none() {
-                state.extra.get_or_insert_default().callbacks.push(r#fn.unbind());
-                return;
+                let remote = state.extra.as_ref().and_then(|extra| extra.remote.clone());
+                let callbacks = &mut state.extra.get_or_insert_default().callbacks;
+                let Some(remote) = remote else { return callbacks.push(r#fn.unbind()) };
+                callbacks.push(r#fn.clone().unbind());
+                drop(state);
+                if remote.watch(slf.clone().unbind()) || slf.get().forget_callback(&r#fn).is_none() {
+                    return;
+                }
             }
         }
         call_back(&slf, &r#fn);
     }
 
-    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
-        slots::make(slf.py(), Operation::new(Kind::Join(slf.clone().unbind())))
+    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        let py = slf.py();
+        if Current::task().is_none() {
+            return py.import("thistledown._asyncio")?.call_method1("wait_for", (slf,));
+        }
+        Ok(slots::make(py, Operation::new(Kind::Join(slf.clone().unbind())))?.into_any())
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
-        Self::__await__(slf)
+        slots::make(slf.py(), Operation::new(Kind::Join(slf.clone().unbind())))
     }
 
     /// Ends a task whose body ran elsewhere.
@@ -361,17 +490,25 @@ impl Task {
     }
 
     /// What the standard library's `wait` and `as_completed` look for: the condition and the list of waiters.
-    fn _standard_view(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyList>)> {
-        if !self.is_done() && Current::run().is_some() {
+    fn _standard_view(slf: &Bound<'_, Self>) -> PyResult<(Py<PyAny>, Py<PyList>)> {
+        let (py, this) = (slf.py(), slf.get());
+        if !this.is_done() && Current::run().is_some() {
             return Err(errors::misuse(
                 "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, or \
                  `td.select(...)` for the first of several",
             ));
         }
         let fresh = (py.import("threading")?.call_method0("Condition")?.unbind(), PyList::empty(py).unbind());
-        let mut state = self.state.lock();
-        let view = state.extra.get_or_insert_default().condition.get_or_insert(fresh);
-        Ok((view.0.clone_ref(py), view.1.clone_ref(py)))
+        let view = {
+            let mut state = this.state.lock();
+            let view = state.extra.get_or_insert_default().condition.get_or_insert(fresh);
+            (view.0.clone_ref(py), view.1.clone_ref(py))
+        };
+        if let Some(remote) = this.remote() {
+            // Whoever looks takes the condition, and then asks whether it is done; so nobody misses its end.
+            remote.watch(slf.clone().unbind());
+        }
+        Ok(view)
     }
 
     /// Lets the collector look at it: somebody has given it more to hold.
@@ -380,6 +517,7 @@ impl Task {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
+        self.unpack(py);
         let state = match &self.state.lock().outcome {
             None => "running",
             Some(Outcome::Value(_)) => "finished",

@@ -36,6 +36,11 @@ pub enum Work {
         /// Which.
         id: u32,
     },
+    /// The blob of this task was sent, and the task was taken back.
+    Discard {
+        /// Which.
+        task: u64,
+    },
     /// A task. The body is its arguments.
     Task {
         /// Its name.
@@ -105,14 +110,14 @@ pub enum Reply {
         /// The length of the blob's head, if the body travels as a blob.
         blob: Option<u64>,
     },
-    /// A task of this worker starts another. The body is the function, if it is new, and the arguments.
+    /// A task of this worker starts another. The body is the function and the arguments.
     Spawn {
         /// The worker's name for it.
         reference: u64,
-        /// What it calls: the low half of the content's hash.
-        function: u64,
-        /// So many bytes of the body are the function; 0: it was sent before.
+        /// So many bytes of the body are what it calls.
         function_length: u32,
+        /// The length of the blob's head, if what it calls travels as a blob.
+        function_blob: Option<u64>,
         /// Whether others may run beside it.
         weightless: bool,
         /// Not the place's own.
@@ -165,14 +170,14 @@ trait Message: Serialize + for<'a> Deserialize<'a> {
 impl Message for Work {
     #[inline]
     fn has_body(&self) -> bool {
-        !matches!(self, Self::Forget { .. })
+        !matches!(self, Self::Forget { .. } | Self::Discard { .. })
     }
 
     #[inline]
     fn blob(&self) -> Option<u64> {
         match *self {
             Self::Function { blob, .. } | Self::Task { blob, .. } => blob,
-            Self::Forget { .. } => None,
+            Self::Forget { .. } | Self::Discard { .. } => None,
         }
     }
 }

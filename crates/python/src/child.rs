@@ -1,0 +1,286 @@
+//! A worker process's main thread: it takes tasks, runs them, and says what came of each.
+//!
+//! Plain tasks run here one after the other. When the first weightless one comes, Python is asked to run a loop
+//! (`_worker.weightless`), which takes further ones through `next_job` until there are none.
+#![allow(unsafe_code, reason = "descriptors are taken that the process was born with")]
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyBaseException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+use thistledown_workers::{End, Given, Inheritance, Parcel, Reply, now};
+
+use crate::errors;
+use crate::freight::{self, Call, pickling};
+use crate::pool::is_retried;
+use crate::upstream::{self, Upstream};
+
+/// A function that the parent has sent.
+enum Known {
+    Packed(Parcel),
+    Made(Py<PyAny>),
+}
+
+/// The worker's end of everything.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct Child {
+    child: Arc<thistledown_workers::Child>,
+    upstream: Arc<Upstream>,
+    functions: Mutex<HashMap<u32, Known>>,
+    /// A weightless task that was taken and not begun.
+    taken: Mutex<Option<Job>>,
+}
+
+/// A task that was taken.
+struct Job {
+    id: u64,
+    function: u32,
+    call: Parcel,
+}
+
+/// What a task gave.
+struct Finished {
+    end: End,
+    parcel: Parcel,
+    retry: bool,
+}
+
+enum Next {
+    Plain(Job),
+    Weightless(Job),
+    Nothing,
+}
+
+#[pymethods]
+impl Child {
+    #[new]
+    fn new(
+        region: RawFd,
+        control: RawFd,
+        work_bell: RawFd,
+        answers_bell: RawFd,
+        parent_bell: RawFd,
+    ) -> PyResult<Self> {
+        // SAFETY: the caller gives up descriptors that are his, as the process was born with them.
+        let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+        let inherited = Inheritance {
+            region: own(region),
+            control: own(control),
+            work_bell: own(work_bell),
+            answers_bell: own(answers_bell),
+            parent_bell: own(parent_bell),
+        };
+        // SAFETY: a worker is made of a region once, right after it was forked.
+        let child = unsafe { thistledown_workers::Child::adopt(inherited) };
+        let child = Arc::new(child.map_err(|error| errors::system(&error))?);
+        let upstream = upstream::set(Arc::clone(&child));
+        Ok(Self { child, upstream, functions: Mutex::default(), taken: Mutex::default() })
+    }
+
+    /// The worker takes tasks from now on.
+    fn ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.reply(py, &Reply::Ready, &[])
+    }
+
+    /// The worker cannot be made ready; the packed error says why.
+    fn failed(&self, py: Python<'_>, error: &[u8]) -> PyResult<()> {
+        self.reply(py, &Reply::Failed, error)
+    }
+
+    /// Something for the parent's program to hear.
+    fn say(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        self.reply(py, &Reply::Say, data)
+    }
+
+    /// Whether the task that runs is the one that the parent wants stopped.
+    fn interrupted(&self) -> bool {
+        self.child.region().is_interrupted()
+    }
+
+    /// Runs tasks until there will be no more.
+    fn serve(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        loop {
+            match this.next()? {
+                Next::Plain(job) => this.run(py, &job)?,
+                Next::Weightless(job) => {
+                    *this.taken.lock() = Some(job);
+                    this.upstream.listen().map_err(|error| errors::system(&error))?;
+                    let worker = py.import(intern!(py, "thistledown._worker"))?;
+                    worker.call_method1(intern!(py, "weightless"), (slf,))?;
+                }
+                Next::Nothing if this.child.region().is_to_leave() => return Ok(()),
+                Next::Nothing => {
+                    let slept = py.detach(|| this.child.sleep_for_work());
+                    py.check_signals()?;
+                    if !slept.map_err(|error| errors::system(&error))? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A weightless task that is there now: its number, and what to call, with what, and what goes with it. None: there
+    /// is none, and from now on the bell rings when one comes.
+    fn next_job<'py>(&self, py: Python<'py>) -> PyResult<Option<(u64, Bound<'py, PyTuple>)>> {
+        loop {
+            let taken = self.taken.lock().take();
+            let job = match taken.map_or_else(|| self.next(), |job| Ok(Next::Weightless(job)))? {
+                Next::Weightless(job) => job,
+                Next::Plain(job) => {
+                    self.run(py, &job)?;
+                    continue;
+                }
+                Next::Nothing if self.child.listens_for_work() => return Ok(None),
+                Next::Nothing => continue,
+            };
+            match self.open(py, &job) {
+                Ok((function, call)) => {
+                    let more = call.more.unwrap_or_else(|| py.None().into_bound(py));
+                    let call = (function, call.args, call.kwargs, more).into_pyobject(py)?;
+                    return Ok(Some((job.id, call)));
+                }
+                Err(error) => self.finish(py, job.id, 0, failure(py, &error, None))?,
+            }
+        }
+    }
+
+    /// Rung when work comes, or a weightless task is to be cancelled.
+    fn bell(&self) -> RawFd {
+        self.child.work_bell().as_fd().as_raw_fd()
+    }
+
+    /// Silences the bell.
+    fn hush(&self) {
+        self.child.work_bell().hush();
+    }
+
+    /// The numbers of weightless tasks that are to be cancelled.
+    fn cancelled_jobs(&self) -> Vec<u64> {
+        self.upstream.take_cancelled()
+    }
+
+    /// A weightless task has returned this.
+    fn done(&self, py: Python<'_>, job: u64, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.finish(py, job, 0, success(py, value))
+    }
+
+    /// A weightless task has raised this.
+    #[pyo3(signature = (job, error, more=None))]
+    fn failed_job(
+        &self,
+        py: Python<'_>,
+        job: u64,
+        error: &Bound<'_, PyBaseException>,
+        more: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.finish(py, job, 0, failure(py, &PyErr::from_value(error.clone().into_any()), more))
+    }
+}
+
+impl Child {
+    /// The next task that is there.
+    fn next(&self) -> PyResult<Next> {
+        loop {
+            let given = self.child.next_work().map_err(|error| errors::system(&error))?;
+            let old = match given {
+                None => return Ok(Next::Nothing),
+                Some(Given::Function { id, body }) => self.functions.lock().insert(id, Known::Packed(body)),
+                Some(Given::Forget { id }) => self.functions.lock().remove(&id),
+                Some(Given::Task { id, function, weightless, call }) => {
+                    let job = Job { id, function, call };
+                    return Ok(if weightless { Next::Weightless(job) } else { Next::Plain(job) });
+                }
+            };
+            // Dropping it may run foreign code, so no lock is held.
+            drop(old);
+        }
+    }
+
+    /// Runs a plain task.
+    fn run(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
+        let began = now();
+        self.child.region().begin(job.id, began);
+        let mut more = None;
+        let ended = self.open(py, job).and_then(|(function, call)| {
+            more = call.more;
+            match &more {
+                None => function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty())),
+                Some(more) => py
+                    .import(intern!(py, "thistledown._worker"))?
+                    .call_method1(intern!(py, "call_with"), (more, function, call.args, call.kwargs)),
+            }
+        });
+        self.child.region().end();
+        let finished = match &ended {
+            Ok(value) => success(py, value),
+            Err(error) => failure(py, error, more.as_ref()),
+        };
+        self.finish(py, job.id, now().saturating_sub(began), finished)
+    }
+
+    /// What a task calls, and with what.
+    fn open<'py>(&self, py: Python<'py>, job: &Job) -> PyResult<(Bound<'py, PyAny>, Call<'py>)> {
+        let function = self.function(py, job.function)?;
+        let opened = job.call.open().map_err(|error| errors::system(&error))?;
+        Ok((function, freight::unpack_call(py, &opened)?))
+    }
+
+    fn function<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
+        let packed = match self.functions.lock().get(&id) {
+            Some(Known::Made(function)) => return Ok(function.bind(py).clone()),
+            Some(Known::Packed(parcel)) => parcel.clone(),
+            None => return Err(errors::misuse(format!("the worker does not know function {id}"))),
+        };
+        let opened = packed.open().map_err(|error| errors::system(&error))?;
+        let body = PyBytes::new(py, opened.head());
+        // One that cannot be made is tried again with the next task: its module may be there by then.
+        let function = pickling(py)?.call_method1(intern!(py, "unpack_function"), (body,))?;
+        let old = self.functions.lock().insert(id, Known::Made(function.clone().unbind()));
+        drop(old);
+        Ok(function)
+    }
+
+    fn finish(&self, py: Python<'_>, id: u64, nanos: u64, finished: Finished) -> PyResult<()> {
+        let Finished { end, parcel, retry } = finished;
+        let reply = Reply::Done { id, end, retry, nanos, blob: parcel.head_in_blob() };
+        let said = match self.child.try_reply(&reply, id, &[], Some(&parcel)) {
+            Ok(true) => Ok(()),
+            Ok(false) => py.detach(|| self.child.reply(&reply, id, &[], Some(&parcel))),
+            Err(error) => Err(error),
+        };
+        said.map_err(|error| errors::system(&error))
+    }
+
+    fn reply(&self, py: Python<'_>, reply: &Reply, body: &[u8]) -> PyResult<()> {
+        py.detach(|| self.child.reply(reply, 0, &[body], None)).map_err(|error| errors::system(&error))
+    }
+}
+
+/// What a task returned.
+fn success(py: Python<'_>, value: &Bound<'_, PyAny>) -> Finished {
+    match freight::pack_value(value, "pack_result") {
+        Ok(parcel) => Finished { end: End::Value, parcel, retry: false },
+        Err(error) => failure(py, &error, None),
+    }
+}
+
+/// What a task raised.
+fn failure(py: Python<'_>, error: &PyErr, more: Option<&Bound<'_, PyAny>>) -> Finished {
+    let value = error.value(py);
+    if errors::is_cancelled(py, value) {
+        return Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
+    }
+    let packed = pickling(py)
+        .and_then(|pickling| pickling.call_method1(intern!(py, "pack_error"), (value,))?.extract::<Vec<u8>>());
+    // What says how it failed is better than nothing.
+    let packed = packed.unwrap_or_else(|failure| failure.to_string().into_bytes());
+    let parcel = Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty());
+    Finished { end: End::Error, parcel, retry: is_retried(more, value) }
+}

@@ -1,0 +1,16 @@
+//! The context of the caller (`contextvars`).
+#![allow(unsafe_code, reason = "CPython's C interface makes the copy")]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// A copy of this thread's present context.
+pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+/// Whether any variable is set in it.
+pub(crate) fn has_variables(py: Python<'_>) -> PyResult<bool> {
+    Ok(copy(py)?.len()? > 0)
+}

@@ -1,0 +1,292 @@
+//! Freight: how calls and results become parcels, and what they were again.
+//!
+//! Most calls of small tasks are made of numbers and short texts, and are written here, byte by byte; everything else is
+//! pickled, with large buffers beside the pickle, which the receiver reads where they are. The first byte says which.
+//!
+//! Only exact types are written here: a subclass is pickled, and stays what it is.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyBufferError, PyEOFError};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use thistledown_workers::{Mapped, Opened, Parcel, aligned};
+
+use crate::errors;
+
+const ATOMS: u8 = 0;
+const PICKLE: u8 = 1;
+/// The pickle itself is one of the parts.
+const LARGE_PICKLE: u8 = 2;
+
+/// Longer texts and bytes are pickled.
+const SHORT: usize = 4096;
+/// A pickle up to this length stands in the head.
+const HEAD: usize = 16 * 1024;
+
+const NONE: u8 = b'N';
+const FALSE: u8 = b'F';
+const TRUE: u8 = b'T';
+const INTEGER: u8 = b'i';
+const FLOAT: u8 = b'f';
+const TEXT: u8 = b's';
+const BYTES: u8 = b'b';
+
+/// Writes a value that is small and of an exact type. False: it is none, and nothing whole was written.
+fn write_atom(value: &Bound<'_, PyAny>, into: &mut Vec<u8>) -> bool {
+    if value.is_none() {
+        into.push(NONE);
+    } else if let Ok(flag) = value.cast_exact::<PyBool>() {
+        into.push(if flag.is_true() { TRUE } else { FALSE });
+    } else if let Ok(number) = value.cast_exact::<PyInt>() {
+        let Ok(number) = number.extract::<i64>() else { return false };
+        into.push(INTEGER);
+        into.extend(number.to_le_bytes());
+    } else if let Ok(number) = value.cast_exact::<PyFloat>() {
+        into.push(FLOAT);
+        into.extend(number.value().to_le_bytes());
+    } else if let Ok(text) = value.cast_exact::<PyString>() {
+        // A lone surrogate is no UTF-8.
+        let Ok(text) = text.to_str() else { return false };
+        return write_short(TEXT, text.as_bytes(), into);
+    } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+        return write_short(BYTES, bytes.as_bytes(), into);
+    } else {
+        return false;
+    }
+    true
+}
+
+fn write_short(tag: u8, bytes: &[u8], into: &mut Vec<u8>) -> bool {
+    let Ok(length) = u16::try_from(bytes.len()) else { return false };
+    if bytes.len() > SHORT {
+        return false;
+    }
+    into.push(tag);
+    into.extend(length.to_le_bytes());
+    into.extend(bytes);
+    true
+}
+
+/// Reads what `write_atom` wrote.
+struct Atoms<'a>(&'a [u8]);
+
+impl<'a> Atoms<'a> {
+    fn take(&mut self, count: usize) -> PyResult<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or_else(short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
+        self.take(N).map(|bytes| bytes.try_into().unwrap_or([0; N]))
+    }
+
+    fn short(&mut self) -> PyResult<&'a [u8]> {
+        let length = u16::from_le_bytes(self.array()?);
+        self.take(length.into())
+    }
+
+    fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match self.array::<1>()?[0] {
+            NONE => py.None().into_bound(py),
+            TRUE => PyBool::new(py, true).to_owned().into_any(),
+            FALSE => PyBool::new(py, false).to_owned().into_any(),
+            INTEGER => i64::from_le_bytes(self.array()?).into_pyobject(py)?.into_any(),
+            FLOAT => PyFloat::new(py, f64::from_le_bytes(self.array()?)).into_any(),
+            TEXT => PyString::from_bytes(py, self.short()?)?.into_any(),
+            BYTES => PyBytes::new(py, self.short()?).into_any(),
+            _ => return Err(short()),
+        })
+    }
+}
+
+fn short() -> PyErr {
+    PyEOFError::new_err("what came from another process is not whole")
+}
+
+/// A call that is written as atoms: how many arguments, each, and the same for those with names.
+fn write_call(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>, into: &mut Vec<u8>) -> bool {
+    let (Ok(count), Ok(named)) = (u8::try_from(args.len()), u8::try_from(kwargs.map_or(0, |named| named.len())))
+    else {
+        return false;
+    };
+    into.extend([ATOMS, count]);
+    if !args.iter_borrowed().all(|value| write_atom(&value, into)) {
+        return false;
+    }
+    into.push(named);
+    kwargs.is_none_or(|kwargs| kwargs.iter().all(|(name, value)| write_atom(&name, into) && write_atom(&value, into)))
+}
+
+/// Packs a call.
+///
+/// `more` is what goes with it beside the arguments, when there is something.
+pub(crate) fn pack_call(
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+    more: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Parcel> {
+    let py = args.py();
+    if more.is_none() {
+        let mut head = Vec::with_capacity(64);
+        if write_call(args, kwargs, &mut head) {
+            return parcel(&head, &[]);
+        }
+    }
+    let none = || PyDict::new(py);
+    let packed = pickling(py)?.call_method1(
+        intern!(py, "pack_call"),
+        (args, kwargs.map_or_else(none, Clone::clone), more.map_or_else(|| py.None().into_bound(py), |more| more.clone().into_any())),
+    )?;
+    pack_pickle(&packed)
+}
+
+/// Packs a value; `packer` is the function that pickles it when that is needed.
+pub(crate) fn pack_value(value: &Bound<'_, PyAny>, packer: &str) -> PyResult<Parcel> {
+    let mut head = vec![ATOMS];
+    if write_atom(value, &mut head) {
+        return parcel(&head, &[]);
+    }
+    pack_pickle(&pickling(value.py())?.call_method1(packer, (value,))?)
+}
+
+/// A pickle, and the buffers that are not in it.
+fn pack_pickle(packed: &Bound<'_, PyAny>) -> PyResult<Parcel> {
+    let (pickle, buffers) = packed.extract::<(Bound<'_, PyBytes>, Vec<Bound<'_, PyAny>>)>()?;
+    let views = buffers.iter().map(View::of).collect::<PyResult<Vec<_>>>()?;
+    let mut parts: Vec<&[u8]> = views.iter().map(View::bytes).collect();
+    let pickle = pickle.as_bytes();
+    let is_large = pickle.len() > HEAD;
+    if is_large {
+        parts.insert(0, pickle);
+    }
+    let mut head = vec![if is_large { LARGE_PICKLE } else { PICKLE }];
+    head.extend(u32::try_from(parts.len()).map_err(|_| short())?.to_le_bytes());
+    parts.iter().for_each(|part| head.extend((part.len() as u64).to_le_bytes()));
+    if !is_large {
+        head.extend(pickle);
+    }
+    parcel(&head, &parts)
+}
+
+fn parcel(head: &[u8], parts: &[&[u8]]) -> PyResult<Parcel> {
+    Parcel::new(head, parts).map_err(|error| errors::system(&error))
+}
+
+/// What a call was.
+pub(crate) struct Call<'py> {
+    pub(crate) args: Bound<'py, PyTuple>,
+    pub(crate) kwargs: Bound<'py, PyDict>,
+    /// What goes with it: the context.
+    pub(crate) more: Option<Bound<'py, PyAny>>,
+}
+
+/// Unpacks a call.
+pub(crate) fn unpack_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
+    let head = opened.head();
+    if let Some((&ATOMS, rest)) = head.split_first() {
+        let mut atoms = Atoms(rest);
+        let count = atoms.array::<1>()?[0];
+        let args = (0..count).map(|_| atoms.value(py)).collect::<PyResult<Vec<_>>>()?;
+        let kwargs = PyDict::new(py);
+        for _ in 0..atoms.array::<1>()?[0] {
+            let name = atoms.value(py)?;
+            kwargs.set_item(name, atoms.value(py)?)?;
+        }
+        return Ok(Call { args: PyTuple::new(py, args)?, kwargs, more: None });
+    }
+    let (args, kwargs, more) = unpickle(py, opened)?.extract::<(_, _, Bound<'py, PyAny>)>()?;
+    Ok(Call { args, kwargs, more: (!more.is_none()).then_some(more) })
+}
+
+/// Unpacks a value.
+pub(crate) fn unpack_value<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Bound<'py, PyAny>> {
+    match opened.head().split_first() {
+        Some((&ATOMS, rest)) => Atoms(rest).value(py),
+        _ => unpickle(py, opened),
+    }
+}
+
+fn unpickle<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Bound<'py, PyAny>> {
+    let head = opened.head();
+    let mut reader = Atoms(head);
+    let kind = reader.array::<1>()?[0];
+    let count = u32::from_le_bytes(reader.array()?);
+    let mut at = head.len() as u64;
+    let mut parts = Vec::new();
+    for _ in 0..count {
+        let length = u64::from_le_bytes(reader.array()?);
+        at = aligned(at);
+        let end = at.checked_add(length).ok_or_else(short)?;
+        let memory = opened.mapped().filter(|memory| end <= memory.len() as u64).ok_or_else(short)?;
+        let memory = Arc::clone(memory);
+        parts.push(Bound::new(py, Slice { memory, at: usize_of(at)?, length: usize_of(length)? })?.into_any());
+        at = end;
+    }
+    let pickle = match kind {
+        PICKLE => PyBytes::new(py, reader.0).into_any(),
+        LARGE_PICKLE if !parts.is_empty() => parts.remove(0),
+        _ => return Err(short()),
+    };
+    pickling(py)?.call_method1(intern!(py, "unpack"), (pickle, PyList::new(py, parts)?))
+}
+
+fn usize_of(number: u64) -> PyResult<usize> {
+    usize::try_from(number).map_err(|_| short())
+}
+
+/// The module that pickles.
+pub(crate) fn pickling(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import(intern!(py, "thistledown._pickling"))
+}
+
+/// Read-only memory that came from another process, for whoever reads buffers.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct Slice {
+    memory: Arc<Mapped>,
+    at: usize,
+    length: usize,
+}
+
+#[pymethods]
+#[allow(unsafe_code, reason = "a buffer is given to Python")]
+impl Slice {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: i32) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no view"));
+        }
+        let this = slf.get();
+        let bytes = &this.memory[this.at..this.at + this.length];
+        // SAFETY: the view is the interpreter's; the memory lives as long as the object, which the view holds.
+        let filled = unsafe {
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.as_ptr() as *mut _, bytes.len() as isize, 1, flags)
+        };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}
+
+/// A buffer of Python, held while it is written.
+struct View(pyo3::buffer::PyBuffer<u8>);
+
+impl View {
+    fn of(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let view = pyo3::buffer::PyBuffer::get(buffer)?;
+        match view.is_c_contiguous() {
+            true => Ok(Self(view)),
+            false => Err(PyBufferError::new_err("a buffer beside a pickle must be contiguous")),
+        }
+    }
+
+    #[allow(unsafe_code, reason = "a buffer's bytes are read")]
+    fn bytes(&self) -> &[u8] {
+        match self.0.len_bytes() {
+            0 => &[],
+            // SAFETY: contiguous bytes that the view holds; nobody writes to them while they are sent, or whoever does
+            // sends a mixture, as with every pickle.
+            length => unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast(), length) },
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Pools, as Python sees them: a function and its arguments become a job, and a task stands for it.
+//!
+//! In the program a pool has an engine of its own. In a worker there is the program's pool, which the worker asks to run
+//! what its tasks start. Both have this face.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Order};
+
+use crate::current::{Current, seconds};
+use crate::errors;
+use crate::freight::{self, pickling};
+use crate::remote::{Remote, Ticket};
+use crate::task::Task;
+use crate::upstream::{self, Upstream};
+
+/// Functions whose numbers are remembered.
+const FUNCTIONS: usize = 1024;
+
+/// Who runs a job.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// An engine of this process. Its pool holds it; tasks do not.
+    Own(Weak<Engine<Ticket>>),
+    /// The program's pool, of which this process is a worker.
+    Above(Arc<Upstream>),
+}
+
+impl Source {
+    pub(crate) fn is_running(&self, job: JobId) -> bool {
+        match self {
+            Self::Own(engine) => engine.upgrade().is_some_and(|engine| engine.is_running(job)),
+            Self::Above(_) => true,
+        }
+    }
+
+    pub(crate) fn cancel(&self, job: JobId) -> Cancel {
+        match self {
+            Self::Own(engine) => engine.upgrade().map_or(Cancel::TooLate, |engine| engine.cancel(job)),
+            Self::Above(upstream) => upstream.cancel(job.number()),
+        }
+    }
+}
+
+/// What goes with a task, besides its function's own arguments.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct Options {
+    timeout: Option<Duration>,
+    memory: Option<u64>,
+    retries: u32,
+    retry_on: Option<Py<PyTuple>>,
+    priority: i32,
+    name: Option<Py<PyString>>,
+    /// A number made of the key, the same in every process.
+    key: Option<u64>,
+}
+
+#[pymethods]
+impl Options {
+    #[new]
+    #[pyo3(signature = (*, timeout=None, memory=None, retries=0, retry_on=None, priority=0, name=None, key=None))]
+    fn new(
+        timeout: Option<f64>,
+        memory: Option<u64>,
+        retries: u32,
+        retry_on: Option<Bound<'_, PyTuple>>,
+        priority: i32,
+        name: Option<Py<PyString>>,
+        key: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let timeout = timeout.map(|timeout| seconds(timeout, "timeout")).transpose()?.flatten();
+        let retry_on = retry_on.filter(|classes| !classes.is_empty()).map(Bound::unbind);
+        let key = key.map(|key| key_number(&key)).transpose()?;
+        Ok(Self { timeout, memory, retries, retry_on, priority, name, key })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.retry_on)
+    }
+}
+
+/// What is remembered of a function.
+struct Known {
+    /// Held, so that nothing else gets its address.
+    _function: Py<PyAny>,
+    number: Arc<Function>,
+    origin: Py<PyString>,
+}
+
+/// A pool of worker processes.
+#[pyclass(frozen, module = "thistledown._core", weakref)]
+pub(crate) struct Pool {
+    place: Place,
+    functions: Mutex<HashMap<usize, Known>>,
+}
+
+enum Place {
+    Own { engine: Arc<Engine<Ticket>>, launch: Py<PyAny> },
+    Above(Arc<Upstream>),
+}
+
+#[pymethods]
+impl Pool {
+    #[new]
+    #[pyo3(signature = (size, *, grace, concurrency, max_tasks_per_child, launch))]
+    fn new(
+        size: usize,
+        grace: f64,
+        concurrency: usize,
+        max_tasks_per_child: Option<u64>,
+        launch: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let grace = seconds(grace, "grace")?.unwrap_or(Duration::MAX);
+        let engine = Engine::new(&Config { size, grace, concurrency, max_tasks_per_child });
+        let engine = Arc::new(engine.map_err(|error| errors::system(&error))?);
+        upstream::register(&engine);
+        Ok(Self::at(Place::Own { engine, launch }))
+    }
+
+    /// The pool that this process is a worker of; None in a program.
+    #[staticmethod]
+    fn upstream() -> Option<Self> {
+        upstream::get().map(|upstream| Self::at(Place::Above(upstream)))
+    }
+
+    /// Runs a function in a worker. Does not wait.
+    #[pyo3(signature = (function, args, kwargs, options))]
+    fn go(
+        &self,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+        options: Option<&Bound<'_, Options>>,
+    ) -> PyResult<Py<Task>> {
+        let py = function.py();
+        let (number, origin) = self.function(function)?;
+        let options = options.map(Bound::get);
+        let more = accompaniment(py, options)?;
+        let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
+        let call = freight::pack_call(args, kwargs, more.as_ref())?;
+        let source = match &self.place {
+            Place::Own { engine, .. } => Source::Own(Arc::downgrade(engine)),
+            Place::Above(upstream) => Source::Above(Arc::clone(upstream)),
+        };
+        let remote = Remote::new(source);
+        let task = Task::make(py, Some(origin))?;
+        task.get().set_remote(Arc::clone(&remote));
+        let mut order = Order {
+            function: number,
+            call,
+            priority: 0,
+            key: None,
+            timeout: None,
+            memory: None,
+            retries: 0,
+        };
+        if let Some(options) = options {
+            (order.priority, order.timeout) = (options.priority, options.timeout);
+            (order.memory, order.retries) = (options.memory, options.retries);
+            order.key = options.key;
+            if let Some(name) = &options.name {
+                task.setattr(intern!(py, "name"), name)?;
+            }
+        }
+        self.submit(py, order, &remote)?;
+        Ok(task.unbind())
+    }
+
+    /// No more tasks. Does not wait.
+    fn shutdown(&self, py: Python<'_>, cancel: bool) {
+        if let Place::Own { engine, .. } = &self.place {
+            py.detach(|| engine.shut_down(cancel));
+        }
+    }
+
+    /// Everything ends now; tasks end as cancelled.
+    fn kill(&self, py: Python<'_>) {
+        if let Place::Own { engine, .. } = &self.place {
+            py.detach(|| engine.kill());
+        }
+    }
+
+    /// Waits until no thread and no process of it is left. Signals are seen at least every tenth of a second.
+    #[pyo3(signature = (timeout=None))]
+    fn closed(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        self.wait(py, timeout, Engine::wait_closed)
+    }
+
+    /// Waits until no task is left.
+    #[pyo3(signature = (timeout=None))]
+    fn wait_idle(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        self.wait(py, timeout, Engine::wait_idle)
+    }
+
+    /// Whether it takes tasks.
+    fn takes_tasks(&self) -> bool {
+        match &self.place {
+            Place::Own { engine, .. } => !engine.is_closed(),
+            Place::Above(_) => true,
+        }
+    }
+
+    /// What there is and was.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let known = PyDict::new(py);
+        if let Place::Own { engine, .. } = &self.place {
+            let (counts, processes) = engine.statistics();
+            known.set_item("queued", counts.queued)?;
+            known.set_item("offered", counts.offered)?;
+            known.set_item("starting", counts.starting)?;
+            known.set_item("idle", counts.idle)?;
+            known.set_item("busy", counts.busy)?;
+            known.set_item("waiting", counts.waiting)?;
+            known.set_item("submitted", counts.submitted)?;
+            known.set_item("replied", counts.replied)?;
+            known.set_item("retried", counts.retried)?;
+            known.set_item("started", counts.started)?;
+            known.set_item("died", counts.died)?;
+            known.set_item("processes", processes)?;
+        }
+        Ok(known)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.place {
+            Place::Own { launch, .. } => visit.call(launch),
+            Place::Above(_) => Ok(()),
+        }
+    }
+}
+
+impl Pool {
+    fn at(place: Place) -> Self {
+        Self { place, functions: Mutex::default() }
+    }
+
+    /// The function's number, and what its tasks are called after.
+    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Py<PyString>)> {
+        let py = function.py();
+        let address = function.as_ptr() as usize;
+        if let Some(known) = self.functions.lock().get(&address) {
+            return Ok((Arc::clone(&known.number), known.origin.clone_ref(py)));
+        }
+        let packed = pickling(py)?.call_method1(intern!(py, "pack_function"), (function,))?;
+        let (body, weightless, stable, origin) = packed.extract::<(Vec<u8>, bool, bool, Py<PyString>)>()?;
+        let number = match &self.place {
+            Place::Own { engine, .. } => engine.function(&body, weightless),
+            Place::Above(upstream) => upstream.function(&body, weightless),
+        };
+        let number = number.map_err(|error| errors::system(&error))?;
+        if stable {
+            let known = Known {
+                _function: function.clone().unbind(),
+                number: Arc::clone(&number),
+                origin: origin.clone_ref(py),
+            };
+            let mut functions = self.functions.lock();
+            let forgotten = (functions.len() >= FUNCTIONS).then(|| std::mem::take(&mut *functions));
+            functions.insert(address, known);
+            drop(functions);
+            drop(forgotten);
+        }
+        Ok((number, origin))
+    }
+
+    fn submit(&self, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
+        match &self.place {
+            Place::Above(upstream) => upstream.submit(py, order, remote),
+            Place::Own { engine, launch } => {
+                // Made before the lock is taken: making it runs Python code.
+                let launch = match engine.is_started() {
+                    true => None,
+                    false => Some(launch_of(launch.bind(py))?),
+                };
+                let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
+                match submitted {
+                    Ok(job) => {
+                        job.into_iter().for_each(|job| remote.set_job(job));
+                        Ok(())
+                    }
+                    Err((Closed::Forked, _)) => Err(errors::misuse(
+                        "this process is a fork of the one that the pool belongs to: make a `td.Workers()` of its own here",
+                    )),
+                    Err(_) => Err(errors::misuse("cannot schedule new futures after shutdown")),
+                }
+            }
+        }
+    }
+
+    fn wait(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        wait: impl Fn(&Engine<Ticket>, Option<Duration>) -> bool + Send + Sync,
+    ) -> PyResult<bool> {
+        let Place::Own { engine, .. } = &self.place else {
+            return Err(errors::misuse("a worker cannot wait for the pool that it is part of: wait for its tasks"));
+        };
+        if Current::run().is_some() {
+            return Err(errors::misuse(
+                "waiting here would stop the thread that runs the weightless tasks: write `await td.thread(...)` with the \
+                 method, or wait for the tasks",
+            ));
+        }
+        let deadline = timeout.map(|timeout| seconds(timeout.max(0.0), "timeout")).transpose()?.flatten();
+        let deadline = deadline.map(|timeout| std::time::Instant::now() + timeout);
+        loop {
+            let slice = Duration::from_millis(100);
+            let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+            if py.detach(|| wait(engine, Some(left.map_or(slice, |left| left.min(slice))))) {
+                return Ok(true);
+            }
+            py.check_signals()?;
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// The number that stands for a key: of what it is made of, so that it is the same in every process.
+fn key_number(key: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let number = pickling(key.py())?.call_method1(intern!(key.py(), "key_number"), (key,))?;
+    number.extract()
+}
+
+/// What goes with a call: the context, if anything is set in it, and the exceptions upon which it is tried again.
+fn accompaniment<'py>(py: Python<'py>, options: Option<&Options>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let context = crate::context::has_variables(py)?;
+    let retry_on = options.and_then(|options| options.retry_on.as_ref());
+    if !context && retry_on.is_none() {
+        return Ok(None);
+    }
+    let more = PyDict::new(py);
+    if let Some(classes) = retry_on {
+        more.set_item(intern!(py, "retry_on"), classes)?;
+    }
+    if context {
+        let outgoing = py
+            .import(intern!(py, "thistledown._carried"))?
+            .call_method0(intern!(py, "outgoing"))?;
+        if !outgoing.is_none() {
+            more.set_item(intern!(py, "context"), outgoing)?;
+        }
+    }
+    Ok((!more.is_empty()).then_some(more))
+}
+
+/// How the pool's processes are started: what the Python side says.
+fn launch_of(launch: &Bound<'_, PyAny>) -> PyResult<Launch> {
+    let (command, environment, preparation) =
+        launch.call0()?.extract::<(Vec<OsString>, HashMap<OsString, OsString>, Vec<u8>)>()?;
+    Ok(Launch { command, environment: environment.into_iter().collect(), preparation })
+}
+
+/// Whether a class is among those upon which a task is tried again.
+pub(crate) fn is_retried(more: Option<&Bound<'_, PyAny>>, error: &Bound<'_, PyAny>) -> bool {
+    let classes = more.and_then(|more| more.get_item("retry_on").ok());
+    classes.is_some_and(|classes| {
+        classes.try_iter().is_ok_and(|mut classes| {
+            classes.any(|class| {
+                class.is_ok_and(|class| {
+                    class.cast::<PyType>().is_ok_and(|class| error.is_instance(class).unwrap_or(false))
+                })
+            })
+        })
+    })
+}

@@ -1,0 +1,207 @@
+//! A worker's way to the pool that it belongs to: what its tasks start runs there.
+//!
+//! The tasks go as replies; their ends come as answers, on a lane of their own, which a thread of its own reads, so that
+//! any thread may wait for them in any way. The thread is started with the first task, or when the worker runs
+//! weightless ones, which are cancelled by an answer.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use thistledown_workers::{
+    Answer, Cancel, Child, Death, End, Engine, Function, JobId, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
+};
+
+use crate::errors;
+use crate::remote::{Remote, Ticket};
+
+/// The pool that this process is a worker of.
+static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
+
+/// The engines of this process.
+static ENGINES: Mutex<Vec<Weak<Engine<Ticket>>>> = Mutex::new(Vec::new());
+
+/// What a worker has asked of its pool.
+pub(crate) struct Upstream {
+    child: Arc<Child>,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, Arc<Remote>>>,
+    listens: AtomicBool,
+    /// Weightless tasks of this worker that are to be cancelled.
+    cancelled: Mutex<Vec<u64>>,
+    /// The worker's own tasks wait, this many deep.
+    depth: AtomicUsize,
+}
+
+/// The pool that this process is a worker of.
+pub(crate) fn get() -> Option<Arc<Upstream>> {
+    UPSTREAM.get().map(Arc::clone)
+}
+
+/// This process is a worker.
+pub(crate) fn set(child: Arc<Child>) -> Arc<Upstream> {
+    let upstream = UPSTREAM.get_or_init(|| {
+        Arc::new(Upstream {
+            child,
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            listens: AtomicBool::new(false),
+            cancelled: Mutex::default(),
+            depth: AtomicUsize::new(0),
+        })
+    });
+    Arc::clone(upstream)
+}
+
+impl Upstream {
+    /// A function; the pool knows by its content whether it has it.
+    pub(crate) fn function(&self, body: &[u8], weightless: bool) -> io::Result<Arc<Function>> {
+        Ok(Arc::new(Function { id: 0, body: Parcel::new(body, &[])?, weightless }))
+    }
+
+    /// Has a task run by the pool.
+    pub(crate) fn submit(self: &Arc<Self>, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
+        let reference = self.next.fetch_add(1, Ordering::Relaxed);
+        remote.set_job(JobId::from_number(reference));
+        self.waiting.lock().insert(reference, Arc::clone(remote));
+        let sent = py.detach(|| self.send(reference, &order));
+        sent.inspect_err(|_| drop(self.waiting.lock().remove(&reference))).map_err(|error| errors::system(&error))?;
+        self.listen().map_err(|error| errors::system(&error))
+    }
+
+    fn send(&self, reference: u64, order: &Order) -> io::Result<()> {
+        let options = SpawnOptions {
+            timeout_nanos: order.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)),
+            memory: order.memory,
+            retries: order.retries,
+            priority: order.priority,
+            key: order.key,
+        };
+        self.child.spawn(reference, &order.function, &order.call, options)
+    }
+
+    pub(crate) fn cancel(&self, reference: u64) -> Cancel {
+        if !self.waiting.lock().contains_key(&reference) {
+            return Cancel::TooLate;
+        }
+        match self.child.reply(&Reply::CancelSpawned { reference }, 0, &[], None) {
+            Ok(()) => Cancel::Asked,
+            Err(_) => Cancel::TooLate,
+        }
+    }
+
+    /// Starts the thread that reads answers, once.
+    pub(crate) fn listen(self: &Arc<Self>) -> io::Result<()> {
+        if self.listens.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let upstream = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("thistledown-answers".into());
+        let started = thread.spawn(move || {
+            // When the parent is gone nobody needs an answer; the worker's main thread sees to the end.
+            let _ = upstream.read();
+        });
+        started.map(drop).inspect_err(|_| self.listens.store(false, Ordering::Relaxed))
+    }
+
+    fn read(&self) -> io::Result<()> {
+        loop {
+            let mut ended = Vec::new();
+            while let Some((answer, parcel)) = self.child.next_answer()? {
+                match answer {
+                    Answer::Ended { reference, end, .. } => {
+                        let remote = self.waiting.lock().remove(&reference);
+                        ended.extend(remote.map(|remote| (remote, outcome(end, parcel))));
+                    }
+                    Answer::Cancel { id } => {
+                        self.cancelled.lock().push(id);
+                        self.child.work_bell().ring();
+                    }
+                }
+            }
+            Remote::settle_all(ended);
+            if !self.child.sleep_for_answers()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Weightless tasks that are to be cancelled.
+    pub(crate) fn take_cancelled(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.cancelled.lock())
+    }
+
+    /// A task of this worker waits: somebody else may have its place. Ends with what this gives.
+    pub(crate) fn gives_way(self: &Arc<Self>) -> Option<Waiting> {
+        if self.child.region().running().is_none() && self.waiting.lock().is_empty() {
+            return None;
+        }
+        if self.depth.fetch_add(1, Ordering::Relaxed) == 0 {
+            let _ = self.child.reply(&Reply::Waiting, 0, &[], None);
+        }
+        Some(Waiting(Arc::clone(self)))
+    }
+}
+
+/// While it lives a task of this worker waits.
+pub(crate) struct Waiting(Arc<Upstream>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.0.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let _ = self.0.child.reply(&Reply::Resumed, 0, &[], None);
+        }
+    }
+}
+
+fn outcome(end: End, parcel: Parcel) -> Outcome {
+    let bytes = parcel.inline().to_vec();
+    match end {
+        End::Value => Outcome::Value(parcel),
+        End::Error => Outcome::Error(parcel),
+        End::Cancelled => Outcome::Cancelled,
+        End::TimedOut => {
+            let nanos = bytes.try_into().map_or(0, u128::from_le_bytes);
+            Outcome::TimedOut(std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+        }
+        End::Died => Outcome::Died(Death::decode(&bytes)),
+        End::Refused => Outcome::Refused(Refusal::Start(String::from_utf8_lossy(&bytes).into_owned())),
+    }
+}
+
+/// An engine of this process, for forks.
+pub(crate) fn register(engine: &Arc<Engine<Ticket>>) {
+    let mut engines = ENGINES.lock();
+    engines.retain(|engine| engine.strong_count() > 0);
+    engines.push(Arc::downgrade(engine));
+}
+
+/// The engines that are held across a fork.
+static HELD: Mutex<Vec<Arc<Engine<Ticket>>>> = Mutex::new(Vec::new());
+
+/// Takes the locks of all engines, so that a fork finds them whole.
+pub(crate) fn lock_for_fork() {
+    let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
+    engines.iter().for_each(|engine| engine.lock_for_fork());
+    *HELD.lock() = engines;
+}
+
+/// Releases them.
+///
+/// # Safety
+/// Only after [`lock_for_fork`] in this thread, and once in each process.
+#[allow(unsafe_code, reason = "guards cannot live across a fork")]
+pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
+    for engine in std::mem::take(&mut *HELD.lock()) {
+        // SAFETY: locked by `lock_for_fork`, by the contract above.
+        unsafe {
+            match in_child {
+                true => engine.unlock_in_child(),
+                false => engine.unlock_in_parent(),
+            }
+        }
+    }
+}

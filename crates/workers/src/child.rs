@@ -1,0 +1,339 @@
+//! A worker's side: what it is given, and what it answers.
+//!
+//! A worker has one thread that takes work; whoever starts tasks of its own inside of a worker has another one that
+//! takes answers. Replies may come from any thread.
+#![allow(unsafe_code, reason = "the ends of the lanes are taken once")]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use thistledown_wire::{Error as LaneError, Receiver, Sender};
+use thistledown_wire::{Answer, Reply, SpawnOptions, Work};
+
+use crate::bell::Bell;
+use crate::blob::Blob;
+use crate::control::{self, Heard};
+use crate::function::Function;
+use crate::parcel::Parcel;
+use crate::region::{Lane, Region};
+use crate::tag::Tag;
+
+/// The descriptors that a worker is born with, in this order.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// The memory shared with the parent.
+    pub region: OwnedFd,
+    /// The socket that blobs come through; its end says that the parent is gone.
+    pub control: OwnedFd,
+    /// Rung when there is work.
+    pub work_bell: OwnedFd,
+    /// Rung when there are answers.
+    pub answers_bell: OwnedFd,
+    /// To be rung when there are replies.
+    pub parent_bell: OwnedFd,
+}
+
+/// Something for the worker.
+#[derive(Debug)]
+pub enum Given {
+    /// A function, for tasks that name it.
+    Function {
+        /// Its number.
+        id: u32,
+        /// What it is made from.
+        body: Parcel,
+    },
+    /// No task names this function any more.
+    Forget {
+        /// Its number.
+        id: u32,
+    },
+    /// A task.
+    Task {
+        /// Its number.
+        id: u64,
+        /// The number of its function.
+        function: u32,
+        /// Whether it waits like a weightless one, beside others.
+        weightless: bool,
+        /// Its arguments.
+        call: Parcel,
+    },
+}
+
+/// The worker's end of everything.
+#[derive(Debug)]
+pub struct Child {
+    region: Region,
+    control: OwnedFd,
+    work: Mutex<Receiver>,
+    answers: Mutex<Receiver>,
+    replies: Mutex<Sender>,
+    work_bell: Bell,
+    answers_bell: Bell,
+    parent_bell: Bell,
+    /// Blobs that came before what belongs to them was looked at.
+    blobs: Mutex<Vec<(u64, Blob)>>,
+}
+
+impl Child {
+    /// Takes what the worker was born with.
+    ///
+    /// # Errors
+    /// The region cannot be mapped, or is of another version.
+    ///
+    /// # Safety
+    /// Once for each region, among all processes.
+    pub unsafe fn adopt(inherited: Inheritance) -> io::Result<Self> {
+        let region = Region::adopt(inherited.region.as_fd())?;
+        // SAFETY: one worker adopts a region, once, by the caller's promise; `self` holds the region.
+        let (work, answers, replies) = unsafe {
+            (region.receiver(Lane::Work), region.receiver(Lane::Answers), region.sender(Lane::Replies))
+        };
+        Ok(Self {
+            region,
+            control: inherited.control,
+            work: Mutex::new(work),
+            answers: Mutex::new(answers),
+            replies: Mutex::new(replies),
+            work_bell: Bell::adopt(inherited.work_bell),
+            answers_bell: Bell::adopt(inherited.answers_bell),
+            parent_bell: Bell::adopt(inherited.parent_bell),
+            blobs: Mutex::default(),
+        })
+    }
+
+    /// The words that it shares with the parent.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Rung when there is work.
+    #[must_use]
+    pub fn work_bell(&self) -> &Bell {
+        &self.work_bell
+    }
+
+    /// The next piece of work, if there is any.
+    ///
+    /// # Errors
+    /// What the parent wrote makes no sense, or the parent is gone.
+    pub fn next_work(&self) -> io::Result<Option<Given>> {
+        loop {
+            let Some((work, body)) = self.next_frame()? else { return Ok(None) };
+            return Ok(Some(match work {
+                Work::Discard { task } => {
+                    drop(self.blob(Tag::Task(task))?);
+                    continue;
+                }
+                Work::Function { id, blob } => {
+                    Given::Function { id, body: self.parcel(body, blob, Tag::Function(id))? }
+                }
+                Work::Forget { id } => Given::Forget { id },
+                Work::Task { id, function, weightless, blob } => {
+                    let call = self.parcel(body, blob, Tag::Task(id))?;
+                    Given::Task { id, function, weightless, call }
+                }
+            }));
+        }
+    }
+
+    fn next_frame(&self) -> io::Result<Option<(Work, Arc<[u8]>)>> {
+        let taken = self.work.lock().next(|frame| Work::decode(frame).map(|(work, body)| (work, body.into())));
+        match taken.map_err(garbled)? {
+            None => Ok(None),
+            Some(decoded) => decoded.map(Some).map_err(garbled),
+        }
+    }
+
+    /// The next answer, if there is any.
+    ///
+    /// # Errors
+    /// As for [`Self::next_work`].
+    pub fn next_answer(&self) -> io::Result<Option<(Answer, Parcel)>> {
+        let taken =
+            self.answers.lock().next(|frame| Answer::decode(frame).map(|(answer, body)| (answer, body.into())));
+        let Some(decoded) = taken.map_err(garbled)? else { return Ok(None) };
+        let (answer, body): (Answer, Arc<[u8]>) = decoded.map_err(garbled)?;
+        let parcel = match answer {
+            Answer::Ended { reference, blob, .. } => self.parcel(body, blob, Tag::Answer(reference))?,
+            _ => Parcel::Inline(body),
+        };
+        Ok(Some((answer, parcel)))
+    }
+
+    /// Sleeps until there may be work, the parent is gone, or a signal comes. False: the parent is gone.
+    ///
+    /// # Errors
+    /// The system's, when the descriptors have been closed.
+    pub fn sleep_for_work(&self) -> io::Result<bool> {
+        self.sleep(&self.work, &self.work_bell, None)
+    }
+
+    /// The same for answers.
+    ///
+    /// # Errors
+    /// As for [`Self::sleep_for_work`].
+    pub fn sleep_for_answers(&self) -> io::Result<bool> {
+        self.sleep(&self.answers, &self.answers_bell, None)
+    }
+
+    /// Makes the bell ring with the next piece of work. False: there is some now.
+    #[must_use]
+    pub fn listens_for_work(&self) -> bool {
+        self.work.lock().about_to_sleep()
+    }
+
+    fn sleep(&self, lane: &Mutex<Receiver>, bell: &Bell, timeout: Option<Duration>) -> io::Result<bool> {
+        if !lane.lock().about_to_sleep() {
+            return Ok(true);
+        }
+        let awake = self.poll(bell, timeout);
+        lane.lock().awake();
+        awake
+    }
+
+    fn poll(&self, bell: &Bell, timeout: Option<Duration>) -> io::Result<bool> {
+        let mut watched = [PollFd::new(bell, PollFlags::IN), PollFd::new(&self.control, PollFlags::empty())];
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        match rustix::event::poll(&mut watched, timeout.as_ref()) {
+            Err(Errno::INTR) => return Ok(true),
+            polled => polled?,
+        };
+        if watched.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) {
+            return Err(Errno::BADF.into());
+        }
+        let alive = !watched[1].revents().intersects(PollFlags::HUP | PollFlags::ERR);
+        if watched[0].revents().contains(PollFlags::IN) {
+            bell.hush();
+        }
+        Ok(alive)
+    }
+
+    /// What a frame's body, or the blob that belongs to it, makes.
+    fn parcel(&self, body: Arc<[u8]>, blob: Option<u64>, tag: Tag) -> io::Result<Parcel> {
+        match blob {
+            None => Ok(Parcel::Inline(body)),
+            Some(head) => Ok(Parcel::Blob(Arc::new(self.blob(tag)?), head)),
+        }
+    }
+
+    /// The blob with this tag, which was sent before the frame.
+    fn blob(&self, tag: Tag) -> io::Result<Blob> {
+        let wanted = tag.number();
+        let mut blobs = self.blobs.lock();
+        loop {
+            if let Some(at) = blobs.iter().position(|(tag, _)| *tag == wanted) {
+                return Ok(blobs.remove(at).1);
+            }
+            let mut bytes = [0; 8];
+            match control::receive(&self.control, &mut bytes, true)? {
+                Heard::Message(8, descriptors) => {
+                    let blob = descriptors.into_iter().next().map(Blob::adopt);
+                    blobs.extend(blob.map(|blob| (u64::from_le_bytes(bytes), blob)));
+                }
+                _ => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the parent is gone")),
+            }
+        }
+    }
+
+    /// Says something, if there is room for it now. With `urgent` the parent is woken; without, it looks soon anyway.
+    ///
+    /// # Errors
+    /// The parent is gone, or what is said is too long.
+    pub fn try_reply(&self, reply: &Reply, tag: u64, body: &[&[u8]], parcel: Option<&Parcel>) -> io::Result<bool> {
+        let mut header = Vec::with_capacity(64);
+        reply.encode(&mut header);
+        if let Some((blob, _)) = parcel.and_then(Parcel::blob) {
+            self.pass(tag, blob)?;
+        }
+        let inline = parcel.map_or(&[][..], Parcel::inline);
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(body.len() + 2);
+        parts.push(&header);
+        parts.extend(body);
+        parts.push(inline);
+        let mut replies = self.replies.lock();
+        match replies.push(&parts) {
+            Ok(_) => {}
+            Err(LaneError::Full) => return Ok(false),
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())),
+        }
+        let busy = matches!(reply, Reply::Done { .. }) && self.work.lock().len() > self.region.ring_at() as usize;
+        if !busy && replies.must_ring() {
+            self.parent_bell.ring();
+        }
+        Ok(true)
+    }
+
+    /// Sends a blob on its way.
+    fn pass(&self, tag: u64, blob: &Blob) -> io::Result<()> {
+        loop {
+            match control::send(&self.control, &tag.to_le_bytes(), &[blob.as_fd()]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.parent_bell.ring();
+                    wait_for_room(self.control.as_fd())?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Says something, and waits for room if there is none.
+    ///
+    /// # Errors
+    /// As for [`Self::try_reply`].
+    pub fn reply(&self, reply: &Reply, tag: u64, body: &[&[u8]], parcel: Option<&Parcel>) -> io::Result<()> {
+        while !self.try_reply(reply, tag, body, parcel)? {
+            self.wait_for_room();
+        }
+        Ok(())
+    }
+
+    /// Has the parent's pool run a task, which this worker calls by a number of its own.
+    ///
+    /// # Errors
+    /// As for [`Self::try_reply`].
+    pub fn spawn(&self, reference: u64, function: &Function, call: &Parcel, options: SpawnOptions) -> io::Result<()> {
+        let body = function.body.inline();
+        let function_blob = function.body.blob();
+        if let Some((blob, _)) = function_blob {
+            self.pass(Tag::Function(reference as u32).number(), blob)?;
+        }
+        let reply = Reply::Spawn {
+            reference,
+            function_length: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            function_blob: function_blob.map(|(_, head)| head),
+            weightless: function.weightless,
+            options: (options != SpawnOptions::default()).then_some(options),
+            blob: call.blob().map(|(_, head)| head),
+        };
+        self.reply(&reply, Tag::Answer(reference).number(), &[body], Some(call))
+    }
+
+    /// Waits a moment for the parent to make room among the replies.
+    pub fn wait_for_room(&self) {
+        self.parent_bell.ring();
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn wait_for_room(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut watched = [PollFd::new(&socket, PollFlags::OUT)];
+    match rustix::event::poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 })) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn garbled(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}

@@ -1,0 +1,327 @@
+//! The engine of a pool: the policy and its desk behind one lock, and the thread that listens to everybody.
+//!
+//! A customer's thread takes the lock, decides, and writes to the workers itself; the thread reads what they say. Bells
+//! are rung, and customers told, after the lock is released. Nobody holds the lock while he sleeps.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::bell::Bell;
+use crate::clock;
+use crate::desk::{Job, Limits, Owner};
+use crate::function::Function;
+use crate::hall::Hall;
+use crate::outcome::Outcome;
+use crate::parcel::Parcel;
+use crate::policy::{Cancel, JobId, JobSpec, Statistics};
+use crate::policy;
+use crate::zygote::Launch;
+
+/// Whoever gives jobs, and wants to know what comes of them.
+pub trait Customer: Send + Sized + 'static {
+    /// Jobs have ended. Called in any thread, with no lock held; must not block for long.
+    fn settle(ended: Vec<(Self, Outcome)>);
+
+    /// A worker says something to its parent's program.
+    fn hear(said: Vec<Vec<u8>>);
+}
+
+/// How a pool works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many workers run at a time.
+    pub size: usize,
+    /// Between asking a task to stop and killing its worker.
+    pub grace: Duration,
+    /// How many weightless tasks a worker runs at a time.
+    pub concurrency: usize,
+    /// How many tasks a worker runs in its life.
+    pub max_tasks_per_child: Option<u64>,
+}
+
+impl Config {
+    pub(crate) fn policy(&self) -> policy::Config {
+        let grace = u64::try_from(self.grace.as_nanos()).unwrap_or(u64::MAX);
+        let Self { size, concurrency, max_tasks_per_child, .. } = *self;
+        policy::Config { grace, concurrency, max_tasks_per_child, ..policy::Config::of_size(size) }
+    }
+}
+
+/// A job that is ordered.
+#[derive(Debug)]
+pub struct Order {
+    /// What to call.
+    pub function: Arc<Function>,
+    /// With what.
+    pub call: Parcel,
+    /// Higher ones go first.
+    pub priority: i32,
+    /// Those of one key never overlap.
+    pub key: Option<u64>,
+    /// From its beginning.
+    pub timeout: Option<Duration>,
+    /// Bytes that its worker may grow by.
+    pub memory: Option<u64>,
+    /// How often it is tried again.
+    pub retries: u32,
+}
+
+impl Order {
+    pub(crate) fn spec(&self) -> JobSpec {
+        JobSpec {
+            weightless: self.function.weightless,
+            priority: self.priority,
+            key: self.key,
+            timeout: self.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)),
+            retries: self.retries,
+            solo: self.memory.is_some(),
+        }
+    }
+
+    pub(crate) fn into_job<C>(self, owner: Owner<C>) -> Job<C> {
+        let limits = Limits { timeout: self.timeout, memory: self.memory };
+        let limits = (limits.timeout.is_some() || limits.memory.is_some()).then(|| Box::new(limits));
+        Job { owner, function: self.function, call: self.call, limits }
+    }
+}
+
+/// Why a job was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The pool was shut down.
+    ShutDown,
+    /// This process is a fork of the pool's.
+    Forked,
+}
+
+/// What all threads share.
+pub(crate) struct Shared<C> {
+    pub(crate) hall: Mutex<Hall<C>>,
+    /// The pool is idle, or over.
+    pub(crate) changed: Condvar,
+    /// Rung when the thread has something to do.
+    pub(crate) bell: Bell,
+    forked: AtomicBool,
+}
+
+/// The engine of a pool.
+pub struct Engine<C: Customer> {
+    shared: Arc<Shared<C>>,
+}
+
+impl<C: Customer> std::fmt::Debug for Engine<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl<C: Customer> Engine<C> {
+    /// A new one. Nothing is started before the first job.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn new(config: &Config) -> io::Result<Self> {
+        let hall = Mutex::new(Hall::new(config));
+        let shared =
+            Shared { hall, changed: Condvar::new(), bell: Bell::new()?, forked: AtomicBool::new(false) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The function with this content.
+    ///
+    /// # Errors
+    /// It needs a blob, for which there is no memory or no descriptor.
+    pub fn function(&self, content: &[u8], weightless: bool) -> io::Result<Arc<Function>> {
+        self.shared.hall.lock().functions.intern(content, weightless)
+    }
+
+    /// Takes a job.
+    ///
+    /// # Errors
+    /// The pool takes none any more; the customer comes back.
+    pub fn submit(
+        &self,
+        order: Order,
+        customer: C,
+        launch: Option<Launch>,
+    ) -> Result<Option<JobId>, (Closed, C)> {
+        if self.shared.forked.load(Ordering::Relaxed) {
+            return Err((Closed::Forked, customer));
+        }
+        let mut hall = self.shared.hall.lock();
+        if hall.is_closing() {
+            return Err((Closed::ShutDown, customer));
+        }
+        if let (Some(launch), false) = (launch, hall.is_running()) {
+            self.start(&mut hall, launch);
+        }
+        let spec = order.spec();
+        let id = hall.submit(spec, order.into_job(Owner::Customer(customer)), None, clock::now());
+        self.shared.leave(hall);
+        Ok(id)
+    }
+
+    /// Starts the thread.
+    fn start(&self, hall: &mut Hall<C>, launch: Launch) {
+        hall.begin(launch);
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("thistledown-pool".into());
+        let started = thread.spawn(move || crate::dispatch::run(&shared));
+        if let Err(error) = started {
+            hall.refuse(&format!("the system gives no thread: {error}"), clock::now());
+        }
+    }
+
+    /// Whether it has been given a [`Launch`].
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.shared.hall.lock().is_running()
+    }
+
+    /// Stops a job.
+    #[must_use]
+    pub fn cancel(&self, job: JobId) -> Cancel {
+        self.change(|hall| hall.cancel(job, clock::now()))
+    }
+
+    /// Whether a job has begun.
+    #[must_use]
+    pub fn is_running(&self, job: JobId) -> bool {
+        self.shared.hall.lock().is_running_job(job)
+    }
+
+    /// No more jobs. With `cancel` those that have not begun end as cancelled.
+    pub fn shut_down(&self, cancel: bool) {
+        self.change(|hall| hall.close(cancel, clock::now()));
+        self.shared.bell.ring();
+    }
+
+    /// Everything ends now.
+    pub fn kill(&self) {
+        self.change(Hall::kill);
+        self.shared.bell.ring();
+    }
+
+    /// Waits until nothing is left of the pool: no thread, no process. False: not in time.
+    #[must_use]
+    pub fn wait_closed(&self, timeout: Option<Duration>) -> bool {
+        self.wait(timeout, |hall| hall.is_closing() && !hall.is_running())
+    }
+
+    /// Waits until no job is left. False: not in time.
+    #[must_use]
+    pub fn wait_idle(&self, timeout: Option<Duration>) -> bool {
+        self.wait(timeout, |hall| !hall.has_jobs())
+    }
+
+    fn wait(&self, timeout: Option<Duration>, is_done: impl Fn(&Hall<C>) -> bool) -> bool {
+        if self.shared.forked.load(Ordering::Relaxed) {
+            return true;
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut hall = self.shared.hall.lock();
+        hall.waiters += 1;
+        let done = loop {
+            if is_done(&hall) {
+                break true;
+            }
+            match deadline {
+                None => self.shared.changed.wait(&mut hall),
+                Some(deadline) => {
+                    if self.shared.changed.wait_until(&mut hall, deadline).timed_out() {
+                        break is_done(&hall);
+                    }
+                }
+            }
+        };
+        hall.waiters -= 1;
+        done
+    }
+
+    /// What there is and was.
+    #[must_use]
+    pub fn statistics(&self) -> (Statistics, Vec<i32>) {
+        let hall = self.shared.hall.lock();
+        (hall.statistics(), hall.processes())
+    }
+
+    /// Whether it takes jobs.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.forked.load(Ordering::Relaxed) || self.shared.hall.lock().is_closing()
+    }
+
+    fn change<R>(&self, work: impl FnOnce(&mut Hall<C>) -> R) -> R {
+        let mut hall = self.shared.hall.lock();
+        let result = work(&mut hall);
+        self.shared.leave(hall);
+        result
+    }
+
+    /// Takes the lock, so that a fork finds everything whole.
+    pub fn lock_for_fork(&self) {
+        std::mem::forget(self.shared.hall.lock());
+    }
+
+    /// After a fork, in the parent.
+    ///
+    /// # Safety
+    /// After [`Self::lock_for_fork`], in the same thread, once.
+    #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
+    pub unsafe fn unlock_in_parent(&self) {
+        // SAFETY: the caller holds the lock, by the contract above.
+        unsafe { self.shared.hall.force_unlock() };
+    }
+
+    /// After a fork, in the child: the pool is the parent's. Its descriptors are closed here, so that the parent's end
+    /// is noticed by those whom it concerns; customers hear that they ask in the wrong process.
+    ///
+    /// # Safety
+    /// As for [`Self::unlock_in_parent`].
+    #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
+    pub unsafe fn unlock_in_child(&self) {
+        self.shared.forked.store(true, Ordering::Relaxed);
+        // SAFETY: the caller holds the lock, by the contract above; the thread that it was for is not here.
+        unsafe { self.shared.hall.force_unlock() };
+        let ended = self.shared.hall.lock().desert();
+        C::settle(ended);
+    }
+}
+
+impl<C: Customer> Shared<C> {
+    /// Releases the lock, and does what is to be done outside of it.
+    pub(crate) fn leave(&self, mut hall: MutexGuard<'_, Hall<C>>) {
+        let rings = hall.desk.take_rings();
+        let ended = std::mem::take(&mut hall.desk.ended);
+        let said = std::mem::take(&mut hall.said);
+        let wakes_thread = hall.take_wish();
+        let notifies = hall.waiters > 0;
+        drop(hall);
+        rings.iter().for_each(|bell| bell.ring());
+        if wakes_thread {
+            self.bell.ring();
+        }
+        if !ended.is_empty() {
+            C::settle(ended);
+        }
+        if !said.is_empty() {
+            C::hear(said);
+        }
+        if notifies {
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl<C: Customer> Drop for Engine<C> {
+    /// Nobody can give it jobs any more; those that it has are done.
+    fn drop(&mut self) {
+        if !self.shared.forked.load(Ordering::Relaxed) {
+            self.shut_down(false);
+        }
+    }
+}
