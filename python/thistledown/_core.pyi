@@ -3,7 +3,7 @@
 import concurrent.futures
 import threading
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Hashable, Iterator
 from socket import socket as _PythonSocket
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, final, overload
 from typing import Generic as _Generic
@@ -15,9 +15,14 @@ from thistledown._operations import Selected
 from thistledown._task import Task as _Task
 
 __all__ = [
+    "INTERRUPT_SIGNAL",
     "Channel",
     "ChannelIterator",
+    "Child",
+    "Job",
     "Operation",
+    "Options",
+    "Pool",
     "Scope",
     "Socket",
     "Task",
@@ -51,6 +56,64 @@ _T_co = TypeVar("_T_co", covariant=True)
 _P = ParamSpec("_P")
 _Body: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, Any, _T]
 _Address: TypeAlias = Any
+
+INTERRUPT_SIGNAL: int
+
+@final
+class Child:
+    def __new__(cls, region: int, control: int, work_bell: int, answers_bell: int, parent_bell: int) -> Self: ...
+    def ready(self) -> None: ...
+    def failed(self, packed_error: bytes) -> None: ...
+    def serve(self) -> None: ...
+    def say(self, data: bytes) -> None: ...
+    def interrupted(self) -> bool: ...
+    def next_job(self) -> Job | None: ...
+    def next_cancelled(self) -> int | None: ...
+    def bell(self) -> int: ...
+    def begin(self, job: Job) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, Any] | None]: ...
+    def done(self, job: Job, value: object) -> None: ...
+    def failed_job(self, job: Job, error: BaseException) -> None: ...
+
+@final
+class Job:
+    @property
+    def id(self) -> int: ...
+
+@final
+class Options:
+    def __new__(
+        cls,
+        *,
+        timeout: float | None = None,
+        memory: int | None = None,
+        retries: int = 0,
+        retry_on: tuple[type[BaseException], ...] = ...,
+        priority: int = 0,
+        name: str | None = None,
+        key: Hashable | None = None,
+    ) -> Self: ...
+
+@final
+class Pool:
+    def __new__(
+        cls,
+        size: int,
+        *,
+        grace: float,
+        concurrency: int,
+        max_tasks_per_child: int | None,
+        launch: Callable[[], tuple[list[str], dict[str, str], bytes]],
+    ) -> Self: ...
+    @staticmethod
+    def upstream() -> Pool: ...
+    def go(
+        self, fn: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options | None
+    ) -> _Task[Any]: ...
+    def shutdown(self, cancel: bool) -> None: ...
+    def kill(self) -> None: ...
+    def closed(self, timeout: float | None) -> bool: ...
+    def wait_idle(self, timeout: float | None) -> bool: ...
+    def statistics(self) -> dict[str, Any]: ...
 
 @final
 class Operation(_Generic[_T_co]):

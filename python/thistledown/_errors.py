@@ -2,10 +2,18 @@
 
 Where the standard library has a name it is used: a deadline is ``TimeoutError``, a descriptor's fault ``OSError``, a
 misuse ``TypeError``, ``ValueError`` or ``RuntimeError``. The engine raises these by name, from one function.
+
+Those of a worker process that died are in ``_deaths``: their bases in the standard library take long to import, and
+few programs need them. They are found here as well.
 """
 
 import concurrent.futures
 import queue
+from pickle import PicklingError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thistledown._deaths import MemoryLimitExceeded, WorkerDied, WorkersBroken
 
 __all__ = [
     "Cancelled",
@@ -15,9 +23,23 @@ __all__ = [
     "DeadlockError",
     "IncompleteReadError",
     "LimitOverrunError",
+    "MemoryLimitExceeded",
+    "NotPicklable",
+    "RemoteError",
+    "RemoteTraceback",
     "TaskCancelled",
     "ThistledownError",
+    "WorkerDied",
+    "WorkersBroken",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("MemoryLimitExceeded", "WorkerDied", "WorkersBroken"):
+        from thistledown import _deaths
+
+        return getattr(_deaths, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class ThistledownError(Exception):
@@ -82,3 +104,35 @@ class LimitOverrunError(ThistledownError):
 
     def __reduce__(self) -> tuple[type["LimitOverrunError"], tuple[str, int]]:
         return type(self), (str(self), self.consumed)
+
+
+class NotPicklable(ThistledownError, TypeError, PicklingError):
+    """Something cannot be sent to a worker process, or back from it. Says what it is, where it stands, and why."""
+
+
+class RemoteError(ThistledownError):
+    """A task in a worker process failed with an exception that cannot be rebuilt here. Its traceback is the cause.
+
+    Attributes:
+        name: the class of the exception, with its module.
+        text: what the exception said.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}" if text else name)
+        self.name = name
+        self.text = text
+
+    def __reduce__(self) -> tuple[type["RemoteError"], tuple[str, str]]:
+        return type(self), (self.name, self.text)
+
+
+class RemoteTraceback(Exception):
+    """The traceback of a task's exception in its worker process, as text: the cause of the exception here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'

@@ -1,0 +1,274 @@
+"""What goes along with tasks without being an argument: context variables, log records, warnings, thread limits.
+
+A context variable is known to another process by where it stands: the module and the name that it has there. One
+that stands nowhere a worker can import gets a token when it is sent first, which it keeps wherever it goes.
+"""
+
+import contextvars
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+__all__ = ["call", "enter", "heard", "outgoing", "reduce_variable", "thread_limits"]
+
+Variable = contextvars.ContextVar[Any]
+Location = tuple[str, str]
+
+THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""What libraries ask for the number of threads they may start."""
+
+PLAIN = (type(None), bool, int, float, str, bytes)
+
+_locations: dict[Variable, Location] = {}
+_nowhere: dict[Variable, int] = {}
+_by_token: dict[str, Variable] = {}
+_stay_here: set[tuple[Variable, type]] = set()
+
+
+# --- context variables ------------------------------------------------------------------------------------------
+
+
+def outgoing() -> dict[str, Any] | None:
+    """What is to be carried with a call that is made here and now; None when it is nothing, as mostly."""
+    context = contextvars.copy_context()
+    if not len(context):
+        return None
+    carried = []
+    for variable, value in context.items():
+        location = _location(variable)
+        data = None if location is None else _value(variable, value)
+        if data is not None:
+            carried.append((location, data))
+    return {"context": carried} if carried else None
+
+
+def enter(extras: dict[str, Any] | None) -> None:
+    """Sets in the current context what was carried with a call. What cannot be had in this process stays unset."""
+    for location, data in (extras or {}).get("context", ()):
+        try:
+            variable = _found(location)
+            if variable is not None:
+                variable.set(pickle.loads(data))
+        except Exception:
+            continue
+
+
+def call(extras: dict[str, Any] | None, function: Callable[..., Any], args: Iterable[Any], kwargs: Any) -> Any:
+    """Calls a function in a context of its own, with what was carried. What it sets there, no later task sees."""
+    context = contextvars.copy_context()
+    if extras is not None:
+        context.run(enter, extras)
+    return context.run(function, *args, **kwargs)
+
+
+def reduce_variable(variable: Variable) -> tuple[Any, ...]:
+    """For a pickler: a context variable stands for the one of the same place in the other process."""
+    location = _location(variable)
+    if location is None or location[0] == "":
+        return _anywhere, (_token(variable), variable.name, *_default(variable))
+    return _standing, location
+
+
+def _value(variable: Variable, value: Any) -> bytes | None:
+    if isinstance(value, PLAIN):
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    kind = type(value)
+    if (variable, kind) in _stay_here:
+        return None
+    from thistledown import _pickling
+
+    try:
+        data = pickle.dumps(value, _pickling.PROTOCOL)
+        return _pickling.dumps_by_value(value) if _pickling.goes_by_value(data) else data
+    except Exception:
+        _stay_here.add((variable, kind))
+        return None
+
+
+def _location(variable: Variable) -> Location | None:
+    """Where a variable stands: module and name, or nothing and a token; None when no other process can know it."""
+    known = _locations.get(variable)
+    if known is not None:
+        module, name = known
+        if not module or getattr(sys.modules.get(module), name, None) is variable:
+            return known
+        del _locations[variable]
+    # Looking everywhere takes milliseconds: again only when there are more modules to look into.
+    if _nowhere.get(variable) == len(sys.modules):
+        return None
+    for module, there in list(sys.modules.items()):
+        if module == "__main__":
+            continue
+        for name, value in list(getattr(there, "__dict__", {}).items()):
+            if value is variable:
+                _locations[variable] = module, name
+                return module, name
+    if any(value is variable for value in list(vars(sys.modules["__main__"]).values())):
+        _token(variable)
+        return _locations[variable]
+    _nowhere[variable] = len(sys.modules)
+    return None
+
+
+def _token(variable: Variable) -> str:
+    known = _locations.get(variable)
+    if known is not None and known[0] == "":
+        return known[1]
+    token = f"{os.getpid()}-{len(_by_token)}-{variable.name}"
+    _by_token[token] = variable
+    _locations[variable] = "", token
+    return token
+
+
+def _default(variable: Variable) -> tuple[Any, ...]:
+    try:
+        return (contextvars.Context().run(variable.get),)
+    except LookupError:
+        return ()
+
+
+def _anywhere(token: str, name: str, *default: Any) -> Variable:
+    """The variable of a token: made once in each process that it comes to."""
+    if token not in _by_token:
+        made: Variable = contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
+        _by_token[token] = made
+        _locations[made] = "", token
+    return _by_token[token]
+
+
+def _standing(module: str, name: str) -> Variable:
+    import importlib
+
+    found: Variable = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _found(location: Location) -> Variable | None:
+    module, name = location
+    return _standing(module, name) if module else _by_token.get(name)
+
+
+# --- log records and warnings -----------------------------------------------------------------------------------
+
+
+def telling() -> dict[str, Any]:
+    """For the workers of this process: which log records and warnings they need not send."""
+    import logging
+    import warnings
+
+    loggers: dict[str, Any] = logging.root.manager.loggerDict
+    levels = {name: one.level for name, one in list(loggers.items()) if getattr(one, "level", 0)}
+    return {
+        "levels": {"": logging.root.level, **levels},
+        "disabled": logging.root.manager.disable,
+        "filters": [one for one in warnings.filters if _can_travel(one)],
+    }
+
+
+def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> None:
+    """In a worker: what is logged and warned of from now on is said to the parent."""
+    import logging
+    import warnings
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                say(_packed_record(record))
+            except Exception:
+                self.handleError(record)
+
+    def showwarning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: Any = None,
+        line: str | None = None,
+    ) -> None:
+        if file is not None:
+            print(warnings.formatwarning(str(message), category, filename, lineno, line), end="", file=file)
+            return
+        said = message if _can_travel((message, category)) else f"{category.__name__}: {message}"
+        kind = category if said is message else UserWarning
+        say(pickle.dumps(("warning", (said, kind, filename, lineno)), pickle.HIGHEST_PROTOCOL))
+
+    logging.root.handlers[:] = [Handler()]
+    for name, level in settings["levels"].items():
+        logging.getLogger(name or None).setLevel(level)
+    logging.disable(settings["disabled"])
+    warnings.filters[:] = settings["filters"]  # type: ignore[index]
+    getattr(warnings, "_filters_mutated", int)()
+    warnings.showwarning = showwarning
+
+
+def heard(data: Any) -> None:
+    """What a worker said: a log record or a warning, told here as if it had happened here. Never raises."""
+    import logging
+
+    try:
+        kind, what = pickle.loads(data)
+        if kind == "log":
+            record = logging.makeLogRecord(what)
+            logger = logging.getLogger(record.name)
+            if logger.isEnabledFor(record.levelno):
+                logger.handle(record)
+        elif kind == "warning":
+            _warn(*what)
+    except Exception:
+        logging.getLogger("thistledown").exception("a message of a worker process cannot be told")
+
+
+_registries: dict[str, dict[str | tuple[str, type[Warning], int], int]] = {}
+
+
+def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int) -> None:
+    import warnings
+
+    registry = _registries.setdefault(filename, {})
+    try:
+        # This process has its own filters, and each place warns once if they say so.
+        warnings.warn_explicit(message, category, filename, lineno, registry=registry)
+    except Warning:
+        # As an error it should have been raised in the task, which is beyond this place.
+        warnings.showwarning(message, category, filename, lineno)
+
+
+def _packed_record(record: Any) -> bytes:
+    """A log record whose message is made, as ``QueueHandler.prepare`` does; its traceback stays as text."""
+    import logging
+
+    what = dict(vars(record))
+    what["msg"], what["args"] = record.getMessage(), None
+    if record.exc_info and not record.exc_text:
+        what["exc_text"] = logging.Formatter().formatException(record.exc_info)
+    what["exc_info"] = None
+    try:
+        return pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        what = {name: value if _can_travel(value) else repr(value) for name, value in what.items()}
+        return pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
+
+
+def _can_travel(value: Any) -> bool:
+    try:
+        return b"__main__" not in pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        return False
+
+
+# --- thread limits ----------------------------------------------------------------------------------------------
+
+
+def thread_limits(workers: int, environment: dict[str, str]) -> dict[str, str]:
+    """For the environment of worker processes: numerical libraries share the cores, unless it says otherwise."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = str(max(1, cores // workers))
+    return {name: share for name in THREAD_LIMITS if name not in environment}

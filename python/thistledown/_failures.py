@@ -1,0 +1,156 @@
+"""Exceptions as bytes: their class, arguments, attributes, notes, causes and traceback survive the journey.
+
+What cannot be rebuilt at the other end becomes a ``RemoteError`` with its text. So neither packing nor unpacking ever
+raises. Source: ``concurrent.futures.process``, which carries the traceback as the text of a cause.
+"""
+
+import pickle
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from thistledown import _pickling
+from thistledown._errors import RemoteError, RemoteTraceback
+
+__all__ = ["pack", "unpack"]
+
+CHAIN = 20
+"""Causes of causes that are kept as exceptions; the text has all of them."""
+
+PACKAGE = str(Path(__file__).parent)
+
+
+def pack(error: BaseException) -> bytes:
+    """An exception as bytes, with its traceback and what it came from. Never raises."""
+    name, text = _described(error)
+    try:
+        links = _chain(error, CHAIN)
+    except Exception:
+        links = None
+    return pickle.dumps((links, name, text, _traceback(error)), _pickling.PROTOCOL)
+
+
+def unpack(data: Any) -> BaseException:
+    """The exception again; its traceback in the worker is the last of its causes. Never raises."""
+    links, name, text, lines = pickle.loads(data)
+    error = None if links is None else _relinked(links)
+    if error is None:
+        error = RemoteError(name, text)
+    last = error
+    seen = {id(error)}
+    while last.__cause__ is not None and id(last.__cause__) not in seen:
+        last = last.__cause__
+        seen.add(id(last))
+    if last.__cause__ is None and not isinstance(last, RemoteTraceback):
+        last.__cause__ = RemoteTraceback(lines)
+    return error
+
+
+Link = tuple[bytes | None, str, str, Any, Any, bool]
+
+
+def _chain(error: BaseException | None, depth: int) -> Link | None:
+    """An exception and what it came from: pickled, described, its cause, its context, whether that is hidden."""
+    if error is None or depth == 0:
+        return None
+    cause = _chain(error.__cause__, depth - 1)
+    context = _chain(error.__context__, depth - 1) if error.__context__ is not error.__cause__ else None
+    return _pickled(error), *_described(error), cause, context, error.__suppress_context__
+
+
+def _relinked(link: Link) -> BaseException | None:
+    data, name, text, cause, context, is_hidden = link
+    try:
+        error = RemoteError(name, text) if data is None else pickle.loads(data)
+    except Exception:
+        error = RemoteError(name, text)
+    if not isinstance(error, BaseException):
+        return None
+    error.__cause__ = None if cause is None else _relinked(cause)
+    error.__context__ = None if context is None else _relinked(context)
+    error.__suppress_context__ = is_hidden
+    return error
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """The first form of it that can be rebuilt; None when there is none."""
+    for form in (_whole, _by_parts, _without_odd_parts):
+        try:
+            data = form(error)
+            if type(pickle.loads(data)).__qualname__ == type(error).__qualname__:
+                return data
+        except Exception:
+            continue
+    return None
+
+
+def _whole(error: BaseException) -> bytes:
+    return _dumps(error)
+
+
+def _by_parts(error: BaseException) -> bytes:
+    """Past an initialiser that wants other arguments than those it keeps."""
+    return _dumps(_Parts(type(error), error.args, vars(error)))
+
+
+def _without_odd_parts(error: BaseException) -> bytes:
+    attributes = {name: value for name, value in vars(error).items() if _can_travel(value)}
+    args = tuple(value if _can_travel(value) else repr(value) for value in error.args)
+    return _dumps(_Parts(type(error), args, attributes))
+
+
+def _can_travel(value: Any) -> bool:
+    try:
+        pickle.loads(_dumps(value))
+    except Exception:
+        return False
+    return True
+
+
+def _dumps(value: Any) -> bytes:
+    try:
+        data = pickle.dumps(value, _pickling.PROTOCOL)
+        if not _pickling.goes_by_value(data):
+            return data
+    except Exception:
+        pass
+    return _pickling.dumps_by_value(value)
+
+
+class _Parts:
+    """Stands for an exception in a pickle: made anew without its initialiser."""
+
+    def __init__(self, kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> None:
+        self.parts = kind, args, attributes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, self.parts
+
+
+def _made(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
+
+def _described(error: BaseException) -> tuple[str, str]:
+    kind = type(error)
+    is_plain = kind.__module__ in ("builtins", "__main__")
+    name = kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        return name, str(error)
+    except Exception as failed:
+        return name, f"<its text cannot be had: {type(failed).__name__}>"
+
+
+def _traceback(error: BaseException) -> str:
+    """The whole traceback as text, from the first line that is not of this package."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
+        trace = trace.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+    except Exception as failed:
+        return f"{': '.join(_described(error))}\n(its traceback cannot be shown: {type(failed).__name__})\n"

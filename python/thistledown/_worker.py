@@ -1,0 +1,197 @@
+"""A worker process: what it is from its fork to its end, and its weightless tasks.
+
+Plain tasks are run by the engine (``_core.Child.serve``), which calls ``weightless`` here when the first weightless
+one comes: then this process runs a loop of them until none is left.
+"""
+
+import atexit
+import contextvars
+import io
+import os
+import signal
+import sys
+import threading
+import types
+from typing import Any, cast
+
+from thistledown import _carried, _core
+from thistledown._errors import Cancelled, TaskCancelled
+from thistledown._group import TaskGroup
+from thistledown._run import run
+from thistledown._task import Task
+
+__all__ = ["child", "main", "weightless"]
+
+child: _core.Child | None = None
+"""This process as the engine knows it; None in a process that is no worker."""
+
+
+def main(
+    number: int,
+    region: int,
+    control: int,
+    work_bell: int,
+    answers_bell: int,
+    parent_bell: int,
+    stderr: int,
+    settings: bytes,
+) -> None:
+    """Lives as a worker: from the fork until it is told to leave. The zygote calls this, and exits afterwards."""
+    global child
+    _take_streams(stderr)
+    child = _core.Child(region, control, work_bell, answers_bell, parent_bell)
+    _take_signals(child)
+    _reseed()
+    # What the zygote registered is the zygote's; the end of this process is its own.
+    atexit._clear()
+    try:
+        if _initialized(child, settings):
+            child.ready()
+            child.serve()
+    finally:
+        _end()
+
+
+def _take_streams(stderr: int) -> None:
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    if sys.stderr is None:
+        raw = open(2, "wb", buffering=0, closefd=False)  # noqa: SIM115
+        sys.stderr = io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
+    import faulthandler
+
+    # A crash in C code leaves its traceback among the last words.
+    faulthandler.enable(2)
+
+
+def _take_signals(child: _core.Child) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def interrupt(number: int, frame: types.FrameType | None) -> None:
+        # It may come late, when the task it was meant for has ended.
+        if child.interrupted():
+            raise Cancelled("the task was told to stop")
+
+    signal.signal(_core.INTERRUPT_SIGNAL, interrupt)
+
+
+def _reseed() -> None:
+    """Two workers draw different numbers. The standard library's ``random`` sees to itself."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
+
+
+def _initialized(child: _core.Child, settings: bytes) -> bool:
+    """Sets up what was asked for; False when that failed, which the parent then knows."""
+    from thistledown import _pickling
+
+    try:
+        wanted = _pickling.unpack(settings)
+        _carried.tell(wanted["telling"], child.say)
+        function, args = wanted["initializer"]
+        if function is not None:
+            call, (args, kwargs, _) = _pickling.unpack_function(function), _pickling.unpack(*args)
+            call(*args, **kwargs)
+    except BaseException as error:
+        child.failed(_pickling.pack_error(error))
+        return False
+    return True
+
+
+def _end() -> None:
+    """What an interpreter does when it ends: threads, exit functions, streams. No exit code comes of it."""
+    for step in (_end_threads, _exit_functions, _flush):
+        try:
+            step()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+
+
+def _end_threads() -> None:
+    threading._shutdown()  # type: ignore[attr-defined]
+
+
+def _exit_functions() -> None:
+    multiprocessing = sys.modules.get("multiprocessing.util")
+    if multiprocessing is not None:
+        multiprocessing._exit_function()
+    atexit._run_exitfuncs()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+# --- weightless tasks -------------------------------------------------------------------------------------------
+
+
+def weightless(child: _core.Child, job: _core.Job) -> None:
+    """Runs weightless tasks, this one first, until none runs and none has come. The engine calls this."""
+    tasks = _Weightless(child)
+    try:
+        run(tasks.take_in, job)
+    except BaseException as error:
+        # Mostly a task's own SystemExit, which ended the run and has been answered; every job gets its answer.
+        tasks.give_up(error)
+
+
+class _Weightless:
+    """The weightless tasks of a worker: one run, and a task in it that takes in the others."""
+
+    def __init__(self, child: _core.Child) -> None:
+        self.child = child
+        self.running: dict[int, tuple[_core.Job, Task[Any]]] = {}
+        self.stir = _core.Channel[None](1)
+
+    async def take_in(self, job: _core.Job | None) -> None:
+        bell = self.child.bell()
+        async with TaskGroup() as group:
+            while True:
+                while job is not None:
+                    self.start(job, group)
+                    job = self.child.next_job()
+                while (number := self.child.next_cancelled()) is not None:
+                    if number in self.running:
+                        self.running[number][1].cancel()
+                if not self.running:
+                    return
+                await _core.select(_core.readable(bell), self.stir.recv())
+                job = self.child.next_job()
+
+    def start(self, job: _core.Job, group: TaskGroup) -> None:
+        try:
+            function, args, kwargs, extras = self.child.begin(job)
+            context = contextvars.copy_context()
+            context.run(_carried.enter, extras)
+            task = context.run(_core.go_in, function, args, kwargs, group._scope, self, None)
+        except BaseException as error:
+            self.child.failed_job(job, error)
+            return
+        self.running[job.id] = job, task
+        task.add_done_callback(lambda task: self.ended(job, cast(Task[Any], task)))
+
+    def ended(self, job: _core.Job, task: Task[Any]) -> None:
+        del self.running[job.id]
+        try:
+            error = task.exception()
+        except TaskCancelled:
+            error = Cancelled("the task was cancelled")
+        if error is None:
+            self.child.done(job, task.result())
+        else:
+            self.child.failed_job(job, error)
+        if not self.running and not len(self.stir):
+            self.stir.send_nowait(None)
+
+    def give_up(self, error: BaseException) -> None:
+        for job, _ in self.running.values():
+            self.child.failed_job(job, error)
+        self.running.clear()
+
+    def _failed(self, error: BaseException) -> bool:
+        """A task failed; the engine asks who answers for it. Whoever waits for it in the parent."""
+        return True

@@ -1,0 +1,236 @@
+"""The zygote: a process started clean, with one thread, from which the workers of a pool are forked.
+
+Started by exec, so that nothing of the parent's threads and locks is inherited; it imports what it is told to once,
+and a worker then costs a fork. It talks over one socket:
+
+- it gets ``prepare LENGTH`` with a memfd, once: a pickle of settings;
+- it gets ``fork NUMBER`` with the six descriptors of a worker;
+- it says ``born NUMBER PID`` with the worker's pidfd, or ``failed NUMBER TEXT``;
+- it says ``died NUMBER PID STATUS`` when it has reaped one, or ``broken TEXT`` when it cannot be prepared, and leaves.
+
+When the socket closes, or the parent is gone, it kills its workers, reaps them and exits. It runs no code of tasks,
+and imports as little as it can: each millisecond here is one until the first result.
+"""
+
+import _pickle
+import _socket
+import contextlib
+import errno
+import gc
+import io
+import os
+import select
+import signal
+import sys
+import types
+import warnings
+from typing import Any, NoReturn
+
+__all__ = ["main"]
+
+MESSAGE_BYTES = 4096
+"""The longest message either side sends."""
+
+DESCRIPTORS = 6
+"""What comes with ``fork``: region, control socket, work bell, answers bell, parent bell, stderr."""
+
+NUMBER_BYTES = 4
+"""A descriptor in a message is a C int."""
+
+WORKER_MODULE = "thistledown._worker"
+
+
+class _Zygote:
+    def __init__(self, descriptor: int) -> None:
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, descriptor)
+        self.poll = select.poll()
+        self.poll.register(descriptor, select.POLLIN)
+        self.parent = _open_pidfd(os.getppid())
+        if self.parent is not None:
+            # The socket is not enough: a process that the parent has forked may hold its other end open.
+            self.poll.register(self.parent, select.POLLIN)
+        # Live workers: by pidfd, their number and process id.
+        self.workers: dict[int, tuple[str, int]] = {}
+        self.settings: dict[str, Any] = {}
+        self.main: Any = None
+        self.later = ["cloudpickle"]
+
+    def serve(self) -> None:
+        """Does what is asked until the parent is gone or says no more."""
+        while True:
+            # Before the first fork nothing may come between; after it, what most workers will need is imported here.
+            events = self.poll.poll(0 if self.later and self.workers else None)
+            if not events:
+                _import(self.later.pop())
+                gc.freeze()
+            for descriptor, _ in events:
+                if descriptor == self.parent:
+                    return
+                if descriptor in self.workers:
+                    self.reap(descriptor)
+                elif not self.hear():
+                    return
+
+    def hear(self) -> bool:
+        """Takes one message; False at the end of all."""
+        try:
+            message, ancillary, _, _ = self.socket.recvmsg(
+                MESSAGE_BYTES, _socket.CMSG_SPACE(DESCRIPTORS * NUMBER_BYTES), _socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError as error:
+            return error.errno in (errno.EINTR, errno.EAGAIN)
+        if not message:
+            return False
+        descriptors = [number for _, _, data in ancillary for number in memoryview(data).cast("i")]
+        verb, _, argument = message.decode().partition(" ")
+        if verb == "prepare":
+            return self.prepare(int(argument), *descriptors)
+        if verb == "fork":
+            self.fork(argument, descriptors)
+        return True
+
+    def prepare(self, length: int, memory: int) -> bool:
+        """Becomes what workers are to start as."""
+        try:
+            self.settings = _pickle.loads(_read(memory, length))
+            os.close(memory)
+            self.become(self.settings)
+            self.main = _attribute(self.settings.get("worker_main", f"{WORKER_MODULE}:main"))
+            for name in self.settings["preload"]:
+                __import__(name)
+        except BaseException as error:
+            import traceback
+
+            text = "".join(traceback.format_exception(error))
+            # The end of it says what is wrong.
+            self.say(f"broken {text[-3000:]}")
+            return False
+        # Libraries may have threads of their own, and see to them at a fork.
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        # What is here now is shared by all workers: the collector need not touch, and so copy, it.
+        gc.freeze()
+        return True
+
+    def become(self, settings: dict[str, Any]) -> None:
+        sys.path[:] = settings["path"]
+        sys.argv[:] = settings["argv"]
+        # A folder that is gone: the parent stands in it without a name, and so do we.
+        with contextlib.suppress(OSError):
+            os.chdir(settings["cwd"])
+        # The parent's main module is never imported: what belongs to it comes by value.
+        sys.modules["__main__"] = types.ModuleType("__main__")
+
+    def fork(self, number: str, descriptors: list[int]) -> None:
+        try:
+            process = os.fork()
+        except OSError as error:
+            self.say(f"failed {number} {error.strerror}")
+            _close(descriptors)
+            return
+        if process == 0:
+            self.be_worker(int(number), descriptors)
+        _close(descriptors)
+        try:
+            pidfd = os.pidfd_open(process)
+        except OSError as error:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            self.say(f"failed {number} {error.strerror}")
+            return
+        self.workers[pidfd] = number, process
+        self.poll.register(pidfd, select.POLLIN)
+        self.say(f"born {number} {process}", pidfd)
+
+    def be_worker(self, number: int, descriptors: list[int]) -> NoReturn:
+        code = 1
+        try:
+            self.socket.close()
+            _close([*self.workers, *([] if self.parent is None else [self.parent])])
+            self.main(number, *descriptors, self.settings["worker"])
+            code = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+
+    def reap(self, pidfd: int) -> None:
+        number, process = self.workers.pop(pidfd)
+        self.poll.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(process, 0)
+        self.say(f"died {number} {process} {status}")
+
+    def say(self, message: str, *descriptors: int) -> None:
+        data = message.encode("ascii", "backslashreplace")[:MESSAGE_BYTES]
+        rights = b"".join(number.to_bytes(NUMBER_BYTES, sys.byteorder) for number in descriptors)
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else []
+        # When the parent is gone, the next poll says so.
+        with contextlib.suppress(OSError):
+            self.socket.sendmsg([data], ancillary)
+
+    def end(self) -> None:
+        """Leaves nothing behind."""
+        for _, process in self.workers.values():
+            os.kill(process, signal.SIGKILL)
+        for _, process in self.workers.values():
+            os.waitpid(process, 0)
+
+
+def main(descriptor: int) -> NoReturn:
+    """Runs the zygote on its socket; does not return."""
+    # Ctrl-C in a terminal is for the parent, which knows what to do with its workers. Refused to who leads a session.
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _settle_streams()
+    os.set_inheritable(descriptor, False)
+    zygote = _Zygote(descriptor)
+    try:
+        zygote.serve()
+    finally:
+        zygote.end()
+        os._exit(0)
+
+
+def _settle_streams() -> None:
+    """No worker reads the terminal, and what is printed is not lost when one is killed."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    if null > 2:
+        os.close(null)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+
+
+def _open_pidfd(process: int) -> int | None:
+    try:
+        return os.pidfd_open(process)
+    except OSError:
+        return None
+
+
+def _read(memory: int, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        part = os.pread(memory, length - len(data), len(data))
+        if not part:
+            raise EOFError(f"the preparation ends after {len(data)} of {length} bytes")
+        data += part
+    return data
+
+
+def _attribute(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    __import__(module)
+    return getattr(sys.modules[module], attribute)
+
+
+def _import(name: str) -> None:
+    with contextlib.suppress(ImportError):
+        __import__(name)
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
