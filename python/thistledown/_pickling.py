@@ -17,6 +17,7 @@ from thistledown import _carried
 from thistledown._errors import NotPicklable
 
 __all__ = [
+    "key_number",
     "pack",
     "pack_call",
     "pack_error",
@@ -121,6 +122,24 @@ def unpack_error(data: Any) -> BaseException:
     from thistledown import _failures
 
     return _failures.unpack(data)
+
+
+def key_number(key: Any) -> int:
+    """The number that stands for a key, the same in every process: equal texts, numbers and tuples of them have one.
+
+    Raises:
+        TypeError: it cannot be hashed, or cannot be sent.
+    """
+    import hashlib
+    import marshal
+
+    hash(key)
+    try:
+        # This version knows no references, so that equal values have equal bytes.
+        data = marshal.dumps(key, 2)
+    except ValueError:
+        data = pack(key)[0]
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def dumps_by_value(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:

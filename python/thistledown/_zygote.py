@@ -182,8 +182,9 @@ def main(descriptor: int) -> NoReturn:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The socket comes as the standard input, which is put back to nothing.
+    descriptor = os.dup(descriptor)
     _settle_streams()
-    os.set_inheritable(descriptor, False)
     zygote = _Zygote(descriptor)
     try:
         zygote.serve()

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use thistledown_workers::{End, Given, Inheritance, Parcel, Reply, now};
 
+use crate::context;
 use crate::errors;
 use crate::freight::{self, Call, pickling};
 use crate::pool::is_retried;
@@ -32,12 +33,27 @@ pub(crate) struct Child {
     child: Arc<thistledown_workers::Child>,
     upstream: Arc<Upstream>,
     functions: Mutex<HashMap<u32, Known>>,
-    /// A weightless task that was taken and not begun.
-    taken: Mutex<Option<Job>>,
+}
+
+/// A weightless task of this worker.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct Job {
+    task: Taken,
+    /// What came with it beside its arguments, once it has begun.
+    more: Mutex<Option<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Job {
+    /// Its number.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.task.id
+    }
 }
 
 /// A task that was taken.
-struct Job {
+struct Taken {
     id: u64,
     function: u32,
     call: Parcel,
@@ -51,8 +67,8 @@ struct Finished {
 }
 
 enum Next {
-    Plain(Job),
-    Weightless(Job),
+    Plain(Taken),
+    Weightless(Taken),
     Nothing,
 }
 
@@ -79,7 +95,7 @@ impl Child {
         let child = unsafe { thistledown_workers::Child::adopt(inherited) };
         let child = Arc::new(child.map_err(|error| errors::system(&error))?);
         let upstream = upstream::set(Arc::clone(&child));
-        Ok(Self { child, upstream, functions: Mutex::default(), taken: Mutex::default() })
+        Ok(Self { child, upstream, functions: Mutex::default() })
     }
 
     /// The worker takes tasks from now on.
@@ -109,10 +125,10 @@ impl Child {
             match this.next()? {
                 Next::Plain(job) => this.run(py, &job)?,
                 Next::Weightless(job) => {
-                    *this.taken.lock() = Some(job);
                     this.upstream.listen().map_err(|error| errors::system(&error))?;
                     let worker = py.import(intern!(py, "thistledown._worker"))?;
-                    worker.call_method1(intern!(py, "weightless"), (slf,))?;
+                    let job = Job { task: job, more: Mutex::default() };
+                    worker.call_method1(intern!(py, "weightless"), (slf, job))?;
                 }
                 Next::Nothing if this.child.region().is_to_leave() => return Ok(()),
                 Next::Nothing => {
@@ -126,29 +142,24 @@ impl Child {
         }
     }
 
-    /// A weightless task that is there now: its number, and what to call, with what, and what goes with it. None: there
-    /// is none, and from now on the bell rings when one comes.
-    fn next_job<'py>(&self, py: Python<'py>) -> PyResult<Option<(u64, Bound<'py, PyTuple>)>> {
+    /// A weightless task that is there now. None: there is none, and from now on the bell rings when one comes.
+    fn next_job(&self, py: Python<'_>) -> PyResult<Option<Job>> {
         loop {
-            let taken = self.taken.lock().take();
-            let job = match taken.map_or_else(|| self.next(), |job| Ok(Next::Weightless(job)))? {
-                Next::Weightless(job) => job,
-                Next::Plain(job) => {
-                    self.run(py, &job)?;
-                    continue;
-                }
+            match self.next()? {
+                Next::Weightless(task) => return Ok(Some(Job { task, more: Mutex::default() })),
+                Next::Plain(job) => self.run(py, &job)?,
                 Next::Nothing if self.child.listens_for_work() => return Ok(None),
-                Next::Nothing => continue,
-            };
-            match self.open(py, &job) {
-                Ok((function, call)) => {
-                    let more = call.more.unwrap_or_else(|| py.None().into_bound(py));
-                    let call = (function, call.args, call.kwargs, more).into_pyobject(py)?;
-                    return Ok(Some((job.id, call)));
-                }
-                Err(error) => self.finish(py, job.id, 0, failure(py, &error, None))?,
+                Next::Nothing => {}
             }
         }
+    }
+
+    /// What a weightless task calls: the function, its arguments, and what goes with them.
+    fn begin<'py>(&self, py: Python<'py>, job: &Job) -> PyResult<Bound<'py, PyTuple>> {
+        let (function, call) = self.open(py, &job.task)?;
+        *job.more.lock() = call.more.clone().map(Bound::unbind);
+        let more = call.more.unwrap_or_else(|| py.None().into_bound(py));
+        (function, call.args, call.kwargs, more).into_pyobject(py)
     }
 
     /// Rung when work comes, or a weightless task is to be cancelled.
@@ -156,31 +167,21 @@ impl Child {
         self.child.work_bell().as_fd().as_raw_fd()
     }
 
-    /// Silences the bell.
-    fn hush(&self) {
-        self.child.work_bell().hush();
-    }
-
-    /// The numbers of weightless tasks that are to be cancelled.
-    fn cancelled_jobs(&self) -> Vec<u64> {
-        self.upstream.take_cancelled()
+    /// The number of a weightless task that is to be cancelled; None when there is none.
+    fn next_cancelled(&self) -> Option<u64> {
+        self.upstream.next_cancelled()
     }
 
     /// A weightless task has returned this.
-    fn done(&self, py: Python<'_>, job: u64, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.finish(py, job, 0, success(py, value))
+    fn done(&self, py: Python<'_>, job: &Job, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.finish(py, job.task.id, 0, success(py, value))
     }
 
     /// A weightless task has raised this.
-    #[pyo3(signature = (job, error, more=None))]
-    fn failed_job(
-        &self,
-        py: Python<'_>,
-        job: u64,
-        error: &Bound<'_, PyBaseException>,
-        more: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.finish(py, job, 0, failure(py, &PyErr::from_value(error.clone().into_any()), more))
+    fn failed_job(&self, py: Python<'_>, job: &Job, error: &Bound<'_, PyBaseException>) -> PyResult<()> {
+        let more = job.more.lock().as_ref().map(|more| more.bind(py).clone());
+        let finished = failure(py, &PyErr::from_value(error.clone().into_any()), more.as_ref());
+        self.finish(py, job.task.id, 0, finished)
     }
 }
 
@@ -194,7 +195,7 @@ impl Child {
                 Some(Given::Function { id, body }) => self.functions.lock().insert(id, Known::Packed(body)),
                 Some(Given::Forget { id }) => self.functions.lock().remove(&id),
                 Some(Given::Task { id, function, weightless, call }) => {
-                    let job = Job { id, function, call };
+                    let job = Taken { id, function, call };
                     return Ok(if weightless { Next::Weightless(job) } else { Next::Plain(job) });
                 }
             };
@@ -204,18 +205,21 @@ impl Child {
     }
 
     /// Runs a plain task.
-    fn run(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
+    fn run(&self, py: Python<'_>, job: &Taken) -> PyResult<()> {
         let began = now();
         self.child.region().begin(job.id, began);
         let mut more = None;
-        let ended = self.open(py, job).and_then(|(function, call)| {
-            more = call.more;
-            match &more {
-                None => function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty())),
-                Some(more) => py
-                    .import(intern!(py, "thistledown._worker"))?
-                    .call_method1(intern!(py, "call_with"), (more, function, call.args, call.kwargs)),
-            }
+        // In a context of its own: what a task sets there, no later one sees.
+        let ended = context::copy(py).and_then(|own| {
+            context::inside(&own, || {
+                let (function, call) = self.open(py, job)?;
+                if let Some(with) = &call.more {
+                    let carried = py.import(intern!(py, "thistledown._carried"))?;
+                    carried.call_method1(intern!(py, "enter"), (with,))?;
+                }
+                more = call.more;
+                function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty()))
+            })
         });
         self.child.region().end();
         let finished = match &ended {
@@ -226,7 +230,7 @@ impl Child {
     }
 
     /// What a task calls, and with what.
-    fn open<'py>(&self, py: Python<'py>, job: &Job) -> PyResult<(Bound<'py, PyAny>, Call<'py>)> {
+    fn open<'py>(&self, py: Python<'py>, job: &Taken) -> PyResult<(Bound<'py, PyAny>, Call<'py>)> {
         let function = self.function(py, job.function)?;
         let opened = job.call.open().map_err(|error| errors::system(&error))?;
         Ok((function, freight::unpack_call(py, &opened)?))

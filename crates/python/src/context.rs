@@ -14,3 +14,18 @@ pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 pub(crate) fn has_variables(py: Python<'_>) -> PyResult<bool> {
     Ok(copy(py)?.len()? > 0)
 }
+
+/// Does something in a context.
+pub(crate) fn inside<R>(context: &Bound<'_, PyAny>, work: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    let py = context.py();
+    // SAFETY: a live context object.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let done = work();
+    // SAFETY: entered above, in this thread.
+    match unsafe { ffi::PyContext_Exit(context.as_ptr()) } {
+        0 => done,
+        _ => Err(PyErr::fetch(py)),
+    }
+}

@@ -1,9 +1,9 @@
 //! The error map: what the engine reports becomes a Python exception here and nowhere else.
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{IntoPyDict, PyBytes, PyString, PyType};
 use rustix::io::Errno;
 use thistledown_kernel::ScopeMisuse;
 use thistledown_workers::{Cause, Death, Refusal};
@@ -94,27 +94,30 @@ pub(crate) fn wrong_value(words: impl Into<String>) -> PyErr {
 
 /// What a worker's task raised, as it was packed there.
 pub(crate) fn from_worker(py: Python<'_>, packed: &[u8]) -> PyResult<Py<PyAny>> {
-    let packed = pyo3::types::PyBytes::new(py, packed);
+    let packed = PyBytes::new(py, packed);
     Ok(py.import("thistledown._pickling")?.call_method1("unpack_error", (packed,))?.unbind())
 }
 
 /// `TimeoutError`, for a task that took too long.
-pub(crate) fn timed_out(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Py<PyAny>> {
-    Ok(py.import("thistledown._deaths")?.call_method1("timed_out", (name, seconds))?.unbind())
+pub(crate) fn timed_out(py: Python<'_>, name: &str, seconds: f64) -> Py<PyAny> {
+    let words = format!("task {name} was ended after {seconds} s, its option `timeout`");
+    PyTimeoutError::new_err(words).into_value(py).into_any()
 }
 
 /// `WorkerDied`, with what is known of it.
 pub(crate) fn worker_died(py: Python<'_>, name: &str, death: &Death) -> PyResult<Py<PyAny>> {
     let (cause, limit) = match death.cause {
-        Cause::Memory(limit) => ("memory", Some(limit)),
-        Cause::Stubborn => ("stubborn", None),
-        Cause::HungUp => ("hung up", None),
-        Cause::Garbled => ("garbled", None),
-        Cause::Killed => ("killed", None),
-        Cause::Unknown => ("unknown", None),
+        Cause::Memory(limit) => ("", Some(limit)),
+        Cause::Stubborn => ("it was killed because a task in it did not stop when it was told to", None),
+        Cause::HungUp => ("it closed its connection to the program, and was killed", None),
+        Cause::Garbled => ("it sent what nobody understands, and was killed", None),
+        Cause::Killed => ("it was killed with its pool", None),
+        Cause::Unknown => ("", None),
     };
-    let args = (name, death.pid, death.status, cause, limit, &death.stderr);
-    Ok(py.import("thistledown._deaths")?.call_method1("worker_died", args)?.unbind())
+    let named = [("memory", limit.into_pyobject(py)?), ("cause", PyString::new(py, cause).into_any())];
+    let args = (name, death.pid.unwrap_or(0), death.status, PyBytes::new(py, death.stderr.as_bytes()));
+    let made = py.import("thistledown._deaths")?.getattr("worker_died")?.call(args, Some(&named.into_py_dict(py)?))?;
+    Ok(made.unbind())
 }
 
 /// There are no workers, and why.
@@ -122,9 +125,10 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
     let (words, cause) = match refusal {
         Refusal::Initializer(packed) => {
             let opened = packed.open().map_err(|error| system(&error))?;
-            (String::new(), Some(from_worker(py, opened.head())?))
+            let error = from_worker(py, opened.head())?;
+            ("the initializer of the workers failed, so they run no task".to_owned(), Some(error))
         }
-        Refusal::Start(words) => (words.clone(), None),
+        Refusal::Start(words) => (format!("the workers run no task: {words}"), None),
         Refusal::Forked => {
             return Ok(misuse(format!(
                 "task {name} belongs to the process that this one was forked from: it ends there, ask for it there"
@@ -133,5 +137,5 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
             .into_any());
         }
     };
-    Ok(py.import("thistledown._deaths")?.call_method1("refused", (name, words, cause))?.unbind())
+    Ok(py.import("thistledown._deaths")?.call_method1("workers_broken", (words, cause))?.unbind())
 }

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use thistledown_workers::{Mapped, Opened, Parcel, aligned};
 
+use crate::context;
 use crate::errors;
 
 const ATOMS: u8 = 0;
@@ -123,25 +124,22 @@ fn write_call(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>, int
 
 /// Packs a call.
 ///
-/// `more` is what goes with it beside the arguments, when there is something.
+/// The context of the caller goes with it, and the exceptions upon which it is tried again.
 pub(crate) fn pack_call(
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
-    more: Option<&Bound<'_, PyDict>>,
+    retry_on: Option<&Py<PyTuple>>,
 ) -> PyResult<Parcel> {
     let py = args.py();
-    if more.is_none() {
+    if retry_on.is_none() && !context::has_variables(py)? {
         let mut head = Vec::with_capacity(64);
         if write_call(args, kwargs, &mut head) {
             return parcel(&head, &[]);
         }
     }
-    let none = || PyDict::new(py);
-    let packed = pickling(py)?.call_method1(
-        intern!(py, "pack_call"),
-        (args, kwargs.map_or_else(none, Clone::clone), more.map_or_else(|| py.None().into_bound(py), |more| more.clone().into_any())),
-    )?;
-    pack_pickle(&packed)
+    let kwargs = kwargs.map_or_else(|| PyDict::new(py), Clone::clone);
+    let retry_on = retry_on.map_or_else(|| PyTuple::empty(py), |classes| classes.bind(py).clone());
+    pack_pickle(&pickling(py)?.call_method1(intern!(py, "pack_call"), (args, kwargs, retry_on))?)
 }
 
 /// Packs a value; `packer` is the function that pickles it when that is needed.

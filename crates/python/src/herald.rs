@@ -9,7 +9,6 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::report::report;
 use crate::task::Task;
 
 /// How long it waits for more.
@@ -73,7 +72,12 @@ fn run() {
         drop(news);
         Python::try_attach(|py| {
             for bytes in said {
-                report(py, "heard", (PyBytes::new(py, &bytes),));
+                let heard = py
+                    .import("thistledown._carried")
+                    .and_then(|carried| carried.call_method1("heard", (PyBytes::new(py, &bytes),)));
+                if let Err(error) = heard {
+                    error.write_unraisable(py, None);
+                }
             }
             for task in tasks {
                 Task::tell(task.bind(py));

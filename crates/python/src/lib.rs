@@ -24,6 +24,7 @@ mod errors;
 mod fork;
 mod freight;
 mod go;
+mod guest;
 mod herald;
 mod operation;
 mod payload;
@@ -60,13 +61,15 @@ mod _core {
     #[pymodule_export]
     use super::channel::{Channel, ChannelIterator};
     #[pymodule_export]
-    use super::child::Child;
+    use super::child::{Child, Job};
     #[pymodule_export]
     use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
     use super::go::{current_task, go, go_in};
     #[pymodule_export]
     use super::freight::Slice;
+    #[pymodule_export]
+    use super::guest::Guest;
     #[pymodule_export]
     use super::herald::fall_silent;
     #[pymodule_export]

@@ -7,6 +7,7 @@ use thistledown_kernel::Payload;
 use thistledown_reactor::Waker as ReactorWaker;
 use thistledown_runtime::{ParkerWaker, Wakes, World};
 
+use crate::guest::GuestWaker;
 use crate::operation::Operation;
 use crate::root::Root;
 use crate::switch::Switches;
@@ -38,6 +39,7 @@ pub(crate) struct Extra {
 pub(crate) enum Waker {
     Runner(ReactorWaker),
     Thread(ParkerWaker),
+    Guest(GuestWaker),
 }
 
 impl Wakes for Waker {
@@ -45,6 +47,7 @@ impl Wakes for Waker {
         match self {
             Self::Runner(waker) => waker.wake(),
             Self::Thread(waker) => waker.wake(),
+            Self::Guest(waker) => waker.wake(),
         }
     }
 }

@@ -143,9 +143,8 @@ impl Pool {
         let py = function.py();
         let (number, origin) = self.function(function)?;
         let options = options.map(Bound::get);
-        let more = accompaniment(py, options)?;
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
-        let call = freight::pack_call(args, kwargs, more.as_ref())?;
+        let call = freight::pack_call(args, kwargs, options.and_then(|options| options.retry_on.as_ref()))?;
         let source = match &self.place {
             Place::Own { engine, .. } => Source::Own(Arc::downgrade(engine)),
             Place::Above(upstream) => Source::Above(Arc::clone(upstream)),
@@ -330,28 +329,6 @@ impl Pool {
 fn key_number(key: &Bound<'_, PyAny>) -> PyResult<u64> {
     let number = pickling(key.py())?.call_method1(intern!(key.py(), "key_number"), (key,))?;
     number.extract()
-}
-
-/// What goes with a call: the context, if anything is set in it, and the exceptions upon which it is tried again.
-fn accompaniment<'py>(py: Python<'py>, options: Option<&Options>) -> PyResult<Option<Bound<'py, PyDict>>> {
-    let context = crate::context::has_variables(py)?;
-    let retry_on = options.and_then(|options| options.retry_on.as_ref());
-    if !context && retry_on.is_none() {
-        return Ok(None);
-    }
-    let more = PyDict::new(py);
-    if let Some(classes) = retry_on {
-        more.set_item(intern!(py, "retry_on"), classes)?;
-    }
-    if context {
-        let outgoing = py
-            .import(intern!(py, "thistledown._carried"))?
-            .call_method0(intern!(py, "outgoing"))?;
-        if !outgoing.is_none() {
-            more.set_item(intern!(py, "context"), outgoing)?;
-        }
-    }
-    Ok((!more.is_empty()).then_some(more))
 }
 
 /// How the pool's processes are started: what the Python side says.

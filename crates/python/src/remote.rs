@@ -102,6 +102,11 @@ impl Remote {
             return false;
         }
         state.watched = Some(task);
+        let job = state.job;
+        drop(state);
+        if let (Source::Above(upstream), Some(job)) = (&self.source, job) {
+            upstream.is_awaited(job.number());
+        }
         true
     }
 
@@ -180,7 +185,7 @@ impl Ended {
             },
             Self::Cancelled => return task::Outcome::Cancelled,
             Self::Error(opened) => errors::from_worker(py, opened.head()),
-            Self::TimedOut(after) => errors::timed_out(py, name, after.as_secs_f64()),
+            Self::TimedOut(after) => Ok(errors::timed_out(py, name, after.as_secs_f64())),
             Self::Died(death) => errors::worker_died(py, name, death),
             Self::Refused(refusal) => errors::refused(py, name, refusal),
             Self::Lost(words) => Err(errors::misuse(format!("what task {name} gave cannot be read: {words}"))),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -28,12 +29,20 @@ static ENGINES: Mutex<Vec<Weak<Engine<Ticket>>>> = Mutex::new(Vec::new());
 pub(crate) struct Upstream {
     child: Arc<Child>,
     next: AtomicU64,
-    waiting: Mutex<HashMap<u64, Arc<Remote>>>,
+    spawned: Mutex<HashMap<u64, Spawned>>,
+    main: ThreadId,
     listens: AtomicBool,
     /// Weightless tasks of this worker that are to be cancelled.
     cancelled: Mutex<Vec<u64>>,
     /// The worker's own tasks wait, this many deep.
     depth: AtomicUsize,
+}
+
+/// A task that was started here and runs elsewhere.
+struct Spawned {
+    remote: Arc<Remote>,
+    /// While it runs, somebody else may have this worker's place.
+    waiting: Option<Waiting>,
 }
 
 /// The pool that this process is a worker of.
@@ -47,7 +56,8 @@ pub(crate) fn set(child: Arc<Child>) -> Arc<Upstream> {
         Arc::new(Upstream {
             child,
             next: AtomicU64::new(1),
-            waiting: Mutex::default(),
+            spawned: Mutex::default(),
+            main: std::thread::current().id(),
             listens: AtomicBool::new(false),
             cancelled: Mutex::default(),
             depth: AtomicUsize::new(0),
@@ -66,9 +76,12 @@ impl Upstream {
     pub(crate) fn submit(self: &Arc<Self>, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
         let reference = self.next.fetch_add(1, Ordering::Relaxed);
         remote.set_job(JobId::from_number(reference));
-        self.waiting.lock().insert(reference, Arc::clone(remote));
+        // Weightless tasks wait without stopping this thread, so what they have started stands for their wait.
+        let waiting = self.child.region().running().is_none().then(|| self.wait());
+        let spawned = Spawned { remote: Arc::clone(remote), waiting: waiting };
+        self.spawned.lock().insert(reference, spawned);
         let sent = py.detach(|| self.send(reference, &order));
-        sent.inspect_err(|_| drop(self.waiting.lock().remove(&reference))).map_err(|error| errors::system(&error))?;
+        sent.inspect_err(|_| drop(self.take(reference))).map_err(|error| errors::system(&error))?;
         self.listen().map_err(|error| errors::system(&error))
     }
 
@@ -83,8 +96,12 @@ impl Upstream {
         self.child.spawn(reference, &order.function, &order.call, options)
     }
 
+    fn take(&self, reference: u64) -> Option<Spawned> {
+        self.spawned.lock().remove(&reference)
+    }
+
     pub(crate) fn cancel(&self, reference: u64) -> Cancel {
-        if !self.waiting.lock().contains_key(&reference) {
+        if !self.spawned.lock().contains_key(&reference) {
             return Cancel::TooLate;
         }
         match self.child.reply(&Reply::CancelSpawned { reference }, 0, &[], None) {
@@ -113,8 +130,8 @@ impl Upstream {
             while let Some((answer, parcel)) = self.child.next_answer()? {
                 match answer {
                     Answer::Ended { reference, end, .. } => {
-                        let remote = self.waiting.lock().remove(&reference);
-                        ended.extend(remote.map(|remote| (remote, outcome(end, parcel))));
+                        let spawned = self.take(reference);
+                        ended.extend(spawned.map(|spawned| (spawned.remote, outcome(end, parcel))));
                     }
                     Answer::Cancel { id } => {
                         self.cancelled.lock().push(id);
@@ -129,20 +146,31 @@ impl Upstream {
         }
     }
 
-    /// Weightless tasks that are to be cancelled.
-    pub(crate) fn take_cancelled(&self) -> Vec<u64> {
-        std::mem::take(&mut *self.cancelled.lock())
+    /// A weightless task that is to be cancelled.
+    pub(crate) fn next_cancelled(&self) -> Option<u64> {
+        self.cancelled.lock().pop()
     }
 
-    /// A task of this worker waits: somebody else may have its place. Ends with what this gives.
+    /// This thread is about to wait. If a plain task runs in it, somebody else may have the worker's place until what
+    /// this gives is dropped.
     pub(crate) fn gives_way(self: &Arc<Self>) -> Option<Waiting> {
-        if self.child.region().running().is_none() && self.waiting.lock().is_empty() {
-            return None;
+        let runs_task = std::thread::current().id() == self.main && self.child.region().running().is_some();
+        runs_task.then(|| self.wait())
+    }
+
+    /// Somebody waits for this task in a way that is not seen here.
+    pub(crate) fn is_awaited(self: &Arc<Self>, reference: u64) {
+        let waiting = self.wait();
+        if let Some(spawned) = self.spawned.lock().get_mut(&reference) {
+            spawned.waiting.get_or_insert(waiting);
         }
+    }
+
+    fn wait(self: &Arc<Self>) -> Waiting {
         if self.depth.fetch_add(1, Ordering::Relaxed) == 0 {
             let _ = self.child.reply(&Reply::Waiting, 0, &[], None);
         }
-        Some(Waiting(Arc::clone(self)))
+        Waiting(Arc::clone(self))
     }
 }
 
