@@ -85,7 +85,7 @@ docs: build $(STAMPS)/docs ## The documentation as a web site, in site/
 
 model: | doctor ## The models of what threads share, checked by loom (seconds)
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-		cargo test $(LOCKED) --release -p thistledown-runtime --test model
+		cargo test $(LOCKED) --release -p thistledown-runtime -p thistledown-wire --test model
 
 clean: ## Remove everything that was built or installed here
 	rm -rf $(VENV) $(VENV_BENCH) target benches/load/target site build dist
