@@ -292,10 +292,9 @@ impl Receiver {
     #[inline]
     #[allow(unsafe_code, reason = "the payload is read from memory that is shared")]
     pub fn next<R>(&mut self, work: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
-        if self.position == self.pushed {
-            self.look()?;
-        }
-        while self.position != self.pushed {
+        // Looks once: were it to look for as long as there is something to skip, the sender could keep it here.
+        let mut looked = false;
+        while self.position != self.pushed || (!std::mem::replace(&mut looked, true) && self.look()?) {
             let head = self.head()?;
             match head.state() {
                 OFFERED if self.claim(head)? => {
@@ -312,16 +311,16 @@ impl Receiver {
         Ok(None)
     }
 
-    /// Sees how far the sender has come.
+    /// Sees how far the sender has come. False: no farther than we.
     #[inline]
-    fn look(&mut self) -> Result<(), Error> {
+    fn look(&mut self) -> Result<bool, Error> {
         let pushed = self.memory.word(Word::Pushed).load(Ordering::Acquire);
         let ahead = pushed.wrapping_sub(self.position);
         if ahead > self.memory.capacity() || !pushed.is_multiple_of(ALIGN) {
             return Err(Error::Corrupt { position: self.position, found: pushed });
         }
         self.pushed = pushed;
-        Ok(())
+        Ok(ahead > 0)
     }
 
     /// The head at our position, if it is one that can stand there.
