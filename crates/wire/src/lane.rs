@@ -100,6 +100,12 @@ fn room_to_end(position: u64, capacity: u64) -> u64 {
     capacity - (position & (capacity - 1))
 }
 
+/// So many frames, if that many have room: the other side's part in the count is only believed so far.
+#[inline]
+fn believed(frames: u32, capacity: u64) -> u32 {
+    frames.min((capacity / HEAD) as u32)
+}
+
 /// The side of a lane that pushes.
 #[derive(Debug)]
 pub struct Sender {
@@ -221,7 +227,7 @@ impl Sender {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.frames.wrapping_sub(self.tally().0) as usize
+        believed(self.frames.wrapping_sub(self.tally().0), self.memory.capacity()) as usize
     }
 
     /// Whether the receiver has passed every frame.
@@ -236,7 +242,8 @@ impl Sender {
     #[must_use]
     pub fn frames_left(&self) -> u32 {
         let (passed, skipped) = self.tally();
-        self.frames.wrapping_sub(passed).wrapping_sub(self.revoked.wrapping_sub(skipped))
+        let left = self.frames.wrapping_sub(passed).wrapping_sub(self.revoked.wrapping_sub(skipped));
+        believed(left, self.memory.capacity())
     }
 
     /// How many frames the receiver passed, and how many of them were revoked.
@@ -395,7 +402,7 @@ impl Receiver {
     #[must_use]
     pub fn len(&self) -> usize {
         let frames = self.memory.word(Word::Frames).load(Ordering::Relaxed) as u32;
-        frames.wrapping_sub(self.passed) as usize
+        believed(frames.wrapping_sub(self.passed), self.memory.capacity()) as usize
     }
 
     /// Whether there is nothing to pass. If all that is there was revoked, [`next`](Self::next) finds that out.
