@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 CARGO_TEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
+# How long each target of `make fuzz` runs.
+FUZZ_SECONDS ?= 60
 
 VENV       := .venv
 VENV_BENCH := .venv-bench
@@ -33,7 +35,7 @@ unexport CONDA_PREFIX
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python check format rust-lint python-lint types layers bench docs model clean \
+.PHONY: help demo test test-rust test-python check format rust-lint python-lint types layers bench docs model fuzz clean \
         doctor build force
 
 help: ## This list
@@ -85,10 +87,15 @@ docs: build $(STAMPS)/docs ## The documentation as a web site, in site/
 
 model: | doctor ## The models of what threads share, checked by loom (seconds)
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-		cargo test $(LOCKED) --release -p thistledown-runtime --test model
+		cargo test $(LOCKED) --release -p thistledown-runtime -p thistledown-wire --test model
+
+fuzz: | doctor ## The fuzz targets, a minute each (needs a nightly Rust and cargo-fuzz)
+	@set -ex; for target in message lane; do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=2200; \
+	done
 
 clean: ## Remove everything that was built or installed here
-	rm -rf $(VENV) $(VENV_BENCH) target benches/load/target site build dist
+	rm -rf $(VENV) $(VENV_BENCH) target benches/load/target fuzz/target fuzz/corpus fuzz/artifacts site build dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find python tests benches examples scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	rm -f python/thistledown/_core*.so

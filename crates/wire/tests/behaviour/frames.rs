@@ -106,3 +106,11 @@ fn both_sides_count_frames_that_were_not_passed() {
     lane.take();
     assert!(lane.sender.is_empty() && lane.receiver.is_empty());
 }
+
+#[test]
+fn a_capacity_is_a_power_of_two_and_not_too_small() {
+    for capacity in [0, CAPACITY / 2, CAPACITY + 8, CAPACITY * 3] {
+        catch_unwind(|| Lane::new(capacity)).map(drop).expect_err("no lane");
+    }
+    Lane::new(CAPACITY * 2);
+}

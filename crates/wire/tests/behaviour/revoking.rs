@@ -74,3 +74,13 @@ fn a_lane_full_of_revoked_frames_has_room_when_the_receiver_has_looked() {
     lane.sender.push(&[b"a"]).expect("room");
     assert_eq!(lane.take(), b"a");
 }
+
+#[test]
+fn behind_revoked_frames_that_were_seen_stands_one_that_was_not() {
+    let mut lane = Lane::new(CAPACITY);
+    let places = [b"a", b"b"].map(|frame| lane.sender.push(&[frame]).expect("room"));
+    assert_eq!(lane.take(), b"a");
+    assert!(lane.sender.revoke(places[1]));
+    lane.sender.push(&[b"c"]).expect("room");
+    assert_eq!(lane.take(), b"c");
+}
