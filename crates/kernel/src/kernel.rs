@@ -71,6 +71,8 @@ pub struct Kernel<P: Payload> {
     pub(crate) spent_bodies: Vec<P::Body>,
     pub(crate) wakers: Vec<P::Waker>,
     pub(crate) waits: u64,
+    /// Bodies that run elsewhere, and for no runner.
+    pub(crate) elsewhere: usize,
 }
 
 /// Shows how much of each kind it holds.
@@ -102,6 +104,7 @@ impl<P: Payload> Default for Kernel<P> {
             spent_bodies: Vec::new(),
             wakers: Vec::new(),
             waits: 0,
+            elsewhere: 0,
         }
     }
 }
@@ -169,10 +172,12 @@ impl<P: Payload> Kernel<P> {
         Ok(id)
     }
 
-    /// A task whose body runs elsewhere; [`Self::finish`] ends it. With a runner, that run knows of it.
+    /// A task whose body runs elsewhere; [`Self::finish`] ends it. With a runner, that run knows of it; without, all do.
     pub fn add_elsewhere(&mut self, runner: Option<RunnerId>) -> TaskId {
-        if let Some(runner) = runner.and_then(|id| self.runners.get_mut(id)) {
-            runner.elsewhere += 1;
+        match runner.map(|id| self.runners.get_mut(id)) {
+            Some(Some(runner)) => runner.elsewhere += 1,
+            Some(None) => {}
+            None => self.elsewhere += 1,
         }
         self.parties.insert(Party::new(Place::Elsewhere(runner), None, ScopeId::default()))
     }
@@ -229,6 +234,9 @@ impl<P: Payload> Kernel<P> {
         }
         self.leave_scope(task);
         let Some(party) = self.parties.remove(task) else { return };
+        if let Place::Elsewhere(None) = party.place {
+            self.elsewhere -= 1;
+        }
         if let Place::Elsewhere(Some(runner)) = party.place
             && let Some(runner) = self.runners.get_mut(runner)
         {
@@ -278,7 +286,7 @@ impl<P: Payload> Kernel<P> {
             return None;
         }
         runner.parked = true;
-        let (sources, elsewhere) = (runner.source_waits, runner.elsewhere);
+        let (sources, elsewhere) = (runner.source_waits, runner.elsewhere + self.elsewhere);
         Some(Prospects { timer: self.next_timer(id), sources, elsewhere })
     }
 

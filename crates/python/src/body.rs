@@ -143,38 +143,60 @@ pub(crate) fn makes_body(callable: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(makes(callable)? == Makes::Body)
 }
 
-/// The iterator that a task runs, made of whatever was told to go.
+/// The iterator that a weightless task runs, made of whatever was told to go.
 pub(crate) fn iterator<'py>(
     body: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    weightless(body, args, kwargs)?.ok_or_else(|| {
+        errors::wrong_type(format!(
+            "{} is a plain function, which runs in a worker process: write `td.go(fn, *args)`, or make it a body with \
+             `async def` or `yield`",
+            name(body)
+        ))
+    })
+}
+
+/// Whether it runs in a worker process, when it is told to go: a plain function, or the name of one.
+pub(crate) fn goes_elsewhere(body: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if !body.is_callable() || state(body).is_some() {
+        return Ok(body.is_instance_of::<PyString>());
+    }
+    Ok(makes(body)? == Makes::Nothing && !body.hasattr("__await__")?)
+}
+
+/// The iterator that a weightless task runs. Nothing: it is for a worker process.
+pub(crate) fn weightless<'py>(
+    body: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     if let Some(state) = state(body) {
         no_arguments(body, args, kwargs)?;
-        return check_fresh(body, state).map(|()| body.clone());
+        return check_fresh(body, state).map(|()| Some(body.clone()));
+    }
+    if body.is_instance_of::<PyString>() {
+        return Ok(None);
     }
     if body.is_instance_of::<Task>() {
         return Err(errors::wrong_type("this is a task: it goes already; wait for it with `await task`"));
     }
     if !body.is_callable() {
         no_arguments(body, args, kwargs)?;
-        return of_awaitable(body);
+        return of_awaitable(body).map(Some);
     }
     match makes(body)? {
         Makes::Body => {
             let made = body.call(args, kwargs)?;
             match state(&made) {
-                Some(_) => Ok(made),
-                None => of_awaitable(&made),
+                Some(_) => Ok(Some(made)),
+                None => of_awaitable(&made).map(Some),
             }
         }
         Makes::AsyncGenerator => Err(async_generator(body)),
-        Makes::Nothing if body.hasattr("__await__")? && args.is_empty() => of_awaitable(body),
-        Makes::Nothing => Err(errors::wrong_type(format!(
-            "{} is a plain function, and worker processes for those come with the next release: call it in a helper \
-             thread with `await td.thread(fn, *args)`, or make it a task with `async def` or `yield`",
-            name(body)
-        ))),
+        Makes::Nothing if body.hasattr("__await__")? && args.is_empty() => of_awaitable(body).map(Some),
+        Makes::Nothing => Ok(None),
     }
 }
 
@@ -229,12 +251,6 @@ fn of_awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> 
     }
     if object.hasattr("__aiter__")? {
         return Err(async_generator(object));
-    }
-    if let Ok(text) = object.cast::<PyString>() {
-        return Err(errors::wrong_type(format!(
-            "{:?} names a function for a worker process, and those come with the next release: import the function",
-            text.to_string()
-        )));
     }
     Err(errors::wrong_type(format!(
         "a task's body is an `async def` or generator function, what calling one gives, or an object with \

@@ -1,5 +1,6 @@
 //! `go`: this is a task.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thistledown_kernel::Start;
@@ -11,13 +12,15 @@ use crate::run;
 use crate::scope::Scope;
 use crate::task::Task;
 
-/// Starts a task: an ``async def`` or generator function with its arguments, or what calling one gave.
+/// Starts a task: "this is a task, go".
 ///
-/// The task is weightless and runs in the run of this thread, in its turn. The engine holds it: nothing depends on
-/// keeping what this returns. A plain function is refused for now; see ``thread``.
+/// An ``async def`` or generator function, or what calling one gave, is a weightless task and runs in the run of this
+/// thread, in its turn. A plain function runs in a worker process of the default pool, from anywhere. The engine holds
+/// the task: nothing depends on keeping what this returns.
 ///
 /// Args:
-///     body: a coroutine or generator function or object, or an object with ``__await__``.
+///     body: a coroutine or generator function or object, an object with ``__await__``, a plain function, or the name of
+///         one as ``"package.module:function"``.
 ///     args, kwargs: for the function.
 ///
 /// Returns:
@@ -25,7 +28,8 @@ use crate::task::Task;
 ///
 /// Raises:
 ///     TypeError: this is no task body; says what to write instead.
-///     RuntimeError: no run in this thread, or the coroutine has run already.
+///     RuntimeError: no run in this thread for a weightless task, or the coroutine has run already.
+///     NotPicklable: an argument cannot be sent to a worker process.
 #[pyfunction]
 #[pyo3(signature = (body, /, *args, **kwargs))]
 pub(crate) fn go(
@@ -62,12 +66,36 @@ fn start(
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
     let Some(current) = Current::run() else {
+        if group.is_none() && body::goes_elsewhere(body)? {
+            return elsewhere(body, args, kwargs, name);
+        }
         return Err(errors::misuse(
             "no weightless tasks run in this thread: start them with `td.run(main)`, and call `td.go` inside of it",
         ));
     };
-    let iterator = body::iterator(body, args, kwargs)?;
+    let iterator = match body::weightless(body, args, kwargs)? {
+        Some(iterator) => iterator,
+        None if group.is_none() => return elsewhere(body, args, kwargs, name),
+        None => body::iterator(body, args, kwargs)?,
+    };
     run::spawn(body.py(), &current, &iterator, &body::origin(body, &iterator), start, group, name)
+}
+
+/// Starts a task in the default pool of worker processes.
+fn elsewhere(
+    body: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+    name: Option<Py<PyAny>>,
+) -> PyResult<Py<Task>> {
+    let py = body.py();
+    let workers = py.import(intern!(py, "thistledown._workers"))?;
+    let kwargs = kwargs.map_or_else(|| PyDict::new(py), Clone::clone);
+    let task = workers.call_method1(intern!(py, "go"), (body, args, kwargs))?;
+    if let Some(name) = name {
+        task.setattr(intern!(py, "name"), name)?;
+    }
+    Ok(task.extract()?)
 }
 
 /// The task that has its turn in this thread; None outside of one.

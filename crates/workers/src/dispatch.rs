@@ -175,6 +175,9 @@ fn has_left<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
 /// Nothing is left to do: the zygote ends, and with it whoever is still there.
 fn close<C: Customer>(shared: &Shared<C>, mut hall: MutexGuard<'_, Hall<C>>) {
     let zygote = hall.zygote.take();
+    for worker in hall.desk.workers.values().filter(|worker| worker.is_orphan) {
+        worker.kill();
+    }
     drop(hall);
     if let Some(zygote) = zygote {
         zygote.close();

@@ -17,7 +17,7 @@ use crate::control::{self, Heard};
 /// How to start a zygote.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// Program and arguments. It finds its socket as its standard input.
+    /// Program and arguments. A last argument says which descriptor its socket is: 0, its standard input.
     pub command: Vec<OsString>,
     /// All of its environment.
     pub environment: Vec<(OsString, OsString)>,
@@ -56,6 +56,8 @@ impl Zygote {
         let (socket, theirs) = control::pair()?;
         let process = Command::new(program)
             .args(arguments)
+            // The number of the descriptor that is its socket.
+            .arg("0")
             .env_clear()
             .envs(launch.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(theirs))
