@@ -270,6 +270,41 @@ def test_wait_returns_at_once_for_finished_tasks():
     assert td.run(main) == (2, 0)
 
 
+def by_wait(tasks):
+    return futures.wait(tasks, PATIENCE).done
+
+
+def by_as_completed(tasks):
+    return set(futures.as_completed(tasks, PATIENCE))
+
+
+@pytest.mark.parametrize("look", [by_wait, by_as_completed])
+async def test_the_functions_of_futures_refuse_to_wait_where_a_loop_runs(look):
+    started = [start("value"), start("value")]
+    tasks = [task for task, _ in started]
+    for _, end in started:
+        with pytest.raises(RuntimeError, match="await"):
+            look(tasks)
+        end()
+        await settle()
+    assert look(tasks) == set(tasks)
+
+
+@pytest.mark.parametrize("look", [by_wait, by_as_completed])
+async def test_a_refused_wait_of_futures_does_not_keep_the_finished_tasks_from_others(look):
+    started = sorted([start("value"), start("value")], key=lambda pair: id(pair[0]))  # in which they are locked
+    (finished, end), (unfinished, end_other) = started
+    end()
+    await settle()
+    with pytest.raises(RuntimeError, match="await"):
+        look([finished, unfinished])
+    assert futures.wait([finished, unfinished], PATIENCE, futures.FIRST_COMPLETED).done == {finished}
+    looked = await td.select(in_thread(look, [finished]), td.after(PATIENCE))
+    assert looked == (0, {finished})
+    end_other()
+    await unfinished
+
+
 @pytest.mark.parametrize(
     ("return_when", "outcomes", "done_count"),
     [

@@ -361,8 +361,11 @@ impl Task {
     }
 
     /// What the standard library's `wait` and `as_completed` look for: the condition and the list of waiters.
-    fn _standard_view(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyList>)> {
-        if !self.is_done() && Current::run().is_some() {
+    ///
+    /// Only the list is refused, where waiting would stop a loop: they ask for it under the conditions of all of their
+    /// futures, which they then release; a condition that is refused would leave those before it taken for ever.
+    fn _standard_view(&self, py: Python<'_>, is_to_wait: bool) -> PyResult<(Py<PyAny>, Py<PyList>)> {
+        if is_to_wait && !self.is_done() && Current::run().is_some() {
             return Err(errors::misuse(
                 "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, or \
                  `td.select(...)` for the first of several",
