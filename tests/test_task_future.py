@@ -99,6 +99,22 @@ async def test_asking_for_an_unfinished_task_where_its_loop_runs_raises_instead_
     assert task.exception() is None
 
 
+@pytest.mark.parametrize("ask", ["result", "exception", "wait"])
+async def test_asking_for_an_unfinished_task_of_another_loop_raises_as_well(ask):
+    gate, tasks = td.Channel(1), td.Channel(1)
+
+    async def other_loop():
+        tasks.send_nowait(td.go(waiting, gate))
+
+    running = td.go(in_thread(td.run, other_loop))
+    task = await tasks.recv()
+    with pytest.raises(RuntimeError, match="await"):
+        getattr(task, ask)(PATIENCE)
+    gate.send_nowait("value")
+    assert await task == "value"
+    await running
+
+
 async def test_another_thread_gets_the_result():
     task, end = start("value")
     asked = td.go(in_thread(task.result, PATIENCE))
@@ -252,6 +268,24 @@ async def test_an_error_in_a_callback_is_logged_and_the_other_callbacks_are_call
     [record] = caplog.records
     assert record.name == "thistledown"
     assert "broken callback" in caplog.text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("place", ["in a run", "outside of one"])
+def test_what_ends_the_program_leaves_a_callback_that_is_called_at_once(error, place):
+    def callback(task):
+        raise error
+
+    async def main():
+        task, end = start("value")
+        end()
+        assert await task == "value"
+        if place == "in a run":
+            task.add_done_callback(callback)
+        return task
+
+    with pytest.raises(error):
+        td.run(main).add_done_callback(callback)
 
 
 # --- the functions of concurrent.futures --------------------------------------------------------------------

@@ -165,7 +165,11 @@ impl Task {
             state.extra.as_mut().map(|extra| std::mem::take(&mut extra.callbacks))
         };
         for callback in callbacks.into_iter().flatten() {
-            call_back(slf, callback.bind(py));
+            if let Err(error) = callback.bind(py).call1((slf,))
+                && let Err(error) = crate::run::end_run(py, error)
+            {
+                log_failed_callback(slf, error);
+            }
         }
     }
 
@@ -223,16 +227,13 @@ impl Task {
     }
 }
 
-fn call_back(task: &Bound<'_, Task>, callback: &Bound<'_, PyAny>) {
-    if let Err(error) = callback.call1((task,)) {
-        let Err(error) = crate::run::end_run(task.py(), error) else { return };
-        let told = task
-            .py()
-            .import("thistledown._report")
-            .and_then(|report| report.call_method1("callback_failed", (task, error.into_value(task.py()))));
-        if let Err(error) = told {
-            error.write_unraisable(task.py(), Some(task.as_any()));
-        }
+fn log_failed_callback(task: &Bound<'_, Task>, error: PyErr) {
+    let told = task
+        .py()
+        .import("thistledown._report")
+        .and_then(|report| report.call_method1("callback_failed", (task, error.into_value(task.py()))));
+    if let Err(error) = told {
+        error.write_unraisable(task.py(), Some(task.as_any()));
     }
 }
 
@@ -331,17 +332,28 @@ impl Task {
     }
 
     /// Calls ``fn(task)`` when it has ended; at once, when it already has. What ``fn`` raises is logged.
+    ///
+    /// Raises:
+    ///     KeyboardInterrupt, SystemExit: ``fn`` was called at once and raised it; later it ends the task's run.
     #[pyo3(signature = (r#fn))]
-    fn add_done_callback(slf: Bound<'_, Self>, r#fn: Bound<'_, PyAny>) {
+    fn add_done_callback(slf: Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
         root::track(slf.as_ptr());
         {
             let mut state = slf.get().state.lock();
             if state.outcome.is_none() {
                 state.extra.get_or_insert_default().callbacks.push(r#fn.unbind());
-                return;
+                return Ok(());
             }
         }
-        call_back(&slf, &r#fn);
+        match r#fn.call1((&slf,)) {
+            // Whoever called this is the one to be ended: no turn ends here that the run would look behind.
+            Err(error) if crate::turn::ends_the_run(slf.py(), &error) => Err(error),
+            Err(error) => {
+                log_failed_callback(&slf, error);
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
