@@ -1,5 +1,7 @@
 """Scopes: `timeout`, `move_on_after`, `shield`, how they nest, and that a cancelled scope stays cancelled."""
 
+import math
+
 import pytest
 import thistledown as td
 from thistledown import testing
@@ -353,6 +355,20 @@ async def test_a_scope_is_entered_once(make):
             scope.__enter__()
     with pytest.raises(RuntimeError, match=r"enter|once|again|use"):
         scope.__enter__()
+
+
+@each_scope
+async def test_async_with_is_refused_and_says_with(make):
+    with pytest.raises(TypeError, match="write `with`"):
+        async with make():
+            pass
+
+
+@pytest.mark.parametrize("make", [td.sleep, td.after, td.timeout, td.move_on_after])
+def test_none_is_no_number_of_seconds_and_infinity_is_no_limit(make):
+    make(math.inf)
+    with pytest.raises(TypeError, match=r"write math\.inf"):
+        make(None)
 
 
 @each_scope
