@@ -1,5 +1,6 @@
 """Scopes: `timeout`, `move_on_after`, `shield`, how they nest, and that a cancelled scope stays cancelled."""
 
+import contextlib
 import math
 
 import pytest
@@ -73,6 +74,22 @@ async def test_an_error_raised_while_the_block_is_being_left_wins(make):
         finally:
             raise LookupError("in finally")
     await td.sleep(10)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [lambda: td.sleep(0), lambda: td.sleep(10), lambda: full().recv(), lambda: td.Channel(1).send(1)],
+    ids=["giving way", "sleep", "recv of what is there", "send with room"],
+)
+@pytest.mark.parametrize("make", [td.timeout, td.move_on_after])
+async def test_a_deadline_of_zero_has_passed_when_the_block_is_entered(make, wait):
+    reached = []
+    outcome = pytest.raises(TimeoutError) if make is td.timeout else contextlib.nullcontext()
+    with outcome, make(0) as scope:
+        reached.append(scope.expired)
+        await wait()
+        reached.append("behind the wait")
+    assert reached == [True]
 
 
 async def test_a_scope_cancelled_by_hand_is_left_at_the_next_wait():
