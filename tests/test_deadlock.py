@@ -96,6 +96,31 @@ def test_finally_blocks_run_after_a_deadlock():
     assert sorted(events) == ["main", "task"]
 
 
+def test_a_callback_of_a_run_that_was_given_up_does_not_end_the_next_run():
+    called = []
+
+    def callback(task):
+        called.append(task.cancelled())
+        raise SystemExit("late")
+
+    async def stubborn():
+        with td.shield():
+            await td.Channel().recv()
+
+    async def main():
+        td.go(stubborn).add_done_callback(callback)
+        await settle()
+        raise ValueError("main failed")
+
+    async def next_main():
+        return await td.go(td.sleep(0))
+
+    with pytest.raises(ValueError, match="main failed"):
+        td.run(main)
+    assert called == [True]
+    assert td.run(next_main) is None
+
+
 def test_a_deadlock_error_is_a_runtime_error():
     assert issubclass(td.DeadlockError, td.ThistledownError)
     assert issubclass(td.DeadlockError, RuntimeError)

@@ -505,6 +505,84 @@ def test_a_child_forked_inside_a_run_leaves_the_run_of_its_parent_alone():
     assert finished.stdout == "(5, b'data')\n", finished.stderr
 
 
+def test_a_child_forked_inside_a_task_can_run_and_close_what_its_parent_waits_for():
+    program = """
+        import os, socket, warnings
+        import thistledown as td
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        async def in_child(stream, channel):
+            stream.close()
+            channel.close()
+            near, far = socket.socketpair()
+            with td.Socket(near) as other, td.Socket(far) as peer:
+                async with td.TaskGroup() as group:
+                    reading = group.go(other.readline())
+                    await td.sleep(0.001)
+                    await peer.sendall(await td.thread(bytes, b"child\\n"))
+            return reading.result()
+
+        async def main():
+            near, far = socket.socketpair()
+            channel = td.Channel()
+            with td.Socket(near) as stream, far:
+                reading, receiving = td.go(stream.recv(10)), td.go(channel.recv())
+                await td.sleep(0.001)  # the run has asked the system for the socket
+                child = os.fork()
+                if child == 0:
+                    print(td.run(in_child, stream, channel), flush=True)
+                    os._exit(5)
+                status = await td.thread(os.waitpid, child, 0)
+                far.send(b"data")
+                await channel.send("message")
+                return os.waitstatus_to_exitcode(status[1]), await reading, await receiving
+
+        print(td.run(main))
+    """
+    finished = run_program(program)
+    assert finished.stdout.splitlines() == [r"b'child\n'", "(5, b'data', 'message')"], finished.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["fork_and_run(of_parent)", "await td.thread(fork_and_run, of_parent)"],
+    ids=["in a task", "in a helper thread"],
+)
+def test_a_child_forked_inside_a_run_is_woken_by_its_own_signals(call):
+    # One that another thread took, or that comes just before the sleep, ends the sleep by this pipe alone.
+    program = f"""
+        import os, signal, warnings
+        import thistledown as td
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        def pipe_of_signals():
+            writer = signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(writer)
+            return os.fstat(writer).st_ino
+
+        async def in_child(of_parent):
+            return pipe_of_signals() != of_parent
+
+        def fork_and_run(of_parent):
+            child = os.fork()
+            if child == 0:
+                os._exit(5 if td.run(in_child, of_parent) else 6)
+            return child
+
+        async def main():
+            of_parent = pipe_of_signals()
+            child = {call}
+            status = await td.thread(os.waitpid, child, 0)
+            return os.waitstatus_to_exitcode(status[1]), pipe_of_signals() == of_parent
+
+        print(td.run(main))
+    """
+    finished = run_program(program)
+    assert finished.stdout == "(5, True)\n", finished.stderr
+
+
 def test_the_interpreter_may_end_while_a_run_goes_on_in_a_daemon_thread():
     program = """
         import threading

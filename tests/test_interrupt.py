@@ -143,6 +143,49 @@ def test_a_second_interrupt_gives_up_on_cleaning_up(stubborn, where):
     assert (process.returncode, output) == (3, "interrupted\n"), errors
 
 
+@pytest.mark.parametrize("ended", ["before", "after"])
+def test_an_interrupt_inside_a_done_callback_ends_the_run(ended):
+    program = f"""
+        import sys
+        import thistledown as td
+
+        def callback(task):
+            print("ready")
+            while True:
+                pass
+
+        async def other():
+            try:
+                await td.sleep(3600)
+            finally:
+                print("other cleaned up")
+
+        async def main():
+            td.go(other)
+            await td.sleep(0)
+            task = td.go(td.sleep(0))
+            if {ended == "before"}:
+                await task
+            try:
+                task.add_done_callback(callback)
+                await td.sleep(3600)
+            finally:
+                print("main cleaned up", task.done() and task.exception())
+
+        try:
+            td.run(main)
+        except KeyboardInterrupt:
+            print("interrupted")
+            sys.exit(3)
+    """
+    with started_program(program) as process:
+        interrupt(process)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (3, "")
+    assert sorted(output.splitlines()) == ["interrupted", "main cleaned up None", "other cleaned up"]
+    assert output.splitlines()[-1] == "interrupted"
+
+
 def test_a_task_that_catches_the_interrupt_of_its_own_computing_goes_on():
     program = """
         import thistledown as td

@@ -107,6 +107,28 @@ def test_tasks_started_by_tasks_after_main_ended_are_waited_for_too():
     assert events == [5, 4, 3, 2, 1, 0]
 
 
+def test_an_async_generator_dropped_in_the_middle_is_closed_by_the_run_in_a_task_of_its_own():
+    closers = []
+
+    async def numbers():
+        try:
+            yield 1
+            yield 2
+        finally:
+            await td.sleep(0)
+            closers.append(td.current_task())
+
+    async def main():
+        async for _ in numbers():
+            break
+        return td.current_task()
+
+    main_task = td.run(main)
+    [closer] = closers
+    assert isinstance(closer, td.Task)
+    assert closer is not main_task
+
+
 def test_when_main_raises_the_other_tasks_are_cancelled_and_their_finally_blocks_run():
     events = []
 

@@ -1,5 +1,8 @@
 """Scopes: `timeout`, `move_on_after`, `shield`, how they nest, and that a cancelled scope stays cancelled."""
 
+import contextlib
+import math
+
 import pytest
 import thistledown as td
 from thistledown import testing
@@ -71,6 +74,22 @@ async def test_an_error_raised_while_the_block_is_being_left_wins(make):
         finally:
             raise LookupError("in finally")
     await td.sleep(10)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [lambda: td.sleep(0), lambda: td.sleep(10), lambda: full().recv(), lambda: td.Channel(1).send(1)],
+    ids=["giving way", "sleep", "recv of what is there", "send with room"],
+)
+@pytest.mark.parametrize("make", [td.timeout, td.move_on_after])
+async def test_a_deadline_of_zero_has_passed_when_the_block_is_entered(make, wait):
+    reached = []
+    outcome = pytest.raises(TimeoutError) if make is td.timeout else contextlib.nullcontext()
+    with outcome, make(0) as scope:
+        reached.append(scope.expired)
+        await wait()
+        reached.append("behind the wait")
+    assert reached == [True]
 
 
 async def test_a_scope_cancelled_by_hand_is_left_at_the_next_wait():
@@ -353,6 +372,20 @@ async def test_a_scope_is_entered_once(make):
             scope.__enter__()
     with pytest.raises(RuntimeError, match=r"enter|once|again|use"):
         scope.__enter__()
+
+
+@each_scope
+async def test_async_with_is_refused_and_says_with(make):
+    with pytest.raises(TypeError, match="write `with`"):
+        async with make():
+            pass
+
+
+@pytest.mark.parametrize("make", [td.sleep, td.after, td.timeout, td.move_on_after])
+def test_none_is_no_number_of_seconds_and_infinity_is_no_limit(make):
+    make(math.inf)
+    with pytest.raises(TypeError, match=r"write math\.inf"):
+        make(None)
 
 
 @each_scope

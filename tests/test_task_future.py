@@ -99,6 +99,22 @@ async def test_asking_for_an_unfinished_task_where_its_loop_runs_raises_instead_
     assert task.exception() is None
 
 
+@pytest.mark.parametrize("ask", ["result", "exception", "wait"])
+async def test_asking_for_an_unfinished_task_of_another_loop_raises_as_well(ask):
+    gate, tasks = td.Channel(1), td.Channel(1)
+
+    async def other_loop():
+        tasks.send_nowait(td.go(waiting, gate))
+
+    running = td.go(in_thread(td.run, other_loop))
+    task = await tasks.recv()
+    with pytest.raises(RuntimeError, match="await"):
+        getattr(task, ask)(PATIENCE)
+    gate.send_nowait("value")
+    assert await task == "value"
+    await running
+
+
 async def test_another_thread_gets_the_result():
     task, end = start("value")
     asked = td.go(in_thread(task.result, PATIENCE))
@@ -254,6 +270,24 @@ async def test_an_error_in_a_callback_is_logged_and_the_other_callbacks_are_call
     assert "broken callback" in caplog.text
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("place", ["in a run", "outside of one"])
+def test_what_ends_the_program_leaves_a_callback_that_is_called_at_once(error, place):
+    def callback(task):
+        raise error
+
+    async def main():
+        task, end = start("value")
+        end()
+        assert await task == "value"
+        if place == "in a run":
+            task.add_done_callback(callback)
+        return task
+
+    with pytest.raises(error):
+        td.run(main).add_done_callback(callback)
+
+
 # --- the functions of concurrent.futures --------------------------------------------------------------------
 
 
@@ -268,6 +302,41 @@ def test_wait_returns_at_once_for_finished_tasks():
         return len(done), len(pending)
 
     assert td.run(main) == (2, 0)
+
+
+def by_wait(tasks):
+    return futures.wait(tasks, PATIENCE).done
+
+
+def by_as_completed(tasks):
+    return set(futures.as_completed(tasks, PATIENCE))
+
+
+@pytest.mark.parametrize("look", [by_wait, by_as_completed])
+async def test_the_functions_of_futures_refuse_to_wait_where_a_loop_runs(look):
+    started = [start("value"), start("value")]
+    tasks = [task for task, _ in started]
+    for _, end in started:
+        with pytest.raises(RuntimeError, match="await"):
+            look(tasks)
+        end()
+        await settle()
+    assert look(tasks) == set(tasks)
+
+
+@pytest.mark.parametrize("look", [by_wait, by_as_completed])
+async def test_a_refused_wait_of_futures_does_not_keep_the_finished_tasks_from_others(look):
+    started = sorted([start("value"), start("value")], key=lambda pair: id(pair[0]))  # in which they are locked
+    (finished, end), (unfinished, end_other) = started
+    end()
+    await settle()
+    with pytest.raises(RuntimeError, match="await"):
+        look([finished, unfinished])
+    assert futures.wait([finished, unfinished], PATIENCE, futures.FIRST_COMPLETED).done == {finished}
+    looked = await td.select(in_thread(look, [finished]), td.after(PATIENCE))
+    assert looked == (0, {finished})
+    end_other()
+    await unfinished
 
 
 @pytest.mark.parametrize(

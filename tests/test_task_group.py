@@ -414,6 +414,29 @@ def test_leaving_a_generator_group_without_join_while_tasks_run_raises_and_says_
     assert events == ["task"]
 
 
+def test_a_task_that_fails_after_its_group_is_over_answers_to_the_run():
+    events = []
+
+    async def late():
+        try:
+            await td.Channel().recv()
+        finally:
+            raise LookupError("too late for the group")
+
+    def main():
+        with pytest.raises(RuntimeError, match="join"):
+            with td.TaskGroup() as group:
+                group.go(late)
+                yield
+        events.append("the group is over")
+        yield
+        events.append("main went on")
+
+    with pytest.raises(LookupError, match="too late for the group"):
+        td.run(main)
+    assert events == ["the group is over", "main went on"]
+
+
 async def test_a_group_refuses_what_is_no_body():
     with pytest.raises(TypeError):
         async with td.TaskGroup() as group:

@@ -74,6 +74,46 @@ async def test_calls_run_at_the_same_time():
     assert sorted(call.result() for call in calls) == list(range(8))
 
 
+def test_no_call_counts_on_a_thread_that_has_just_taken_another():
+    program = f"""
+        import queue, threading
+        import thistledown as td
+        from thistledown import _threads
+
+        asked, taken, go_on = threading.Semaphore(0), threading.Event(), threading.Event()
+
+        class Queue(queue.SimpleQueue):
+            def get(self, timeout):
+                asked.release()
+                task = super().get(timeout=timeout)
+                if holds_up:
+                    taken.set()
+                    go_on.wait()  # nobody can know yet that this thread has a call
+                return task
+
+        async def main():
+            global holds_up
+            await td.thread(int)
+            asked.acquire()
+            asked.acquire()  # the thread is idle
+            holds_up, barrier = True, threading.Barrier(2)
+            async with td.TaskGroup() as group:
+                first = group.go(td.thread(barrier.wait, {PATIENCE / 2}))
+                await td.sleep(0)
+                taken.wait()
+                second = group.go(td.thread(barrier.wait, {PATIENCE / 2}))
+                await td.sleep(0)
+                go_on.set()
+            return sorted([first.result(), second.result()])
+
+        holds_up = False
+        _threads._threads.queue = Queue()
+        print(td.run(main))
+    """
+    finished = run_program(program)
+    assert finished.stdout == "[0, 1]\n", finished.stderr
+
+
 async def test_a_cancelled_call_is_abandoned_and_its_result_dropped():
     release, entered, left = threading.Event(), td.Channel(1), td.Channel(1)
 

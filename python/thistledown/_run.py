@@ -22,6 +22,8 @@ STALL_AFTER = 0.1
 EXIT_GRACE = 1.0
 """Seconds that runs of other threads have to end when the interpreter exits."""
 
+_signal_pipe = -1
+"""Where signals are written for the main thread's run: set when that begins, -1 without one."""
 
 Body = Coroutine[Any, Any, T] | Generator[Any, Any, T]
 
@@ -75,9 +77,11 @@ def _signals_seen() -> Iterator[int | None]:
     if threading.current_thread() is not threading.main_thread():
         yield None
         return
+    global _signal_pipe
     reader, writer = os.pipe()
-    known = -1
+    known, outer = -1, _signal_pipe
     try:
+        _signal_pipe = writer
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         known = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -92,6 +96,7 @@ def _signals_seen() -> Iterator[int | None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if known == -1:
             signal.set_wakeup_fd(-1)
+        _signal_pipe = outer
         os.close(reader)
         os.close(writer)
 
@@ -118,9 +123,19 @@ def _stop_runs() -> None:
         time.sleep(0.001)
 
 
+def _forget_signal_pipe() -> None:
+    """Lets go of the pipe of the parent's run, in a forked child: its signals would wake the parent instead of it."""
+    if _signal_pipe == -1:
+        return
+    known = signal.set_wakeup_fd(-1)
+    if known != _signal_pipe:
+        signal.set_wakeup_fd(known)
+
+
 def _after_fork_in_child() -> None:
     _core.after_fork_in_child()
     _threads.forget()
+    _forget_signal_pipe()
 
 
 atexit.register(_stop_runs)

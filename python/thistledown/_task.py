@@ -35,11 +35,11 @@ class Task(_core.Task[T], concurrent.futures.Future[T]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        return self._standard_view()[0]
+        return self._standard_view(False)[0]
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self._standard_view()[1]
+        return self._standard_view(True)[1]
 
     def _refuse(self, *_: object) -> NoReturn:
         """Refused: the outcome of a task is set by its own body alone. Raises ``InvalidStateError``."""

@@ -28,9 +28,11 @@ class _Threads:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.queue: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
-        # Whoever takes a call out of here makes it, or drops it.
+        # The calls that have not begun. Whoever takes one out of here makes it, or drops it.
         self.calls: dict[Task[Any], Call] = {}
         self.threads = 0
+        # How many threads come to the queue for a call. One that has taken a call off the queue still counts, for a
+        # moment, and so does that call in `calls`: what is free is told by these two, and not by the queue's length.
         self.idle = 0
 
     def start(self, call: Call) -> None:
@@ -38,7 +40,7 @@ class _Threads:
         self.calls[task] = call
         self.queue.put(task)
         with self.lock:
-            if self.idle >= self.queue.qsize() or self.threads >= THREADS:
+            if self.idle >= len(self.calls) or self.threads >= THREADS:
                 return
             self.threads += 1
         thread = threading.Thread(target=self._work, name="thistledown-call", daemon=True)
@@ -53,14 +55,15 @@ class _Threads:
                 raise
 
     def _work(self) -> None:
-        while (task := self._next()) is not None:
+        while (held := self._next()) is not None:
             # Nothing of the call is kept here: when its task has ended, only who asked for it holds what came of it.
-            held = [self.calls.pop(task, None)]
-            if held[0] is not None:
+            if held:
+                task = held[0][0]
                 task._settle(*_made(held.pop()))
-            del task, held
+                del task
 
-    def _next(self) -> Task[Any] | None:
+    def _next(self) -> list[Call] | None:
+        """A call, or none when it was withdrawn; None ends the thread."""
         with self.lock:
             self.idle += 1
         while True:
@@ -73,8 +76,11 @@ class _Threads:
                 if task is None and self.queue.qsize():
                     continue
                 self.idle -= 1
-                self.threads -= task is None
-            return task
+                if task is None:
+                    self.threads -= 1
+                    return None
+                call = self.calls.pop(task, None)
+            return [] if call is None else [call]
 
     def withdraw(self, task: Task[Any]) -> None:
         """A call that nobody waits for any more is not made, if it has not begun."""
@@ -84,7 +90,7 @@ class _Threads:
     def resting(self) -> int:
         """How many of the threads have nothing to do."""
         with self.lock:
-            return max(0, self.idle - self.queue.qsize())
+            return max(0, self.idle - len(self.calls))
 
 
 def _made(call: Call | None) -> tuple[Any, BaseException | None]:

@@ -128,6 +128,14 @@ pub(crate) fn check_cancelled(py: Python<'_>, task: TaskId) -> PyResult<()> {
     Ok(())
 }
 
+/// Seconds, of an argument. What asyncio calls no limit has another name here.
+pub(crate) fn number_of_seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    value.extract().map_err(|error| match value.is_none() {
+        true => errors::wrong_type("must be a number of seconds, not None: write math.inf for no limit"),
+        false => error,
+    })
+}
+
 /// Seconds as a duration. Negative, not a number, or too long is an error.
 pub(crate) fn seconds(value: f64, name: &str) -> PyResult<Option<Duration>> {
     if value == f64::INFINITY {

@@ -122,9 +122,12 @@ pub(crate) fn run(
         false => drop(watched),
     }
     settle_left_over(py, &run);
+    // A callback of what was left over may have raised one more, which is none of the next run's.
+    let late = ENDING.take();
+    let ending = ruler.ending.take().or(late);
     WORLD.with(|kernel| kernel.remove_runner(runner));
     Current::set_run(outer);
-    let concluded = looped.and_then(|main| conclude(py, &run, ruler.ending.take(), main));
+    let concluded = looped.and_then(|main| conclude(py, &run, ending, main));
     RUNS.lock().retain(|other| !Arc::ptr_eq(other, &run.shared));
     // From here on no Python code runs in here: a thread that the exiting interpreter stops in there takes the
     // process down, so whoever waits for the end of the run has to wait until now.

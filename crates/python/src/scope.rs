@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyGeneratorExit, PyTimeoutError};
 use pyo3::prelude::*;
 use thistledown_kernel::{ScopeEnd, ScopeId};
 
-use crate::current::{Current, Run, seconds};
+use crate::current::{Current, Run, number_of_seconds, seconds};
 use crate::errors;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
@@ -128,6 +128,23 @@ impl Scope {
         Ok(true)
     }
 
+    /// Refused: a scope is a plain block, also in an ``async def``. Raises ``TypeError``.
+    fn __aenter__(&self) -> PyResult<()> {
+        Err(errors::wrong_type(
+            "a scope is a plain block, also in an `async def`: write `with`, not `async with`",
+        ))
+    }
+
+    /// Refused, too: Python looks for it before it enters.
+    fn __aexit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.__aenter__()
+    }
+
     /// Cancels everything in the block: each wait raises ``Cancelled``, which ends at the block's end.
     fn cancel(&self) -> PyResult<()> {
         let state = *self.state.lock();
@@ -181,7 +198,7 @@ impl Scope {
 ///     ValueError: seconds is negative or not a number.
 #[pyfunction]
 #[pyo3(name = "timeout")]
-pub(crate) fn timeout(seconds: f64) -> PyResult<Scope> {
+pub(crate) fn timeout(#[pyo3(from_py_with = number_of_seconds)] seconds: f64) -> PyResult<Scope> {
     crate::current::seconds(seconds, "seconds")?;
     Ok(Scope::new(Purpose::Timeout, Some(seconds)))
 }
@@ -197,7 +214,7 @@ pub(crate) fn timeout(seconds: f64) -> PyResult<Scope> {
 ///     ValueError: seconds is negative or not a number.
 #[pyfunction]
 #[pyo3(name = "move_on_after")]
-pub(crate) fn move_on_after(seconds: f64) -> PyResult<Scope> {
+pub(crate) fn move_on_after(#[pyo3(from_py_with = number_of_seconds)] seconds: f64) -> PyResult<Scope> {
     crate::current::seconds(seconds, "seconds")?;
     Ok(Scope::new(Purpose::MoveOn, Some(seconds)))
 }

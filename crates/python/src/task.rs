@@ -157,7 +157,9 @@ impl Task {
         }
         let callbacks = this.state.lock().extra.as_mut().map(|extra| std::mem::take(&mut extra.callbacks));
         for callback in callbacks.into_iter().flatten() {
-            call_back(slf, callback.bind(slf.py()));
+            if let Err(error) = callback.call1(slf.py(), (slf,)) {
+                log_failed_callback(slf, error);
+            }
         }
     }
 
@@ -242,7 +244,11 @@ impl Task {
             state.extra.as_mut().map(|extra| std::mem::take(&mut extra.callbacks))
         };
         for callback in callbacks.into_iter().flatten() {
-            call_back(slf, callback.bind(py));
+            if let Err(error) = callback.bind(py).call1((slf,))
+                && let Err(error) = crate::run::end_run(py, error)
+            {
+                log_failed_callback(slf, error);
+            }
         }
     }
 
@@ -335,16 +341,13 @@ impl Drop for Task {
     }
 }
 
-fn call_back(task: &Bound<'_, Task>, callback: &Bound<'_, PyAny>) {
-    if let Err(error) = callback.call1((task,)) {
-        let Err(error) = crate::run::end_run(task.py(), error) else { return };
-        let told = task
-            .py()
-            .import("thistledown._report")
-            .and_then(|report| report.call_method1("callback_failed", (task, error.into_value(task.py()))));
-        if let Err(error) = told {
-            error.write_unraisable(task.py(), Some(task.as_any()));
-        }
+fn log_failed_callback(task: &Bound<'_, Task>, error: PyErr) {
+    let told = task
+        .py()
+        .import("thistledown._report")
+        .and_then(|report| report.call_method1("callback_failed", (task, error.into_value(task.py()))));
+    if let Err(error) = told {
+        error.write_unraisable(task.py(), Some(task.as_any()));
     }
 }
 
@@ -450,23 +453,37 @@ impl Task {
     }
 
     /// Calls ``fn(task)`` when it has ended; at once, when it already has. What ``fn`` raises is logged.
+    ///
+    /// Raises:
+    ///     KeyboardInterrupt, SystemExit: ``fn`` was called at once and raised it; later it ends the task's run.
     #[pyo3(signature = (r#fn))]
-    fn add_done_callback(slf: Bound<'_, Self>, r#fn: Bound<'_, PyAny>) {
+    fn add_done_callback(slf: Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
         root::track(slf.as_ptr());
         {
             let mut state = slf.get().state.lock();
             if state.outcome.is_none() {
                 let remote = state.extra.as_ref().and_then(|extra| extra.remote.clone());
                 let callbacks = &mut state.extra.get_or_insert_default().callbacks;
-                let Some(remote) = remote else { return callbacks.push(r#fn.unbind()) };
+                let Some(remote) = remote else {
+                    callbacks.push(r#fn.unbind());
+                    return Ok(());
+                };
                 callbacks.push(r#fn.clone().unbind());
                 drop(state);
                 if remote.watch(slf.clone().unbind()) || slf.get().forget_callback(&r#fn).is_none() {
-                    return;
+                    return Ok(());
                 }
             }
         }
-        call_back(&slf, &r#fn);
+        match r#fn.call1((&slf,)) {
+            // Whoever called this is the one to be ended: no turn ends here that the run would look behind.
+            Err(error) if crate::turn::ends_the_run(slf.py(), &error) => Err(error),
+            Err(error) => {
+                log_failed_callback(&slf, error);
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
@@ -490,9 +507,12 @@ impl Task {
     }
 
     /// What the standard library's `wait` and `as_completed` look for: the condition and the list of waiters.
-    fn _standard_view(slf: &Bound<'_, Self>) -> PyResult<(Py<PyAny>, Py<PyList>)> {
+    ///
+    /// Only the list is refused, where waiting would stop a loop: they ask for it under the conditions of all of their
+    /// futures, which they then release; a condition that is refused would leave those before it taken for ever.
+    fn _standard_view(slf: &Bound<'_, Self>, is_to_wait: bool) -> PyResult<(Py<PyAny>, Py<PyList>)> {
         let (py, this) = (slf.py(), slf.get());
-        if !this.is_done() && Current::run().is_some() {
+        if is_to_wait && !this.is_done() && Current::run().is_some() {
             return Err(errors::misuse(
                 "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, or \
                  `td.select(...)` for the first of several",

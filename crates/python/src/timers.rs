@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use thistledown_kernel::Moment;
 
-use crate::current::{Current, Run, seconds as checked};
+use crate::current::{Current, Run, number_of_seconds, seconds as checked};
 use crate::operation::{Kind, Operation, Sleep};
 use crate::payload::WORLD;
 use crate::slots;
@@ -21,7 +21,10 @@ use crate::slots;
 /// Raises:
 ///     ValueError: seconds is negative or not a number.
 #[pyfunction]
-pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, Operation>> {
+pub(crate) fn sleep(
+    py: Python<'_>,
+    #[pyo3(from_py_with = number_of_seconds)] seconds: f64,
+) -> PyResult<Bound<'_, Operation>> {
     // Whoever only gives way needs no operation of its own.
     static GIVE_WAY: PyOnceLock<Py<Operation>> = PyOnceLock::new();
     if seconds == 0.0 {
@@ -41,7 +44,7 @@ pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, Operatio
 /// Raises:
 ///     ValueError: seconds is negative or not a number.
 #[pyfunction]
-pub(crate) fn after(seconds: f64) -> PyResult<Operation> {
+pub(crate) fn after(#[pyo3(from_py_with = number_of_seconds)] seconds: f64) -> PyResult<Operation> {
     let moment = checked(seconds, "seconds")?.map_or(Moment::NEVER, |duration| Run::now().after(duration));
     Ok(Operation::new(Kind::After(moment)))
 }
