@@ -173,8 +173,8 @@ def telling() -> dict[str, Any]:
     }
 
 
-def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> None:
-    """In a worker: what is logged and warned of from now on is said to the parent."""
+def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> Callable[[], None]:
+    """In a worker: what is logged and warned of from now on is said to the parent, until the result is called."""
     import logging
     import warnings
 
@@ -200,13 +200,20 @@ def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> None:
         kind = category if said is message else UserWarning
         say(pickle.dumps(("warning", (said, kind, filename, lineno)), pickle.HIGHEST_PROTOCOL))
 
-    logging.root.handlers[:] = [Handler()]
+    handler = Handler()
+    logging.root.handlers[:] = [handler]
     for name, level in settings["levels"].items():
         logging.getLogger(name or None).setLevel(level)
     logging.disable(settings["disabled"])
     warnings.filters[:] = settings["filters"]  # type: ignore[index]
     getattr(warnings, "_filters_mutated", int)()
-    warnings.showwarning = showwarning
+    known, warnings.showwarning = warnings.showwarning, showwarning
+
+    def be_silent() -> None:
+        logging.root.removeHandler(handler)
+        warnings.showwarning = known
+
+    return be_silent
 
 
 def heard(data: Any) -> None:
