@@ -149,9 +149,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    value = _at_home(getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name))
-    globals()[name] = value
-    return value
+    module = importlib.import_module(f"{__name__}.{_LATER[name]}")
+    for other in (other for other, place in _LATER.items() if place == _LATER[name]):
+        globals()[other] = _at_home(getattr(module, other))
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

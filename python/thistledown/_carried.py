@@ -104,14 +104,15 @@ def _location(variable: Variable) -> Location | None:
     # Looking everywhere takes milliseconds: again only when there are more modules to look into.
     if _nowhere.get(variable) == len(sys.modules):
         return None
+    main = sys.modules["__main__"]
     for module, there in list(sys.modules.items()):
-        if module == "__main__":
-            continue
+        if there is main or getattr(there, "__spec__", None) is None:
+            continue  # No worker can import it.
         for name, value in list(getattr(there, "__dict__", {}).items()):
             if value is variable:
                 _locations[variable] = module, name
                 return module, name
-    if any(value is variable for value in list(vars(sys.modules["__main__"]).values())):
+    if any(value is variable for value in list(vars(main).values())):
         _token(variable)
         return _locations[variable]
     _nowhere[variable] = len(sys.modules)
