@@ -5,6 +5,8 @@ thread, ``td.go(...)`` one more; whatever blocks is an operation, waited for wit
 ``.wait()``.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from thistledown._core import (
     Channel,
     Operation,
@@ -30,6 +32,8 @@ from thistledown._errors import (
     DeadlockError,
     IncompleteReadError,
     LimitOverrunError,
+    NotPicklable,
+    RemoteError,
     TaskCancelled,
     ThistledownError,
 )
@@ -37,13 +41,21 @@ from thistledown._group import TaskGroup
 from thistledown._operations import Selected, primed
 from thistledown._places import Here, here
 from thistledown._run import run
-from thistledown._server import Server, serve
-from thistledown._sockets import Procedure, Socket, connect, listen
 from thistledown._task import Task
+
+if TYPE_CHECKING:
+    from thistledown._collect import AsCompleted, Results, as_completed, wait
+    from thistledown._decorator import TaskFunction, task
+    from thistledown._errors import MemoryLimitExceeded, WorkerDied, WorkersBroken
+    from thistledown._server import Server, serve
+    from thistledown._shared import Shared, share
+    from thistledown._sockets import Procedure, Socket, connect, listen
+    from thistledown._workers import Place, Workers, map, workers
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsCompleted",
     "Cancelled",
     "Channel",
     "ChannelClosed",
@@ -53,38 +65,101 @@ __all__ = [
     "Here",
     "IncompleteReadError",
     "LimitOverrunError",
+    "MemoryLimitExceeded",
+    "NotPicklable",
     "Operation",
+    "Place",
     "Procedure",
+    "RemoteError",
+    "Results",
     "Scope",
     "Selected",
     "Server",
+    "Shared",
     "Socket",
     "Task",
     "TaskCancelled",
+    "TaskFunction",
     "TaskGroup",
     "ThistledownError",
+    "WorkerDied",
+    "Workers",
+    "WorkersBroken",
     "after",
+    "as_completed",
     "connect",
     "current_task",
     "go",
     "here",
     "listen",
+    "map",
     "move_on_after",
     "primed",
     "readable",
     "run",
     "select",
     "serve",
+    "share",
     "shield",
     "sleep",
     "switch",
+    "task",
     "thread",
     "timeout",
+    "wait",
+    "workers",
     "writable",
 ]
 
+# What takes long to import, and is not needed by every program, is imported when it is asked for first.
+_LATER = {
+    "AsCompleted": "_collect",
+    "MemoryLimitExceeded": "_deaths",
+    "Place": "_workers",
+    "Procedure": "_sockets",
+    "Results": "_collect",
+    "Server": "_server",
+    "Shared": "_shared",
+    "Socket": "_sockets",
+    "TaskFunction": "_decorator",
+    "WorkerDied": "_deaths",
+    "Workers": "_workers",
+    "WorkersBroken": "_deaths",
+    "as_completed": "_collect",
+    "connect": "_sockets",
+    "listen": "_sockets",
+    "map": "_workers",
+    "serve": "_server",
+    "share": "_shared",
+    "task": "_decorator",
+    "wait": "_collect",
+    "workers": "_workers",
+}
+
+
+def _at_home(value: Any) -> Any:
+    """Public names have one home, whichever file they are written in."""
+    if hasattr(value, "__qualname__"):
+        value.__module__ = __name__
+    return value
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(f"{__name__}.{_LATER[name]}")
+    for other in (other for other, place in _LATER.items() if place == _LATER[name]):
+        globals()[other] = _at_home(getattr(module, other))
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 for _name in __all__:
-    # Public names have one home, whichever file they are written in.
-    if hasattr(globals()[_name], "__qualname__"):
-        globals()[_name].__module__ = __name__
+    if _name not in _LATER:
+        _at_home(globals()[_name])
 del _name

@@ -104,14 +104,15 @@ def _location(variable: Variable) -> Location | None:
     # Looking everywhere takes milliseconds: again only when there are more modules to look into.
     if _nowhere.get(variable) == len(sys.modules):
         return None
+    main = sys.modules["__main__"]
     for module, there in list(sys.modules.items()):
-        if module == "__main__":
-            continue
+        if there is main or getattr(there, "__spec__", None) is None:
+            continue  # No worker can import it.
         for name, value in list(getattr(there, "__dict__", {}).items()):
             if value is variable:
                 _locations[variable] = module, name
                 return module, name
-    if any(value is variable for value in list(vars(sys.modules["__main__"]).values())):
+    if any(value is variable for value in list(vars(main).values())):
         _token(variable)
         return _locations[variable]
     _nowhere[variable] = len(sys.modules)
@@ -173,8 +174,8 @@ def telling() -> dict[str, Any]:
     }
 
 
-def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> None:
-    """In a worker: what is logged and warned of from now on is said to the parent."""
+def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> Callable[[], None]:
+    """In a worker: what is logged and warned of from now on is said to the parent, until the result is called."""
     import logging
     import warnings
 
@@ -200,13 +201,20 @@ def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> None:
         kind = category if said is message else UserWarning
         say(pickle.dumps(("warning", (said, kind, filename, lineno)), pickle.HIGHEST_PROTOCOL))
 
-    logging.root.handlers[:] = [Handler()]
+    handler = Handler()
+    logging.root.handlers[:] = [handler]
     for name, level in settings["levels"].items():
         logging.getLogger(name or None).setLevel(level)
     logging.disable(settings["disabled"])
     warnings.filters[:] = settings["filters"]  # type: ignore[index]
     getattr(warnings, "_filters_mutated", int)()
-    warnings.showwarning = showwarning
+    known, warnings.showwarning = warnings.showwarning, showwarning
+
+    def be_silent() -> None:
+        logging.root.removeHandler(handler)
+        warnings.showwarning = known
+
+    return be_silent
 
 
 def heard(data: Any) -> None:

@@ -5,9 +5,15 @@ A module of its own, because ``BrokenProcessPool`` brings the standard library's
 
 import os
 import signal
-from concurrent.futures.process import BrokenProcessPool
 
 from thistledown._errors import ThistledownError
+
+try:
+    from concurrent.futures.process import BrokenProcessPool
+except RuntimeError:
+    # The interpreter is ending, when that module can no longer be imported. So nobody has, and nobody asks for its
+    # class: what it is derived from does.
+    from concurrent.futures import BrokenExecutor as BrokenProcessPool  # type: ignore[assignment]
 
 __all__ = ["MemoryLimitExceeded", "WorkerDied", "WorkersBroken"]
 

@@ -7,6 +7,7 @@ stands for the very same thing, they are good. Things that can change inside, su
 
 import contextlib
 import contextvars
+import functools
 import pickle
 import sys
 import time
@@ -103,8 +104,8 @@ def _pack_name(name: str) -> tuple[bytes, bool, bool, str]:
     is_weightless = False
     if module in sys.modules:
         with contextlib.suppress(AttributeError):
-            is_weightless = _core.makes_body(_looked_up(sys.modules[module], qualified))
-    return pickle.dumps((_news_of_path(), "name", name), PROTOCOL), is_weightless, False, qualified
+            is_weightless = _core.makes_body(_undecorated(_looked_up(sys.modules[module], qualified)))
+    return pickle.dumps((_news_of_path(), "name", (name, is_weightless)), PROTOCOL), is_weightless, False, qualified
 
 
 def _pickled(function: Any) -> tuple[bytes, bool]:
@@ -150,7 +151,7 @@ def unpack(data: Any) -> Any:
     try:
         if form == "chunks":
             return Chunks(unpack(payload))
-        return _undecorated(_late_bound(payload) if form == "name" else pickle.loads(payload))
+        return _late_bound(*payload) if form == "name" else _undecorated(pickle.loads(payload))
     except (ImportError, AttributeError) as error:
         raise explained(error) from error
 
@@ -161,13 +162,18 @@ def _undecorated(function: Any) -> Any:
     return function._function if decorator is not None and isinstance(function, decorator.TaskFunction) else function
 
 
-def _late_bound(name: str) -> Any:
+def _late_bound(name: str, is_weightless: bool) -> Any:
     import importlib
 
     module, _, qualified = name.partition(":")
-    function = _looked_up(importlib.import_module(module), qualified)
+    function = _undecorated(_looked_up(importlib.import_module(module), qualified))
     if not callable(function):
         raise TypeError(f"{name} is no function: {function!r}")
+    if _core.makes_body(function) and not is_weightless:
+        # The caller could not know. It has a run of its own, while nothing else runs in this process.
+        from thistledown._run import run
+
+        return functools.partial(run, function)
     return function
 
 

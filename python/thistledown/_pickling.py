@@ -155,7 +155,7 @@ def goes_by_value(data: bytes) -> bool:
         return True
     cloudpickle = sys.modules.get("cloudpickle")
     # Another thread may be importing it just now.
-    registry = getattr(cloudpickle, "list_registry_pickle_by_value", tuple)()
+    registry: set[str] = getattr(cloudpickle, "list_registry_pickle_by_value", set)()
     return any(name.encode() in data for name in registry)
 
 

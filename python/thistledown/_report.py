@@ -3,7 +3,6 @@
 The engine calls these when something is wrong; nothing here is on a hot path.
 """
 
-import inspect
 import logging
 import os
 import signal
@@ -129,6 +128,8 @@ def group_of_failed(errors: list[BaseException], unlisted: int) -> BaseException
 
 def body_state(body: Any) -> str:
     """Where a generator or coroutine stands, where its structure cannot be read."""
+    import inspect
+
     is_coroutine = isinstance(body, types.CoroutineType)
     state: str = inspect.getcoroutinestate(body) if is_coroutine else inspect.getgeneratorstate(body)
     return {"CREATED": "fresh", "SUSPENDED": "suspended", "RUNNING": "running"}.get(state.split("_")[1], "ended")

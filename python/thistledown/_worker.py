@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import types
+from collections.abc import Callable
 from typing import Any, cast
 
 from thistledown import _carried, _core
@@ -24,6 +25,9 @@ __all__ = ["child", "main", "weightless"]
 
 child: _core.Child | None = None
 """This process as the engine knows it; None in a process that is no worker."""
+
+_inherited: list[_core.Child] = []
+_to_undo: list[Callable[[], None]] = []
 
 
 def main(
@@ -89,7 +93,7 @@ def _initialized(child: _core.Child, settings: bytes) -> bool:
 
     try:
         wanted = _pickling.unpack(settings)
-        _carried.tell(wanted["telling"], child.say)
+        _to_undo.append(_carried.tell(wanted["telling"], child.say))
         function, args = wanted["initializer"]
         if function is not None:
             call, (args, kwargs, _) = _pickling.unpack_function(function), _pickling.unpack(*args)
@@ -124,6 +128,19 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+
+
+def _after_fork_in_child() -> None:
+    """A process that a task has forked is no worker: it must not speak for the one that it was forked from."""
+    global child
+    if child is not None:
+        _inherited.append(child)
+        child = None
+        while _to_undo:
+            _to_undo.pop()()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 # --- weightless tasks -------------------------------------------------------------------------------------------

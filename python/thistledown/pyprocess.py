@@ -1,0 +1,149 @@
+"""Functions in processes of their own, started by name: ``start('package.module', 'function', arg)``.
+
+The module that Shane Hathaway sketched on python-dev in September 2005 ("Pythonic concurrency"), in its own words:
+
+    >>> from thistledown import pyprocess
+    >>> proc = pyprocess.start("math", "factorial", 5)
+    >>> proc.result()
+    120
+    >>> proc.close()
+
+Processes go on when their function has returned, for another one; ``with`` closes them. The calling program imports
+nothing of the module: the process does.
+"""
+
+import types
+from typing import Any, Self
+
+from thistledown._task import Task
+from thistledown._workers import Workers
+
+__all__ = ["Process", "ProcessQueue", "start"]
+
+
+class Process:
+    """A process that calls functions, one at a time; made by ``start``.
+
+    Leaving its ``with`` block ends it, whatever it is doing. When nobody holds it, it ends after its last function.
+    """
+
+    def __init__(self, module: str, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._workers = Workers(1)
+        try:
+            self._task = self._workers.go(_name(module, function), *args, **kwargs)
+        except BaseException:
+            self._workers.shutdown()
+            raise
+
+    def running(self) -> bool:
+        """Whether the function that was called last has not ended."""
+        return not self._task.done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the function that was called last has returned; waits for it.
+
+        Args:
+            timeout: seconds; None waits for as long as it takes.
+
+        Raises:
+            TimeoutError: it has not ended in time; it goes on.
+            TaskCancelled: the process was closed before it ended.
+            WorkerDied: the process died.
+            Exception: what the function raised.
+        """
+        return self._task.result(timeout)
+
+    def call(self, module: str, function: str, /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Calls another function in the same process, when those before it have ended.
+
+        Returns:
+            Its task. ``running`` and ``result`` speak of it from now on.
+
+        Raises:
+            NotPicklable: an argument cannot be sent.
+            RuntimeError: the process was closed.
+            ValueError: these are no names.
+        """
+        self._task = self._workers.go(_name(module, function), *args, **kwargs)
+        return self._task
+
+    def close(self) -> None:
+        """Ends the process now, and waits until it is gone."""
+        self._workers._kill()
+        self._workers.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class ProcessQueue:
+    """Calls that wait for one of a few processes: as many tasks as you like, so many at a time.
+
+    Leaving its ``with`` block waits for all of them.
+    """
+
+    def __init__(self, max_processes: int | None = None) -> None:
+        """Makes a queue.
+
+        Args:
+            max_processes: how many run at a time; None for as many as there are cores.
+
+        Raises:
+            TypeError, ValueError: this is no number of processes.
+        """
+        self._workers = Workers(max_processes)
+
+    def put(self, module: str, function: str, /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Calls a function in one of the processes, in its turn.
+
+        Returns:
+            Its task, with ``running()`` and ``result()``.
+
+        Raises:
+            NotPicklable: an argument cannot be sent.
+            RuntimeError: the queue was closed.
+            ValueError: these are no names.
+        """
+        return self._workers.go(_name(module, function), *args, **kwargs)
+
+    def close(self) -> None:
+        """Takes no more, and waits until all have ended."""
+        self._workers.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self._workers.__exit__(kind, error, trace)
+
+
+def start(module: str, function: str, /, *args: Any, **kwargs: Any) -> Process:
+    """Starts a process that imports a module and calls a function of it.
+
+    Args:
+        module: its name, as in ``import``.
+        function: its name in the module.
+        args, kwargs: for the function.
+
+    Raises:
+        NotPicklable: an argument cannot be sent.
+        ValueError: these are no names.
+    """
+    return Process(module, function, args, kwargs)
+
+
+def _name(module: str, function: str) -> str:
+    return f"{module}:{function}"
