@@ -21,7 +21,10 @@ import report
 from server_process import LOAD
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("switch", "spawn", "channel", "memory", "timers", "server", "idle", "syscalls")
+MODULES = (
+    *("switch", "spawn", "channel", "memory", "timers", "server", "idle", "syscalls"),
+    *("process_tasks", "process_roundtrip"),
+)
 
 
 def all_questions() -> list[measure.Question]:
