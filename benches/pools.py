@@ -147,7 +147,8 @@ STDLIB_EXECUTOR = "ProcessPoolExecutor / fork"
 @contextmanager
 def opened(case: str) -> Iterator[Pool]:
     """The pool of a case, with all its workers at work."""
-    hide_main()
+    if case != "ray":
+        hide_main()  # Ray finds by it where the program's modules are
     with POOLS[case]() as pool:
         warm_up(pool)
         yield pool

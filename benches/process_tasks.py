@@ -4,6 +4,7 @@ All are submitted one by one, then each result is taken. CPU is that of all proc
 asks, the workers, and whatever else the pool keeps running. It is the robust figure.
 """
 
+from collections.abc import Callable
 from time import perf_counter
 
 import measure
@@ -14,12 +15,19 @@ import work
 CPU = "CPU us/task"
 
 
-def case(label: str) -> measure.Case:
+OURS_FROM_MAIN = "thistledown / function of the program"
+
+
+def nothing() -> None:
+    """Defined in the program itself, so that it goes to the workers by value."""
+
+
+def case(label: str, function: Callable[[], None] = work.nothing) -> measure.Case:
     def run(tasks: int) -> measure.Sample:
         with pools.opened(label) as pool:
-            pool.results([pool.submit(work.nothing) for _ in range(tasks // 10)])
+            pool.results([pool.submit(function) for _ in range(tasks // 10)])
             cpu, begin = processes.cpu_seconds(), perf_counter()
-            pool.results([pool.submit(work.nothing) for _ in range(tasks)])
+            pool.results([pool.submit(function) for _ in range(tasks)])
             seconds = perf_counter() - begin
             cpu = processes.cpu_seconds() - cpu
         return {"us/task": seconds / tasks * 1e6, "tasks/s": tasks / seconds, CPU: cpu / tasks * 1e6}
@@ -32,7 +40,7 @@ QUESTIONS = [
         name="process_tasks",
         title="Tasks that do nothing, one by one, in 2 worker processes",
         script=__file__,
-        cases={label: case(label) for label in pools.POOLS},
+        cases={OURS_FROM_MAIN: case("thistledown", nothing), **{label: case(label) for label in pools.POOLS}},
         units=("us/task", "tasks/s", CPU),
         size=30_000,
         sizes={"ray": 3_000, "dask": 1_000},
