@@ -50,7 +50,7 @@ class Question:
     title: str
     script: str
     cases: Mapping[str, Case]
-    #: The first unit is the one that is compared; less is better.
+    #: The first unit is the one that is compared; less is better, unless `more_is_better`.
     units: tuple[str, ...]
     size: int
     quick_size: int
@@ -60,6 +60,7 @@ class Question:
     note: str = ""
     timeout: float = 120.0
     needs_load_generator: bool = False
+    more_is_better: bool = False
     #: The size for a case, or for a peer, with which the question's own would take too long.
     sizes: Mapping[str, int] = field(default_factory=dict)
 
@@ -86,7 +87,8 @@ class Answer:
     def measured(self) -> list[str]:
         """The cases that have a number, the best first."""
         unit = self.question.units[0]
-        return sorted((case for case in self.samples if self.values(case, unit)), key=self.median)
+        cases = (case for case in self.samples if self.values(case, unit))
+        return sorted(cases, key=self.median, reverse=self.question.more_is_better)
 
     def ratio(self, case: str, rival: str, unit: str | None = None) -> float | None:
         """What `case` takes of what `rival` takes: the median of the ratios within each round."""
