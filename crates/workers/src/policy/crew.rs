@@ -22,8 +22,7 @@ const FAREWELL: Nanos = 5_000_000_000;
 impl Policy {
     /// Asks for as many workers as there is work for, within the limits.
     pub(super) fn start_more(&mut self, now: Nanos) {
-        let wanted = self.plain.len() + self.weightless.len() + self.behind;
-        while self.starting < wanted
+        while self.starting < self.workload()
             && self.may_start()
             && !self.has_free_worker()
             && self.door != Door::Broken
@@ -34,6 +33,11 @@ impl Policy {
             let worker = self.workers.insert(Worker::starting());
             self.actions.push(Action::Start(worker));
         }
+    }
+
+    /// How many jobs one more worker could be for.
+    pub(super) fn workload(&self) -> usize {
+        self.plain.len() + self.weightless.len() + self.behind
     }
 
     /// Whether the limits allow one more worker.
@@ -134,7 +138,7 @@ impl Policy {
         if worker.phase != Phase::Leaving && !worker.killed {
             self.counted.died += 1;
             if begun || worker.done > 0 {
-                self.failures = 0;
+                self.forget_failures();
             } else {
                 self.start_failed_once_more(now);
             }
@@ -167,6 +171,12 @@ impl Policy {
         if self.failures >= MAX_FAILED_STARTS && self.workers.is_empty() {
             self.end_unbegun(Ending::NoWorkers);
         }
+    }
+
+    /// A worker did something, so workers can be started.
+    pub(super) fn forget_failures(&mut self) {
+        self.failures = 0;
+        self.start_at = 0;
     }
 
     /// Tells a worker without jobs to leave.
