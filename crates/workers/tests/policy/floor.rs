@@ -114,12 +114,18 @@ impl FakeFloor {
         jobs.into_iter().map(|(_, _, id)| id).collect()
     }
 
-    fn note_passed_over(&mut self, id: JobId) {
+    fn note_passed_over(&mut self, worker: WorkerId, id: JobId) {
         let job = &self.jobs[&id];
-        let before = self.runnable(job.spec.weightless).into_iter().take_while(|&other| other != id);
-        let rank = (-job.spec.priority, job.number);
-        let before = before.filter(|other| (-self.jobs[other].spec.priority, self.jobs[other].number) < rank);
-        let passed_over: Vec<JobId> = before.chain(self.blockers(job)).collect();
+        let rank = |job: &Job| (-job.spec.priority, job.number);
+        let comes_before = |other: &JobId| rank(&self.jobs[other]) < rank(job);
+        let mut passed_over: Vec<JobId> = self.blockers(job).collect();
+        passed_over.extend(self.runnable(job.spec.weightless).into_iter().filter(comes_before));
+        if !job.spec.weightless && self.workers[&worker].jobs() > 0 {
+            // Nothing is laid behind while there are several priorities, or while the other kind comes first.
+            let differs = |other: &JobId| self.jobs[other].spec.priority != job.spec.priority;
+            passed_over.extend(self.runnable(false).into_iter().filter(differs));
+            passed_over.extend(self.runnable(true).into_iter().filter(comes_before));
+        }
         self.passed_over.extend(passed_over);
     }
 
@@ -162,7 +168,7 @@ impl Floor for FakeFloor {
             self.register(job);
         }
         self.check_offer(worker, job);
-        self.note_passed_over(job);
+        self.note_passed_over(worker, job);
         let lane = self.worker(worker);
         if lane.full {
             return false;

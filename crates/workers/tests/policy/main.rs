@@ -11,5 +11,6 @@ mod order;
 mod prefetch;
 mod properties;
 mod rig;
+mod scale;
 mod starts;
 mod stopping;
