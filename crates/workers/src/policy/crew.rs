@@ -24,7 +24,7 @@ impl Policy {
     pub(super) fn start_more(&mut self, now: Nanos) {
         while self.starting < self.workload()
             && self.may_start()
-            && !self.has_free_worker()
+            && !self.has_free_worker(self.plain.is_empty())
             && self.door != Door::Broken
             && self.start_at <= now
             && (self.failures == 0 || self.starting == 0)
@@ -42,7 +42,10 @@ impl Policy {
 
     /// Whether the limits allow one more worker.
     pub(super) fn may_start(&self) -> bool {
-        self.active + self.starting < self.config.size && self.workers.len() < self.config.max_workers
+        let is_one_more = || !self.plain.is_empty() && self.is_full_of_weightless();
+        let slots = self.active + self.starting;
+        let has_slot = slots < self.config.size || (slots == self.config.size && is_one_more());
+        has_slot && self.workers.len() < self.config.max_workers
     }
 
     /// A worker could not be started. It is not known any more.

@@ -1,8 +1,8 @@
 //! Weightless jobs, and how they get along with plain ones.
 
-use thistledown_workers::policy::{Config, JobId, JobSpec};
+use thistledown_workers::policy::{Action, Config, JobId, JobSpec};
 
-use crate::rig::{MICROSECOND, Rig};
+use crate::rig::{MICROSECOND, Rig, SECOND};
 
 const WEIGHTLESS: JobSpec =
     JobSpec { weightless: true, priority: 0, key: None, timeout: None, retries: 0, solo: false };
@@ -55,21 +55,39 @@ fn nothing_is_laid_behind_while_a_weightless_job_waits_for_a_worker() {
 }
 
 #[test]
-fn a_plain_job_gets_a_worker_however_many_weightless_ones_come() {
+fn plain_jobs_get_one_worker_more_while_all_run_weightless_ones() {
     let (mut rig, workers) = Rig::with_workers(Config::of_size(2));
-    let early: Vec<JobId> = (0..4).map(|_| rig.submit(WEIGHTLESS)).collect();
-    workers.iter().for_each(|&worker| while rig.begin(worker).is_some() {});
+    let weightless: Vec<JobId> = (0..4).map(|_| rig.submit(WEIGHTLESS)).collect();
+    let [nested, other] =
+        [(); 2].map(|()| rig.try_submit(Some(workers[0]), JobSpec::default()).expect("the door is open"));
+    assert_eq!(rig.starting.len(), 1, "one, not two");
+    let late = rig.submit(WEIGHTLESS);
+    assert!(rig.worker_of(late).is_some_and(|worker| workers.contains(&worker)));
+    let more = rig.hire();
+    assert_eq!(rig.begin(more), Some(nested));
+    let later = rig.submit(WEIGHTLESS);
+    assert!(rig.worker_of(later).is_some_and(|worker| workers.contains(&worker)));
+    let _ = rig.reply(nested, SECOND);
+    assert_eq!(rig.begin(more), Some(other));
+    let _ = rig.reply(other, SECOND);
+    assert!(weightless.iter().all(|&job| rig.worker_of(job).is_some()));
+    rig.pass(SECOND);
+    assert_eq!(rig.actions, [Action::Retire(more)], "when there are no more of them");
+}
+
+#[test]
+fn the_worker_more_is_for_plain_jobs_alone() {
+    let (mut rig, workers) = Rig::with_workers(Config { concurrency: 1, ..Config::of_size(1) });
+    rig.submit(WEIGHTLESS);
     let plain = rig.plain();
-    let late: Vec<JobId> = (0..4).map(|_| rig.submit(WEIGHTLESS)).collect();
-    let taking = rig.worker_of(late[0]).unwrap();
-    assert!(late.iter().all(|&job| rig.worker_of(job) == Some(taking)), "one worker is left to become free");
-    let spared = workers.into_iter().find(|&worker| worker != taking).unwrap();
-    for job in early {
-        if rig.worker_of(job) == Some(spared) {
-            let _ = rig.reply(job, 1);
-        }
-    }
-    assert_eq!(rig.worker_of(plain), Some(spared));
+    let weightless = rig.submit(WEIGHTLESS);
+    let more = rig.hire();
+    assert_eq!(rig.begin(more), Some(plain));
+    let _ = rig.reply(plain, SECOND);
+    assert_eq!(rig.worker_of(weightless), None);
+    let job = rig.begin(workers[0]).expect("it has one");
+    let _ = rig.reply(job, 1);
+    assert!(rig.worker_of(weightless).is_some());
 }
 
 #[test]
