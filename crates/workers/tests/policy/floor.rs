@@ -122,6 +122,12 @@ impl FakeFloor {
         jobs.into_iter().map(|(_, _, id)| id).collect()
     }
 
+    /// How many jobs could go to workers that have nothing, if there were any.
+    pub(crate) fn workload(&self) -> usize {
+        let behind: usize = self.workers.values().map(|worker| worker.jobs().saturating_sub(1)).sum();
+        behind + self.runnable(false).len() + self.runnable(true).len()
+    }
+
     fn note_passed_over(&mut self, worker: WorkerId, id: JobId) {
         let job = &self.jobs[&id];
         let rank = |job: &Job| (-job.spec.priority, job.number);

@@ -118,10 +118,9 @@ impl Machine {
     }
 
     fn cancel(&mut self, chance: &mut Chance) {
-        let jobs: Vec<JobId> = self.rig.floor.jobs.keys().copied().collect();
-        // Rather one of the last: most of the others have ended.
-        let jobs = &jobs[jobs.len().saturating_sub(12)..];
-        if let Some(job) = chance.pick(jobs) {
+        let too_late = chance.once_in(8);
+        let jobs = self.rig.floor.jobs.iter().filter(|(_, job)| (job.state == State::Ended) == too_late);
+        if let Some(job) = chance.pick(&jobs.map(|(&id, _)| id).collect::<Vec<JobId>>()) {
             let _ = self.rig.cancel(job);
         }
     }

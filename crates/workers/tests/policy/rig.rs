@@ -323,6 +323,7 @@ impl Rig {
                 assert!(self.floor.workers.insert(worker, Worker::default()).is_none());
                 self.starting.push_back(worker);
                 assert!(self.floor.workers.len() <= self.config.max_workers, "too many workers");
+                assert!(self.starting.len() <= self.floor.workload(), "nobody has work for it");
             }
             Action::Retire(id) => {
                 let worker = self.floor.worker(id);
