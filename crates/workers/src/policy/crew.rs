@@ -182,9 +182,9 @@ impl Policy {
         self.start_at = 0;
     }
 
-    /// Tells a worker without jobs to leave.
+    /// Tells a worker without jobs to leave. One that is being killed needs no telling, and keeps its slot until then.
     pub(super) fn retire(&mut self, id: WorkerId, now: Nanos) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
+        let Some(worker) = self.workers.get_mut(id).filter(|worker| !worker.killed) else { return };
         match worker.phase {
             Phase::Starting => self.starting -= 1,
             Phase::Ready => self.active -= usize::from(!worker.waiting),

@@ -10,7 +10,7 @@ use crate::floor::{State, Worker};
 use crate::rig::{MICROSECOND, MILLISECOND, Rig, SECOND};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_rules_hold_whatever_happens(pool in any::<u64>(), program in proptest::collection::vec(any::<u64>(), 0..200)) {

@@ -328,6 +328,7 @@ impl Rig {
             Action::Retire(id) => {
                 let worker = self.floor.worker(id);
                 assert!(worker.jobs() == 0 && !worker.leaving, "retired with jobs, or twice: {worker:?}");
+                assert!(!worker.killed, "told to leave, and killed before");
                 worker.leaving = true;
                 self.starting.retain(|&other| other != id);
             }
