@@ -107,7 +107,7 @@ pub(crate) fn run(
         forked: Cell::new(false),
     });
     RUNS.lock().push(Arc::clone(&run.shared));
-    Current::set_run(Some(Rc::clone(&run)));
+    Current::set_run(py, Some(Rc::clone(&run)));
     let task = spawn(py, &run, &iterator, &crate::body::origin(&main, &iterator), Start::InRun, None, None);
     let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, signals, ending: None, given_up: false };
     let looped = task.and_then(|task| {
@@ -123,7 +123,7 @@ pub(crate) fn run(
     }
     settle_left_over(py, &run);
     WORLD.with(|kernel| kernel.remove_runner(runner));
-    Current::set_run(outer);
+    Current::set_run(py, outer);
     let concluded = looped.and_then(|main| conclude(py, &run, ruler.ending.take(), main));
     RUNS.lock().retain(|other| !Arc::ptr_eq(other, &run.shared));
     // From here on no Python code runs in here: a thread that the exiting interpreter stops in there takes the

@@ -13,11 +13,11 @@ use pyo3::types::{PyList, PyString, PyType};
 use thistledown_kernel::TaskId;
 
 use crate::current::Current;
-use crate::errors;
+use crate::errors::{self, Quick};
+use crate::objects;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
 use crate::root;
-use crate::slots;
 
 /// How a task ended.
 pub(crate) enum Outcome {
@@ -344,11 +344,12 @@ impl Task {
         call_back(&slf, &r#fn);
     }
 
-    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
-        slots::make(slf.py(), Operation::new(Kind::Join(slf.clone().unbind())))
+    fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
+        let py = slf.py();
+        objects::operation(py, Kind::Join(slf.unbind()))
     }
 
-    fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
+    fn __iter__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
         Self::__await__(slf)
     }
 

@@ -7,9 +7,9 @@ use pyo3::sync::PyOnceLock;
 use thistledown_kernel::Moment;
 
 use crate::current::{Current, Run, seconds as checked};
+use crate::objects;
 use crate::operation::{Kind, Operation, Sleep};
 use crate::payload::WORLD;
-use crate::slots;
 
 /// An operation that is over so many seconds after it is first waited for.
 ///
@@ -28,7 +28,7 @@ pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, Operatio
         let make = || Py::new(py, Operation::new(Kind::Sleep(Sleep::new(Some(Duration::ZERO)))));
         return Ok(GIVE_WAY.get_or_try_init(py, make)?.bind(py).clone());
     }
-    slots::make(py, Operation::new(Kind::Sleep(Sleep::new(checked(seconds, "seconds")?))))
+    Ok(objects::operation(py, Kind::Sleep(Sleep::new(checked(seconds, "seconds")?)))?)
 }
 
 /// An operation that is over so many seconds after it was made.
