@@ -102,7 +102,7 @@ impl Channel {
     #[pyo3(signature = (value, /))]
     pub(crate) fn send(slf: Bound<'_, Self>, value: Py<PyAny>) -> Quick<Bound<'_, Operation>> {
         let py = slf.py();
-        objects::operation(py, Kind::Send(slf.unbind(), value))
+        objects::operation(py, || Kind::Send(slf.unbind(), value))
     }
 
     /// An operation that receives the next value.
@@ -110,7 +110,7 @@ impl Channel {
     /// Raises ``ChannelClosed`` when the channel is closed and nothing is left in it.
     pub(crate) fn recv(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
         let py = slf.py();
-        objects::operation(py, Kind::Receive(slf.unbind()))
+        objects::operation(py, || Kind::Receive(slf.unbind()))
     }
 
     /// Sends without waiting, from any thread.

@@ -70,7 +70,7 @@ thread_local! {
 }
 
 impl Current {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with<R>(work: impl FnOnce(&Self) -> R) -> R {
         CURRENT.with(|current| work(current))
     }

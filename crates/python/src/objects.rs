@@ -47,16 +47,17 @@ impl Layout {
 
 static OPERATION: Layout = Layout::unknown();
 
-/// Makes an operation.
-#[inline]
-pub(crate) fn operation(py: Python<'_>, kind: Kind) -> Quick<Bound<'_, Operation>> {
+/// Makes an operation. Its kind is made where it stays: copied as a whole right after it was written in parts, it would
+/// wait for the processor's store buffer.
+#[inline(always)]
+pub(crate) fn operation(py: Python<'_>, kind: impl FnOnce() -> Kind) -> Quick<Bound<'_, Operation>> {
     // SAFETY: a fresh object of this very type; `OPERATION` knows where its contents are, and that they are all of it.
     unsafe {
         let object = untracked(Operation::type_object_raw(py));
         if object.is_null() {
             return Err(PyErr::fetch(py).into());
         }
-        OPERATION.contents::<Operation>(object).write(Operation::new(kind));
+        OPERATION.contents::<Operation>(object).write(Operation::new(kind()));
         ffi::PyObject_GC_Track(object.cast());
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
     }

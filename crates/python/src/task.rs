@@ -346,7 +346,7 @@ impl Task {
 
     fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
         let py = slf.py();
-        objects::operation(py, Kind::Join(slf.unbind()))
+        objects::operation(py, || Kind::Join(slf.unbind()))
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {

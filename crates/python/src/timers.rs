@@ -28,7 +28,8 @@ pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, Operatio
         let make = || Py::new(py, Operation::new(Kind::Sleep(Sleep::new(Some(Duration::ZERO)))));
         return Ok(GIVE_WAY.get_or_try_init(py, make)?.bind(py).clone());
     }
-    Ok(objects::operation(py, Kind::Sleep(Sleep::new(checked(seconds, "seconds")?)))?)
+    let sleep = Sleep::new(checked(seconds, "seconds")?);
+    Ok(objects::operation(py, || Kind::Sleep(sleep))?)
 }
 
 /// An operation that is over so many seconds after it was made.
