@@ -7,7 +7,7 @@
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::PyString;
 
 use crate::errors;
 use crate::operation::Operation;
@@ -81,6 +81,21 @@ fn frame_state(object: &Bound<'_, PyAny>) -> State {
     }
 }
 
+/// The qualified name of a generator or coroutine, as its function had it.
+fn generator_name<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyString>> {
+    #[cfg(not(Py_3_14))]
+    if state(object).is_some() {
+        // SAFETY: exactly a generator or a coroutine, as for `state_number`; its name is a string or not there.
+        let name = unsafe {
+            let name = (*object.as_ptr().cast::<ffi::PyGenObject>()).gi_qualname;
+            Bound::from_borrowed_ptr_or_opt(object.py(), name)
+        };
+        return name?.cast_into().ok();
+    }
+    let _ = object;
+    None
+}
+
 /// Whether control can go into this one.
 pub(crate) fn check_switch(other: &Bound<'_, PyAny>, state: State, is_none: bool) -> PyResult<()> {
     match state {
@@ -105,6 +120,42 @@ enum Makes {
     Nothing,
 }
 
+/// How a code object begins in CPython 3.11 and later.
+#[repr(C)]
+struct CodeHead {
+    head: ffi::PyVarObject,
+    fields: [*mut ffi::PyObject; 3],
+    flags: std::ffi::c_int,
+}
+
+/// Code objects were found to begin like that.
+static CODE_HEAD_KNOWN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// The flags of a function's code, which say what it makes when it is called.
+fn code_flags(function: &Bound<'_, PyAny>) -> PyResult<i32> {
+    if CODE_HEAD_KNOWN.load(std::sync::atomic::Ordering::Relaxed) {
+        // SAFETY: a function, whose code is always there; and the flags stand where `learn_code` has found them.
+        return Ok(unsafe { (*ffi::PyFunction_GetCode(function.as_ptr()).cast::<CodeHead>()).flags });
+    }
+    let code = function.getattr(intern!(function.py(), "__code__"))?;
+    code.getattr(intern!(function.py(), "co_flags"))?.extract()
+}
+
+/// Learns from functions whose flags differ whether code objects begin as this module believes.
+pub(crate) fn learn_code(py: Python<'_>) -> PyResult<()> {
+    let samples =
+        [c"lambda: None", c"lambda: (yield)", c"lambda *args, **kwargs: [lambda: args for _ in args]"];
+    let mut known = true;
+    for sample in samples {
+        let function = py.eval(sample, None, None)?;
+        let said: i32 = code_flags(&function)?;
+        // SAFETY: a function, whose code is larger than what is read of it.
+        known &= unsafe { (*ffi::PyFunction_GetCode(function.as_ptr()).cast::<CodeHead>()).flags } == said;
+    }
+    CODE_HEAD_KNOWN.store(known, std::sync::atomic::Ordering::Relaxed);
+    Ok(())
+}
+
 fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
     let py = callable.py();
     let mut function = callable.clone();
@@ -112,8 +163,7 @@ fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
     for _ in 0..16 {
         // SAFETY: `function` is a live object; the checks only read its type.
         if unsafe { ffi::PyFunction_Check(function.as_ptr()) } != 0 {
-            let flags: i32 =
-                function.getattr(intern!(py, "__code__"))?.getattr(intern!(py, "co_flags"))?.extract()?;
+            let flags = code_flags(&function)?;
             if flags & CO_ASYNC_GENERATOR != 0 {
                 return Ok(Makes::AsyncGenerator);
             }
@@ -144,32 +194,34 @@ pub(crate) fn makes_body(callable: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// The iterator that a task runs, made of whatever was told to go.
+///
+/// `call` calls it with the arguments it was given, if there are any.
 pub(crate) fn iterator<'py>(
     body: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
+    any_arguments: bool,
+    call: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     if let Some(state) = state(body) {
-        no_arguments(body, args, kwargs)?;
+        no_arguments(body, any_arguments)?;
         return check_fresh(body, state).map(|()| body.clone());
     }
     if body.is_instance_of::<Task>() {
         return Err(errors::wrong_type("this is a task: it goes already; wait for it with `await task`"));
     }
     if !body.is_callable() {
-        no_arguments(body, args, kwargs)?;
+        no_arguments(body, any_arguments)?;
         return of_awaitable(body);
     }
     match makes(body)? {
         Makes::Body => {
-            let made = body.call(args, kwargs)?;
+            let made = call()?;
             match state(&made) {
                 Some(_) => Ok(made),
                 None => of_awaitable(&made),
             }
         }
         Makes::AsyncGenerator => Err(async_generator(body)),
-        Makes::Nothing if body.hasattr("__await__")? && args.is_empty() => of_awaitable(body),
+        Makes::Nothing if body.hasattr("__await__")? && !any_arguments => of_awaitable(body),
         Makes::Nothing => Err(errors::wrong_type(format!(
             "{} is a plain function, and worker processes for those come with the next release: call it in a helper \
              thread with `await td.thread(fn, *args)`, or make it a task with `async def` or `yield`",
@@ -181,6 +233,11 @@ pub(crate) fn iterator<'py>(
 /// What a task is named after: its function, or the class of what was told to go.
 pub(crate) fn origin<'py>(body: &Bound<'py, PyAny>, iterator: &Bound<'py, PyAny>) -> Bound<'py, PyString> {
     let py = body.py();
+    if let Some(name) = generator_name(iterator)
+        && (iterator.is(body) || body.is_callable())
+    {
+        return name;
+    }
     if let Ok(operation) = body.cast::<Operation>() {
         return PyString::new(py, &operation.get().describe(py));
     }
@@ -190,12 +247,8 @@ pub(crate) fn origin<'py>(body: &Bound<'py, PyAny>, iterator: &Bound<'py, PyAny>
     name.or_else(|_| source.get_type().qualname()).unwrap_or_else(|_| PyString::new(py, "task"))
 }
 
-fn no_arguments(
-    body: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
-    kwargs: Option<&Bound<'_, PyDict>>,
-) -> PyResult<()> {
-    if args.is_empty() && kwargs.is_none_or(|kwargs| kwargs.is_empty()) {
+fn no_arguments(body: &Bound<'_, PyAny>, any_arguments: bool) -> PyResult<()> {
+    if !any_arguments {
         return Ok(());
     }
     Err(errors::wrong_type(format!(

@@ -33,7 +33,17 @@ pub(crate) fn go(
     args: Bound<'_, PyTuple>,
     kwargs: Option<Bound<'_, PyDict>>,
 ) -> PyResult<Py<Task>> {
-    start(&body, &args, kwargs.as_ref(), Start::InRun, None, None)
+    let any = !args.is_empty() || kwargs.as_ref().is_some_and(|kwargs| !kwargs.is_empty());
+    start(&body, any, || body.call(&args, kwargs.as_ref()), Start::InRun, None, None)
+}
+
+/// The same as the interpreter passes it, without a tuple and a dictionary between: the body, and how to call it.
+pub(crate) fn go_with<'py>(
+    body: &Bound<'py, PyAny>,
+    any_arguments: bool,
+    call: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Py<Task>> {
+    start(body, any_arguments, call, Start::InRun, None, None)
 }
 
 /// The same with a name, in a group: what places with options and groups call.
@@ -50,13 +60,14 @@ pub(crate) fn go_in(
         Some(scope) => Start::InScope(scope.get().id()?),
         None => Start::InRun,
     };
-    start(&body, &args, Some(&kwargs), start_in, group, name)
+    let any = !args.is_empty() || !kwargs.is_empty();
+    start(&body, any, || body.call(&args, Some(&kwargs)), start_in, group, name)
 }
 
-fn start(
-    body: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
-    kwargs: Option<&Bound<'_, PyDict>>,
+fn start<'py>(
+    body: &Bound<'py, PyAny>,
+    any_arguments: bool,
+    call: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
     start: Start,
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
@@ -66,8 +77,9 @@ fn start(
             "no weightless tasks run in this thread: start them with `td.run(main)`, and call `td.go` inside of it",
         ));
     };
-    let iterator = body::iterator(body, args, kwargs)?;
-    run::spawn(body.py(), &current, &iterator, &body::origin(body, &iterator), start, group, name)
+    let iterator = body::iterator(body, any_arguments, call)?;
+    let origin = body::origin(body, &iterator);
+    run::spawn(body.py(), &current, iterator, origin, start, group, name)
 }
 
 /// The task that has its turn in this thread; None outside of one.

@@ -81,6 +81,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         body::learn_states(module.py())?;
-        slots::install(module.py())
+        body::learn_code(module.py())?;
+        slots::install(module)
     }
 }

@@ -12,10 +12,12 @@ use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
+use pyo3::types::PyType;
 use thistledown_kernel::Moment;
 
 use crate::errors::{self, Quick};
 use crate::operation::{Kind, Operation};
+use crate::task::Task;
 
 /// Where the contents of a class's objects begin: learnt once, from an object that PyO3 made.
 pub(crate) struct Layout(AtomicUsize);
@@ -46,6 +48,31 @@ impl Layout {
 }
 
 static OPERATION: Layout = Layout::unknown();
+static TASK: Layout = Layout::unknown();
+
+/// Makes a task of this class, which Python has made of the engine's: as its constructor would, which is not for calling.
+/// The collector does not look at it.
+#[inline]
+pub(crate) fn task<'py>(
+    py: Python<'py>,
+    class: &Bound<'py, PyType>,
+    contents: impl FnOnce() -> Task,
+) -> PyResult<Bound<'py, Task>> {
+    let class = class.as_type_ptr();
+    // SAFETY: a type whose objects the collector knows, and whose layout begins with that of the engine's class. What
+    // Python has put behind it, the list of weak references, is zero when there is nothing.
+    unsafe {
+        let object = ffi::PyObject_GC_New::<ffi::PyObject>(class);
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        let behind = TASK.contents::<Task>(object).add(1).cast::<u8>();
+        let end = object.cast::<u8>().offset((*class).tp_basicsize);
+        behind.write_bytes(0, usize::try_from(end.offset_from(behind)).unwrap_or_default());
+        TASK.contents::<Task>(object).write(contents());
+        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+    }
+}
 
 /// Makes an operation. Its kind is made where it stays: copied as a whole right after it was written in parts, it would
 /// wait for the processor's store buffer.
@@ -165,6 +192,7 @@ pub(crate) fn end(_py: Python<'_>) {
 
 /// Learns the layouts and takes the memory of operations over.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    TASK.learn(&Bound::new(py, Task::fresh(None))?)?;
     OPERATION.learn(&Bound::new(py, Operation::new(Kind::After(Moment::NEVER)))?)?;
     let class = py.get_type::<Operation>().as_type_ptr();
     // SAFETY: a heap type that this module has just made; what it has made so far came from the same allocator. Both

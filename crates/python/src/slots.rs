@@ -9,15 +9,19 @@
     reason = "slots and methods are set by hand, with functions of CPython's calling convention"
 )]
 
+use std::sync::OnceLock;
+
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
 use crate::channel::{Channel, ChannelIterator};
-use crate::errors::Quick;
+use crate::errors::{self, Quick};
 use crate::objects;
 use crate::operation::{Operation, Step};
+use crate::task::Task;
+use crate::timers;
 
 /// An awaiter: what makes a step, and what it yields when it has to wait.
 trait Awaiter: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
@@ -140,15 +144,15 @@ unsafe fn stop_iteration(value: *mut ffi::PyObject) {
 }
 
 /// What a function gives, as the interpreter wants it: a new reference, or null with the error set.
-#[inline]
-fn given<T>(py: Python<'_>, result: Quick<Bound<'_, T>>) -> *mut ffi::PyObject {
-    match result {
-        Ok(object) => object.into_ptr(),
-        Err(thrown) => {
-            PyErr::from(thrown).restore(py);
-            std::ptr::null_mut()
-        }
-    }
+#[inline(always)]
+fn given<'py, T>(py: Python<'py>, work: impl FnOnce() -> Quick<Bound<'py, T>>) -> *mut ffi::PyObject {
+    let error = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(Ok(object)) => return object.into_ptr(),
+        Ok(Err(thrown)) => PyErr::from(thrown),
+        Err(_panic) => pyo3::panic::PanicException::new_err("the engine panicked"),
+    };
+    error.restore(py);
+    std::ptr::null_mut()
 }
 
 /// The object a slot or method is called on.
@@ -165,14 +169,14 @@ unsafe fn called_on<'py, T>(own: *mut ffi::PyObject) -> Bound<'py, T> {
 unsafe extern "C" fn operation_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on operations alone.
     let operation = unsafe { called_on::<Operation>(own) };
-    given(operation.py(), Operation::awaiter(operation))
+    given(operation.py(), || Operation::awaiter(operation))
 }
 
 unsafe extern "C" fn channel_send(own: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method is set on channels alone, and takes one argument.
     let (channel, value) =
         unsafe { (called_on::<Channel>(own), Bound::from_borrowed_ptr(Python::assume_attached(), value)) };
-    given(channel.py(), Channel::send(channel, value.unbind()))
+    given(channel.py(), || Channel::send(channel, value.unbind()))
 }
 
 unsafe extern "C" fn channel_recv(
@@ -181,13 +185,97 @@ unsafe extern "C" fn channel_recv(
 ) -> *mut ffi::PyObject {
     // SAFETY: the method is set on channels alone.
     let channel = unsafe { called_on::<Channel>(own) };
-    given(channel.py(), Channel::recv(channel))
+    given(channel.py(), || Channel::recv(channel))
 }
 
 unsafe extern "C" fn channel_next(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on iterators of channels alone.
     let iterator = unsafe { called_on::<ChannelIterator>(own) };
-    given(iterator.py(), ChannelIterator::__anext__(iterator))
+    given(iterator.py(), || ChannelIterator::__anext__(iterator))
+}
+
+/// `__await__` and `__iter__` of a task.
+unsafe extern "C" fn task_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the slot is set on the class of tasks alone.
+    let task = unsafe { called_on::<Task>(own) };
+    given(task.py(), || Task::__await__(task))
+}
+
+/// `td.go`: the body and its arguments as they stand on the interpreter's stack.
+unsafe extern "C" fn go(
+    _module: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let rest = usize::try_from(count).unwrap_or_default().checked_sub(1);
+    // SAFETY: the interpreter passes `count` arguments and those with names behind, and calls while it is attached.
+    unsafe {
+        let py = Python::assume_attached();
+        let Some(rest) = rest else {
+            let missing = "go() missing 1 required positional argument: 'body'";
+            return given::<Task>(py, || Err(errors::wrong_type(missing).into()));
+        };
+        let body = Bound::from_borrowed_ptr(py, *args);
+        let call = || {
+            let made = ffi::PyObject_Vectorcall(body.as_ptr(), args.add(1), rest, names);
+            Bound::from_owned_ptr_or_err(py, made)
+        };
+        given(py, || Ok(crate::go::go_with(&body, rest > 0 || !names.is_null(), call)?.into_bound(py)))
+    }
+}
+
+/// `td.sleep`: a zero is the same object each time, and gives the same operation; the rest goes PyO3's way.
+unsafe extern "C" fn sleep(
+    module: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter passes `count` arguments and those with names behind, and calls while it is attached.
+    unsafe {
+        let py = Python::assume_attached();
+        if count == 1 && names.is_null() && timers::is_zero(&Borrowed::from_ptr(py, *args)) {
+            return given(py, || Ok(timers::give_way(py)?.clone()));
+        }
+        match SLEEP.get() {
+            Some(usual) => usual(module, args, count, names),
+            None => given::<Operation>(py, || Err(errors::misuse("the module is not made yet").into())),
+        }
+    }
+}
+
+/// `td.sleep` as PyO3 made it.
+static SLEEP: OnceLock<ffi::PyCFunctionFastWithKeywords> = OnceLock::new();
+
+/// How the interpreter passes arguments as they stand on its stack.
+const ON_THE_STACK: i32 = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+
+/// Puts a function of CPython's convention in place of one that PyO3 made; its documentation stays. The replaced one
+/// comes back when it is called in the same way.
+fn set_function(
+    module: &Bound<'_, PyModule>,
+    name: &str,
+    function: ffi::PyCFunctionFastWithKeywords,
+) -> PyResult<Option<ffi::PyCFunctionFastWithKeywords>> {
+    let made = module.getattr(name)?;
+    // SAFETY: what PyO3 makes of a function is a built-in one, whose flags say how it is called. The definition has to
+    // live as long as the module, which is for ever.
+    let (function, usual) = unsafe {
+        let made = &*made.as_ptr().cast::<ffi::PyCFunctionObject>();
+        let known = &*made.m_ml;
+        let definition = Box::leak(Box::new(ffi::PyMethodDef {
+            ml_name: known.ml_name,
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+            ml_flags: ON_THE_STACK,
+            ml_doc: known.ml_doc,
+        }));
+        let function = ffi::PyCFunction_NewEx(definition, made.m_self, made.m_module);
+        let usual = (known.ml_flags == ON_THE_STACK).then_some(known.ml_meth.PyCFunctionFastWithKeywords);
+        (Bound::from_owned_ptr_or_err(module.py(), function)?, usual)
+    };
+    module.setattr(name, function)?;
+    Ok(usual)
 }
 
 /// `__await__` of what is its own awaiter.
@@ -231,8 +319,13 @@ fn set_method(class: &Bound<'_, PyType>, name: &str, flags: i32, function: ffi::
 }
 
 /// Sets the slots and methods of the hot path.
-pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
     objects::install(py)?;
+    set_function(module, "go", go)?;
+    if let Some(usual) = set_function(module, "sleep", sleep)? {
+        let _ = SLEEP.set(usual);
+    }
     let (channel, iterator) = (py.get_type::<Channel>(), py.get_type::<ChannelIterator>());
     set::<Operation>(&py.get_type::<Operation>(), operation_awaiter);
     set::<ChannelIterator>(&iterator, itself);
@@ -245,4 +338,18 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     }
     set_method(&channel, "send", ffi::METH_O, channel_send)?;
     set_method(&channel, "recv", ffi::METH_NOARGS, channel_recv)
+}
+
+/// The same for the class of tasks, which Python makes.
+pub(crate) fn install_task(class: &Bound<'_, PyType>) {
+    let class = class.as_type_ptr();
+    // SAFETY: a heap type with the engine's tasks as its base; the functions have the slots' signatures.
+    unsafe {
+        (*class).tp_iter = Some(task_awaiter);
+        let methods = (*class).tp_as_async;
+        if !methods.is_null() {
+            (*methods).am_await = Some(task_awaiter);
+        }
+        ffi::PyType_Modified(class);
+    }
 }

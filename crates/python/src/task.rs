@@ -18,6 +18,7 @@ use crate::objects;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
 use crate::root;
+use crate::slots;
 
 /// How a task ended.
 pub(crate) enum Outcome {
@@ -58,33 +59,33 @@ pub(crate) struct Task {
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-thread_local! {
-    static MAKING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
 /// The class that tasks are made of; the Python face registers its own.
 #[pyfunction]
 #[pyo3(signature = (class, /))]
-pub(crate) fn set_task_class(py: Python<'_>, class: Py<PyType>) {
-    let _ = CLASS.set(py, class);
+pub(crate) fn set_task_class(py: Python<'_>, class: Bound<'_, PyType>) -> PyResult<()> {
+    if !class.is_subclass_of::<Task>()? {
+        return Err(errors::wrong_type("the class of tasks is made of the engine's"));
+    }
+    slots::install_task(&class);
+    let _ = CLASS.set(py, class.unbind());
+    Ok(())
 }
 
 impl Task {
-    /// A new task object. `origin` is what its name is taken from.
+    /// A new task object, which the collector does not look at. `origin` is what its name is taken from.
     pub(crate) fn make(py: Python<'_>, origin: Option<Py<PyString>>) -> PyResult<Bound<'_, Self>> {
         let class = CLASS.get(py).ok_or_else(|| errors::misuse("import thistledown first"))?;
-        MAKING.set(true);
-        let made = class.bind(py).call0();
-        MAKING.set(false);
-        let task = made?.cast_into::<Self>()?;
-        root::untrack(task.as_ptr());
-        {
-            let this = task.get();
-            this.serial.store(SERIAL.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-            let mut state = this.state.lock();
-            state.origin = origin;
+        objects::task(py, class.bind(py), || Self::fresh(origin))
+    }
+
+    pub(crate) fn fresh(origin: Option<Py<PyString>>) -> Self {
+        Self {
+            id: AtomicU64::new(0),
+            serial: AtomicU64::new(SERIAL.fetch_add(1, Ordering::Relaxed)),
+            fetched: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
+            state: Mutex::new(State { outcome: None, extra: None, origin }),
         }
-        Ok(task)
     }
 
     pub(crate) fn set_id(&self, id: TaskId) {
@@ -240,16 +241,7 @@ fn call_back(task: &Bound<'_, Task>, callback: &Bound<'_, PyAny>) {
 impl Task {
     #[new]
     fn new() -> PyResult<Self> {
-        if !MAKING.get() {
-            return Err(errors::wrong_type("tasks are made by `td.go(...)`"));
-        }
-        Ok(Self {
-            id: AtomicU64::new(0),
-            serial: AtomicU64::new(0),
-            fetched: AtomicBool::new(false),
-            gives_way: AtomicBool::new(false),
-            state: Mutex::default(),
-        })
+        Err(errors::wrong_type("tasks are made by `td.go(...)`"))
     }
 
     /// The task's number, unique in this process.
@@ -344,7 +336,7 @@ impl Task {
         call_back(&slf, &r#fn);
     }
 
-    fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
+    pub(crate) fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
         let py = slf.py();
         objects::operation(py, || Kind::Join(slf.unbind()))
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyInt;
 use thistledown_kernel::Moment;
 
 use crate::current::{Current, Run, seconds as checked};
@@ -22,14 +23,28 @@ use crate::payload::WORLD;
 ///     ValueError: seconds is negative or not a number.
 #[pyfunction]
 pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, Operation>> {
-    // Whoever only gives way needs no operation of its own.
-    static GIVE_WAY: PyOnceLock<Py<Operation>> = PyOnceLock::new();
     if seconds == 0.0 {
-        let make = || Py::new(py, Operation::new(Kind::Sleep(Sleep::new(Some(Duration::ZERO)))));
-        return Ok(GIVE_WAY.get_or_try_init(py, make)?.bind(py).clone());
+        return Ok(give_way(py)?.clone());
     }
     let sleep = Sleep::new(checked(seconds, "seconds")?);
     Ok(objects::operation(py, || Kind::Sleep(sleep))?)
+}
+
+/// `sleep(0)`: whoever only gives way needs no operation of its own.
+#[inline]
+pub(crate) fn give_way(py: Python<'_>) -> PyResult<&Bound<'_, Operation>> {
+    static GIVE_WAY: PyOnceLock<Py<Operation>> = PyOnceLock::new();
+    let make = || Py::new(py, Operation::new(Kind::Sleep(Sleep::new(Some(Duration::ZERO)))));
+    Ok(GIVE_WAY.get_or_try_init(py, make)?.bind(py))
+}
+
+/// Whether this is the number zero, as a program writes it.
+#[inline]
+pub(crate) fn is_zero(object: &Borrowed<'_, '_, PyAny>) -> bool {
+    static ZERO: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = object.py();
+    // CPython keeps one object for each small number.
+    object.is(ZERO.get_or_init(py, || PyInt::new(py, 0).into_any().unbind()))
 }
 
 /// An operation that is over so many seconds after it was made.
