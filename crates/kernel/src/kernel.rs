@@ -181,7 +181,7 @@ impl<P: Payload> Kernel<P> {
         }
         let id = self.parties.insert(Party::new(Place::Runner(runner), Some(body), base));
         self.join_scope(id, base);
-        self.wake(id, Wake::Start);
+        self.make_ready(id, Wake::Start);
         Ok(id)
     }
 
@@ -199,6 +199,7 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// Whose turn it is.
+    #[inline]
     pub fn next_turn(&mut self, runner: RunnerId) -> Option<Turn<P::Body, P::Value>> {
         let ready = &mut self.runners.get_mut(runner)?.ready;
         while let Some(task) = ready.pop_front() {
