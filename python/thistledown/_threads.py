@@ -7,6 +7,7 @@ Ctrl-C may strike anywhere in the main thread, so what is shared is taken and gi
 the kind that no signal comes between.
 """
 
+import contextlib
 import contextvars
 import queue
 import threading
@@ -37,6 +38,15 @@ class _Threads:
         task = call[0]
         self.calls[task] = call
         self.queue.put(task)
+        try:
+            self._grow()
+        except RuntimeError:
+            # The system gives no thread. Another one takes the call; when there is none, the caller is told.
+            if not self.threads and self.calls.pop(task, None) is not None:
+                raise
+
+    def _grow(self) -> None:
+        """Starts a thread, when more calls are queued than threads have nothing to do."""
         with self.lock:
             if self.idle >= self.queue.qsize() or self.threads >= THREADS:
                 return
@@ -45,15 +55,15 @@ class _Threads:
         try:
             thread.start()
         except RuntimeError:
-            # The system gives no thread. Another one takes the call; when there is none, the caller is told.
             with self.lock:
                 self.threads -= 1
-                left = self.threads
-            if not left and self.calls.pop(task, None) is not None:
-                raise
+            raise
 
     def _work(self) -> None:
         while (task := self._next()) is not None:
+            # A call that came while this thread was about to take another one has counted on it.
+            with contextlib.suppress(RuntimeError):
+                self._grow()
             # Nothing of the call is kept here: when its task has ended, only who asked for it holds what came of it.
             held = [self.calls.pop(task, None)]
             if held[0] is not None:
