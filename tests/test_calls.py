@@ -34,7 +34,7 @@ def test_a_go_without_a_body_says_so():
     "start",
     [
         lambda: td.go(given, 1, 2, name=3, body=4),
-        lambda: td.go(given, *(1, 2), **{"name": 3, "body": 4}),
+        lambda: td.go(given, *(1, 2), name=3, body=4),
         lambda: td.go(given(1, 2, name=3, body=4)),
     ],
 )
