@@ -8,6 +8,25 @@ use rustix::io::Errno;
 use thistledown_kernel::ScopeMisuse;
 use thistledown_workers::{Cause, Death, Refusal};
 
+/// A result on the hot path: it travels in registers, where a `PyErr` would be copied through each caller.
+pub(crate) type Quick<T> = Result<T, Thrown>;
+
+/// An error of the hot path, in a box.
+pub(crate) struct Thrown(Box<PyErr>);
+
+impl From<PyErr> for Thrown {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl From<Thrown> for PyErr {
+    fn from(thrown: Thrown) -> Self {
+        *thrown.0
+    }
+}
+
 macro_rules! python_errors {
     ($($function:ident = $class:literal),* $(,)?) => {$(
         #[doc = concat!("`thistledown.", $class, "`.")]

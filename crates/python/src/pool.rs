@@ -35,17 +35,17 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn is_running(&self, job: JobId) -> bool {
+    pub(crate) fn is_running(&self, job: u64) -> bool {
         match self {
-            Self::Own(engine) => engine.upgrade().is_some_and(|engine| engine.is_running(job)),
+            Self::Own(engine) => engine.upgrade().is_some_and(|engine| engine.is_running(JobId::from_number(job))),
             Self::Above(_) => true,
         }
     }
 
-    pub(crate) fn cancel(&self, job: JobId) -> Cancel {
+    pub(crate) fn cancel(&self, job: u64) -> Cancel {
         match self {
-            Self::Own(engine) => engine.upgrade().map_or(Cancel::TooLate, |engine| engine.cancel(job)),
-            Self::Above(upstream) => upstream.cancel(job.number()),
+            Self::Own(engine) => engine.upgrade().map_or(Cancel::TooLate, |engine| engine.cancel(JobId::from_number(job))),
+            Self::Above(upstream) => upstream.cancel(job),
         }
     }
 }
@@ -282,7 +282,7 @@ impl Pool {
                 let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
                 match submitted {
                     Ok(job) => {
-                        job.into_iter().for_each(|job| remote.set_job(job));
+                        job.into_iter().for_each(|job| remote.set_job(job.number()));
                         Ok(())
                     }
                     Err((Closed::Forked, _)) => Err(errors::misuse(

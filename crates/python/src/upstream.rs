@@ -13,7 +13,7 @@ use std::thread::ThreadId;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use thistledown_workers::{
-    Answer, Cancel, Child, Death, End, Engine, Function, JobId, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
+    Answer, Cancel, Child, Death, End, Engine, Function, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
 };
 
 use crate::errors;
@@ -75,7 +75,7 @@ impl Upstream {
     /// Has a task run by the pool.
     pub(crate) fn submit(self: &Arc<Self>, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
         let reference = self.next.fetch_add(1, Ordering::Relaxed);
-        remote.set_job(JobId::from_number(reference));
+        remote.set_job(reference);
         // Weightless tasks wait without stopping this thread, so what they have started stands for their wait.
         let waiting = self.child.region().running().is_none().then(|| self.wait());
         let spawned = Spawned { remote: Arc::clone(remote), waiting: waiting };

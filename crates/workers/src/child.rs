@@ -95,6 +95,7 @@ impl Child {
         let (work, answers, replies) = unsafe {
             (region.receiver(Lane::Work), region.receiver(Lane::Answers), region.sender(Lane::Replies))
         };
+        crate::lifeline::hold(inherited.control.as_fd())?;
         Ok(Self {
             region,
             control: inherited.control,
