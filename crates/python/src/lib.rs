@@ -72,13 +72,15 @@ mod _core {
     #[pymodule_export]
     use super::guest::Guest;
     #[pymodule_export]
-    use super::herald::fall_silent;
+    use super::herald::{fall_silent, herald_rests, tell_news};
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
     use super::poll::{readable, writable};
     #[pymodule_export]
     use super::pool::{Options, Pool};
+    #[pymodule_export]
+    use super::upstream::pools_have_tasks;
     #[pymodule_export]
     use super::run::{count_interrupts, run, stop_runs};
     #[pymodule_export]

@@ -18,6 +18,7 @@ use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launc
 use crate::current::{Current, seconds};
 use crate::errors;
 use crate::freight::{self, pickling};
+use crate::herald;
 use crate::remote::{Remote, Ticket};
 use crate::task::Task;
 use crate::upstream::{self, Upstream};
@@ -120,7 +121,7 @@ impl Pool {
     ) -> PyResult<Self> {
         let grace = seconds(grace, "grace")?.unwrap_or(Duration::MAX);
         let engine = Engine::new(&Config { size, grace, concurrency, max_tasks_per_child });
-        let engine = Arc::new(engine.map_err(|error| errors::system(&error))?);
+        let engine = Arc::new(engine);
         upstream::register(&engine);
         Ok(Self::at(Place::Own { engine, launch }))
     }
@@ -279,6 +280,9 @@ impl Pool {
                     true => None,
                     false => Some(launch_of(launch.bind(py))?),
                 };
+                if launch.is_some() {
+                    herald::pool_opened(py)?;
+                }
                 let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
                 match submitted {
                     Ok(job) => {

@@ -166,6 +166,10 @@ impl Customer for Ticket {
     fn hear(said: Vec<Vec<u8>>) {
         herald::pass_on(said);
     }
+
+    fn closed() {
+        herald::pool_closed();
+    }
 }
 
 impl Ended {

@@ -17,6 +17,7 @@ use thistledown_workers::{
 };
 
 use crate::errors;
+use crate::herald;
 use crate::remote::{Remote, Ticket};
 
 /// The pool that this process is a worker of.
@@ -115,6 +116,8 @@ impl Upstream {
         if self.listens.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
+        // Nobody can start the herald from the thread that this one starts.
+        Python::attach(herald::pool_opened).map_err(|error| io::Error::other(error.to_string()))?;
         let upstream = Arc::clone(self);
         let thread = std::thread::Builder::new().name("thistledown-answers".into());
         let started = thread.spawn(move || {
@@ -205,6 +208,14 @@ pub(crate) fn register(engine: &Arc<Engine<Ticket>>) {
     let mut engines = ENGINES.lock();
     engines.retain(|engine| engine.strong_count() > 0);
     engines.push(Arc::downgrade(engine));
+}
+
+/// Whether a pool of this process has tasks, from which something may come.
+#[pyfunction]
+pub(crate) fn pools_have_tasks() -> bool {
+    let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
+    let spawned = UPSTREAM.get().is_some_and(|upstream| !upstream.spawned.lock().is_empty());
+    spawned || engines.iter().any(|engine| engine.has_jobs())
 }
 
 /// The engines that are held across a fork.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::MutexGuard;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::bell::Bell;
 use crate::clock;
 use crate::engine::{Customer, Shared};
 use crate::hall::Hall;
@@ -37,17 +38,17 @@ enum Watched {
 }
 
 /// Runs until the pool is over.
-pub(crate) fn run<C: Customer>(shared: &Shared<C>) {
+pub(crate) fn run<C: Customer>(shared: &Shared<C>, bell: &Bell) {
     let mut watched: Vec<(RawFd, Watched)> = Vec::new();
     let mut ready: Vec<Watched> = Vec::new();
     loop {
         let mut hall = shared.hall.lock();
-        let timeout = look(&mut hall, shared, &ready);
+        let timeout = look(&mut hall, bell, &ready);
         if hall.is_over() && has_left(&mut hall) {
             return close(shared, hall);
         }
         let timeout = if listen(&mut hall) { timeout } else { Some(Duration::ZERO) };
-        gather(&hall, shared, &mut watched);
+        gather(&hall, bell, &mut watched);
         shared.leave(hall);
         sleep(&watched, timeout, &mut ready);
     }
@@ -56,13 +57,13 @@ pub(crate) fn run<C: Customer>(shared: &Shared<C>) {
 /// Hears everybody. Gives how long to sleep then, at most.
 fn look<C: Customer>(
     hall: &mut MutexGuard<'_, Hall<C>>,
-    shared: &Shared<C>,
+    bell: &Bell,
     ready: &[Watched],
 ) -> Option<Duration> {
     let now = clock::now();
     for what in ready {
         match *what {
-            Watched::Bell => shared.bell.hush(),
+            Watched::Bell => bell.hush(),
             Watched::Zygote => hall.hear_zygote(now),
             Watched::Stderr(worker) => {
                 if let Some(worker) = hall.desk.workers.get_mut(worker) {
@@ -89,7 +90,7 @@ fn look<C: Customer>(
         }
     }
     hall.tick(now);
-    hall.start_workers(&shared.bell, now);
+    hall.start_workers(bell, now);
     let deadline = hall.policy.next_deadline().map(|at| Duration::from_nanos(at.saturating_sub(clock::now())));
     let hanging = hall.desk.workers.values().any(|worker| worker.hung_up.is_some());
     let memory = hall.desk.watches_memory();
@@ -124,10 +125,10 @@ fn listen<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
     quiet
 }
 
-fn gather<C: Customer>(hall: &Hall<C>, shared: &Shared<C>, watched: &mut Vec<(RawFd, Watched)>) {
+fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, watched: &mut Vec<(RawFd, Watched)>) {
     use std::os::fd::AsFd;
     watched.clear();
-    watched.push((shared.bell.as_fd().as_raw_fd(), Watched::Bell));
+    watched.push((bell.as_fd().as_raw_fd(), Watched::Bell));
     watched.extend(hall.zygote.iter().map(|zygote| (zygote.socket().as_raw_fd(), Watched::Zygote)));
     for (id, worker) in &hall.desk.workers {
         if worker.hung_up.is_none() {
@@ -186,5 +187,6 @@ fn close<C: Customer>(shared: &Shared<C>, mut hall: MutexGuard<'_, Hall<C>>) {
     hall.desk.workers.clear();
     hall.over();
     shared.leave(hall);
+    C::closed();
     shared.changed.notify_all();
 }

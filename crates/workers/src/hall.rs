@@ -1,6 +1,8 @@
 //! The hall: everything that the lock of a pool guards. What happens is told to the policy, and what it decides is done.
 
 use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use thistledown_wire::{Answer, End, Reply, SpawnOptions};
@@ -14,14 +16,6 @@ use crate::parcel::Parcel;
 use crate::policy::{Action, Cancel, Ending, JobId, JobSpec, JobState, Policy, Statistics, Verdict, WorkerId};
 use crate::worker::Worker;
 use crate::zygote::{Launch, News, Zygote};
-
-/// Whether the thread is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Thread {
-    NotYet,
-    Runs,
-    Over,
-}
 
 /// What the lock guards.
 pub(crate) struct Hall<C> {
@@ -44,7 +38,10 @@ pub(crate) struct Hall<C> {
     closing: bool,
     /// When the workers were told to leave.
     pub(crate) leaving: Option<Instant>,
-    thread: Thread,
+    /// The pool's thread, for whoever waits for its end.
+    pub(crate) thread: Option<JoinHandle<()>>,
+    /// Rung when the thread has something to do; there while it runs.
+    bell: Option<Arc<Bell>>,
 }
 
 impl<C> Hall<C> {
@@ -64,13 +61,15 @@ impl<C> Hall<C> {
             actions: Vec::new(),
             closing: false,
             leaving: None,
-            thread: Thread::NotYet,
+            thread: None,
+            bell: None,
         }
     }
 
-    pub(crate) fn begin(&mut self, launch: Launch) {
+    /// The thread is about to start.
+    pub(crate) fn begin(&mut self, launch: Launch, bell: Arc<Bell>) {
         self.launch = Some(launch);
-        self.thread = Thread::Runs;
+        self.bell = Some(bell);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -78,15 +77,16 @@ impl<C> Hall<C> {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.thread == Thread::Runs
+        self.bell.is_some()
     }
 
     pub(crate) fn has_jobs(&self) -> bool {
         !self.desk.jobs.is_empty()
     }
 
-    pub(crate) fn take_wish(&mut self) -> bool {
-        std::mem::take(&mut self.wish)
+    /// The bell to ring, if the thread is to look at once.
+    pub(crate) fn take_wish(&mut self) -> Option<Arc<Bell>> {
+        std::mem::take(&mut self.wish).then(|| self.bell.clone()).flatten()
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -142,7 +142,7 @@ impl<C> Hall<C> {
     }
 
     pub(crate) fn close(&mut self, cancel: bool, now: u64) {
-        self.closing = true;
+        (self.closing, self.wish) = (true, true);
         self.policy.close(&mut self.desk, now);
         if cancel {
             self.policy.cancel_all(&mut self.desk, now);
@@ -151,7 +151,7 @@ impl<C> Hall<C> {
     }
 
     pub(crate) fn kill(&mut self) {
-        self.closing = true;
+        (self.closing, self.wish) = (true, true);
         self.desk.workers.values_mut().for_each(|worker| worker.cause = Some(Cause::Killed));
         self.policy.kill_all();
         self.act();
@@ -172,7 +172,8 @@ impl<C> Hall<C> {
     pub(crate) fn desert(&mut self) -> Vec<(C, Outcome)> {
         self.desk.workers.clear();
         self.zygote.take().map(Zygote::desert);
-        self.thread = Thread::Over;
+        self.bell = None;
+        self.thread = None;
         let jobs: Vec<JobId> = self.desk.jobs.keys().collect();
         for job in jobs {
             self.desk.finish(job, Outcome::Refused(Refusal::Forked));
@@ -437,7 +438,8 @@ impl<C> Hall<C> {
         self.closing && self.desk.jobs.is_empty()
     }
 
+    /// The thread is about to end.
     pub(crate) fn over(&mut self) {
-        self.thread = Thread::Over;
+        self.bell = None;
     }
 }
