@@ -14,7 +14,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from thistledown import _core
 from thistledown._errors import ChannelClosed, TaskCancelled
@@ -26,6 +26,7 @@ __all__ = ["AsCompleted", "Results", "as_completed", "start_map", "wait"]
 
 T = TypeVar("T")
 Future = concurrent.futures.Future[T]
+F = TypeVar("F", bound=concurrent.futures.Future[Any])
 
 CHUNK_SECONDS = 0.005
 """How long the calls of one chunk should take together: long beside the cost of a task, short beside a person."""
@@ -380,22 +381,22 @@ def _total(iterables: tuple[Iterable[Any], ...]) -> int | None:
         return None
 
 
-class AsCompleted(Iterator[Future[T]], Generic[T]):
+class AsCompleted(Iterator[F], Generic[F]):
     """Tasks in the order in which they end: for ``for`` in a plain thread, for ``async for`` in a weightless task."""
 
-    def __init__(self, tasks: Iterable[Future[T]], timeout: float | None) -> None:
+    def __init__(self, tasks: Iterable[F], timeout: float | None) -> None:
         self._seconds = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._ended = _core.Channel[Future[T]](MANY)
+        self._ended = _core.Channel[F](MANY)
         waited = dict.fromkeys(tasks)
         self._total = self._left = len(waited)
         for task in waited:
-            task.add_done_callback(self._ended.send_nowait)
+            task.add_done_callback(cast(Callable[[Future[Any]], None], self._ended.send_nowait))
 
-    def __iter__(self) -> Iterator[Future[T]]:
+    def __iter__(self) -> Iterator[F]:
         return self
 
-    def __next__(self) -> Future[T]:
+    def __next__(self) -> F:
         if not self._left:
             raise StopIteration
         if not len(self._ended) and _core.current_task() is not None:
@@ -410,10 +411,10 @@ class AsCompleted(Iterator[Future[T]], Generic[T]):
         self._left -= 1
         return task
 
-    def __aiter__(self) -> "AsCompleted[T]":
+    def __aiter__(self) -> "AsCompleted[F]":
         return self
 
-    async def __anext__(self) -> Future[T]:
+    async def __anext__(self) -> F:
         if not self._left:
             raise StopAsyncIteration
         left = self._seconds_left()
@@ -432,7 +433,7 @@ class AsCompleted(Iterator[Future[T]], Generic[T]):
         return TimeoutError(f"{self._left} (of {self._total}) tasks have not ended within {self._seconds} s")
 
 
-def as_completed(fs: Iterable[Future[T]], timeout: float | None = None) -> AsCompleted[T]:
+def as_completed(fs: Iterable[F], timeout: float | None = None) -> AsCompleted[F]:
     """Gives tasks as they end, those that have ended first. Named as the standard library's.
 
     ``for task in td.as_completed(tasks)`` in a plain thread, ``async for`` in a weightless task.

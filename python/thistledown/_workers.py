@@ -14,7 +14,6 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from thistledown import _carried, _core, _functions, _pickling
@@ -33,8 +32,8 @@ GRACE = 1.0
 CONCURRENCY = 100
 """Weightless tasks that one worker runs at a time."""
 
-ALONE = ("timeout", "memory", "retries", "key")
-"""Options that are for one item of a map each."""
+ALONE = ("timeout", "memory", "key")
+"""Options that, as retries, are for one item of a map each."""
 
 
 class _Verbs:
@@ -158,7 +157,9 @@ class Place(_Verbs):
         self._max_workers = base._max_workers
         self._pumps = base._pumps
         self._given: dict[str, Any] = {**base._given, **options} if isinstance(base, Place) else options
-        self._engine = _core.Options(**self._given)
+        # Who asks for retries means each error that is not the end of the process.
+        retry_on = {"retry_on": (Exception,)} if self._given.get("retries") else {}
+        self._engine = _core.Options(**{**retry_on, **self._given})
 
     @property
     def _pool(self) -> _core.Pool:  # type: ignore[override]
@@ -168,7 +169,7 @@ class Place(_Verbs):
         return self._engine
 
     def _needs_tasks_alone(self) -> bool:
-        return any(self._given.get(name) for name in ALONE) or self._given.get("key") is not None
+        return bool(self._given.get("retries")) or any(self._given.get(name) is not None for name in ALONE)
 
     def __repr__(self) -> str:
         return f"{self._base!r}.options({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
@@ -373,7 +374,7 @@ def _at_worker() -> Workers:
 
 # --- how the zygote is started ----------------------------------------------------------------------------------
 
-FOLDER = str(Path(__file__).resolve().parent.parent)
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """Where this package is, for an interpreter that would not find it by itself."""
 
 START = """\
@@ -427,7 +428,7 @@ def _launch(
         "path": _functions.tell_path(),
         "cwd": _folder(),
         "argv": list(getattr(sys, "argv", [""])),
-        "preload": [*preload, *(["cloudpickle"] if "cloudpickle" in sys.modules else [])],
+        "preload": [*preload, *(["cloudpickle"] if _will_send_by_value() else [])],
         "worker": pickle.dumps(settings, _pickling.PROTOCOL),
     }
     return command, environment, pickle.dumps(preparation, _pickling.PROTOCOL)
@@ -441,6 +442,14 @@ def _interpreter_flags() -> list[str]:
 
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return flags
+
+
+def _will_send_by_value() -> bool:
+    """Whether the workers will soon need cloudpickle: it is in use here, or the script has functions of its own."""
+    if "cloudpickle" in sys.modules:
+        return True
+    values = list(vars(sys.modules["__main__"]).values())
+    return any(type(value) is types.FunctionType and value.__module__ == "__main__" for value in values)
 
 
 def _folder() -> str:
