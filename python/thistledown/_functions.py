@@ -32,7 +32,8 @@ ITSELF = object()
 Place = tuple[Callable[..., Any], tuple[Any, ...], Any]
 
 _told_path: list[str] = []
-_kept: "weakref.WeakKeyDictionary[Any, tuple[list[Place], tuple[bytes, bool, bool, str]]]" = weakref.WeakKeyDictionary()
+_kept: "weakref.WeakKeyDictionary[Any, tuple[list[str], list[Place], tuple[bytes, bool, bool, str]]]"
+_kept = weakref.WeakKeyDictionary()
 
 
 class Chunks:
@@ -195,11 +196,13 @@ def _recall(function: Any) -> tuple[bytes, bool, bool, str] | None:
     known = _kept.get(function) if type(function) is types.FunctionType else None
     if known is None:
         return None
-    places, packed = known
+    path, places, packed = known
+    if path != sys.path:
+        return None
     for look, where, then in places:
         if look(*where) is not (function if then is ITSELF else then):
             return None
-    return packed if _news_of_path() is None else None
+    return packed
 
 
 def _keep(function: Any, packed: tuple[bytes, bool, bool, str]) -> None:
@@ -212,13 +215,24 @@ def _keep(function: Any, packed: tuple[bytes, bool, bool, str]) -> None:
         _kept.pop(function, None)
         return
     # Nothing kept may hold the function itself: it is to be forgotten when nobody else has it.
-    _kept[function] = [(look, where, ITSELF if then is function else then) for look, where, then in places], packed
+    path = list(sys.path)
+    _kept[function] = (
+        path,
+        [(look, where, ITSELF if then is function else then) for look, where, then in places],
+        packed,
+    )
 
 
 def _reach_function(function: types.FunctionType, places: list[Place], seen: set[int]) -> None:
     if vars(function).keys() - {"__wrapped__"}:
         raise _Changeable
+    for value in vars(function).values():
+        _reach_value(value, places, seen)
     for cell in function.__closure__ or ():
+        inner = _cell_contents(cell)
+        if isinstance(inner, types.FunctionType | type) and not _is_importable(inner):
+            # It may be, or hold, the function itself: keeping the cell would keep both for ever.
+            raise _Changeable
         _reach(_cell_contents, (cell,), places, seen)
     for name in _names(function.__code__):
         _reach(function.__globals__.get, (name, GONE), places, seen)

@@ -78,9 +78,7 @@ class _Verbs:
         """
         return self._pool.go(fn, args, kwargs, self._engine_options())
 
-    def submit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """The same as ``go``, by the name that ``concurrent.futures`` has for it."""
-        return self._pool.go(fn, args, kwargs, self._engine_options())
+    submit = go
 
     def map(
         self,
