@@ -7,6 +7,7 @@ stands for the very same thing, they are good. Things that can change inside, su
 
 import contextlib
 import contextvars
+import enum
 import functools
 import pickle
 import sys
@@ -25,7 +26,7 @@ __all__ = ["Chunks", "pack", "tell_path", "unpack"]
 REACHED = 500
 """Names that a function may reach and still be kept; checking them must stay cheaper than packing."""
 
-ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range)
+ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range, enum.Enum, enum.EnumMeta)
 GONE = object()
 ITSELF = object()
 
@@ -293,10 +294,15 @@ def _reach_class(class_: type, places: list[Place], seen: set[int]) -> None:
     for base in class_.__bases__:
         _reach_value(base, places, seen)
     for name, value in list(vars(class_).items()):
-        if name.startswith("__") and not isinstance(value, types.FunctionType):
+        if name.startswith("__") and not (isinstance(value, types.FunctionType) and _is_written(value)):
             places.append((vars(class_).get, (name, GONE), value))
         else:
             _reach(vars(class_).get, (name, GONE), places, seen)
+
+
+def _is_written(method: types.FunctionType) -> bool:
+    """Whether a special method was written by somebody, and not made by ``dataclasses``."""
+    return method.__code__.co_filename != "<string>" and method.__globals__.get("__name__") != "dataclasses"
 
 
 def _is_importable(value: Any) -> bool:
