@@ -10,7 +10,7 @@ from thistledown import _core
 from thistledown._task import Task
 
 if TYPE_CHECKING:
-    from thistledown._collect import Results
+    from thistledown._map import Results
 
 __all__ = ["TaskFunction", "task"]
 
