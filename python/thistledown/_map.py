@@ -188,6 +188,8 @@ class Results(Iterator[T], Generic[T]):
     Whoever stops iterating can ``close`` it, which cancels the rest; so does an error.
     """
 
+    __module__ = "thistledown"
+
     def __init__(self, pump: _Pump, timeout: float | None, progress: bool, total: int | None, name: str) -> None:
         self._pump = pump
         self._seconds = timeout
