@@ -135,8 +135,8 @@ class _Verbs:
             timeout: seconds that a task may run; then it is stopped, and fails with ``TimeoutError``.
             memory: how much its process may take: bytes, or a text such as ``"512MiB"`` or ``"2GB"``; then it fails
                 with ``MemoryLimitExceeded``.
-            retries: how many times it is tried again when it fails or its worker dies.
-            retry_on: exceptions after which it is tried again, a class or a tuple; by default each ``Exception``.
+            retries: how many times it is tried again when its worker dies, or it fails by one of ``retry_on``.
+            retry_on: exceptions after which it is tried again, a class or a tuple; by default none.
             priority: of those that wait, higher ones begin first.
             name: of the task, for people.
             key: tasks with one key never run at the same time, and begin in the order in which they were started.
@@ -156,8 +156,7 @@ class Place(_Verbs):
         self._pumps = base._pumps
         self._given: dict[str, Any] = {**base._given, **options} if isinstance(base, Place) else options
         # Who asks for retries means each error that is not the end of the process.
-        retry_on = {"retry_on": (Exception,)} if self._given.get("retries") else {}
-        self._engine = _core.Options(**{**retry_on, **self._given})
+        self._engine = _core.Options(**self._given)
 
     @property
     def _pool(self) -> _core.Pool:  # type: ignore[override]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use thistledown_runtime::Clock;
 
 use crate::task::Task;
 
@@ -33,8 +34,14 @@ impl News {
     }
 }
 
-static NEWS: Mutex<News> =
-    Mutex::new(News { tasks: Vec::new(), said: Vec::new(), pools: 0, runs: false, tells: false, silent: false });
+static NEWS: Mutex<News> = Mutex::new(News {
+    tasks: Vec::new(),
+    said: Vec::new(),
+    pools: 0,
+    runs: false,
+    tells: false,
+    silent: false,
+});
 static CHANGED: Condvar = Condvar::new();
 
 /// These tasks have ended: their callbacks are called.
@@ -132,10 +139,11 @@ pub(crate) fn herald_rests() -> bool {
 #[pyfunction]
 pub(crate) fn fall_silent(py: Python<'_>, timeout: f64) {
     py.detach(|| {
-        let deadline = std::time::Instant::now() + Duration::try_from_secs_f64(timeout).unwrap_or_default();
+        let deadline = Clock::System.now().after(Duration::try_from_secs_f64(timeout).unwrap_or_default());
         let mut news = NEWS.lock();
         while (news.tells || !news.tasks.is_empty() || !news.said.is_empty()) && news.runs {
-            if CHANGED.wait_until(&mut news, deadline).timed_out() {
+            let left = deadline.since(Clock::System.now());
+            if left.is_zero() || CHANGED.wait_for(&mut news, left).timed_out() {
                 break;
             }
         }

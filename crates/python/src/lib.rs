@@ -66,9 +66,9 @@ mod _core {
     #[pymodule_export]
     use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
-    use super::go::{current_task, go, go_in};
-    #[pymodule_export]
     use super::freight::Slice;
+    #[pymodule_export]
+    use super::go::{current_task, go, go_in};
     #[pymodule_export]
     use super::guest::Guest;
     #[pymodule_export]
@@ -79,8 +79,6 @@ mod _core {
     use super::poll::{readable, writable};
     #[pymodule_export]
     use super::pool::{Options, Pool};
-    #[pymodule_export]
-    use super::upstream::pools_have_tasks;
     #[pymodule_export]
     use super::run::{count_interrupts, run, stop_runs};
     #[pymodule_export]
@@ -97,6 +95,8 @@ mod _core {
     use super::thread_call::thread;
     #[pymodule_export]
     use super::timers::{after, is_cancelled, sleep};
+    #[pymodule_export]
+    use super::upstream::pools_have_tasks;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

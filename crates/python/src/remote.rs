@@ -193,7 +193,9 @@ impl Ended {
             Self::TimedOut(after) => Ok(errors::timed_out(py, name, after.as_secs_f64())),
             Self::Died(death) => errors::worker_died(py, name, death),
             Self::Refused(refusal) => errors::refused(py, name, refusal),
-            Self::Lost(words) => Err(errors::misuse(format!("what task {name} gave cannot be read: {words}"))),
+            Self::Lost(words) => {
+                Err(errors::misuse(format!("what task {name} gave cannot be read: {words}")))
+            }
         };
         let error = unpacked.unwrap_or_else(|error| error.into_value(py).into_any());
         task::Outcome::Error(error)

@@ -74,12 +74,17 @@ impl Upstream {
     }
 
     /// Has a task run by the pool.
-    pub(crate) fn submit(self: &Arc<Self>, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        order: Order,
+        remote: &Arc<Remote>,
+    ) -> PyResult<()> {
         let reference = self.next.fetch_add(1, Ordering::Relaxed);
         remote.set_job(reference);
         // Weightless tasks wait without stopping this thread, so what they have started stands for their wait.
         let waiting = self.child.region().running().is_none().then(|| self.wait());
-        let spawned = Spawned { remote: Arc::clone(remote), waiting: waiting };
+        let spawned = Spawned { remote: Arc::clone(remote), waiting };
         self.spawned.lock().insert(reference, spawned);
         let sent = py.detach(|| self.send(reference, &order));
         sent.inspect_err(|_| drop(self.take(reference))).map_err(|error| errors::system(&error))?;

@@ -17,8 +17,8 @@ use crate::function::Function;
 use crate::hall::Hall;
 use crate::outcome::Outcome;
 use crate::parcel::Parcel;
-use crate::policy::{Cancel, JobId, JobSpec, Statistics};
 use crate::policy;
+use crate::policy::{Cancel, JobId, JobSpec, Statistics};
 use crate::zygote::Launch;
 
 /// Whoever gives jobs, and wants to know what comes of them.
@@ -111,6 +111,7 @@ pub(crate) struct Shared<C> {
 
 /// The engine of a pool.
 pub struct Engine<C: Customer> {
+    size: usize,
     shared: Arc<Shared<C>>,
 }
 
@@ -125,9 +126,8 @@ impl<C: Customer> Engine<C> {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let hall = Mutex::new(Hall::new(config));
-        let shared =
-            Shared { hall, changed: Condvar::new(), forked: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared) }
+        let shared = Shared { hall, changed: Condvar::new(), forked: AtomicBool::new(false) };
+        Self { size: config.size, shared: Arc::new(shared) }
     }
 
     /// The function with this content.
@@ -182,6 +182,12 @@ impl<C: Customer> Engine<C> {
         }
     }
 
+    /// How many workers run at a time.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// Whether it has been given a [`Launch`].
     #[must_use]
     pub fn is_started(&self) -> bool {
@@ -189,7 +195,6 @@ impl<C: Customer> Engine<C> {
     }
 
     /// Stops a job.
-    #[must_use]
     pub fn cancel(&self, job: JobId) -> Cancel {
         self.change(|hall| hall.cancel(job, clock::now()))
     }
