@@ -226,6 +226,10 @@ impl Child {
                 function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty()))
             })
         });
+        if self.upstream.is_forked() {
+            // The task has forked, and this is the child, which has come here instead of ending: it must not answer.
+            std::process::exit(0);
+        }
         self.child.region().end();
         let finished = match &ended {
             Ok(value) => success(py, value),
@@ -282,15 +286,16 @@ fn success(py: Python<'_>, value: &Bound<'_, PyAny>) -> Finished {
 
 /// What a task raised.
 fn failure(py: Python<'_>, error: &PyErr, more: Option<&Bound<'_, PyAny>>) -> Finished {
-    let value = error.value(py);
-    if errors::is_cancelled(py, value) {
+    // With its traceback, which the other side is to see.
+    let value = error.clone_ref(py).into_value(py).into_bound(py).into_any();
+    if errors::is_cancelled(py, &value) {
         return Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
     }
     let packed = pickling(py).and_then(|pickling| {
-        pickling.call_method1(intern!(py, "pack_error"), (value,))?.extract::<Vec<u8>>()
+        pickling.call_method1(intern!(py, "pack_error"), (&value,))?.extract::<Vec<u8>>()
     });
     // What says how it failed is better than nothing.
     let packed = packed.unwrap_or_else(|failure| failure.to_string().into_bytes());
     let parcel = Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty());
-    Finished { end: End::Error, parcel, retry: is_retried(more, value) }
+    Finished { end: End::Error, parcel, retry: is_retried(more, &value) }
 }

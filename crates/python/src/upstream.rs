@@ -18,7 +18,7 @@ use thistledown_workers::{
 
 use crate::errors;
 use crate::herald;
-use crate::remote::{Remote, Ticket};
+use crate::remote::{self, Remote, Ticket};
 
 /// The pool that this process is a worker of.
 static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
@@ -37,6 +37,8 @@ pub(crate) struct Upstream {
     cancelled: Mutex<Vec<u64>>,
     /// The worker's own tasks wait, this many deep.
     depth: AtomicUsize,
+    /// This process is a fork of the worker, and not the worker.
+    forked: AtomicBool,
 }
 
 /// A task that was started here and runs elsewhere.
@@ -62,12 +64,18 @@ pub(crate) fn set(child: Arc<Child>) -> Arc<Upstream> {
             listens: AtomicBool::new(false),
             cancelled: Mutex::default(),
             depth: AtomicUsize::new(0),
+            forked: AtomicBool::new(false),
         })
     });
     Arc::clone(upstream)
 }
 
 impl Upstream {
+    /// Whether this process was forked by a task, and so is not the worker.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.forked.load(Ordering::Relaxed)
+    }
+
     /// A function; the pool knows by its content whether it has it.
     pub(crate) fn function(&self, body: &[u8], weightless: bool) -> io::Result<Arc<Function>> {
         Ok(Arc::new(Function { id: 0, body: Parcel::new(body, &[])?, weightless }))
@@ -122,7 +130,8 @@ impl Upstream {
             return Ok(());
         }
         // Nobody can start the herald from the thread that this one starts.
-        Python::attach(herald::pool_opened).map_err(|error| io::Error::other(error.to_string()))?;
+        herald::pool_opened();
+        Python::attach(herald::ensure).map_err(|error| io::Error::other(error.to_string()))?;
         let upstream = Arc::clone(self);
         let thread = std::thread::Builder::new().name("thistledown-answers".into());
         let started = thread.spawn(move || {
@@ -226,10 +235,18 @@ pub(crate) fn pools_have_tasks() -> bool {
 /// The engines that are held across a fork.
 static HELD: Mutex<Vec<Arc<Engine<Ticket>>>> = Mutex::new(Vec::new());
 
+/// In a child that a task has forked: what belongs to the worker is not its.
+pub(crate) fn forget_worker() {
+    if let Some(upstream) = UPSTREAM.get() {
+        upstream.forked.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Takes the locks of all engines, so that a fork finds them whole.
 pub(crate) fn lock_for_fork() {
     let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
     engines.iter().for_each(|engine| engine.lock_for_fork());
+    remote::lock_for_fork();
     *HELD.lock() = engines;
 }
 
@@ -239,6 +256,8 @@ pub(crate) fn lock_for_fork() {
 /// Only after [`lock_for_fork`] in this thread, and once in each process.
 #[allow(unsafe_code, reason = "guards cannot live across a fork")]
 pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
+    // SAFETY: locked by `lock_for_fork`, by the contract above.
+    unsafe { remote::unlock_after_fork() };
     for engine in std::mem::take(&mut *HELD.lock()) {
         // SAFETY: locked by `lock_for_fork`, by the contract above.
         unsafe {
