@@ -231,6 +231,7 @@ impl Child {
             std::process::exit(0);
         }
         self.child.region().end();
+        self.upstream.task_is_over();
         let finished = match &ended {
             Ok(value) => success(py, value),
             Err(error) => failure(py, error, more.as_ref()),
@@ -272,7 +273,7 @@ impl Child {
     }
 
     fn reply(&self, py: Python<'_>, reply: &Reply, body: &[u8]) -> PyResult<()> {
-        py.detach(|| self.child.reply(reply, 0, &[body], None)).map_err(|error| errors::system(&error))
+        py.detach(|| self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
     }
 }
 

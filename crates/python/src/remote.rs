@@ -134,7 +134,21 @@ impl Remote {
             // Nobody has this name: a wait for it is over at once.
             return TaskId::from_number(0);
         }
-        *state.party.get_or_insert_with(|| WORLD.with(|kernel| kernel.add_elsewhere(None)))
+        let known = state.party.is_some();
+        let party = *state.party.get_or_insert_with(|| WORLD.with(|kernel| kernel.add_elsewhere(None)));
+        drop(state);
+        if !known {
+            self.is_awaited();
+        }
+        party
+    }
+
+    /// In a worker: whoever waits gives up his place, so that what he waits for finds one.
+    fn is_awaited(&self) {
+        let job = self.state.lock().job;
+        if let (Source::Above(upstream), Some(job)) = (&self.source, job) {
+            upstream.is_awaited(job);
+        }
     }
 
     /// Python is to be told of its end. False: it has ended.
@@ -144,11 +158,8 @@ impl Remote {
             return false;
         }
         state.watched = Some(task);
-        let job = state.job;
         drop(state);
-        if let (Source::Above(upstream), Some(job)) = (&self.source, job) {
-            upstream.is_awaited(job);
-        }
+        self.is_awaited();
         true
     }
 

@@ -6,9 +6,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -31,12 +30,10 @@ pub(crate) struct Upstream {
     child: Arc<Child>,
     next: AtomicU64,
     spawned: Mutex<HashMap<u64, Spawned>>,
-    main: ThreadId,
     listens: AtomicBool,
     /// Weightless tasks of this worker that are to be cancelled.
     cancelled: Mutex<Vec<u64>>,
-    /// The worker's own tasks wait, this many deep.
-    depth: AtomicUsize,
+    waits: Mutex<Waits>,
     /// This process is a fork of the worker, and not the worker.
     forked: AtomicBool,
 }
@@ -60,10 +57,9 @@ pub(crate) fn set(child: Arc<Child>) -> Arc<Upstream> {
             child,
             next: AtomicU64::new(1),
             spawned: Mutex::default(),
-            main: std::thread::current().id(),
             listens: AtomicBool::new(false),
             cancelled: Mutex::default(),
-            depth: AtomicUsize::new(0),
+            waits: Mutex::default(),
             forked: AtomicBool::new(false),
         })
     });
@@ -168,36 +164,57 @@ impl Upstream {
         self.cancelled.lock().pop()
     }
 
-    /// This thread is about to wait. If a plain task runs in it, somebody else may have the worker's place until what
-    /// this gives is dropped.
-    pub(crate) fn gives_way(self: &Arc<Self>) -> Option<Waiting> {
-        let runs_task = std::thread::current().id() == self.main && self.child.region().running().is_some();
-        runs_task.then(|| self.wait())
-    }
-
-    /// Somebody waits for this task in a way that is not seen here.
+    /// Somebody waits for this task: until it has ended somebody else may have the worker's place.
     pub(crate) fn is_awaited(self: &Arc<Self>, reference: u64) {
         let waiting = self.wait();
-        if let Some(spawned) = self.spawned.lock().get_mut(&reference) {
-            spawned.waiting.get_or_insert(waiting);
-        }
+        let spare = match self.spawned.lock().get_mut(&reference) {
+            Some(spawned) if spawned.waiting.is_none() => spawned.waiting.replace(waiting),
+            _ => Some(waiting),
+        };
+        drop(spare);
     }
 
     fn wait(self: &Arc<Self>) -> Waiting {
-        if self.depth.fetch_add(1, Ordering::Relaxed) == 0 {
+        let mut waits = self.waits.lock();
+        waits.depth += 1;
+        if waits.depth == 1 {
             let _ = self.child.reply(&Reply::Waiting, 0, &[], None);
         }
-        Waiting(Arc::clone(self))
+        Waiting { upstream: Arc::clone(self), task: waits.task }
+    }
+
+    /// A plain task of this worker is over, and with it whatever it waited for: the parent takes its reply for that.
+    pub(crate) fn task_is_over(&self) {
+        let mut waits = self.waits.lock();
+        waits.task += 1;
+        waits.depth = 0;
     }
 }
 
+/// How many tasks are waited for, which the present task has started.
+#[derive(Default)]
+struct Waits {
+    /// Counts the plain tasks of this worker.
+    task: u64,
+    depth: usize,
+}
+
 /// While it lives a task of this worker waits.
-pub(crate) struct Waiting(Arc<Upstream>);
+pub(crate) struct Waiting {
+    upstream: Arc<Upstream>,
+    /// Which of the worker's tasks.
+    task: u64,
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if self.0.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let _ = self.0.child.reply(&Reply::Resumed, 0, &[], None);
+        let mut waits = self.upstream.waits.lock();
+        if waits.task != self.task {
+            return;
+        }
+        waits.depth -= 1;
+        if waits.depth == 0 {
+            let _ = self.upstream.child.reply(&Reply::Resumed, 0, &[], None);
         }
     }
 }
