@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyBufferError, PyEOFError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use thistledown_workers::{Mapped, Opened, Parcel, aligned};
 
 use crate::context;
