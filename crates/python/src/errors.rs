@@ -8,6 +8,25 @@ use rustix::io::Errno;
 use thistledown_kernel::ScopeMisuse;
 use thistledown_workers::{Cause, Death, Refusal};
 
+/// A result on the hot path: it travels in registers, where a `PyErr` would be copied through each caller.
+pub(crate) type Quick<T> = Result<T, Thrown>;
+
+/// An error of the hot path, in a box.
+pub(crate) struct Thrown(Box<PyErr>);
+
+impl From<PyErr> for Thrown {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl From<Thrown> for PyErr {
+    fn from(thrown: Thrown) -> Self {
+        *thrown.0
+    }
+}
+
 macro_rules! python_errors {
     ($($function:ident = $class:literal),* $(,)?) => {$(
         #[doc = concat!("`thistledown.", $class, "`.")]
@@ -92,8 +111,14 @@ pub(crate) fn wrong_value(words: impl Into<String>) -> PyErr {
     PyValueError::new_err(words.into())
 }
 
+/// In front of an error that is not packed, but written down.
+pub(crate) const ONLY_WORDS: &[u8] = b"\0";
+
 /// What a worker's task raised, as it was packed there.
 pub(crate) fn from_worker(py: Python<'_>, packed: &[u8]) -> PyResult<Py<PyAny>> {
+    if let Some(words) = packed.strip_prefix(ONLY_WORDS) {
+        return Ok(misuse(String::from_utf8_lossy(words)).into_value(py).into_any());
+    }
     let packed = PyBytes::new(py, packed);
     Ok(py.import("thistledown._pickling")?.call_method1("unpack_error", (packed,))?.unbind())
 }
@@ -116,7 +141,10 @@ pub(crate) fn worker_died(py: Python<'_>, name: &str, death: &Death) -> PyResult
     };
     let named = [("memory", limit.into_pyobject(py)?), ("cause", PyString::new(py, cause).into_any())];
     let args = (name, death.pid.unwrap_or(0), death.status, PyBytes::new(py, death.stderr.as_bytes()));
-    let made = py.import("thistledown._deaths")?.getattr("worker_died")?.call(args, Some(&named.into_py_dict(py)?))?;
+    let made = py
+        .import("thistledown._deaths")?
+        .getattr("worker_died")?
+        .call(args, Some(&named.into_py_dict(py)?))?;
     Ok(made.unbind())
 }
 
@@ -129,6 +157,12 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
             ("the initializer of the workers failed, so they run no task".to_owned(), Some(error))
         }
         Refusal::Start(words) => (format!("the workers run no task: {words}"), None),
+        Refusal::Stillborn(death) => {
+            let died = worker_died(py, name, death)?;
+            let words =
+                format!("the workers run no task, because they die before they are ready: {}", died.bind(py));
+            (words, Some(died))
+        }
         Refusal::Forked => {
             return Ok(misuse(format!(
                 "task {name} belongs to the process that this one was forked from: it ends there, ask for it there"

@@ -1,23 +1,37 @@
 //! The herald: a thread that calls Python for those that must not, the threads of the pools.
 //!
-//! It calls done-callbacks, tells the standard library's waiters, and passes on what workers say (log records,
-//! warnings). It is started when there is something to tell, and ends when there is nothing more.
+//! It calls done-callbacks, tells the standard library's waiters, passes on what workers say (log records, warnings), and
+//! reports errors of tasks that nobody holds. It is a thread of Python's, started by whoever makes it needed: a pool that begins, or somebody who wants
+//! to be called. It ends when no pool is open and there was nothing to tell for a while.
 
+#![allow(unsafe_code, reason = "what belongs to a process is replaced in a forked child, behind a pointer")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use thistledown_runtime::Clock;
 
-use crate::task::Task;
+use crate::remote::Ended;
+use crate::report::report;
+use crate::task::{Outcome, Task};
 
-/// How long it waits for more.
-const IDLE: Duration = Duration::from_secs(2);
+/// A task that nobody holds: its name, and how it ended.
+pub(crate) type Lost = (String, Arc<Ended>);
+
+/// How long it waits for more, when no pool is open.
+const IDLE: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 struct News {
     tasks: Vec<Py<Task>>,
+    lost: Vec<Lost>,
     said: Vec<Vec<u8>>,
+    /// Pools that are open: what they bring has to be told.
+    pools: usize,
     runs: bool,
     /// It is telling what it took.
     tells: bool,
@@ -25,12 +39,58 @@ struct News {
     silent: bool,
 }
 
-static NEWS: Mutex<News> = Mutex::new(News { tasks: Vec::new(), said: Vec::new(), runs: false, tells: false, silent: false });
-static CHANGED: Condvar = Condvar::new();
+impl News {
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && self.lost.is_empty() && self.said.is_empty()
+    }
+}
+
+/// The herald of a process.
+struct Herald {
+    news: Mutex<News>,
+    changed: Condvar,
+}
+
+/// Made when it is needed first, and kept for ever. A forked child has one of its own: the parent's may be locked there,
+/// and waited for by threads that are not.
+static HERALD: AtomicPtr<Herald> = AtomicPtr::new(std::ptr::null_mut());
+
+fn herald() -> &'static Herald {
+    // SAFETY: null, or what `replace` has leaked.
+    match unsafe { HERALD.load(Ordering::Acquire).as_ref() } {
+        Some(herald) => herald,
+        None => replace(std::ptr::null_mut()),
+    }
+}
+
+/// Puts a new one in the place of the old one, unless somebody else has.
+fn replace(old: *mut Herald) -> &'static Herald {
+    let fresh = Box::into_raw(Box::new(Herald { news: Mutex::default(), changed: Condvar::new() }));
+    let there = match HERALD.compare_exchange(old, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => fresh,
+        Err(there) => {
+            // SAFETY: made above, and nobody has seen it.
+            drop(unsafe { Box::from_raw(fresh) });
+            there
+        }
+    };
+    // SAFETY: leaked, here or by whoever was faster.
+    unsafe { &*there }
+}
+
+/// In a forked child the thread does not exist, and what it was to tell is the parent's affair.
+pub(crate) fn forget() {
+    replace(HERALD.load(Ordering::Acquire));
+}
 
 /// These tasks have ended: their callbacks are called.
 pub(crate) fn tell(tasks: Vec<Py<Task>>) {
     add(|news| news.tasks.extend(tasks));
+}
+
+/// Tasks that nobody holds have failed so.
+pub(crate) fn mourn(lost: Vec<Lost>) {
+    add(|news| news.lost.extend(lost));
 }
 
 /// Workers have said this.
@@ -39,91 +99,110 @@ pub(crate) fn pass_on(said: Vec<Vec<u8>>) {
 }
 
 fn add(more: impl FnOnce(&mut News)) {
-    let mut news = NEWS.lock();
-    if news.silent {
-        return;
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
+    if !news.silent {
+        more(&mut news);
+        changed.notify_all();
     }
-    more(&mut news);
-    if std::mem::replace(&mut news.runs, true) {
-        CHANGED.notify_all();
-        return;
-    }
-    let started = std::thread::Builder::new().name("thistledown-herald".into()).spawn(run);
-    // Without a thread it is told with the next news.
-    news.runs = started.is_ok();
 }
 
-fn run() {
-    let mut news = NEWS.lock();
-    loop {
-        if news.tasks.is_empty() && news.said.is_empty() {
-            news.tells = false;
-            CHANGED.notify_all();
-            let timed_out = CHANGED.wait_for(&mut news, IDLE).timed_out();
-            if news.silent || (timed_out && news.tasks.is_empty() && news.said.is_empty()) {
-                news.runs = false;
-                CHANGED.notify_all();
-                return;
-            }
-            continue;
+/// A pool is open. Whoever can, sees to it that the thread is there.
+pub(crate) fn pool_opened() {
+    herald().news.lock().pools += 1;
+}
+
+/// A pool is over.
+pub(crate) fn pool_closed() {
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
+    news.pools = news.pools.saturating_sub(1);
+    changed.notify_all();
+}
+
+/// Sees to it that the thread is there.
+pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
+    {
+        let mut news = herald().news.lock();
+        if news.silent || std::mem::replace(&mut news.runs, true) {
+            return Ok(());
         }
-        news.tells = true;
-        let (tasks, said) = (std::mem::take(&mut news.tasks), std::mem::take(&mut news.said));
-        drop(news);
-        Python::try_attach(|py| {
-            for bytes in said {
-                let heard = py
-                    .import("thistledown._carried")
-                    .and_then(|carried| carried.call_method1("heard", (PyBytes::new(py, &bytes),)));
-                if let Err(error) = heard {
-                    error.write_unraisable(py, None);
-                }
-            }
-            for task in tasks {
-                Task::tell(task.bind(py));
-            }
-        });
-        news = NEWS.lock();
     }
+    let started = py.import("thistledown._report").and_then(|report| report.call_method0("start_herald"));
+    started.map(drop).inspect_err(|_| herald().news.lock().runs = false)
+}
+
+/// What the herald's thread does.
+#[pyfunction]
+pub(crate) fn tell_news(py: Python<'_>) {
+    while let Some(News { tasks, lost, said, .. }) = py.detach(next) {
+        for bytes in said {
+            let heard = py
+                .import("thistledown._carried")
+                .and_then(|carried| carried.call_method1("heard", (PyBytes::new(py, &bytes),)));
+            if let Err(error) = heard {
+                error.write_unraisable(py, None);
+            }
+        }
+        for (name, ended) in lost {
+            if let Some(Outcome::Error(error)) = ended.unpack(py, &name) {
+                report(py, "failed_elsewhere", (name, error));
+            }
+        }
+        for task in tasks {
+            Task::tell(task.bind(py));
+        }
+    }
+}
+
+/// Waits for news. Nothing: the thread is to end.
+fn next() -> Option<News> {
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
+    news.tells = false;
+    changed.notify_all();
+    while news.is_empty() && !news.silent {
+        if news.pools > 0 {
+            changed.wait(&mut news);
+        } else if changed.wait_for(&mut news, IDLE).timed_out() && news.is_empty() && news.pools == 0 {
+            news.runs = false;
+            return None;
+        }
+    }
+    if news.silent {
+        news.runs = false;
+        return None;
+    }
+    news.tells = true;
+    Some(News {
+        tasks: std::mem::take(&mut news.tasks),
+        lost: std::mem::take(&mut news.lost),
+        said: std::mem::take(&mut news.said),
+        ..News::default()
+    })
+}
+
+/// Whether the thread is there and has nothing to do.
+#[pyfunction]
+pub(crate) fn herald_rests() -> bool {
+    let news = herald().news.lock();
+    news.runs && !news.tells && news.is_empty()
 }
 
 /// Waits until everything is told, and then is silent: the interpreter is about to end.
 #[pyfunction]
 pub(crate) fn fall_silent(py: Python<'_>, timeout: f64) {
     py.detach(|| {
-        let deadline = std::time::Instant::now() + Duration::try_from_secs_f64(timeout).unwrap_or_default();
-        let mut news = NEWS.lock();
-        while (news.tells || !news.tasks.is_empty() || !news.said.is_empty()) && news.runs {
-            if CHANGED.wait_until(&mut news, deadline).timed_out() {
+        let deadline = Clock::System.now().after(Duration::try_from_secs_f64(timeout).unwrap_or_default());
+        let Herald { news, changed } = herald();
+        let mut news = news.lock();
+        while (news.tells || !news.is_empty()) && news.runs {
+            let left = deadline.since(Clock::System.now());
+            if left.is_zero() || changed.wait_for(&mut news, left).timed_out() {
                 break;
             }
         }
         news.silent = true;
-        CHANGED.notify_all();
+        changed.notify_all();
     });
-}
-
-/// Takes the lock, so that a fork finds everything whole.
-pub(crate) fn lock_for_fork() {
-    std::mem::forget(NEWS.lock());
-}
-
-/// Releases the lock that [`lock_for_fork`] took, in the parent and in the child.
-///
-/// # Safety
-/// Only after [`lock_for_fork`] in this thread, and once in each process.
-#[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
-pub(crate) unsafe fn unlock_after_fork() {
-    // SAFETY: the caller holds the lock, by the contract above.
-    unsafe { NEWS.force_unlock() };
-}
-
-/// In a forked child the thread does not exist, and what it was to tell is the parent's affair.
-pub(crate) fn forget() {
-    let mut news = NEWS.lock();
-    let (tasks, said) = (std::mem::take(&mut news.tasks), std::mem::take(&mut news.said));
-    news.runs = false;
-    news.tells = false;
-    drop(news);
-    drop((tasks, said));
 }

@@ -9,20 +9,18 @@ use std::time::{Duration, Instant};
 use parking_lot::MutexGuard;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::bell::Bell;
 use crate::clock;
 use crate::engine::{Customer, Shared};
-use crate::hall::Hall;
+use crate::hall::{HANG_UP, Hall};
 use crate::outcome::Cause;
 use crate::policy::WorkerId;
 
-/// How often it looks while tiny tasks stream.
-const STREAM: Duration = Duration::from_millis(1);
+/// How much of what workers write to their standard error is kept until somebody reads it; then they have to wait.
+const OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// How often it looks at the memory of tasks that have a limit.
-const MEMORY: Duration = Duration::from_millis(20);
-
-/// A worker whose socket is closed and that has not ended is killed after this.
-const HANG_UP: Duration = Duration::from_millis(200);
+/// A pipe that can be written to takes so much without waiting.
+const AT_ONCE_BYTES: usize = 4096;
 
 /// How long workers that were told to leave have for their own ends.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -33,47 +31,64 @@ enum Watched {
     Bell,
     Zygote,
     Control(WorkerId),
+    /// A worker that nobody reaps for us.
+    Orphan(WorkerId),
     Stderr(WorkerId),
+    /// This process's own standard error, while there is something for it.
+    Output,
 }
 
 /// Runs until the pool is over.
-pub(crate) fn run<C: Customer>(shared: &Shared<C>) {
+pub(crate) fn run<C: Customer>(shared: &Shared<C>, bell: &Bell) {
     let mut watched: Vec<(RawFd, Watched)> = Vec::new();
     let mut ready: Vec<Watched> = Vec::new();
+    let mut output: Vec<u8> = Vec::new();
     loop {
         let mut hall = shared.hall.lock();
-        let timeout = look(&mut hall, shared, &ready);
+        hall.sleeps_until = 0;
+        look(&mut hall, bell, &ready);
         if hall.is_over() && has_left(&mut hall) {
-            return close(shared, hall);
+            output.append(&mut hall.stderr);
+            close(shared, hall);
+            return flush(&mut output);
         }
-        let timeout = if listen(&mut hall) { timeout } else { Some(Duration::ZERO) };
-        gather(&hall, shared, &mut watched);
+        let due = if listen(&mut hall) { hall.next_due() } else { Some(0) };
+        let timeout = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
+        // From here on whoever makes something due before this wakes the thread.
+        hall.sleeps_until = due.unwrap_or(u64::MAX);
+        output.append(&mut hall.stderr);
+        gather(&hall, bell, &output, &mut watched);
         shared.leave(hall);
         sleep(&watched, timeout, &mut ready);
+        if ready.iter().any(|what| matches!(what, Watched::Output)) {
+            pass_on(&mut output);
+        }
     }
 }
 
-/// Hears everybody. Gives how long to sleep then, at most.
-fn look<C: Customer>(
-    hall: &mut MutexGuard<'_, Hall<C>>,
-    shared: &Shared<C>,
-    ready: &[Watched],
-) -> Option<Duration> {
+/// Hears everybody.
+fn look<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, bell: &Bell, ready: &[Watched]) {
     let now = clock::now();
     for what in ready {
         match *what {
-            Watched::Bell => shared.bell.hush(),
+            Watched::Bell => bell.hush(),
             Watched::Zygote => hall.hear_zygote(now),
             Watched::Stderr(worker) => {
-                if let Some(worker) = hall.desk.workers.get_mut(worker) {
-                    worker.read_stderr();
+                let Hall { desk, stderr, .. } = &mut **hall;
+                if let Some(worker) = desk.workers.get_mut(worker) {
+                    worker.read_stderr(stderr);
                 }
             }
-            Watched::Control(id) => hung_up(hall, id, now),
+            Watched::Control(id) => {
+                if let Some(worker) = hall.desk.workers.get_mut(id) {
+                    worker.hung_up.get_or_insert_with(Instant::now);
+                }
+            }
+            Watched::Orphan(id) => hall.bury(id, None, now),
+            Watched::Output => {}
         }
     }
     let workers: Vec<WorkerId> = hall.desk.workers.keys().collect();
-    let mut streams = false;
     for id in workers {
         let heard = hall.hear_worker(id, now);
         let Some(worker) = hall.desk.workers.get_mut(id) else { continue };
@@ -82,37 +97,13 @@ fn look<C: Customer>(
         if worker.streams() && !heard {
             worker.stop_streaming();
         }
-        streams |= worker.streams() || worker.has_unsent();
         if worker.hung_up_for().is_some_and(|since| since > HANG_UP) {
             worker.cause.get_or_insert(Cause::HungUp);
             worker.kill();
         }
     }
     hall.tick(now);
-    hall.start_workers(&shared.bell, now);
-    let deadline = hall.policy.next_deadline().map(|at| Duration::from_nanos(at.saturating_sub(clock::now())));
-    let hanging = hall.desk.workers.values().any(|worker| worker.hung_up.is_some());
-    let memory = hall.desk.watches_memory();
-    [
-        deadline,
-        streams.then_some(STREAM),
-        memory.then_some(MEMORY),
-        (hanging || hall.leaving.is_some()).then_some(HANG_UP),
-    ]
-    .into_iter()
-    .flatten()
-    .min()
-}
-
-/// The worker's socket has been closed: it ends, or should.
-fn hung_up<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, id: WorkerId, now: u64) {
-    let Some(worker) = hall.desk.workers.get_mut(id) else { return };
-    match worker.is_orphan {
-        true => hall.bury(id, None, now),
-        false => {
-            worker.hung_up.get_or_insert_with(Instant::now);
-        }
-    }
+    hall.start_workers(bell, now);
 }
 
 /// From now on whoever says something rings. False: somebody has said something just now.
@@ -124,16 +115,26 @@ fn listen<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
     quiet
 }
 
-fn gather<C: Customer>(hall: &Hall<C>, shared: &Shared<C>, watched: &mut Vec<(RawFd, Watched)>) {
+fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, output: &[u8], watched: &mut Vec<(RawFd, Watched)>) {
     use std::os::fd::AsFd;
     watched.clear();
-    watched.push((shared.bell.as_fd().as_raw_fd(), Watched::Bell));
+    watched.push((bell.as_fd().as_raw_fd(), Watched::Bell));
     watched.extend(hall.zygote.iter().map(|zygote| (zygote.socket().as_raw_fd(), Watched::Zygote)));
     for (id, worker) in &hall.desk.workers {
-        if worker.hung_up.is_none() {
-            watched.push((worker.control().as_raw_fd(), Watched::Control(id)));
+        // Whose zygote is gone is watched himself: something that he has forked may hold his socket open.
+        match worker.process().filter(|_| worker.is_orphan) {
+            Some(process) => watched.push((process.as_raw_fd(), Watched::Orphan(id))),
+            None if worker.hung_up.is_none() => {
+                watched.push((worker.control().as_raw_fd(), Watched::Control(id)));
+            }
+            None => {}
         }
-        watched.extend(worker.stderr().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));
+        if output.len() < OUTPUT_BYTES {
+            watched.extend(worker.stderr().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));
+        }
+    }
+    if !output.is_empty() {
+        watched.push((rustix::stdio::stderr().as_raw_fd(), Watched::Output));
     }
 }
 
@@ -147,7 +148,11 @@ fn sleep(watched: &[(RawFd, Watched)], timeout: Option<Duration>, ready: &mut Ve
         .zip(watched)
         .map(|(fd, (_, what))| {
             // On a worker's socket only its end is of interest: blobs are read when a reply names them.
-            let flags = if let Watched::Control(_) = what { PollFlags::empty() } else { PollFlags::IN };
+            let flags = match what {
+                Watched::Control(_) => PollFlags::empty(),
+                Watched::Output => PollFlags::OUT,
+                _ => PollFlags::IN,
+            };
             PollFd::from_borrowed_fd(*fd, flags)
         })
         .collect();
@@ -157,7 +162,31 @@ fn sleep(watched: &[(RawFd, Watched)], timeout: Option<Duration>, ready: &mut Ve
     });
     ready.clear();
     if rustix::event::poll(&mut polled, timeout.as_ref()).is_ok() {
-        ready.extend(polled.iter().zip(watched).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, (_, what))| *what));
+        ready.extend(
+            polled.iter().zip(watched).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, (_, what))| *what),
+        );
+    }
+}
+
+/// Passes on what workers wrote, as much as goes without waiting: whoever reads it may need this very program for that.
+fn pass_on(output: &mut Vec<u8>) {
+    let part = output.len().min(AT_ONCE_BYTES);
+    match rustix::io::write(rustix::stdio::stderr(), &output[..part]) {
+        Ok(written) => drop(output.drain(..written)),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+        // There is no standard error.
+        Err(_) => output.clear(),
+    }
+}
+
+/// The same at the end, for what can be passed on now.
+fn flush(output: &mut Vec<u8>) {
+    let stderr = rustix::stdio::stderr();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    while !output.is_empty()
+        && matches!(rustix::event::poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&now)), Ok(1))
+    {
+        pass_on(output);
     }
 }
 
@@ -186,5 +215,6 @@ fn close<C: Customer>(shared: &Shared<C>, mut hall: MutexGuard<'_, Hall<C>>) {
     hall.desk.workers.clear();
     hall.over();
     shared.leave(hall);
+    C::closed();
     shared.changed.notify_all();
 }

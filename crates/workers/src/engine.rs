@@ -17,8 +17,8 @@ use crate::function::Function;
 use crate::hall::Hall;
 use crate::outcome::Outcome;
 use crate::parcel::Parcel;
-use crate::policy::{Cancel, JobId, JobSpec, Statistics};
 use crate::policy;
+use crate::policy::{Cancel, JobId, JobSpec, Statistics};
 use crate::zygote::Launch;
 
 /// Whoever gives jobs, and wants to know what comes of them.
@@ -28,6 +28,12 @@ pub trait Customer: Send + Sized + 'static {
 
     /// A worker says something to its parent's program.
     fn hear(said: Vec<Vec<u8>>);
+
+    /// A pool begins. Called with its lock held, once for each [`Self::closed`].
+    fn opened();
+
+    /// A pool that had begun is over. Called as [`Self::settle`] is.
+    fn closed();
 }
 
 /// How a pool works.
@@ -103,13 +109,12 @@ pub(crate) struct Shared<C> {
     pub(crate) hall: Mutex<Hall<C>>,
     /// The pool is idle, or over.
     pub(crate) changed: Condvar,
-    /// Rung when the thread has something to do.
-    pub(crate) bell: Bell,
     forked: AtomicBool,
 }
 
 /// The engine of a pool.
 pub struct Engine<C: Customer> {
+    size: usize,
     shared: Arc<Shared<C>>,
 }
 
@@ -120,15 +125,12 @@ impl<C: Customer> std::fmt::Debug for Engine<C> {
 }
 
 impl<C: Customer> Engine<C> {
-    /// A new one. Nothing is started before the first job.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn new(config: &Config) -> io::Result<Self> {
+    /// A new one. Nothing is started, and no descriptor taken, before the first job.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
         let hall = Mutex::new(Hall::new(config));
-        let shared =
-            Shared { hall, changed: Condvar::new(), bell: Bell::new()?, forked: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Shared { hall, changed: Condvar::new(), forked: AtomicBool::new(false) };
+        Self { size: config.size, shared: Arc::new(shared) }
     }
 
     /// The function with this content.
@@ -136,7 +138,9 @@ impl<C: Customer> Engine<C> {
     /// # Errors
     /// It needs a blob, for which there is no memory or no descriptor.
     pub fn function(&self, content: &[u8], weightless: bool) -> io::Result<Arc<Function>> {
-        self.shared.hall.lock().functions.intern(content, weightless)
+        let mut hall =
+            self.hall().ok_or_else(|| io::Error::other("the pool belongs to the parent of this process"))?;
+        hall.functions.intern(content, weightless)
     }
 
     /// Takes a job.
@@ -149,10 +153,7 @@ impl<C: Customer> Engine<C> {
         customer: C,
         launch: Option<Launch>,
     ) -> Result<Option<JobId>, (Closed, C)> {
-        if self.shared.forked.load(Ordering::Relaxed) {
-            return Err((Closed::Forked, customer));
-        }
-        let mut hall = self.shared.hall.lock();
+        let Some(mut hall) = self.hall() else { return Err((Closed::Forked, customer)) };
         if hall.is_closing() {
             return Err((Closed::ShutDown, customer));
         }
@@ -167,49 +168,66 @@ impl<C: Customer> Engine<C> {
 
     /// Starts the thread.
     fn start(&self, hall: &mut Hall<C>, launch: Launch) {
-        hall.begin(launch);
-        let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new().name("thistledown-pool".into());
-        let started = thread.spawn(move || crate::dispatch::run(&shared));
-        if let Err(error) = started {
-            hall.refuse(&format!("the system gives no thread: {error}"), clock::now());
+        let started = Bell::new().and_then(|bell| {
+            let bell = Arc::new(bell);
+            hall.begin(launch, Arc::clone(&bell));
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("thistledown-pool".into());
+            thread.spawn(move || crate::dispatch::run(&shared, &bell))
+        });
+        match started {
+            Ok(thread) => {
+                hall.thread = Some(thread);
+                C::opened();
+            }
+            Err(error) => {
+                hall.over();
+                hall.refuse(&format!("the system gives no thread: {error}"), clock::now());
+            }
         }
+    }
+
+    /// How many workers run at a time.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// Whether it has been given a [`Launch`].
     #[must_use]
     pub fn is_started(&self) -> bool {
-        self.shared.hall.lock().is_running()
+        self.hall().is_none_or(|hall| hall.is_running())
     }
 
     /// Stops a job.
-    #[must_use]
     pub fn cancel(&self, job: JobId) -> Cancel {
-        self.change(|hall| hall.cancel(job, clock::now()))
+        self.change(|hall| hall.cancel(job, clock::now())).unwrap_or(Cancel::TooLate)
     }
 
     /// Whether a job has begun.
     #[must_use]
     pub fn is_running(&self, job: JobId) -> bool {
-        self.shared.hall.lock().is_running_job(job)
+        self.hall().is_some_and(|hall| hall.is_running_job(job))
     }
 
     /// No more jobs. With `cancel` those that have not begun end as cancelled.
     pub fn shut_down(&self, cancel: bool) {
         self.change(|hall| hall.close(cancel, clock::now()));
-        self.shared.bell.ring();
     }
 
     /// Everything ends now.
     pub fn kill(&self) {
         self.change(Hall::kill);
-        self.shared.bell.ring();
     }
 
     /// Waits until nothing is left of the pool: no thread, no process. False: not in time.
     #[must_use]
     pub fn wait_closed(&self, timeout: Option<Duration>) -> bool {
-        self.wait(timeout, |hall| hall.is_closing() && !hall.is_running())
+        let closed = self.wait(timeout, |hall| hall.is_closing() && !hall.is_running());
+        let thread = self.hall().filter(|_| closed).and_then(|mut hall| hall.thread.take());
+        // It has nothing more to do but to end.
+        thread.map(std::thread::JoinHandle::join);
+        closed
     }
 
     /// Waits until no job is left. False: not in time.
@@ -219,11 +237,8 @@ impl<C: Customer> Engine<C> {
     }
 
     fn wait(&self, timeout: Option<Duration>, is_done: impl Fn(&Hall<C>) -> bool) -> bool {
-        if self.shared.forked.load(Ordering::Relaxed) {
-            return true;
-        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut hall = self.shared.hall.lock();
+        let Some(mut hall) = self.hall() else { return true };
         hall.waiters += 1;
         let done = loop {
             if is_done(&hall) {
@@ -245,21 +260,37 @@ impl<C: Customer> Engine<C> {
     /// What there is and was.
     #[must_use]
     pub fn statistics(&self) -> (Statistics, Vec<i32>) {
-        let hall = self.shared.hall.lock();
-        (hall.statistics(), hall.processes())
+        self.hall().map(|hall| (hall.statistics(), hall.processes())).unwrap_or_default()
+    }
+
+    /// Whether there are jobs that have not ended.
+    #[must_use]
+    pub fn has_jobs(&self) -> bool {
+        self.hall().is_some_and(|hall| hall.has_jobs())
+    }
+
+    /// Whether it was closed, and nothing is left of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.hall().is_none_or(|hall| hall.is_closing() && !hall.is_running())
     }
 
     /// Whether it takes jobs.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.forked.load(Ordering::Relaxed) || self.shared.hall.lock().is_closing()
+        self.hall().is_none_or(|hall| hall.is_closing())
     }
 
-    fn change<R>(&self, work: impl FnOnce(&mut Hall<C>) -> R) -> R {
-        let mut hall = self.shared.hall.lock();
+    /// Takes the lock. Nothing in a fork of the pool's process, where the lock means nothing.
+    fn hall(&self) -> Option<MutexGuard<'_, Hall<C>>> {
+        (!self.shared.forked.load(Ordering::Relaxed)).then(|| self.shared.hall.lock())
+    }
+
+    fn change<R>(&self, work: impl FnOnce(&mut Hall<C>) -> R) -> Option<R> {
+        let mut hall = self.hall()?;
         let result = work(&mut hall);
         self.shared.leave(hall);
-        result
+        Some(result)
     }
 
     /// Takes the lock, so that a fork finds everything whole.
@@ -285,9 +316,9 @@ impl<C: Customer> Engine<C> {
     #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
     pub unsafe fn unlock_in_child(&self) {
         self.shared.forked.store(true, Ordering::Relaxed);
-        // SAFETY: the caller holds the lock, by the contract above; the thread that it was for is not here.
-        unsafe { self.shared.hall.force_unlock() };
-        let ended = self.shared.hall.lock().desert();
+        // The lock stays taken: threads that are not here may stand in its queue. Nobody asks for it any more.
+        // SAFETY: the caller holds the lock, by the contract above, and no other thread is here.
+        let ended = unsafe { (*self.shared.hall.data_ptr()).desert() };
         C::settle(ended);
     }
 }
@@ -298,12 +329,12 @@ impl<C: Customer> Shared<C> {
         let rings = hall.desk.take_rings();
         let ended = std::mem::take(&mut hall.desk.ended);
         let said = std::mem::take(&mut hall.said);
-        let wakes_thread = hall.take_wish();
+        let bell = hall.take_wish();
         let notifies = hall.waiters > 0;
         drop(hall);
         rings.iter().for_each(|bell| bell.ring());
-        if wakes_thread {
-            self.bell.ring();
+        if let Some(bell) = bell {
+            bell.ring();
         }
         if !ended.is_empty() {
             C::settle(ended);
