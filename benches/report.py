@@ -13,10 +13,11 @@ from measure import BEST, Answer, Bound
 
 HEADING = "# Results of the benches"
 INTRODUCTION = """\
-Written by `python benches/run.py` (`make bench`). Within a round every case runs in turn, each in a process
+Written by `python benches/run.py --write` (`make bench`). Within a round every case runs in turn, each in a process
 of its own; a number is the median over the rounds, with the lowest and the highest; a ratio is the median of
 the ratios within each round. The machines are shared: trust ratios, not seconds. `seed` is the scheduler of
-Beazley's article in plain Python, which is no library, and no peer when the best is looked for."""
+Beazley's article in plain Python, which is no library, and no peer when the best is looked for. Ray and Dask
+take seconds to start, and run in the first two rounds only."""
 
 
 def number(value: float) -> str:

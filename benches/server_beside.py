@@ -1,14 +1,15 @@
 """What is left of a server's rate while fib(35) is computed for somebody else?
 
 The server is `offloading.py`: each number is computed in one of two worker processes. One client asks for small
-numbers, back to back; its rate is taken alone, and while a second client has the server compute fib(35), again and
-again. With two cores, one computes, and server, client and the other worker share what is left.
+numbers, back to back; its rate is taken in turns alone, and while a second client has the server compute fib(35),
+again and again. With two cores, one computes, and server, client and the other worker share what is left.
 """
 
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 from time import perf_counter
 
 import measure
@@ -16,6 +17,7 @@ import offloading
 from server_process import FIB_REPLY, FIB_REQUEST, HERE, ServerProcess
 
 SHARE, ALONE, BESIDE = "rate beside / alone", "requests/s alone", "requests/s beside"
+TURNS = 3
 HEAVY_REQUEST, HEAVY_REPLY = b"35", b"9227465\n"
 
 
@@ -60,25 +62,32 @@ def case(label: str) -> measure.Case:
         with ServerProcess(label, script=HERE / "offloading.py", is_placed=False) as server:
             server.check(FIB_REQUEST, FIB_REPLY)
             server.load([*words, "--seconds", "0.2"])
-            alone = server.load(words)
-            with heavy_beside(server) as heavy:
-                beside = server.load(words)
-            again = server.load(words)
-        rate_alone = (rate(alone) + rate(again)) / 2
-        return {
-            SHARE: rate(beside) / rate_alone,
-            ALONE: rate_alone,
-            BESIDE: rate(beside),
-            "p50 us beside": beside["p50_us"],
-            "p99 us beside": beside["p99_us"],
-            "fib(35) s": sum(heavy.seconds) / len(heavy.seconds),
-        }
+            return median_of([taken(server, words) for _ in range(TURNS)])
 
     return run
 
 
+def taken(server: ServerProcess, words: list[str]) -> dict[str, float]:
+    alone = rate(server.load(words))
+    with heavy_beside(server) as heavy:
+        report = server.load(words)
+    beside = rate(report)
+    return {
+        SHARE: beside / alone,
+        ALONE: alone,
+        BESIDE: beside,
+        "p50 us beside": report["p50_us"],
+        "p99 us beside": report["p99_us"],
+        "fib(35) s": median(heavy.seconds),
+    }
+
+
 def rate(report: dict[str, float]) -> float:
     return report["requests"] / report["seconds"]
+
+
+def median_of(samples: list[dict[str, float]]) -> dict[str, float]:
+    return {unit: median(sample[unit] for sample in samples) for unit in samples[0]}
 
 
 QUESTIONS = [
@@ -88,7 +97,7 @@ QUESTIONS = [
         script=__file__,
         cases={label: case(label) for label in offloading.SERVERS},
         units=(SHARE, ALONE, BESIDE, "p50 us beside", "p99 us beside", "fib(35) s"),
-        size=3_000,
+        size=1_500,
         quick_size=200,
         target="at least 0.6 of the rate that it has alone",
         bounds=(measure.Bound(at_least=0.6),),
