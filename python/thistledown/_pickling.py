@@ -147,11 +147,15 @@ def key_number(key: Any) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def dumps_by_value(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """A pickle in which what no worker can import stands by value."""
+def dumps_by_value(
+    value: Any,
+    keep: Callable[[pickle.PickleBuffer], bool] | None = None,
+    by_value: list[Any] | None = None,
+) -> bytes:
+    """A pickle in which what no worker can import stands by value; see ``_by_value.dumps``."""
     from thistledown import _by_value
 
-    return _by_value.dumps(value, PROTOCOL, keep)
+    return _by_value.dumps(value, PROTOCOL, keep, by_value)
 
 
 def goes_by_value(data: bytes) -> bool:
