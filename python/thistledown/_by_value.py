@@ -45,7 +45,8 @@ def dumps(
 def loads(data: bytes) -> tuple[Any, list["Settled"]]:
     """What was pickled, and the classes that came with it by value."""
     known = getattr(_loading, "classes", None)
-    _loading.classes = classes = []
+    classes: list[Settled] = []
+    _loading.classes = classes
     try:
         return pickle.loads(data), classes
     finally:

@@ -238,6 +238,7 @@ class Workers(_Verbs, concurrent.futures.Executor):
         """In a worker: the pool of the process that this one works for."""
         self = cls.__new__(cls)
         pool = _core.Pool.upstream()
+        assert pool is not None
         self._set(pool, int(pool.statistics().get("size", cores())))
         self._is_upstream = True
         return self
