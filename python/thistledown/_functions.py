@@ -12,7 +12,7 @@ import sys
 import time
 import types
 import weakref
-from typing import Any
+from typing import Any, Literal
 
 from thistledown import _core
 from thistledown._errors import Cancelled
@@ -25,7 +25,8 @@ CACHED = type(functools.lru_cache(ord))
 
 Packed = tuple[bytes, bool, bool, str]
 
-_told_path: list[str] = []
+# What all processes that were started so far were told; None before the first, False when they were told differently.
+_told_path: list[str] | Literal[False] | None = None
 # By the function's id: itself, as long as it lives; the path then; what it reached; its bytes.
 _kept: dict[int, tuple[weakref.ref[Any], list[str], Snapshot, Packed]] = {}
 
@@ -55,8 +56,9 @@ class Chunks:
 def tell_path() -> list[str]:
     """The path that processes which are started now are told; later changes go with the functions."""
     global _told_path
-    _told_path = list(sys.path)
-    return _told_path
+    path = list(sys.path)
+    _told_path = path if _told_path is None or _told_path == path else False
+    return path
 
 
 def pack(function: Any) -> Packed:
@@ -164,7 +166,15 @@ def _name(function: Any) -> str:
 
 
 def _news_of_path() -> list[str] | None:
-    return None if sys.path == _told_path else list(sys.path)
+    """The path, when there is a worker that may have another one."""
+    global _told_path
+    if _told_path == sys.path:
+        return None
+    if _told_path:
+        # Whoever hears of this one would have to hear of the way back.
+        _told_path = False
+        _kept.clear()
+    return list(sys.path)
 
 
 # --- in the worker ----------------------------------------------------------------------------------------------

@@ -116,11 +116,11 @@ def unpack_function(data: Any) -> Any:
     return _functions.unpack(data)
 
 
-def pack_error(error: BaseException) -> bytes:
+def pack_error(error: BaseException, longest: int | None = None) -> bytes:
     """An exception as bytes; see ``_failures.pack``."""
     from thistledown import _failures
 
-    return _failures.pack(error)
+    return _failures.pack(error, longest)
 
 
 def unpack_error(data: Any) -> BaseException:

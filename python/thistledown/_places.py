@@ -30,9 +30,14 @@ class Here:
         """Starts a weightless task, as ``td.go`` does.
 
         Raises:
-            TypeError: no task body.
+            TypeError: no task body: a plain function, for one, which does not run here but in a worker process.
             RuntimeError: no run in this thread.
         """
+        if isinstance(body, str) or (callable(body) and not hasattr(body, "__await__") and not _core.makes_body(body)):
+            raise TypeError(
+                f"{body!r} is a plain function, which runs in a worker process and not here: write "
+                "`td.go(fn, *args)`, or make it a body with `async def` or `yield`"
+            )
         return _core.go_in(body, args, kwargs, None, None, self._name)
 
     def __repr__(self) -> str:

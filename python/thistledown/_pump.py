@@ -92,6 +92,7 @@ class Pump:
         self.refusal: Exception | None = None
         self.is_exhausted = False
         self.is_flushing = False
+        self.is_stopped = False
         # Those under way, as far as known: a callback may be late.
         self.open: set[Chunk] = set()
         # What was started and not taken: the chunks in their order, or as they end; their number; that of their items.
@@ -104,12 +105,14 @@ class Pump:
     # --- who takes the results ----------------------------------------------------------------------------------
 
     def due(self) -> Chunk | None:
-        """The chunk whose results come next, which may not have ended; None: there are no more.
+        """The chunk whose results come next, which may not have ended; None: there are no more, or it was stopped.
 
         Raises:
             TaskCancelled: there would be more, but they were not begun.
         """
         self.advance(blocking=True)
+        if self.is_stopped:
+            return None
         if not self.left:
             # Somebody may have ended it while another thread was about to start one.
             with self.pumping:
@@ -222,7 +225,7 @@ class Pump:
 
     def stop(self) -> None:
         """Starts no more, and cancels what has not ended."""
-        self.is_exhausted = True
+        self.is_exhausted = self.is_stopped = True
         self.ended.close()
         for chunk in list(self.open):
             if chunk.task is not None:
