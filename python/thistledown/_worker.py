@@ -154,9 +154,15 @@ def weightless(child: _core.Child, job: _core.Job) -> None:
         opened = tasks.open(job)
         if opened is not None:
             run(tasks.take_in, opened)
+    except _Over:
+        pass
     except BaseException as error:
         # Every job gets its answer.
         tasks.give_up(error)
+
+
+class _Over(Exception):
+    """No task is left: what they started and did not wait for is cancelled, or the worker would not be free."""
 
 
 class _Left(Exception):
@@ -198,7 +204,7 @@ class _Weightless:
                     if number in self.running:
                         self.running[number][1].cancel()
                 if not self.running:
-                    return
+                    raise _Over
                 await _core.select(_core.readable(bell), self.stir.recv())
 
     def open(self, job: _core.Job) -> _Opened | None:
@@ -239,6 +245,11 @@ class _Weightless:
             self.stir.send_nowait(None)
 
     def give_up(self, error: BaseException) -> None:
+        if not self.running:
+            import logging
+
+            words = "something that a weightless task had started failed, and nobody waited for it"
+            logging.getLogger("thistledown").error(words, exc_info=error)
         for job, _ in self.running.values():
             self.child.failed_job(job, error)
         self.running.clear()

@@ -73,6 +73,41 @@ def test_a_weightless_task_that_cannot_be_begun_is_the_only_one_that_fails(pool)
     assert isinstance(tasks[2].exception(PATIENCE), TypeError)
 
 
+async def leave_behind(path, error=None):
+    async def behind():
+        if error is not None:
+            raise error
+        try:
+            await td.Channel().recv()
+        finally:
+            with open(path, "w") as file:
+                file.write("ended")
+
+    td.go(behind())
+    await td.sleep(0)
+    return 1
+
+
+def test_what_a_weightless_task_leaves_behind_does_not_keep_the_worker(pool, tmp_path):
+    for number in range(3):
+        path = tmp_path / str(number)
+        assert pool.go(leave_behind, str(path)).result(PATIENCE) == 1
+        assert pool.go(len, "ab").result(PATIENCE) == 2
+        assert path.read_text() == "ended"
+        assert pool.go(sleep_and_give, 3).result(PATIENCE) == 3
+
+
+def test_what_fails_behind_a_weightless_task_is_logged(pool, tmp_path):
+    handler = Records()
+    logging.getLogger("thistledown").addHandler(handler)
+    try:
+        assert pool.go(leave_behind, "", ValueError("behind")).result(PATIENCE) == 1
+        record = handler.records.get(timeout=PATIENCE)
+    finally:
+        logging.getLogger("thistledown").removeHandler(handler)
+    assert "ValueError: behind" in logging.Formatter().format(record)
+
+
 # --- what is long -----------------------------------------------------------------------------------------------
 
 
