@@ -7,8 +7,9 @@ took. Source: ``concurrent.futures``, whose conventions these keep.
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from thistledown import _core
 from thistledown._errors import TaskCancelled
@@ -16,15 +17,19 @@ from thistledown._pickling import unpack_error
 from thistledown._pump import WHICHEVER, Chunk, Pump
 from thistledown._task import Task
 
+if TYPE_CHECKING:
+    from thistledown._progress import Bar
+
 __all__ = ["Results", "start_map"]
 
 T = TypeVar("T")
 
 
-class Results(Iterator[T], Generic[T]):
+class Results(Iterator[T], AsyncIterator[T], Generic[T]):
     """What a map gives: an iterator for plain threads, and for ``async for`` in weightless tasks.
 
-    Whoever stops iterating can ``close`` it, which cancels the rest; so does an error.
+    Whoever stops iterating can ``close`` it, which cancels the rest; so does an error, and so does letting go of it in
+    the middle.
     """
 
     __module__ = "thistledown"
@@ -34,76 +39,79 @@ class Results(Iterator[T], Generic[T]):
         self._seconds = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._progress = (total, name) if progress else None
-        self._plain: Generator[T, None, None] | None = None
-        self._weightless: AsyncIterator[T] | None = None
+        self._bar: Bar | None = None
+        # Taken, and not given yet; the error that comes after them.
+        self._values: deque[T] = deque()
+        self._failure: BaseException | None = None
+        self._is_begun = False
+        self._is_over = False
 
     def __iter__(self) -> Iterator[T]:
-        if self._plain is None:
-            self._plain = self._iterate()
-        return self._plain
+        return self
 
     def __next__(self) -> T:
-        return next(self.__iter__())
+        try:
+            while not self._values:
+                chunk = self._due()
+                if chunk is None:
+                    raise StopIteration
+                self._take(chunk if chunk.is_done() else self._wait(chunk))
+        except BaseException:
+            self.close()
+            raise
+        return self._give()
 
     def __aiter__(self) -> AsyncIterator[T]:
-        if self._weightless is None:
-            self._weightless = self._iterate_weightless()
-        return self._weightless
+        return self
 
     async def __anext__(self) -> T:
-        return await anext(self.__aiter__())
+        try:
+            while not self._values:
+                chunk = self._due()
+                if chunk is None:
+                    raise StopAsyncIteration
+                self._take(chunk if chunk.is_done() else await self._wait_weightless(chunk))
+        except BaseException:
+            self.close()
+            raise
+        return self._give()
+
+    def __del__(self) -> None:
+        # As when a generator is dropped in the middle. One that nobody has asked for anything goes on.
+        if self._is_begun:
+            self.close()
 
     def close(self) -> None:
         """Gives no more, and cancels what has not ended."""
-        if self._plain is not None:
-            self._plain.close()
+        if self._is_over:
+            return
+        self._is_over = True
+        self._values.clear()
         self._pump.stop()
+        if self._bar is not None:
+            self._bar.close()
 
-    def _iterate(self) -> Generator[T, None, None]:
-        bar = self._bar()
-        try:
-            while (chunk := self._pump.due()) is not None:
-                if not chunk.is_done():
-                    chunk = self._wait(chunk)
-                values, failure = self._taken(chunk)
-                if bar is None:
-                    yield from values
-                else:
-                    for value in values:
-                        bar.update(1)
-                        yield value
-                if failure is not None:
-                    raise failure
-        finally:
-            self._end(bar)
-
-    async def _iterate_weightless(self) -> AsyncIterator[T]:
-        bar = self._bar()
-        try:
-            while (chunk := self._pump.due()) is not None:
-                if not chunk.is_done():
-                    chunk = await self._wait_weightless(chunk)
-                values, failure = self._taken(chunk)
-                for value in values:
-                    if bar is not None:
-                        bar.update(1)
-                    yield value
-                if failure is not None:
-                    raise failure
-        finally:
-            self._end(bar)
-
-    def _bar(self) -> Any:
-        if self._progress is None:
+    def _due(self) -> Chunk | None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure
+        if self._is_over:
             return None
-        from thistledown import _progress
+        if not self._is_begun:
+            self._is_begun = True
+            if self._progress is not None:
+                from thistledown import _progress
 
-        return _progress.bar(*self._progress)
+                self._bar = _progress.bar(*self._progress)
+        return self._pump.due()
 
-    def _end(self, bar: Any) -> None:
-        self._pump.stop()
-        if bar is not None:
-            bar.close()
+    def _give(self) -> T:
+        if self._bar is not None:
+            self._bar.update(1)
+        return self._values.popleft()
 
     def _wait(self, chunk: Chunk) -> Chunk:
         if _core.current_task() is not None:
@@ -141,7 +149,7 @@ class Results(Iterator[T], Generic[T]):
     def _late(self) -> TimeoutError:
         return TimeoutError(f"the map did not end within {self._seconds} s")
 
-    def _taken(self, chunk: Chunk) -> tuple[list[T], BaseException | None]:
+    def _take(self, chunk: Chunk) -> None:
         """The results of a chunk that has ended, and the error that comes after them."""
         self._pump.take(chunk)
         if chunk.task is None:
@@ -153,9 +161,12 @@ class Results(Iterator[T], Generic[T]):
                 error.add_note(f"It happened in one of the items {chunk.first} to {chunk.first + chunk.count - 1}.")
             raise
         if not self._pump.is_chunked:
-            return [outcome], None
+            self._values.append(outcome)
+            return
         _, values, failure = outcome
-        return values, None if failure is None else unpack_error(failure)
+        self._values.extend(values)
+        if failure is not None:
+            self._failure = unpack_error(failure)
 
 
 def start_map(

@@ -1,6 +1,7 @@
 """Maps: their results come also when nobody calls back in time, and each item has the context of the map."""
 
 import contextvars
+import gc
 import os
 import threading
 
@@ -90,3 +91,37 @@ def test_what_cannot_be_sent_is_said_at_once_and_later_at_its_place(pool):
 def test_a_map_inside_of_a_task():
     with td.Workers(2) as pool:
         assert pool.go(lambda: list(td.map(abs, range(500)))).result(PATIENCE) == list(range(500))
+
+
+async def test_who_leaves_a_map_in_the_middle_ends_it(pool):
+    results = pool.map(abs, range(2000), chunksize=1)
+    async for value in results:
+        assert value == 0
+        break
+    async for value in results:
+        assert value == 1
+        break
+    results.close()
+    assert [value async for value in results] == []
+
+
+def test_a_map_of_a_run_that_has_ended_is_let_go_without_a_word(pool, capsys):
+    async def main():
+        results = pool.map(abs, range(2000), chunksize=1)
+        assert await anext(results) == 0
+        return results
+
+    results = td.run(main)
+    pump = results._pump
+    del results
+    gc.collect()
+    assert capsys.readouterr().err == ""
+    assert pump.is_stopped
+
+
+def test_after_its_error_a_map_is_over(pool):
+    results = pool.map(int, ["1", "x", "2"])
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="'x'"):
+        next(results)
+    assert list(results) == []
