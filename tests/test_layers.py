@@ -227,6 +227,11 @@ FORBIDDEN = {
         "thread": "pub fn f() { std::thread::spawn(|| ()); }",
         "sleep": "pub fn f() { std::thread::sleep(std::time::Duration::ZERO) }",
     },
+    "wire": {
+        "clock": "pub fn f() -> std::time::Instant { std::time::Instant::now() }",
+        "lock": "pub fn f() -> std::sync::Mutex<u8> { std::sync::Mutex::new(1) }",
+        "descriptor": "pub fn f(_: std::os::fd::RawFd) {}",
+    },
     "workers": {
         "wall clock": "pub fn f() -> std::time::SystemTime { std::time::SystemTime::now() }",
         "sleep": "pub fn f() { std::thread::sleep(std::time::Duration::ZERO) }",
