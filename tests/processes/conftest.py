@@ -10,6 +10,7 @@ import gc
 import time
 
 import pytest
+import thistledown as td
 import work
 from gates import Gate, Journal
 from pools import Workers
@@ -18,6 +19,7 @@ from leaks import count_pipes, descendants, engine_threads, foreign_threads, hel
 from support import PATIENCE
 
 SIZE = 2
+POOLS = ("pool", "default_pool")
 
 
 def eventually(condition, words):
@@ -31,12 +33,14 @@ def eventually(condition, words):
 @pytest.fixture(autouse=True)
 def no_leaks(first_pipes, request):
     """No process, thread or descriptor more than before; the file's pool has the workers that it had."""
-    shared = request.getfixturevalue("pool") if "pool" in request.fixturenames else None
+    [shared] = [request.getfixturevalue(name) for name in POOLS if name in request.fixturenames] or [None]
     threads, files = foreign_threads(), open_files()
     below, of_pools = descendants(), engine_threads("pool")
+    workers = shared and shared.statistics()["processes"]
     yield
     if shared is not None:
         assert shared.wait_idle(PATIENCE), "the file's pool has tasks left"
+        assert shared.statistics()["processes"] == workers, "the file's pool has other workers"
     if open_files().keys() - files.keys():
         gc.collect()  # a cycle may still hold a pool; what survives this is a leak
     left = {target for fd, target in open_files().items() if fd not in files}
@@ -51,9 +55,9 @@ def warmed_up(pool, gate_folder):
     """The pool with all of its workers there, so that later tests find them."""
     gate = Gate(gate_folder)
     with contextlib.closing(gate):
-        tasks = [pool.go(work.pass_gate, gate.path) for _ in range(SIZE)]
-        gate.wait_for_arrivals(SIZE)
-        gate.open(SIZE)
+        tasks = [pool.go(work.pass_gate, gate.path) for _ in range(pool._max_workers)]
+        gate.wait_for_arrivals(len(tasks))
+        gate.open(len(tasks))
         assert {task.result(PATIENCE) for task in tasks} == {gate.path}
     return pool
 
@@ -63,6 +67,14 @@ def pool(tmp_path_factory):
     """Two workers, for tests that leave them as they were."""
     with Workers(SIZE) as pool:
         yield warmed_up(pool, tmp_path_factory.mktemp("pool"))
+
+
+@pytest.fixture(scope="session")
+def default_pool(tmp_path_factory):
+    """The pool behind `td.go`, with all of its workers there."""
+    pool = warmed_up(td.workers(), tmp_path_factory.mktemp("default"))
+    yield pool
+    pool.shutdown()
 
 
 @pytest.fixture

@@ -140,7 +140,6 @@ def test_one_can_be_cancelled_and_the_others_go_on(gate, journal):
         try:
             return await stand_at(path, "victim")
         finally:
-            await td.sleep(0)
             work.write(journal.path, "cleaned up")
 
     with Workers(1) as pool:

@@ -49,3 +49,19 @@ def double(number):
 
 def process():
     return os.getpid()
+
+
+def dig(depth):
+    """Each level waits for the next."""
+    import thistledown as td
+
+    return 0 if depth == 0 else 1 + td.go(dig, depth - 1).result()
+
+
+def fork_out(depth):
+    """A tree: each node waits for two."""
+    import thistledown as td
+
+    if depth == 0:
+        return 1
+    return sum(task.result() for task in [td.go(fork_out, depth - 1) for _ in range(2)])
