@@ -152,8 +152,10 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
         }
         Refusal::Start(words) => (format!("the workers run no task: {words}"), None),
         Refusal::Stillborn(death) => {
-            let words = "the workers run no task: they die before they are ready".to_owned();
-            (words, Some(worker_died(py, name, death)?))
+            let died = worker_died(py, name, death)?;
+            let words =
+                format!("the workers run no task, because they die before they are ready: {}", died.bind(py));
+            (words, Some(died))
         }
         Refusal::Forked => {
             return Ok(misuse(format!(

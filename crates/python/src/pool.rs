@@ -282,10 +282,11 @@ impl Pool {
                     true => None,
                     false => Some(launch_of(launch.bind(py))?),
                 };
-                if launch.is_some() {
-                    herald::pool_opened(py)?;
-                }
+                let begins = launch.is_some();
                 let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
+                if begins {
+                    herald::ensure(py)?;
+                }
                 match submitted {
                     Ok(job) => {
                         job.into_iter().for_each(|job| remote.set_job(job.number()));

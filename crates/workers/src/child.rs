@@ -250,7 +250,7 @@ impl Child {
         }
     }
 
-    /// Says something, if there is room for it now. With `urgent` the parent is woken; without, it looks soon anyway.
+    /// Says something, if there is room for it now. Nothing is said, and no blob passed on, when there is none.
     ///
     /// # Errors
     /// The parent is gone, or what is said is too long.
@@ -258,25 +258,28 @@ impl Child {
         &self,
         reply: &Reply,
         tag: u64,
-        body: &[&[u8]],
+        body: &[u8],
         parcel: Option<&Parcel>,
     ) -> io::Result<bool> {
+        let blob = parcel.and_then(Parcel::blob).map(|(blob, _)| (tag, blob));
+        let inline = parcel.map_or(&[][..], Parcel::inline);
+        self.say(reply, &[body, inline], blob.as_slice())
+    }
+
+    /// Blobs first, then the frame that names them, and nothing of another thread between.
+    fn say(&self, reply: &Reply, body: &[&[u8]; 2], blobs: &[(u64, &Blob)]) -> io::Result<bool> {
         let mut header = Vec::with_capacity(64);
         reply.encode(&mut header);
-        if let Some((blob, _)) = parcel.and_then(Parcel::blob) {
-            self.pass(tag, blob)?;
-        }
-        let inline = parcel.map_or(&[][..], Parcel::inline);
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(body.len() + 2);
-        parts.push(&header);
-        parts.extend(body);
-        parts.push(inline);
         let mut replies = self.replies.lock();
-        match replies.push(&parts) {
-            Ok(_) => {}
+        match replies.check_room(header.len() + body[0].len() + body[1].len()) {
+            Ok(()) => {}
             Err(LaneError::Full) => return Ok(false),
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())),
         }
+        for (tag, blob) in blobs {
+            self.pass(*tag, blob)?;
+        }
+        replies.push(&[&header, body[0], body[1]]).map_err(garbled)?;
         let busy =
             matches!(reply, Reply::Done { .. }) && self.work.lock().len() > self.region.ring_at() as usize;
         if !busy && replies.must_ring() {
@@ -285,7 +288,7 @@ impl Child {
         Ok(true)
     }
 
-    /// Sends a blob on its way.
+    /// Sends a blob on its way. The parent takes it with the frame that follows, so that there is room in the end.
     fn pass(&self, tag: u64, blob: &Blob) -> io::Result<()> {
         loop {
             match control::send(&self.control, &tag.to_le_bytes(), &[blob.as_fd()]) {
@@ -302,7 +305,7 @@ impl Child {
     ///
     /// # Errors
     /// As for [`Self::try_reply`].
-    pub fn reply(&self, reply: &Reply, tag: u64, body: &[&[u8]], parcel: Option<&Parcel>) -> io::Result<()> {
+    pub fn reply(&self, reply: &Reply, tag: u64, body: &[u8], parcel: Option<&Parcel>) -> io::Result<()> {
         while !self.try_reply(reply, tag, body, parcel)? {
             self.wait_for_room();
         }
@@ -321,19 +324,22 @@ impl Child {
         options: SpawnOptions,
     ) -> io::Result<()> {
         let body = function.body.inline();
-        let function_blob = function.body.blob();
-        if let Some((blob, _)) = function_blob {
-            self.pass(Tag::Function(reference as u32).number(), blob)?;
-        }
         let reply = Reply::Spawn {
             reference,
             function_length: u32::try_from(body.len()).unwrap_or(u32::MAX),
-            function_blob: function_blob.map(|(_, head)| head),
+            function_blob: function.body.head_in_blob(),
             weightless: function.weightless,
             options: (options != SpawnOptions::default()).then_some(options),
-            blob: call.blob().map(|(_, head)| head),
+            blob: call.head_in_blob(),
         };
-        self.reply(&reply, Tag::Answer(reference).number(), &[body], Some(call))
+        let of_function =
+            function.body.blob().map(|(blob, _)| (Tag::Function(reference as u32).number(), blob));
+        let of_call = call.blob().map(|(blob, _)| (Tag::Answer(reference).number(), blob));
+        let blobs: Vec<_> = [of_function, of_call].into_iter().flatten().collect();
+        while !self.say(&reply, &[body, call.inline()], &blobs)? {
+            self.wait_for_room();
+        }
+        Ok(())
     }
 
     /// Waits a moment for the parent to make room among the replies.

@@ -16,6 +16,12 @@ use crate::hall::{HANG_UP, Hall};
 use crate::outcome::Cause;
 use crate::policy::WorkerId;
 
+/// How much of what workers write to their standard error is kept until somebody reads it; then they have to wait.
+const OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// A pipe that can be written to takes so much without waiting.
+const AT_ONCE_BYTES: usize = 4096;
+
 /// How long workers that were told to leave have for their own ends.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -26,26 +32,35 @@ enum Watched {
     Zygote,
     Control(WorkerId),
     Stderr(WorkerId),
+    /// This process's own standard error, while there is something for it.
+    Output,
 }
 
 /// Runs until the pool is over.
 pub(crate) fn run<C: Customer>(shared: &Shared<C>, bell: &Bell) {
     let mut watched: Vec<(RawFd, Watched)> = Vec::new();
     let mut ready: Vec<Watched> = Vec::new();
+    let mut output: Vec<u8> = Vec::new();
     loop {
         let mut hall = shared.hall.lock();
         hall.sleeps_until = 0;
         look(&mut hall, bell, &ready);
         if hall.is_over() && has_left(&mut hall) {
-            return close(shared, hall);
+            output.append(&mut hall.stderr);
+            close(shared, hall);
+            return flush(&mut output);
         }
         let due = if listen(&mut hall) { hall.next_due() } else { Some(0) };
         let timeout = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
         // From here on whoever makes something due before this wakes the thread.
         hall.sleeps_until = due.unwrap_or(u64::MAX);
-        gather(&hall, bell, &mut watched);
+        output.append(&mut hall.stderr);
+        gather(&hall, bell, &output, &mut watched);
         shared.leave(hall);
         sleep(&watched, timeout, &mut ready);
+        if ready.iter().any(|what| matches!(what, Watched::Output)) {
+            pass_on(&mut output);
+        }
     }
 }
 
@@ -57,11 +72,13 @@ fn look<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, bell: &Bell, ready: &[W
             Watched::Bell => bell.hush(),
             Watched::Zygote => hall.hear_zygote(now),
             Watched::Stderr(worker) => {
-                if let Some(worker) = hall.desk.workers.get_mut(worker) {
-                    worker.read_stderr();
+                let Hall { desk, stderr, .. } = &mut **hall;
+                if let Some(worker) = desk.workers.get_mut(worker) {
+                    worker.read_stderr(stderr);
                 }
             }
             Watched::Control(id) => hung_up(hall, id, now),
+            Watched::Output => {}
         }
     }
     let workers: Vec<WorkerId> = hall.desk.workers.keys().collect();
@@ -102,7 +119,7 @@ fn listen<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
     quiet
 }
 
-fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, watched: &mut Vec<(RawFd, Watched)>) {
+fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, output: &[u8], watched: &mut Vec<(RawFd, Watched)>) {
     use std::os::fd::AsFd;
     watched.clear();
     watched.push((bell.as_fd().as_raw_fd(), Watched::Bell));
@@ -111,7 +128,12 @@ fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, watched: &mut Vec<(RawFd, Wa
         if worker.hung_up.is_none() {
             watched.push((worker.control().as_raw_fd(), Watched::Control(id)));
         }
-        watched.extend(worker.stderr().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));
+        if output.len() < OUTPUT_BYTES {
+            watched.extend(worker.stderr().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));
+        }
+    }
+    if !output.is_empty() {
+        watched.push((rustix::stdio::stderr().as_raw_fd(), Watched::Output));
     }
 }
 
@@ -125,7 +147,11 @@ fn sleep(watched: &[(RawFd, Watched)], timeout: Option<Duration>, ready: &mut Ve
         .zip(watched)
         .map(|(fd, (_, what))| {
             // On a worker's socket only its end is of interest: blobs are read when a reply names them.
-            let flags = if let Watched::Control(_) = what { PollFlags::empty() } else { PollFlags::IN };
+            let flags = match what {
+                Watched::Control(_) => PollFlags::empty(),
+                Watched::Output => PollFlags::OUT,
+                _ => PollFlags::IN,
+            };
             PollFd::from_borrowed_fd(*fd, flags)
         })
         .collect();
@@ -138,6 +164,28 @@ fn sleep(watched: &[(RawFd, Watched)], timeout: Option<Duration>, ready: &mut Ve
         ready.extend(
             polled.iter().zip(watched).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, (_, what))| *what),
         );
+    }
+}
+
+/// Passes on what workers wrote, as much as goes without waiting: whoever reads it may need this very program for that.
+fn pass_on(output: &mut Vec<u8>) {
+    let part = output.len().min(AT_ONCE_BYTES);
+    match rustix::io::write(rustix::stdio::stderr(), &output[..part]) {
+        Ok(written) => drop(output.drain(..written)),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+        // There is no standard error.
+        Err(_) => output.clear(),
+    }
+}
+
+/// The same at the end, for what can be passed on now.
+fn flush(output: &mut Vec<u8>) {
+    let stderr = rustix::stdio::stderr();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    while !output.is_empty()
+        && matches!(rustix::event::poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&now)), Ok(1))
+    {
+        pass_on(output);
     }
 }
 

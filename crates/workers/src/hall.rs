@@ -37,6 +37,8 @@ pub(crate) struct Hall<C> {
     pub(crate) zygote: Option<Zygote>,
     pub(crate) launch: Option<Launch>,
     pub(crate) said: Vec<Vec<u8>>,
+    /// What workers wrote to their standard error, on its way to that of this process.
+    pub(crate) stderr: Vec<u8>,
     /// How many threads wait for the pool to be idle or over.
     pub(crate) waiters: usize,
     /// Workers to be forked.
@@ -67,6 +69,7 @@ impl<C> Hall<C> {
             zygote: None,
             launch: None,
             said: Vec::new(),
+            stderr: Vec::new(),
             waiters: 0,
             starts: Vec::new(),
             wish: false,
@@ -356,6 +359,8 @@ impl<C> Hall<C> {
         }
         self.hear_worker(id, now);
         if let Some(worker) = self.desk.workers.get_mut(id) {
+            // Its last words. Whatever has inherited its standard error may go on for ever.
+            (0..4).take_while(|_| !worker.read_stderr(&mut self.stderr)).for_each(drop);
             worker.status = status;
             if !worker.is_ready && status.is_some() {
                 self.failed_start = Refusal::Stillborn(worker.death());

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use thistledown_wire::{Answer, Reply, Work};
-use thistledown_wire::{Error as LaneError, Place, Receiver, Sender};
+use thistledown_wire::{Answer, Place, Receiver, Reply, Sender, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
@@ -23,6 +22,9 @@ use crate::tag::Tag;
 
 /// Bytes of a worker's standard error that are kept for its obituary.
 const STDERR_BYTES: usize = 8 * 1024;
+
+/// How much of it is read at a time: what a pipe holds, mostly.
+const STDERR_READ_BYTES: usize = 64 * 1024;
 
 /// Functions that a worker keeps; then it is told to forget them.
 const FUNCTIONS: usize = 1024;
@@ -43,7 +45,7 @@ pub(crate) struct Worker {
     /// Where on the lane the tasks stand that it has been offered.
     places: HashMap<JobId, Place>,
     /// Answers for which there was no room.
-    outbox: VecDeque<Unsent>,
+    outbox: VecDeque<(Answer, Parcel)>,
     streams: bool,
     /// Why it is being killed.
     pub(crate) cause: Option<Cause>,
@@ -56,14 +58,6 @@ pub(crate) struct Worker {
     /// It has said that it takes tasks.
     pub(crate) is_ready: bool,
     is_leaving: bool,
-}
-
-/// An answer on its way.
-struct Unsent {
-    answer: Answer,
-    parcel: Parcel,
-    /// Its blob has been sent before it.
-    is_passed: bool,
 }
 
 /// What goes to the zygote, for a worker that is to be forked.
@@ -144,31 +138,37 @@ impl Worker {
             return false;
         }
         let id = job.number();
-        if let Some((blob, _)) = call.blob()
-            && self.pass(Tag::Task(id), blob).is_err()
-        {
-            return false;
-        }
-        let task =
-            Work::Task { id, function: function.id, weightless, blob: call.blob().map(|(_, head)| head) };
-        match push(&mut self.work, |into| task.encode(into), call.inline()) {
+        let task = Work::Task { id, function: function.id, weightless, blob: call.head_in_blob() };
+        let blob = call.blob().map(|(blob, _)| (Tag::Task(id), blob));
+        match self.give(|into| task.encode(into), call.inline(), blob) {
             Ok(place) => {
                 self.places.insert(job, place);
                 true
             }
-            Err(_) => {
-                if call.blob().is_some() {
-                    self.drop_blob(id);
-                }
-                false
-            }
+            Err(_) => false,
         }
+    }
+
+    /// Lays something in its lane, and sends the blob that belongs to it, if there is one, before that.
+    fn give(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>),
+        body: &[u8],
+        blob: Option<(Tag, &Blob)>,
+    ) -> io::Result<Place> {
+        let mut header = Vec::with_capacity(48);
+        encode(&mut header);
+        self.work.check_room(header.len() + body.len()).map_err(garbled)?;
+        if let Some((tag, blob)) = blob {
+            self.pass(tag, blob)?;
+        }
+        self.work.push(&[&header, body]).map_err(garbled)
     }
 
     /// A blob went to it that nothing asks for any more.
     fn drop_blob(&mut self, task: u64) {
         // Without room for this the blob stays where it is until the worker ends.
-        let _ = push(&mut self.work, |into| Work::Discard { task }.encode(into), &[]);
+        let _ = self.give(|into| Work::Discard { task }.encode(into), &[], None);
     }
 
     /// Sends a function.
@@ -176,19 +176,15 @@ impl Worker {
         if self.functions.len() >= FUNCTIONS {
             let known: Vec<u32> = self.functions.iter().copied().collect();
             for id in known {
-                if push(&mut self.work, |into| Work::Forget { id }.encode(into), &[]).is_err() {
+                if self.give(|into| Work::Forget { id }.encode(into), &[], None).is_err() {
                     return false;
                 }
                 self.functions.remove(&id);
             }
         }
-        if let Some((blob, _)) = function.body.blob()
-            && self.pass(Tag::Function(function.id), blob).is_err()
-        {
-            return false;
-        }
-        let lesson = Work::Function { id: function.id, blob: function.body.blob().map(|(_, head)| head) };
-        let taught = push(&mut self.work, |into| lesson.encode(into), function.body.inline()).is_ok();
+        let lesson = Work::Function { id: function.id, blob: function.body.head_in_blob() };
+        let blob = function.body.blob().map(|(blob, _)| (Tag::Function(function.id), blob));
+        let taught = self.give(|into| lesson.encode(into), function.body.inline(), blob).is_ok();
         if taught {
             self.functions.insert(function.id);
         }
@@ -249,31 +245,28 @@ impl Worker {
 
     /// Tells it something about a task that it has started, or about a weightless one that it runs.
     pub(crate) fn answer(&mut self, answer: Answer, parcel: Parcel) {
-        self.outbox.push_back(Unsent { answer, parcel, is_passed: false });
+        self.outbox.push_back((answer, parcel));
         self.flush_answers();
     }
 
     /// Sends the answers for which there is room.
     pub(crate) fn flush_answers(&mut self) {
         let mut sent = false;
-        while let Some(mut unsent) = self.outbox.pop_front() {
-            if !unsent.is_passed
-                && let (Some((blob, _)), Answer::Ended { reference, .. }) =
-                    (unsent.parcel.blob(), &unsent.answer)
+        while let Some((answer, parcel)) = self.outbox.front() {
+            let mut header = Vec::with_capacity(48);
+            answer.encode(&mut header);
+            if self.answers.check_room(header.len() + parcel.inline().len()).is_err() {
+                break;
+            }
+            if let (Some((blob, _)), Answer::Ended { reference, .. }) = (parcel.blob(), answer)
+                && self.pass(Tag::Answer(*reference), blob).is_err()
             {
-                unsent.is_passed = self.pass(Tag::Answer(*reference), blob).is_ok();
-                if !unsent.is_passed {
-                    self.outbox.push_front(unsent);
-                    break;
-                }
+                break;
             }
-            match push(&mut self.answers, |into| unsent.answer.encode(into), unsent.parcel.inline()) {
-                Ok(_) => sent = true,
-                Err(_) => {
-                    self.outbox.push_front(unsent);
-                    break;
-                }
-            }
+            // There is room: it cannot fail.
+            let _ = self.answers.push(&[&header, parcel.inline()]);
+            self.outbox.pop_front();
+            sent = true;
         }
         if sent && self.answers.must_ring() {
             self.answers_bell.ring();
@@ -357,25 +350,22 @@ impl Worker {
         self.stderr.as_ref().map(AsFd::as_fd)
     }
 
-    /// Passes on what it wrote to its standard error, and keeps the end of it.
-    pub(crate) fn read_stderr(&mut self) {
-        let mut bytes = [0; 16 * 1024];
-        while let Some(stderr) = &self.stderr {
-            match rustix::io::read(stderr, &mut bytes) {
-                Ok(0) => self.stderr = None,
-                Ok(length) => {
-                    let mut rest = &bytes[..length];
-                    while let Ok(written @ 1..) = rustix::io::write(rustix::stdio::stderr(), rest) {
-                        rest = &rest[written..];
-                    }
-                    self.stderr_tail.extend(&bytes[..length]);
-                    let excess = self.stderr_tail.len().saturating_sub(STDERR_BYTES);
-                    self.stderr_tail.drain(..excess);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return,
+    /// Reads what it wrote to its standard error, and keeps the end of it. False: there may be more.
+    pub(crate) fn read_stderr(&mut self, all: &mut Vec<u8>) -> bool {
+        let mut bytes = [0; STDERR_READ_BYTES];
+        let Some(stderr) = &self.stderr else { return true };
+        match rustix::io::read(stderr, &mut bytes) {
+            Ok(0) => self.stderr = None,
+            Ok(length) => {
+                all.extend(&bytes[..length]);
+                self.stderr_tail.extend(&bytes[..length]);
+                let excess = self.stderr_tail.len().saturating_sub(STDERR_BYTES);
+                self.stderr_tail.drain(..excess);
+                return length < bytes.len();
             }
+            Err(_) => {}
         }
+        true
     }
 
     /// Resident memory of its own, in bytes.
@@ -388,7 +378,6 @@ impl Worker {
 
     /// How it ended, for whoever waits for what it ran.
     pub(crate) fn death(&mut self) -> Death {
-        self.read_stderr();
         let stderr = String::from_utf8_lossy(self.stderr_tail.make_contiguous()).into_owned();
         Death { pid: self.pid(), status: self.status, cause: self.cause.unwrap_or(Cause::Unknown), stderr }
     }
@@ -397,12 +386,6 @@ impl Worker {
     pub(crate) fn hung_up_for(&self) -> Option<Duration> {
         self.hung_up.map(|since| since.elapsed())
     }
-}
-
-fn push(lane: &mut Sender, encode: impl FnOnce(&mut Vec<u8>), body: &[u8]) -> Result<Place, LaneError> {
-    let mut header = Vec::with_capacity(48);
-    encode(&mut header);
-    lane.push(&[&header, body])
 }
 
 fn garbled(error: impl std::fmt::Display) -> io::Error {
