@@ -3,7 +3,10 @@
 import contextlib
 import os
 import threading
+import time
 from pathlib import Path
+
+from support import PATIENCE
 
 
 def foreign_threads():
@@ -50,3 +53,11 @@ def engine_threads(name):
             if task.joinpath("comm").read_text().startswith(f"thistledown-{name}"[:15]):
                 found.add(int(task.name))
     return found
+
+
+def eventually(condition, words):
+    """Waits for what the system does in its own time, as taking a thread that has ended off its list."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, words
+        time.sleep(0.001)

@@ -7,7 +7,6 @@ before a `gate`, and says so when it has come there.
 
 import contextlib
 import gc
-import time
 
 import pytest
 import thistledown as td
@@ -15,19 +14,11 @@ import work
 from gates import Gate, Journal
 from pools import Workers
 
-from leaks import count_pipes, descendants, engine_threads, foreign_threads, helper_count, open_files
+from leaks import count_pipes, descendants, engine_threads, eventually, foreign_threads, helper_count, open_files
 from support import PATIENCE
 
 SIZE = 2
 POOLS = ("pool", "default_pool")
-
-
-def eventually(condition, words):
-    """Waits for what the system does in its own time, as taking a thread that has ended off its list."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, words
-        time.sleep(0.001)
 
 
 @pytest.fixture(autouse=True)
