@@ -302,7 +302,7 @@ def test_threads_of_tasks_are_waited_for_when_the_worker_leaves(gate, journal):
 
 
 def test_many_pools_one_after_the_other():
-    for number in range(25):
+    for number in range(10):
         with Workers(1) as pool:
             assert pool.go(work.double, number).result(PATIENCE) == 2 * number
 

@@ -305,7 +305,7 @@ UNSENDABLE = {
     "a lock": (threading.Lock, "lock"),
     "a generator": (lambda: (number for number in ()), "generator"),
     "a thread": (threading.Thread, "thread|lock"),
-    "a view of memory": (lambda: memoryview(b"x"), "memoryview"),
+    "a local of threads": (threading.local, "local"),
     "one that refuses": (lambda: Refuses("it"), "it stays here"),
     "one inside of others": (lambda: {"a": [1, {"b": Refuses("deep")}]}, r"\['a'\]\[1\]\['b'\]"),
 }
