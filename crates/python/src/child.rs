@@ -268,6 +268,11 @@ impl Child {
     }
 
     fn finish(&self, py: Python<'_>, id: u64, nanos: u64, finished: Finished) -> PyResult<()> {
+        // A blob is made now, so that the task fails, and not the worker, when there is nothing to make it of.
+        let finished = match finished.parcel.passable() {
+            Ok(parcel) => Finished { parcel, ..finished },
+            Err(error) => failure(py, &errors::system(&error), None),
+        };
         let Finished { end, parcel, retry } = finished;
         let reply = Reply::Done { id, end, retry, nanos, blob: parcel.head_in_blob() };
         let said = match self.child.try_reply(&reply, id, &[], Some(&parcel)) {
@@ -302,7 +307,10 @@ fn failure(py: Python<'_>, error: &PyErr, more: Option<&Bound<'_, PyAny>>) -> Fi
         pickling.call_method1(intern!(py, "pack_error"), (&value,))?.extract::<Vec<u8>>()
     });
     // What says how it failed is better than nothing.
-    let packed = packed.unwrap_or_else(|failure| failure.to_string().into_bytes());
+    let packed = packed.unwrap_or_else(|failure| {
+        let words = format!("{error}; and it could not be sent as it is: {failure}");
+        [errors::ONLY_WORDS, words.as_bytes()].concat()
+    });
     let parcel = Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty());
     Finished { end: End::Error, parcel, retry: is_retried(more, &value) }
 }

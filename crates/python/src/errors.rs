@@ -111,8 +111,14 @@ pub(crate) fn wrong_value(words: impl Into<String>) -> PyErr {
     PyValueError::new_err(words.into())
 }
 
+/// In front of an error that is not packed, but written down.
+pub(crate) const ONLY_WORDS: &[u8] = b"\0";
+
 /// What a worker's task raised, as it was packed there.
 pub(crate) fn from_worker(py: Python<'_>, packed: &[u8]) -> PyResult<Py<PyAny>> {
+    if let Some(words) = packed.strip_prefix(ONLY_WORDS) {
+        return Ok(misuse(String::from_utf8_lossy(words)).into_value(py).into_any());
+    }
     let packed = PyBytes::new(py, packed);
     Ok(py.import("thistledown._pickling")?.call_method1("unpack_error", (packed,))?.unbind())
 }

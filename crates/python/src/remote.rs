@@ -6,6 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
 use thistledown_runtime::Lock;
@@ -209,6 +210,7 @@ fn read(outcome: Outcome) -> Ended {
         Outcome::Error(parcel) => open(parcel, Ended::Error),
         Outcome::Cancelled => Ended::Cancelled,
         Outcome::TimedOut(after) => Ended::TimedOut(after),
+        Outcome::Unsent(words) => Ended::Lost(words),
         Outcome::Died(death) => Ended::Died(death),
         Outcome::Refused(refusal) => Ended::Refused(refusal),
     }
@@ -262,7 +264,7 @@ impl Ended {
             Self::Died(death) => errors::worker_died(py, name, death),
             Self::Refused(refusal) => errors::refused(py, name, refusal),
             Self::Lost(words) => {
-                Err(errors::misuse(format!("what task {name} gave cannot be read: {words}")))
+                Err(PyOSError::new_err(format!("task {name} or its result did not get through: {words}")))
             }
         };
         let error = unpacked.unwrap_or_else(|error| error.into_value(py).into_any());

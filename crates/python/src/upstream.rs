@@ -47,7 +47,7 @@ struct Spawned {
 
 /// The pool that this process is a worker of.
 pub(crate) fn get() -> Option<Arc<Upstream>> {
-    UPSTREAM.get().map(Arc::clone)
+    UPSTREAM.get().filter(|upstream| !upstream.is_forked()).map(Arc::clone)
 }
 
 /// This process is a worker.
@@ -111,7 +111,7 @@ impl Upstream {
     }
 
     pub(crate) fn cancel(&self, reference: u64) -> Cancel {
-        if !self.spawned.lock().contains_key(&reference) {
+        if self.is_forked() || !self.spawned.lock().contains_key(&reference) {
             return Cancel::TooLate;
         }
         match self.child.reply(&Reply::CancelSpawned { reference }, 0, &[], None) {
@@ -166,6 +166,9 @@ impl Upstream {
 
     /// Somebody waits for this task: until it has ended somebody else may have the worker's place.
     pub(crate) fn is_awaited(self: &Arc<Self>, reference: u64) {
+        if self.is_forked() {
+            return;
+        }
         let waiting = self.wait();
         let spare = match self.spawned.lock().get_mut(&reference) {
             Some(spawned) if spawned.waiting.is_none() => spawned.waiting.replace(waiting),
@@ -208,6 +211,9 @@ pub(crate) struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        if self.upstream.is_forked() {
+            return;
+        }
         let mut waits = self.upstream.waits.lock();
         if waits.task != self.task {
             return;
@@ -245,7 +251,7 @@ pub(crate) fn register(engine: &Arc<Engine<Ticket>>) {
 #[pyfunction]
 pub(crate) fn pools_have_tasks() -> bool {
     let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
-    let spawned = UPSTREAM.get().is_some_and(|upstream| !upstream.spawned.lock().is_empty());
+    let spawned = get().is_some_and(|upstream| !upstream.spawned.lock().is_empty());
     spawned || engines.iter().any(|engine| engine.has_jobs())
 }
 
@@ -256,6 +262,10 @@ static HELD: Mutex<Vec<Arc<Engine<Ticket>>>> = Mutex::new(Vec::new());
 pub(crate) fn forget_worker() {
     if let Some(upstream) = UPSTREAM.get() {
         upstream.forked.store(true, Ordering::Relaxed);
+        // Somebody who is not here may be at it; then whoever waits has to find out by himself.
+        let spawned = upstream.spawned.try_lock().map(|mut spawned| std::mem::take(&mut *spawned));
+        let spawned = spawned.unwrap_or_default().into_values();
+        Remote::settle_all(spawned.map(|spawned| (spawned.remote, Outcome::Refused(Refusal::Forked))));
     }
 }
 

@@ -78,7 +78,7 @@ pub struct Child {
     answers_bell: Bell,
     parent_bell: Bell,
     /// Blobs that came before what belongs to them was looked at.
-    blobs: Mutex<Vec<(u64, Blob)>>,
+    blobs: Mutex<Vec<(u64, Option<Blob>)>>,
 }
 
 impl Child {
@@ -227,12 +227,15 @@ impl Child {
     fn parcel(&self, body: Arc<[u8]>, blob: Option<u64>, tag: Tag) -> io::Result<Parcel> {
         match blob {
             None => Ok(Parcel::Inline(body)),
-            Some(head) => Ok(Parcel::Blob(Arc::new(self.blob(tag)?), head)),
+            Some(head) => Ok(match self.blob(tag)? {
+                Some(blob) => Parcel::Blob(Arc::new(blob), head),
+                None => Parcel::Lost(Errno::MFILE),
+            }),
         }
     }
 
-    /// The blob with this tag, which was sent before the frame.
-    fn blob(&self, tag: Tag) -> io::Result<Blob> {
+    /// The blob with this tag, which was sent before the frame. Nothing: no descriptor was left for it.
+    fn blob(&self, tag: Tag) -> io::Result<Option<Blob>> {
         let wanted = tag.number();
         let mut blobs = self.blobs.lock();
         loop {
@@ -243,7 +246,7 @@ impl Child {
             match control::receive(&self.control, &mut bytes, true)? {
                 Heard::Message(8, descriptors) => {
                     let blob = descriptors.into_iter().next().map(Blob::adopt);
-                    blobs.extend(blob.map(|blob| (u64::from_le_bytes(bytes), blob)));
+                    blobs.push((u64::from_le_bytes(bytes), blob));
                 }
                 _ => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the parent is gone")),
             }
@@ -261,7 +264,7 @@ impl Child {
         body: &[u8],
         parcel: Option<&Parcel>,
     ) -> io::Result<bool> {
-        let blob = parcel.and_then(Parcel::blob).map(|(blob, _)| (tag, blob));
+        let blob = parcel.and_then(Parcel::blob).map(|blob| (tag, blob));
         let inline = parcel.map_or(&[][..], Parcel::inline);
         self.say(reply, &[body, inline], blob.as_slice())
     }
@@ -323,18 +326,18 @@ impl Child {
         call: &Parcel,
         options: SpawnOptions,
     ) -> io::Result<()> {
-        let body = function.body.inline();
+        let (function_body, call) = (function.body.passable()?, call.passable()?);
+        let body = function_body.inline();
         let reply = Reply::Spawn {
             reference,
             function_length: u32::try_from(body.len()).unwrap_or(u32::MAX),
-            function_blob: function.body.head_in_blob(),
+            function_blob: function_body.head_in_blob(),
             weightless: function.weightless,
             options: (options != SpawnOptions::default()).then_some(options),
             blob: call.head_in_blob(),
         };
-        let of_function =
-            function.body.blob().map(|(blob, _)| (Tag::Function(reference as u32).number(), blob));
-        let of_call = call.blob().map(|(blob, _)| (Tag::Answer(reference).number(), blob));
+        let of_function = function_body.blob().map(|blob| (Tag::Function(reference as u32).number(), blob));
+        let of_call = call.blob().map(|blob| (Tag::Answer(reference).number(), blob));
         let blobs: Vec<_> = [of_function, of_call].into_iter().flatten().collect();
         while !self.say(&reply, &[body, call.inline()], &blobs)? {
             self.wait_for_room();

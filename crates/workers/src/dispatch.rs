@@ -31,6 +31,8 @@ enum Watched {
     Bell,
     Zygote,
     Control(WorkerId),
+    /// A worker that nobody reaps for us.
+    Orphan(WorkerId),
     Stderr(WorkerId),
     /// This process's own standard error, while there is something for it.
     Output,
@@ -77,7 +79,12 @@ fn look<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, bell: &Bell, ready: &[W
                     worker.read_stderr(stderr);
                 }
             }
-            Watched::Control(id) => hung_up(hall, id, now),
+            Watched::Control(id) => {
+                if let Some(worker) = hall.desk.workers.get_mut(id) {
+                    worker.hung_up.get_or_insert_with(Instant::now);
+                }
+            }
+            Watched::Orphan(id) => hall.bury(id, None, now),
             Watched::Output => {}
         }
     }
@@ -99,17 +106,6 @@ fn look<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, bell: &Bell, ready: &[W
     hall.start_workers(bell, now);
 }
 
-/// The worker's socket has been closed: it ends, or should.
-fn hung_up<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, id: WorkerId, now: u64) {
-    let Some(worker) = hall.desk.workers.get_mut(id) else { return };
-    match worker.is_orphan {
-        true => hall.bury(id, None, now),
-        false => {
-            worker.hung_up.get_or_insert_with(Instant::now);
-        }
-    }
-}
-
 /// From now on whoever says something rings. False: somebody has said something just now.
 fn listen<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
     let mut quiet = true;
@@ -125,8 +121,13 @@ fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, output: &[u8], watched: &mut
     watched.push((bell.as_fd().as_raw_fd(), Watched::Bell));
     watched.extend(hall.zygote.iter().map(|zygote| (zygote.socket().as_raw_fd(), Watched::Zygote)));
     for (id, worker) in &hall.desk.workers {
-        if worker.hung_up.is_none() {
-            watched.push((worker.control().as_raw_fd(), Watched::Control(id)));
+        // Whose zygote is gone is watched himself: something that he has forked may hold his socket open.
+        match worker.process().filter(|_| worker.is_orphan) {
+            Some(process) => watched.push((process.as_raw_fd(), Watched::Orphan(id))),
+            None if worker.hung_up.is_none() => {
+                watched.push((worker.control().as_raw_fd(), Watched::Control(id)));
+            }
+            None => {}
         }
         if output.len() < OUTPUT_BYTES {
             watched.extend(worker.stderr().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));

@@ -269,6 +269,12 @@ impl<C: Customer> Engine<C> {
         self.hall().is_some_and(|hall| hall.has_jobs())
     }
 
+    /// Whether it was closed, and nothing is left of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.hall().is_none_or(|hall| hall.is_closing() && !hall.is_running())
+    }
+
     /// Whether it takes jobs.
     #[must_use]
     pub fn is_closed(&self) -> bool {

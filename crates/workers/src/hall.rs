@@ -258,6 +258,11 @@ impl<C> Hall<C> {
             }
         }
         self.actions = actions;
+        for (job, error) in std::mem::take(&mut self.desk.unsent) {
+            if self.policy.cancel(&mut self.desk, job, clock::now()) != Cancel::TooLate {
+                self.desk.finish(job, Outcome::Unsent(error.to_string()));
+            }
+        }
     }
 
     fn interrupt(&mut self, worker: WorkerId, job: JobId) {
@@ -339,17 +344,19 @@ impl<C> Hall<C> {
         }
     }
 
-    /// The zygote is gone: a new one makes the next workers. Those that it had finish what they do.
+    /// The zygote is gone: a new one makes the next workers. Those that it had finish what they do; how they end then, is
+    /// said by nobody.
     fn zygote_gone(&mut self, now: u64) {
         if let Some(mut zygote) = self.zygote.take() {
             zygote.kill();
         }
-        let unborn: Vec<WorkerId> =
-            self.desk.workers.iter().filter(|(_, worker)| worker.pid().is_none()).map(|(id, _)| id).collect();
         for worker in self.desk.workers.values_mut() {
             worker.is_orphan = true;
         }
-        unborn.into_iter().for_each(|worker| self.bury(worker, None, now));
+        let gone = |worker: &Worker| worker.pid().is_none() || worker.hung_up.is_some();
+        let gone: Vec<WorkerId> =
+            self.desk.workers.iter().filter(|(_, worker)| gone(worker)).map(|(id, _)| id).collect();
+        gone.into_iter().for_each(|worker| self.bury(worker, None, now));
     }
 
     /// A worker has ended: first what it said before, then what it left.
@@ -448,7 +455,10 @@ impl<C> Hall<C> {
 
     fn parcel(&mut self, id: WorkerId, tag: u64, blob: Option<u64>, body: Vec<u8>) -> io::Result<Parcel> {
         match (blob, self.desk.workers.get(id)) {
-            (Some(head), Some(worker)) => Ok(Parcel::Blob(worker.receive_blob(tag)?.into(), head)),
+            (Some(head), Some(worker)) => Ok(match worker.receive_blob(tag)? {
+                Some(blob) => Parcel::Blob(blob.into(), head),
+                None => Parcel::Lost(rustix::io::Errno::MFILE),
+            }),
             _ => Ok(Parcel::Inline(body.into())),
         }
     }

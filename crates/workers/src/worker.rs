@@ -1,7 +1,7 @@
 //! The parent's side of one worker: its lanes, its descriptors, and how it ended.
 #![allow(unsafe_code, reason = "the ends of the lanes are taken once")]
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -26,8 +26,9 @@ const STDERR_BYTES: usize = 8 * 1024;
 /// How much of it is read at a time: what a pipe holds, mostly.
 const STDERR_READ_BYTES: usize = 64 * 1024;
 
-/// Functions that a worker keeps; then it is told to forget them.
+/// Functions that a worker keeps, and how long they are together; then it is told to forget them.
 const FUNCTIONS: usize = 1024;
+const FUNCTIONS_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A worker, as its parent knows it.
 pub(crate) struct Worker {
@@ -41,7 +42,8 @@ pub(crate) struct Worker {
     stderr: Option<OwnedFd>,
     stderr_tail: VecDeque<u8>,
     process: Option<(i32, OwnedFd)>,
-    functions: HashSet<u32>,
+    /// The functions that it has, and how long each is.
+    functions: HashMap<u32, u64>,
     /// Where on the lane the tasks stand that it has been offered.
     places: HashMap<JobId, Place>,
     /// Answers for which there was no room.
@@ -89,7 +91,7 @@ impl Worker {
             stderr: Some(stderr),
             stderr_tail: VecDeque::new(),
             process: None,
-            functions: HashSet::new(),
+            functions: HashMap::new(),
             places: HashMap::new(),
             outbox: VecDeque::new(),
             streams: false,
@@ -128,25 +130,21 @@ impl Worker {
         self.process.as_ref().map(|(pid, _)| *pid)
     }
 
-    pub(crate) fn has_function(&self, function: &Function) -> bool {
-        self.functions.contains(&function.id)
-    }
-
-    /// Offers a task. False: there is no room now.
-    pub(crate) fn offer(&mut self, job: JobId, weightless: bool, function: &Function, call: &Parcel) -> bool {
-        if !self.has_function(function) && !self.teach(function) {
-            return false;
+    /// Offers a task.
+    ///
+    /// # Errors
+    /// There is no room now (`WouldBlock`), or no descriptor or memory for a blob; then nothing was offered.
+    pub(crate) fn offer(&mut self, job: JobId, function: &Function, call: &Parcel) -> io::Result<()> {
+        if !self.functions.contains_key(&function.id) {
+            self.teach(function)?;
         }
-        let id = job.number();
+        let (id, weightless) = (job.number(), function.weightless);
+        let call = call.passable()?;
         let task = Work::Task { id, function: function.id, weightless, blob: call.head_in_blob() };
-        let blob = call.blob().map(|(blob, _)| (Tag::Task(id), blob));
-        match self.give(|into| task.encode(into), call.inline(), blob) {
-            Ok(place) => {
-                self.places.insert(job, place);
-                true
-            }
-            Err(_) => false,
-        }
+        let blob = call.blob().map(|blob| (Tag::Task(id), blob));
+        let place = self.give(|into| task.encode(into), call.inline(), blob)?;
+        self.places.insert(job, place);
+        Ok(())
     }
 
     /// Lays something in its lane, and sends the blob that belongs to it, if there is one, before that.
@@ -158,7 +156,7 @@ impl Worker {
     ) -> io::Result<Place> {
         let mut header = Vec::with_capacity(48);
         encode(&mut header);
-        self.work.check_room(header.len() + body.len()).map_err(garbled)?;
+        self.work.check_room(header.len() + body.len()).map_err(unroomy)?;
         if let Some((tag, blob)) = blob {
             self.pass(tag, blob)?;
         }
@@ -172,23 +170,20 @@ impl Worker {
     }
 
     /// Sends a function.
-    fn teach(&mut self, function: &Function) -> bool {
-        if self.functions.len() >= FUNCTIONS {
-            let known: Vec<u32> = self.functions.iter().copied().collect();
+    fn teach(&mut self, function: &Function) -> io::Result<()> {
+        if self.functions.len() >= FUNCTIONS || self.functions.values().sum::<u64>() >= FUNCTIONS_BYTES {
+            let known: Vec<u32> = self.functions.keys().copied().collect();
             for id in known {
-                if self.give(|into| Work::Forget { id }.encode(into), &[], None).is_err() {
-                    return false;
-                }
+                self.give(|into| Work::Forget { id }.encode(into), &[], None)?;
                 self.functions.remove(&id);
             }
         }
-        let lesson = Work::Function { id: function.id, blob: function.body.head_in_blob() };
-        let blob = function.body.blob().map(|(blob, _)| (Tag::Function(function.id), blob));
-        let taught = self.give(|into| lesson.encode(into), function.body.inline(), blob).is_ok();
-        if taught {
-            self.functions.insert(function.id);
-        }
-        taught
+        let body = function.body.passable()?;
+        let lesson = Work::Function { id: function.id, blob: body.head_in_blob() };
+        let blob = body.blob().map(|blob| (Tag::Function(function.id), blob));
+        self.give(|into| lesson.encode(into), body.inline(), blob)?;
+        self.functions.insert(function.id, body.head_in_blob().unwrap_or(body.inline().len() as u64));
+        Ok(())
     }
 
     /// Sends a blob on its way, before the frame that it belongs to.
@@ -253,12 +248,13 @@ impl Worker {
     pub(crate) fn flush_answers(&mut self) {
         let mut sent = false;
         while let Some((answer, parcel)) = self.outbox.front() {
+            let Ok(parcel) = parcel.passable() else { break };
             let mut header = Vec::with_capacity(48);
             answer.encode(&mut header);
             if self.answers.check_room(header.len() + parcel.inline().len()).is_err() {
                 break;
             }
-            if let (Some((blob, _)), Answer::Ended { reference, .. }) = (parcel.blob(), answer)
+            if let (Some(blob), Answer::Ended { reference, .. }) = (parcel.blob(), answer)
                 && self.pass(Tag::Answer(*reference), blob).is_err()
             {
                 break;
@@ -297,14 +293,13 @@ impl Worker {
         self.replies.awake();
     }
 
-    /// The blob that was sent before a reply.
-    pub(crate) fn receive_blob(&self, tag: u64) -> io::Result<Blob> {
+    /// The blob that was sent before a reply. Nothing: this process had no descriptor left for it.
+    pub(crate) fn receive_blob(&self, tag: u64) -> io::Result<Option<Blob>> {
         let mut bytes = [0; 8];
         loop {
             match control::receive(&self.control, &mut bytes, false)? {
                 Heard::Message(8, descriptors) if u64::from_le_bytes(bytes) == tag => {
-                    let fd = descriptors.into_iter().next();
-                    return fd.map(Blob::adopt).ok_or_else(|| garbled("a blob without a descriptor"));
+                    return Ok(descriptors.into_iter().next().map(Blob::adopt));
                 }
                 // One that belongs to a reply which never came.
                 Heard::Message(..) => {}
@@ -346,6 +341,11 @@ impl Worker {
         self.control.as_fd()
     }
 
+    /// Readable when it has ended.
+    pub(crate) fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(|(_, process)| process.as_fd())
+    }
+
     pub(crate) fn stderr(&self) -> Option<BorrowedFd<'_>> {
         self.stderr.as_ref().map(AsFd::as_fd)
     }
@@ -385,6 +385,14 @@ impl Worker {
     /// How long its socket has been closed.
     pub(crate) fn hung_up_for(&self) -> Option<Duration> {
         self.hung_up.map(|since| since.elapsed())
+    }
+}
+
+/// There is no room in the lane now, or the frame is no good.
+fn unroomy(error: thistledown_wire::Error) -> io::Error {
+    match error {
+        thistledown_wire::Error::Full => io::ErrorKind::WouldBlock.into(),
+        error => garbled(error),
     }
 }
 
