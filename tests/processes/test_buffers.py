@@ -270,6 +270,19 @@ def test_a_dropped_share_is_closed():
     assert open_files() == files
 
 
+def test_what_is_shared_for_one_call_lives_as_long_as_that(pool):
+    assert pool.go(sum, td.share([1, 2, 3])).result(PATIENCE) == 6
+
+
+def test_what_a_task_shares_can_be_sent_on_and_back():
+    def outer():
+        with td.share(numpy.ones(LARGE, dtype="u1")) as shared:
+            return td.go(lambda values: int(values.sum()), shared).result(PATIENCE)
+
+    with Workers(1) as pool:
+        assert pool.go(outer).result(PATIENCE) == LARGE
+
+
 def test_a_shared_object_in_nested_tasks():
     def outer(values):
         return td.go(lambda: int(values.sum())).result(PATIENCE), td.go(numpy.sum, values).result(PATIENCE)

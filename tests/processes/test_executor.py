@@ -1,6 +1,8 @@
 """A pool is an executor of `concurrent.futures`: the same tests pass with one of the standard library."""
 
 import concurrent.futures as futures
+import functools
+import gc
 import itertools
 import threading
 import weakref
@@ -9,6 +11,7 @@ import pytest
 import work
 from pools import Workers
 
+from leaks import eventually
 from support import PATIENCE
 
 KINDS = {"Workers": Workers, "ThreadPoolExecutor": futures.ThreadPoolExecutor}
@@ -45,6 +48,43 @@ def test_an_error_is_kept_and_raised_each_time(kind):
         for _ in range(2):
             with pytest.raises(LookupError, match="lost"):
                 future.result(PATIENCE)
+
+
+def test_an_outcome_is_the_same_object_for_everyone(kind):
+    with kind(1) as executor, futures.ThreadPoolExecutor(8) as threads:
+        value, error = executor.submit(list, range(1000)), executor.submit(work.fail, LookupError("lost"))
+        assert len({id(one.result(PATIENCE)) for one in [threads.submit(value.result) for _ in range(8)]}) == 1
+        assert error.exception(PATIENCE) is error.exception(PATIENCE)
+
+
+def test_what_a_future_holds_is_freed_with_it(kind):
+    class Witness:
+        pass
+
+    def call_back(future, witness):
+        assert witness
+
+    with kind(1) as executor:
+        result = executor.submit(make_object)
+        error = executor.submit(work.fail, Lost("lost"))
+        kept = [Witness(), result.result(PATIENCE), error.exception(PATIENCE)]
+        result.add_done_callback(functools.partial(call_back, witness=kept[0]))
+        watched = [weakref.ref(one) for one in kept]
+        del kept, result, error
+        gc.collect()
+        eventually(lambda: [one() for one in watched] == [None] * 3, "something holds them")
+
+
+class Object:
+    pass
+
+
+class Lost(Exception):
+    """Other than those of the language, it can be watched."""
+
+
+def make_object():
+    return Object()
 
 
 def test_a_future_is_pending_then_running_then_done(kind, gates):

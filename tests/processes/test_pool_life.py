@@ -11,7 +11,7 @@ import thistledown as td
 import work
 from pools import Workers
 
-from leaks import descendants
+from leaks import descendants, eventually
 from support import PATIENCE
 
 made = []
@@ -122,6 +122,14 @@ def test_an_initializer_that_cannot_be_sent_is_refused_at_once():
         td.Workers(1, initializer=make, initargs=(threading.Lock(),))
     with pytest.raises(TypeError, match="initializer"):
         td.Workers(1, initializer=5)
+
+
+def test_a_weightless_initializer_is_refused_at_once():
+    async def initialize():
+        pass
+
+    with pytest.raises(TypeError, match="initializer"):
+        td.Workers(1, initializer=initialize)
 
 
 def test_what_an_initializer_sets_is_there_for_tasks_by_value():
@@ -242,6 +250,13 @@ def test_wait_idle_counts_the_rest_of_a_map_and_weightless_tasks():
         assert pool.wait_idle()
         assert all(task.done() for task in tasks)
         assert list(results) == list(range(0, 20_000, 2))
+
+
+def test_workers_that_nested_tasks_needed_leave_again():
+    with Workers(2) as pool:
+        assert pool.go(work.dig, 10).result(PATIENCE) == 10
+        assert pool.go(work.double, 1).result(PATIENCE) == 2
+        eventually(lambda: len(pool.statistics()["processes"]) <= 2, "too many workers stay")
 
 
 def test_the_statistics_count(gate):

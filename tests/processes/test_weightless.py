@@ -113,12 +113,14 @@ def test_they_are_spread_over_the_workers(gate):
         assert sorted(processes.count(process) for process in set(processes)) == [4, 4]
 
 
-def test_plain_and_weightless_tasks_take_turns(pool):
+def test_plain_and_weightless_tasks_take_turns():
+    """A worker has tasks of one kind at a time; all get their turn."""
     tasks = []
-    for number in range(60):
-        body = (work.double, give, generate)[number % 3]
-        tasks.append((number * 2 if number % 3 == 0 else number, pool.go(body, number)))
-    assert [task.result(PATIENCE) for _, task in tasks] == [result for result, _ in tasks]
+    with Workers(2) as pool:
+        for number in range(300):
+            body = (work.double, give, generate)[number % 3]
+            tasks.append((number * 2 if number % 3 == 0 else number, pool.go(body, number)))
+        assert [task.result(PATIENCE) for _, task in tasks] == [result for result, _ in tasks]
 
 
 def test_a_plain_task_does_not_hold_weightless_ones_up(gates):
@@ -234,16 +236,24 @@ def test_everything_of_a_run_is_there(pool):
     assert pool.go(use_channel).result(PATIENCE) == 5
 
 
-def test_a_deadlock_in_a_worker_is_told(pool):
-    async def wait_for_nobody():
-        await td.Channel().recv()
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_weightless_tasks_that_wait_for_others_of_the_pool_leave_them_room(concurrency):
+    async def dig(depth):
+        return depth and 1 + await td.workers().go(dig, depth - 1)
 
-    async def recover():
-        with td.move_on_after(0.05):
-            await wait_for_nobody()
-        return "recovered"
+    with Workers(1, concurrency=concurrency) as pool:
+        assert pool.go(dig, 10).result(PATIENCE) == 10
 
-    assert pool.go(recover).result(PATIENCE) == "recovered"
+
+def test_a_worker_is_replaced_after_so_many_weightless_tasks():
+    async def process():
+        await td.sleep(0.001)
+        return os.getpid()
+
+    with Workers(1, max_tasks_per_child=3) as pool:
+        tasks = [pool.go(process) for _ in range(10)]
+        processes = [task.result(PATIENCE) for task in tasks]
+        assert sorted(processes.count(process) for process in set(processes)) == [1, 3, 3, 3]
 
 
 def test_an_async_generator_function_is_refused(pool):
