@@ -206,13 +206,13 @@ def test_a_worker_that_writes_over_its_shared_memory_hurts_nobody_else(pool, pat
     assert goes_on(pool)
 
 
-def test_a_worker_that_goes_on_writing_over_its_shared_memory_is_ended_and_that_is_the_cause(single):
-    single.submit(victims.scribble_on, "dice").exception(PATIENCE)
-    for number in range(10_000):
-        error = single.options(timeout=PATIENCE).submit(victims.square, number).exception(PATIENCE)
+def test_a_reply_that_was_written_over_is_not_believed(single):
+    """The memory changes all the while that tasks read their calls from it and write their results to it."""
+    for number in range(1_000):
+        error = single.options(timeout=PATIENCE).submit(victims.scribble_on, number, "dice").exception(PATIENCE)
         if error is not None:
             assert isinstance(error, td.WorkerDied)
-            assert "sense" in error.cause
+            assert "nobody understands" in error.cause or "corrupt" in error.stderr
             break
     else:
         pytest.fail("what it writes is believed")

@@ -153,14 +153,15 @@ def scribble(pattern):
     return len(lines)
 
 
-def scribble_on(pattern):
-    """Does so again and again, beside the tasks that come."""
+def scribble_on(value, pattern):
+    """Does so again and again, also beside the tasks that come; gives the value."""
 
     def go_on():
         while True:
             scribble(pattern)
 
     threading.Thread(target=go_on, daemon=True).start()
+    return value
 
 
 def fork_and_leave(address):
@@ -257,3 +258,7 @@ def interrupt():
 
 def stop_generator():
     raise StopIteration("out of nothing")
+
+
+def read_input():
+    return sys.stdin.read()

@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections import Counter
@@ -159,15 +160,15 @@ class Script:
     def __init__(self, source, *arguments, **options):
         path = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            support.program_command(source, *arguments),
+            [sys.executable, "-X", "faulthandler", "-c", source, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": path},
             **options,
         )
+        self.unread = b""
 
     @property
     def pid(self):
@@ -175,12 +176,16 @@ class Script:
 
     def line(self):
         """The next line that it prints."""
-        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
-        line = self.process.stdout.readline().strip() if ready else None
-        if not line:
-            self.process.kill()
-            raise AssertionError(f"it says nothing (line: {line!r}); stderr:\n{self.process.stderr.read()}")
-        return line
+        while b"\n" not in self.unread:
+            ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+            data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not data:
+                self.process.kill()
+                _, _, errors = self.ends()
+                raise AssertionError(f"it {'ended' if ready else 'says nothing'} after {self.unread!r}:\n{errors}")
+            self.unread += data
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line.decode()
 
     def interrupt(self):
         """Ctrl-C: the signal goes to its whole process group."""
@@ -191,9 +196,9 @@ class Script:
         self.process.wait(PATIENCE)
 
     def ends(self):
-        """Its exit code, and all that it printed since; None for what others keep open."""
+        """Its exit code, and all that it printed since."""
         output, errors = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, output, errors
+        return self.process.returncode, (self.unread + output).decode(), errors.decode()
 
     def close(self):
         self.process.kill()
