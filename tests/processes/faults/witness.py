@@ -65,9 +65,16 @@ def wait_gone(processes, seconds=PATIENCE):
 
 
 def end(processes):
-    for process in processes:
+    """Kills processes of this test. An orphan's parent may be anybody: whoever is not marked is left alone."""
+    for process in marked(os.environ[MARK]).intersection(processes):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
+
+
+def zygote_of(worker):
+    """The process that has forked this worker; None when that one is gone."""
+    parent = parent_of(worker)
+    return parent if parent in marked(os.environ[MARK]) else None
 
 
 def described(processes):
