@@ -78,9 +78,9 @@ types: build
 layers: $(STAMPS)/tools
 	$(BIN)/python scripts/check_layers.py
 
-bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers (half an hour; to try it: BENCH_ARGS=--quick)
+bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers (two hours; to try it: BENCH_ARGS=--quick)
 	cargo build $(LOCKED) --release --manifest-path benches/load/Cargo.toml
-	PYTHONPATH=$(abspath python) $(VENV_BENCH)/bin/python benches/run.py $(BENCH_ARGS)
+	PYTHONPATH=$(abspath python) $(VENV_BENCH)/bin/python benches/run.py --write $(BENCH_ARGS)
 
 docs: build $(STAMPS)/docs ## The documentation as a web site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
