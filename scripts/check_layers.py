@@ -6,15 +6,18 @@ Invariants of the house, each a rule below:
   wire import no sibling;
 - the test kit is a dependency of tests only, so nothing of it is in a release;
 - one crate names pyo3, so that no Python object lives below it;
+- the policy of the workers names no clock, thread, lock, descriptor, file, process or chance;
 - the pure crates take from outside only what brings no clock, thread, lock or descriptor with it;
 - every crate takes the workspace's lints;
 - `thistledown._core` is imported in few files, the face of the engine; the rest is built on that face.
 
-What a crate may use of the standard library is another check: the `clippy.toml` beside its `Cargo.toml`.
+What a crate may use of the standard library is another check: the `clippy.toml` beside its `Cargo.toml`. A pure
+module of a crate that is not pure is read here, word by word.
 It reads manifests and syntax trees and runs nothing, so that a test can feed it a bad tree.
 """
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -41,6 +44,15 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "reactor": frozenset({"mio", "rustix", "slab", "smallvec", "thiserror"}),
     "wire": frozenset({"postcard", "serde", "thiserror", "loom"}),  # loom: under --cfg loom, for its models
 }
+
+# Folders of pure modules, and what their code does not name. Their crates have it, so no lint of a crate can say so.
+PURE_FOLDERS = ("crates/workers/src/policy",)
+IMPURE = re.compile(
+    r"\bstd::(?:env|fs|io|net|os|process|sync|thread|time)\b"
+    r"|\b(?:env|fs|io|libc|net|os|parking_lot|process|rand|rustix|sync|thread|time)::"
+    r"|\b(?:Instant|RandomState|SystemTime|unsafe)\b|\bHash(?:Map|Set)::new\b"
+    r"|\bcrate::(?!policy\b)|\bsuper::super\b"
+)
 
 # The one crate that may depend on pyo3, in any kind of dependency.
 PYTHON_CRATE = "python"
@@ -71,6 +83,12 @@ def find_breaches(root: Path) -> Iterator[str]:
         yield f"{root}: has no crates/*/Cargo.toml, so there was nothing to check"
     for path in manifests:
         yield from crate_breaches(path.relative_to(root), tomllib.loads(path.read_text()), workspace)
+    for folder in PURE_FOLDERS:
+        modules = sorted((root / folder).rglob("*.rs"))
+        if not modules:
+            yield f"{root}: has no {folder}/**/*.rs, so there was nothing to check"
+        for path in modules:
+            yield from impure_names(path.relative_to(root), path.read_text())
     sources = sorted((root / "python" / "thistledown").rglob("*.py"))
     if not sources:
         yield f"{root}: has no python/thistledown/**/*.py, so there was nothing to check"
@@ -102,6 +120,14 @@ def crate_breaches(path: Path, manifest: Manifest, workspace: Manifest) -> Itera
         elif sibling not in LAYERS[crate]:
             allowed = ", ".join(sorted(LAYERS[crate])) or "no sibling"
             yield f"{path}: {crate} depends on {sibling}, but may import {allowed}"
+
+
+def impure_names(path: Path, source: str) -> Iterator[str]:
+    """Yield what the code of a pure module names that is not a matter of its arguments alone."""
+    for number, line in enumerate(source.splitlines(), 1):
+        code = line.split("//")[0].replace("::{", "::")
+        if found := IMPURE.search(code):
+            yield f"{path}:{number}: names {found[0]}, but what it does depends on its arguments alone"
 
 
 def dependencies(manifest: Manifest, workspace: Manifest) -> Iterator[tuple[str, str]]:

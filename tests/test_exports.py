@@ -7,18 +7,20 @@ from importlib.metadata import version
 
 import pytest
 import thistledown as td
-from thistledown import testing
+from thistledown import pyprocess, testing
 
 # fmt: off
 FACE = [
-    "after", "Cancelled", "Channel", "ChannelClosed", "ChannelEmpty", "ChannelFull", "connect",
-    "current_task", "DeadlockError", "go", "Here", "here", "IncompleteReadError", "LimitOverrunError",
-    "listen", "move_on_after", "Operation", "primed", "Procedure", "readable", "run", "Scope", "select",
-    "Selected", "serve", "Server", "shield", "sleep", "Socket", "switch", "Task", "TaskCancelled",
-    "TaskGroup", "ThistledownError", "thread", "timeout", "writable",
+    "after", "as_completed", "AsCompleted", "Cancelled", "Channel", "ChannelClosed", "ChannelEmpty",
+    "ChannelFull", "connect", "current_task", "DeadlockError", "go", "Here", "here", "IncompleteReadError",
+    "LimitOverrunError", "listen", "map", "MemoryLimitExceeded", "move_on_after", "NotPicklable",
+    "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Scope",
+    "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "switch",
+    "Task", "task", "TaskCancelled", "TaskFunction", "TaskGroup", "ThistledownError", "thread", "timeout",
+    "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",
 ]
 # fmt: on
-HOMES = {"thistledown": td, "thistledown.testing": testing}
+HOMES = {"thistledown": td, "thistledown.pyprocess": pyprocess, "thistledown.testing": testing}
 
 
 def public_modules():
@@ -49,7 +51,7 @@ def test_nothing_public_is_missing_from_all():
     strays = {
         name
         for name in public_names(td) - set(td.__all__)
-        if not inspect.ismodule(getattr(td, name)) and name != "annotations"
+        if not inspect.ismodule(getattr(td, name)) and name not in ("annotations", "Any", "TYPE_CHECKING")
     }
     assert strays == set()
 

@@ -31,10 +31,6 @@ NO_BODIES = {
     "a number": (5, r"async def|coroutine|generator"),
     "None": (None, r"async def|coroutine|generator"),
     "a list": ([], r"async def|coroutine|generator"),
-    "a class": (int, r"td\.thread|async def"),
-    "a plain function": (len, r"td\.thread.*async def|async def.*td\.thread"),
-    "a lambda": (lambda: 5, r"td\.thread.*async def|async def.*td\.thread"),
-    "a name": ("package.module:function", r"import the function"),
     "an async generator function": (async_generator, r"async for|async generator"),
     "a place": (td.here, r"async def|coroutine|generator"),
 }
@@ -51,6 +47,12 @@ async def test_what_is_no_body_is_refused_with_advice(body, advice):
 @pytest.mark.parametrize(("body", "advice"), NO_BODIES.values(), ids=NO_BODIES)
 def test_what_is_no_body_is_refused_by_run_too(body, advice):
     with pytest.raises(TypeError):
+        td.run(body)
+
+
+@pytest.mark.parametrize("body", [int, len, lambda: 5, "package.module:function"])
+def test_what_is_for_a_worker_process_is_no_main(body):
+    with pytest.raises(TypeError, match=r"worker process.*td\.go"):
         td.run(body)
 
 

@@ -44,9 +44,10 @@ from thistledown._run import run
 from thistledown._task import Task
 
 if TYPE_CHECKING:
-    from thistledown._collect import AsCompleted, Results, as_completed, wait
+    from thistledown._collect import AsCompleted, as_completed, wait
     from thistledown._decorator import TaskFunction, task
     from thistledown._errors import MemoryLimitExceeded, WorkerDied, WorkersBroken
+    from thistledown._map import Results
     from thistledown._server import Server, serve
     from thistledown._shared import Shared, share
     from thistledown._sockets import Procedure, Socket, connect, listen
@@ -117,7 +118,7 @@ _LATER = {
     "MemoryLimitExceeded": "_deaths",
     "Place": "_workers",
     "Procedure": "_sockets",
-    "Results": "_collect",
+    "Results": "_map",
     "Server": "_server",
     "Shared": "_shared",
     "Socket": "_sockets",

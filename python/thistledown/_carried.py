@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["call", "enter", "heard", "outgoing", "reduce_variable", "thread_limits"]
+__all__ = ["call", "enter", "heard", "is_to_be_retried", "outgoing", "reduce_variable", "thread_limits"]
 
 Variable = contextvars.ContextVar[Any]
 Location = tuple[str, str]
@@ -67,6 +67,11 @@ def call(extras: dict[str, Any] | None, function: Callable[..., Any], args: Iter
     if extras is not None:
         context.run(enter, extras)
     return context.run(function, *args, **kwargs)
+
+
+def is_to_be_retried(extras: dict[str, Any] | None, error: BaseException) -> bool:
+    """Whether a task that failed so may be tried again, for what its caller said. The engine calls this in a worker."""
+    return extras is not None and isinstance(error, extras.get("retry_on", ()))
 
 
 def reduce_variable(variable: Variable) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from thistledown import _core
 from thistledown._task import Task
 
 if TYPE_CHECKING:
-    from thistledown._collect import Results
+    from thistledown._map import Results
 
 __all__ = ["TaskFunction", "task"]
 
@@ -97,7 +97,7 @@ def task(
     timeout: float | None = None,
     memory: int | str | None = None,
     retries: int = 0,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
     priority: int = 0,
     name: str | None = None,
     key: object = None,

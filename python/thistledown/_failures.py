@@ -4,9 +4,9 @@ What cannot be rebuilt at the other end becomes a ``RemoteError`` with its text.
 raises. Source: ``concurrent.futures.process``, which carries the traceback as the text of a cause.
 """
 
+import os
 import pickle
 import traceback
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +18,7 @@ __all__ = ["pack", "unpack"]
 CHAIN = 20
 """Causes of causes that are kept as exceptions; the text has all of them."""
 
-PACKAGE = str(Path(__file__).parent)
+PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 def pack(error: BaseException) -> bytes:

@@ -7,6 +7,7 @@ stands for the very same thing, they are good. Things that can change inside, su
 
 import contextlib
 import contextvars
+import enum
 import functools
 import pickle
 import sys
@@ -25,14 +26,15 @@ __all__ = ["Chunks", "pack", "tell_path", "unpack"]
 REACHED = 500
 """Names that a function may reach and still be kept; checking them must stay cheaper than packing."""
 
-ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range)
+ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range, enum.Enum, enum.EnumMeta)
 GONE = object()
 ITSELF = object()
 
 Place = tuple[Callable[..., Any], tuple[Any, ...], Any]
 
 _told_path: list[str] = []
-_kept: "weakref.WeakKeyDictionary[Any, tuple[list[Place], tuple[bytes, bool, bool, str]]]" = weakref.WeakKeyDictionary()
+_kept: "weakref.WeakKeyDictionary[Any, tuple[list[str], list[Place], tuple[bytes, bool, bool, str]]]"
+_kept = weakref.WeakKeyDictionary()
 
 
 class Chunks:
@@ -195,11 +197,13 @@ def _recall(function: Any) -> tuple[bytes, bool, bool, str] | None:
     known = _kept.get(function) if type(function) is types.FunctionType else None
     if known is None:
         return None
-    places, packed = known
+    path, places, packed = known
+    if path != sys.path:
+        return None
     for look, where, then in places:
         if look(*where) is not (function if then is ITSELF else then):
             return None
-    return packed if _news_of_path() is None else None
+    return packed
 
 
 def _keep(function: Any, packed: tuple[bytes, bool, bool, str]) -> None:
@@ -212,13 +216,24 @@ def _keep(function: Any, packed: tuple[bytes, bool, bool, str]) -> None:
         _kept.pop(function, None)
         return
     # Nothing kept may hold the function itself: it is to be forgotten when nobody else has it.
-    _kept[function] = [(look, where, ITSELF if then is function else then) for look, where, then in places], packed
+    path = list(sys.path)
+    _kept[function] = (
+        path,
+        [(look, where, ITSELF if then is function else then) for look, where, then in places],
+        packed,
+    )
 
 
 def _reach_function(function: types.FunctionType, places: list[Place], seen: set[int]) -> None:
     if vars(function).keys() - {"__wrapped__"}:
         raise _Changeable
+    for value in vars(function).values():
+        _reach_value(value, places, seen)
     for cell in function.__closure__ or ():
+        inner = _cell_contents(cell)
+        if isinstance(inner, types.FunctionType | type) and not _is_importable(inner):
+            # It may be, or hold, the function itself: keeping the cell would keep both for ever.
+            raise _Changeable
         _reach(_cell_contents, (cell,), places, seen)
     for name in _names(function.__code__):
         _reach(function.__globals__.get, (name, GONE), places, seen)
@@ -279,10 +294,15 @@ def _reach_class(class_: type, places: list[Place], seen: set[int]) -> None:
     for base in class_.__bases__:
         _reach_value(base, places, seen)
     for name, value in list(vars(class_).items()):
-        if name.startswith("__") and not isinstance(value, types.FunctionType):
+        if name.startswith("__") and not (isinstance(value, types.FunctionType) and _is_written(value)):
             places.append((vars(class_).get, (name, GONE), value))
         else:
             _reach(vars(class_).get, (name, GONE), places, seen)
+
+
+def _is_written(method: types.FunctionType) -> bool:
+    """Whether a special method was written by somebody, and not made by ``dataclasses``."""
+    return method.__code__.co_filename != "<string>" and method.__globals__.get("__name__") != "dataclasses"
 
 
 def _is_importable(value: Any) -> bool:

@@ -64,7 +64,9 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], retry_on: tuple[typ
     extras = _carried.outgoing()
     if retry_on:
         extras = {**(extras or {}), "retry_on": retry_on}
-    packed = _pack((args, kwargs, extras), lambda error: not_picklable(_arguments(args, kwargs), "", error))
+    packed = _packed((args, kwargs, extras))
+    if packed is None:
+        packed = _pack((args, kwargs, extras), lambda error: not_picklable(_arguments(args, kwargs), "", error))
     if len(packed[0]) < LARGE_BYTES or not any(map(_is_large, (*args, *kwargs.values()))):
         return packed
     outside = tuple(map(_outside, args)), {name: _outside(value) for name, value in kwargs.items()}, extras
@@ -77,7 +79,10 @@ def pack_result(value: Any) -> Packed:
     Raises:
         NotPicklable: says that it is the result that cannot be sent.
     """
-    return _pack(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
+    packed = None if _is_large(value) else _packed(value)
+    if packed is None:
+        packed = _pack(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
+    return packed
 
 
 def unpack(data: Any, buffers: Any = ()) -> Any:
@@ -154,20 +159,35 @@ def goes_by_value(data: bytes) -> bool:
     if b"__main__" in data:
         return True
     cloudpickle = sys.modules.get("cloudpickle")
+    if cloudpickle is None:
+        return False
     # Another thread may be importing it just now.
     registry: set[str] = getattr(cloudpickle, "list_registry_pickle_by_value", set)()
-    return any(name.encode() in data for name in registry)
+    return bool(registry) and any(name.encode() in data for name in registry)
 
 
 def explained(error: ImportError | AttributeError) -> ImportError | AttributeError:
     """The same, saying that it is this process which cannot import something; others are given back as they are."""
     if isinstance(error, ImportError):
         words = f"process {os.getpid()} cannot import what the task needs: {error}; it looks in {sys.path}"
-        return type(error)(words, name=error.name, path=error.path)
+        kind = ModuleNotFoundError if isinstance(error, ModuleNotFoundError) else ImportError
+        return kind(words, name=error.name, path=error.path)
     if not str(error).startswith("Can't get attribute"):
         return error
     words = f"process {os.getpid()} does not find what the task needs: {error}"
     return AttributeError(words, name=error.name, obj=error.obj)
+
+
+def _packed(value: Any) -> Packed | None:
+    """The short way, for nearly all: the C pickler, and no buffers."""
+    buffers: list[Any] = []
+    try:
+        data = pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)
+    except MemoryError:
+        raise
+    except Exception:
+        return None
+    return None if buffers or goes_by_value(data) else (data, [])
 
 
 def _pack(value: Any, explain: Callable[[Exception], Exception]) -> Packed:

@@ -69,7 +69,13 @@ def nothing_can_happen(waiting: list[Waiting]) -> str:
 def somebody_else_may_act() -> bool:
     """Whether something outside of a run could still wake it: another thread at work, or a signal's handler."""
     others = sum(thread is not threading.current_thread() for thread in threading.enumerate())
-    return others > _threads.resting() or any(_is_handled(number) for number in signal.valid_signals())
+    resting = _threads.resting() + _core.herald_rests()
+    return others > resting or _core.pools_have_tasks() or any(_is_handled(number) for number in signal.valid_signals())
+
+
+def start_herald() -> None:
+    """Starts the thread that calls back for worker processes. The engine calls this."""
+    threading.Thread(target=_core.tell_news, name="thistledown-herald", daemon=True).start()
 
 
 def _is_handled(number: int) -> bool:

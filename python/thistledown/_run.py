@@ -117,10 +117,11 @@ def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
 
 
 def _stop_runs() -> None:
-    """Ends the runs of other threads: a thread that the exiting interpreter stops cannot clean up."""
+    """Ends the runs of other threads, and calls back no more: a thread that the exiting interpreter stops cannot clean up."""
     deadline = time.monotonic() + EXIT_GRACE
     while not _core.stop_runs() and time.monotonic() < deadline:
         time.sleep(0.001)
+    _core.fall_silent(EXIT_GRACE)
 
 
 def _forget_signal_pipe() -> None:

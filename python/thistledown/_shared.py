@@ -10,7 +10,6 @@ import contextlib
 import mmap
 import os
 import pickle
-import tempfile
 import threading
 import types
 import weakref
@@ -111,6 +110,8 @@ def _new_file() -> tuple[int, str]:
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("thistledown", os.MFD_CLOEXEC)
         return file, f"/proc/{os.getpid()}/fd/{file}"
+    import tempfile
+
     return tempfile.mkstemp(prefix="thistledown-")
 
 

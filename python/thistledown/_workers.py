@@ -1,24 +1,23 @@
 """Pools of worker processes: ``Workers``, the default pool, and what becomes of pools at forks and at the end.
 
-The engine's pool does the work; this is its face, a ``concurrent.futures.Executor``. It says how the zygote is
-started (``_launch``), and sees to it that the interpreter does not end before the work is done, as the standard
-library does, and does end at once when somebody pressed Ctrl-C.
+The engine's pool does the work; this is its face, a ``concurrent.futures.Executor``. It sees to it that the
+interpreter does not end before the work is done, as the standard library does, and does end at once when somebody
+pressed Ctrl-C.
 """
 
 import concurrent.futures
 import functools
 import os
-import pickle
 import sys
 import threading
 import types
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar, overload
 
-from thistledown import _carried, _core, _functions, _pickling
-from thistledown._collect import Results, start_map
+from thistledown import _core
+from thistledown._launch import cores, launch, packed_initializer
+from thistledown._map import Results, start_map
 from thistledown._options import checked
 from thistledown._task import Task
 
@@ -33,8 +32,8 @@ GRACE = 1.0
 CONCURRENCY = 100
 """Weightless tasks that one worker runs at a time."""
 
-ALONE = ("timeout", "memory", "retries", "key")
-"""Options that are for one item of a map each."""
+ALONE = ("timeout", "memory", "key")
+"""Options that, as retries, are for one item of a map each."""
 
 
 class _Verbs:
@@ -79,9 +78,7 @@ class _Verbs:
         """
         return self._pool.go(fn, args, kwargs, self._engine_options())
 
-    def submit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """The same as ``go``, by the name that ``concurrent.futures`` has for it."""
-        return self._pool.go(fn, args, kwargs, self._engine_options())
+    submit = go
 
     def map(
         self,
@@ -138,8 +135,8 @@ class _Verbs:
             timeout: seconds that a task may run; then it is stopped, and fails with ``TimeoutError``.
             memory: how much its process may take: bytes, or a text such as ``"512MiB"`` or ``"2GB"``; then it fails
                 with ``MemoryLimitExceeded``.
-            retries: how many times it is tried again when it fails or its worker dies.
-            retry_on: exceptions after which it is tried again, a class or a tuple; by default each ``Exception``.
+            retries: how many times it is tried again when its worker dies, or it fails by one of ``retry_on``.
+            retry_on: exceptions after which it is tried again, a class or a tuple; by default none.
             priority: of those that wait, higher ones begin first.
             name: of the task, for people.
             key: tasks with one key never run at the same time, and begin in the order in which they were started.
@@ -158,6 +155,7 @@ class Place(_Verbs):
         self._max_workers = base._max_workers
         self._pumps = base._pumps
         self._given: dict[str, Any] = {**base._given, **options} if isinstance(base, Place) else options
+        # Who asks for retries means each error that is not the end of the process.
         self._engine = _core.Options(**self._given)
 
     @property
@@ -168,7 +166,7 @@ class Place(_Verbs):
         return self._engine
 
     def _needs_tasks_alone(self) -> bool:
-        return any(self._given.get(name) for name in ALONE) or self._given.get("key") is not None
+        return bool(self._given.get("retries")) or any(self._given.get(name) is not None for name in ALONE)
 
     def __repr__(self) -> str:
         return f"{self._base!r}.options({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
@@ -218,9 +216,9 @@ class Workers(_Verbs, concurrent.futures.Executor):
             raise ValueError(f"grace must be >= 0 seconds, got {grace!r}")
         if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
             raise TypeError(f"preload is a list of names of modules, got {preload!r}")
-        launch = functools.partial(_launch, size, list(preload), _packed_initializer(initializer, initargs))
+        start = functools.partial(launch, size, list(preload), packed_initializer(initializer, initargs))
         pool = _core.Pool(
-            size, grace=grace, concurrency=concurrency, max_tasks_per_child=max_tasks_per_child, launch=launch
+            size, grace=grace, concurrency=concurrency, max_tasks_per_child=max_tasks_per_child, launch=start
         )
         self._set(pool, size)
         _pools[id(pool)] = pool
@@ -310,6 +308,14 @@ class Workers(_Verbs, concurrent.futures.Executor):
         return f"<thistledown.Workers of {self._max_workers}>"
 
 
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be greater than 0, got {value}")
+    return value
+
+
 # --- the default pool -------------------------------------------------------------------------------------------
 
 _default: Workers | None = None
@@ -369,109 +375,6 @@ def _at_worker() -> Workers:
     if not _is_worker():
         raise TypeError("a pool of worker processes can be sent to a worker only, where it stands for that one's pool")
     return workers()
-
-
-# --- how the zygote is started ----------------------------------------------------------------------------------
-
-FOLDER = str(Path(__file__).resolve().parent.parent)
-"""Where this package is, for an interpreter that would not find it by itself."""
-
-START = """\
-import sys
-if not sys.flags.safe_path:
-    del sys.path[0]
-sys.path.append({folder!r})
-from thistledown._zygote import main
-main(int(sys.argv[-1]))
-"""
-"""The program of the zygote. Nothing of the current folder may stand in the way of a module of the library."""
-
-FLAGS = (
-    "debug",
-    "optimize",
-    "dont_write_bytecode",
-    "no_user_site",
-    "no_site",
-    "ignore_environment",
-    "verbose",
-    "bytes_warning",
-    "quiet",
-    "isolated",
-    "dev_mode",
-    "safe_path",
-)
-"""Flags of the interpreter that go along."""
-
-Packed = tuple[bytes, list[bytes]]
-
-
-def _launch(
-    size: int, preload: list[str], initializer: tuple[bytes | None, Packed]
-) -> tuple[list[str], dict[str, str], bytes]:
-    """What starts the zygote of a pool. The engine calls this.
-
-    Returns:
-        Its command, to which the number of its socket's descriptor is to be added; its environment; what it is to be
-        prepared with.
-    """
-    if not sys.executable:
-        raise RuntimeError(
-            "worker processes need a Python interpreter to run, and this one, embedded in another program, does not "
-            "know of any: set sys.executable to the path of one before the first task"
-        )
-    command = [sys.executable, *_interpreter_flags(), "-c", START.format(folder=FOLDER)]
-    environment = dict(os.environ)
-    environment |= _carried.thread_limits(size, environment)
-    settings = {"telling": _carried.telling(), "initializer": initializer}
-    preparation = {
-        "path": _functions.tell_path(),
-        "cwd": _folder(),
-        "argv": list(getattr(sys, "argv", [""])),
-        "preload": [*preload, *(["cloudpickle"] if "cloudpickle" in sys.modules else [])],
-        "worker": pickle.dumps(settings, _pickling.PROTOCOL),
-    }
-    return command, environment, pickle.dumps(preparation, _pickling.PROTOCOL)
-
-
-def _interpreter_flags() -> list[str]:
-    if not sys.warnoptions and not sys._xoptions and not any(getattr(sys.flags, name) for name in FLAGS):
-        return []
-    # The standard library knows how to write them; it takes milliseconds to import.
-    import subprocess
-
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return flags
-
-
-def _folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return "/"
-
-
-def _packed_initializer(
-    initializer: Callable[..., object] | str | None, initargs: tuple[Any, ...]
-) -> tuple[bytes | None, Packed]:
-    if initializer is None:
-        return None, (b"", [])
-    if not callable(initializer) and not isinstance(initializer, str):
-        raise TypeError(f"initializer must be a function, got {initializer!r}")
-    data, buffers = _pickling.pack_call(tuple(initargs), {})
-    return _pickling.pack_function(initializer)[0], (data, [bytes(buffer) for buffer in buffers])
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be greater than 0, got {value}")
-    return value
 
 
 # --- the end of a pool nobody holds, of a fork, of the interpreter ----------------------------------------------

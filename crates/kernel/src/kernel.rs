@@ -1,7 +1,7 @@
 //! The kernel as a whole: runners, parties and turns.
 
 use slab::Slab;
-use slotmap::SlotMap;
+use slotmap::{Key, SlotMap};
 
 use crate::channel::Channel;
 use crate::ids::{ChannelId, RunnerId, ScopeId, SourceId, TaskId};
@@ -53,6 +53,7 @@ pub(crate) struct Runner<W> {
     /// Asleep, or about to sleep: a wake has to reach it from outside.
     pub(crate) parked: bool,
     pub(crate) root: ScopeId,
+    pub(crate) sources: usize,
     pub(crate) source_waits: usize,
     pub(crate) elsewhere: usize,
 }
@@ -119,6 +120,7 @@ impl<P: Payload> Kernel<P> {
             timers: Timers::default(),
             parked: false,
             root: ScopeId::default(),
+            sources: 0,
             source_waits: 0,
             elsewhere: 0,
         });
@@ -128,26 +130,40 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// Takes a runner away, with whatever still lives in it: waits are undone, bodies are spent.
+    ///
+    /// It costs what is left in the runner, however many tasks the process has had: nothing is walked through that
+    /// belonged to others, or that was.
     pub fn remove_runner(&mut self, id: RunnerId) {
-        let left: Vec<TaskId> = self
-            .parties
-            .iter()
-            .filter(|(_, party)| party.runner() == Some(id))
-            .map(|(task, _)| task)
-            .collect();
-        for task in left {
-            if let Some(wake) = self.withdraw(task) {
-                self.spend_wake(wake);
-            }
-            self.finish(task);
+        let Some(runner) = self.runners.get(id) else { return };
+        let (root, sources, elsewhere) = (runner.root, runner.sources, runner.elsewhere);
+        // Whoever ends leaves its scopes, and their members move outward: in the end everyone stands in the root.
+        while self.scopes[root].members > 0 {
+            self.expel(self.scopes[root].first_member);
         }
-        let sources: Vec<SourceId> =
-            self.sources.iter().filter(|(_, source)| source.runner == id).map(|(source, _)| source).collect();
-        for source in sources {
-            self.remove_source(source);
+        if elsewhere > 0 {
+            let left: Vec<TaskId> = walk(&self.parties)
+                .filter(|(_, party)| party.runner() == Some(id))
+                .map(|(task, _)| task)
+                .collect();
+            left.into_iter().for_each(|task| self.expel(task));
         }
-        self.scopes.retain(|_, scope| scope.runner != id);
+        if sources > 0 {
+            let left: Vec<SourceId> = walk(&self.sources)
+                .filter(|(_, source)| source.runner == id)
+                .map(|(source, _)| source)
+                .collect();
+            left.into_iter().for_each(|source| self.remove_source(source));
+        }
+        self.scopes.remove(root);
         self.runners.remove(id);
+    }
+
+    /// Ends a task that will have no turn any more.
+    fn expel(&mut self, task: TaskId) {
+        if let Some(wake) = self.withdraw(task) {
+            self.spend_wake(wake);
+        }
+        self.finish(task);
     }
 
     /// Whether the runner exists.
@@ -168,7 +184,7 @@ impl<P: Payload> Kernel<P> {
         }
         let id = self.parties.insert(Party::new(Place::Runner(runner), Some(body), base));
         self.join_scope(id, base);
-        self.wake(id, Wake::Start);
+        self.make_ready(id, Wake::Start);
         Ok(id)
     }
 
@@ -188,6 +204,7 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// Whose turn it is.
+    #[inline]
     pub fn next_turn(&mut self, runner: RunnerId) -> Option<Turn<P::Body, P::Value>> {
         let ready = &mut self.runners.get_mut(runner)?.ready;
         while let Some(task) = ready.pop_front() {
@@ -270,12 +287,27 @@ impl<P: Payload> Kernel<P> {
         self.runners.get(runner).is_none_or(|runner| self.scopes[runner.root].members == 0)
     }
 
-    /// The tasks of a runner which are not having a turn, with their bodies.
+    /// The tasks of a runner which are not having a turn, with their bodies: those of a scope in the order in which they
+    /// came, before those of the scopes inside it.
     pub fn tasks(&self, runner: RunnerId) -> impl Iterator<Item = (TaskId, &P::Body)> {
-        self.parties
-            .iter()
-            .filter(move |(_, party)| matches!(party.place, Place::Runner(id) if id == runner))
-            .filter_map(|(task, party)| Some((task, party.body.as_ref()?)))
+        let mut scopes: Vec<ScopeId> =
+            self.runners.get(runner).map(|runner| runner.root).into_iter().collect();
+        let mut next = TaskId::default();
+        let everyone = std::iter::from_fn(move || {
+            loop {
+                if let Some(party) = self.parties.get(next) {
+                    return Some((std::mem::replace(&mut next, party.next_member), party));
+                }
+                let scope = &self.scopes[scopes.pop()?];
+                next = scope.first_member;
+                let mut child = scope.first_child;
+                while let Some(inner) = self.scopes.get(child) {
+                    scopes.push(child);
+                    child = inner.next_sibling;
+                }
+            }
+        });
+        everyone.filter_map(|(task, party)| Some((task, party.body.as_ref()?)))
     }
 
     /// Nothing is ready: from now on, until [`Self::unpark`], a wake calls the runner's waker, once. Nothing comes
@@ -311,5 +343,65 @@ impl<P: Payload> Kernel<P> {
     /// What to drop, after the lock is released.
     pub fn take_spent(&mut self) -> (Vec<P::Value>, Vec<P::Body>) {
         (std::mem::take(&mut self.spent_values), std::mem::take(&mut self.spent_bodies))
+    }
+}
+
+/// Walks through a whole map, empty slots and all: for what is rare.
+fn walk<K: Key, V>(map: &SlotMap<K, V>) -> impl Iterator<Item = (K, &V)> {
+    #[cfg(test)]
+    tests::WALKED.set(tests::WALKED.get() + map.capacity());
+    map.iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        /// Slots that were walked through in this thread.
+        pub(super) static WALKED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[derive(Debug)]
+    enum Nothing {}
+
+    impl Payload for Nothing {
+        type Body = ();
+        type Value = ();
+        type Waker = ();
+    }
+
+    #[test]
+    fn a_run_ends_without_a_walk_through_what_others_left() {
+        let mut kernel = Kernel::<Nothing>::default();
+        let (large, _) = kernel.add_runner(());
+        for _ in 0..1_000 {
+            kernel.spawn(large, Start::InRun, ()).expect("a run");
+            kernel.add_source(large);
+        }
+        kernel.remove_runner(large);
+        WALKED.set(0);
+        let (small, _) = kernel.add_runner(());
+        let task = kernel.spawn(small, Start::InRun, ()).expect("a run");
+        kernel.spawn(small, Start::InRun, ()).expect("a run");
+        let source = kernel.add_source(small);
+        kernel.remove_source(source);
+        kernel.finish(task);
+        kernel.remove_runner(small);
+        assert_eq!(WALKED.get(), 0);
+        assert_eq!((kernel.parties.len(), kernel.scopes.len(), kernel.sources.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_run_that_is_given_up_walks_for_what_is_left_elsewhere() {
+        let mut kernel = Kernel::<Nothing>::default();
+        let (runner, _) = kernel.add_runner(());
+        let task = kernel.add_elsewhere(Some(runner));
+        let source = kernel.add_source(runner);
+        kernel.remove_runner(runner);
+        assert!(!kernel.is_live(task) && kernel.sources.get(source).is_none());
+        assert!(WALKED.get() > 0);
     }
 }

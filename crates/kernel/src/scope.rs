@@ -218,6 +218,7 @@ impl<P: Payload> Kernel<P> {
 
     /// Whether a wait of this task would be refused now.
     #[must_use]
+    #[inline]
     pub fn is_cancelled(&self, task: TaskId) -> bool {
         self.parties.get(task).is_some_and(|party| party.suspect && self.reaches(party))
     }

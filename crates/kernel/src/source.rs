@@ -40,6 +40,9 @@ impl Source {
 impl<P: Payload> Kernel<P> {
     /// A new source of this runner, thought ready until it proves dry.
     pub fn add_source(&mut self, runner: RunnerId) -> SourceId {
+        if let Some(runner) = self.runners.get_mut(runner) {
+            runner.sources += 1;
+        }
         self.sources.insert(Source {
             runner,
             readable: true,
@@ -63,7 +66,10 @@ impl<P: Payload> Kernel<P> {
     /// The source is gone: whoever waits for it is told.
     pub fn remove_source(&mut self, id: SourceId) {
         self.wake_source(id, true, true, || Event::Gone);
-        self.sources.remove(id);
+        let Some(source) = self.sources.remove(id) else { return };
+        if let Some(runner) = self.runners.get_mut(source.runner) {
+            runner.sources -= 1;
+        }
     }
 
     /// An attempt found nothing there.

@@ -174,6 +174,11 @@ impl<P: Payload> Kernel<P> {
     /// Wakes a party: the one place where a wait ends.
     pub(crate) fn wake(&mut self, id: TaskId, wake: Wake<P::Value>) {
         self.undo(id);
+        self.make_ready(id, wake);
+    }
+
+    /// A party that does not wait, or does so no more, goes on.
+    pub(crate) fn make_ready(&mut self, id: TaskId, wake: Wake<P::Value>) {
         let party = &mut self.parties[id];
         party.phase = Phase::Ready;
         party.wake = Some(wake);

@@ -81,6 +81,21 @@ fn frame_state(object: &Bound<'_, PyAny>) -> State {
     }
 }
 
+/// The qualified name of a generator or coroutine, as its function had it.
+fn generator_name<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyString>> {
+    #[cfg(not(Py_3_14))]
+    if state(object).is_some() {
+        // SAFETY: exactly a generator or a coroutine, as for `state_number`; its name is a string or not there.
+        let name = unsafe {
+            let name = (*object.as_ptr().cast::<ffi::PyGenObject>()).gi_qualname;
+            Bound::from_borrowed_ptr_or_opt(object.py(), name)
+        };
+        return name?.cast_into().ok();
+    }
+    let _ = object;
+    None
+}
+
 /// Whether control can go into this one.
 pub(crate) fn check_switch(other: &Bound<'_, PyAny>, state: State, is_none: bool) -> PyResult<()> {
     match state {
@@ -105,6 +120,42 @@ enum Makes {
     Nothing,
 }
 
+/// How a code object begins in CPython 3.11 and later.
+#[repr(C)]
+struct CodeHead {
+    head: ffi::PyVarObject,
+    fields: [*mut ffi::PyObject; 3],
+    flags: std::ffi::c_int,
+}
+
+/// Code objects were found to begin like that.
+static CODE_HEAD_KNOWN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// The flags of a function's code, which say what it makes when it is called.
+fn code_flags(function: &Bound<'_, PyAny>) -> PyResult<i32> {
+    if CODE_HEAD_KNOWN.load(std::sync::atomic::Ordering::Relaxed) {
+        // SAFETY: a function, whose code is always there; and the flags stand where `learn_code` has found them.
+        return Ok(unsafe { (*ffi::PyFunction_GetCode(function.as_ptr()).cast::<CodeHead>()).flags });
+    }
+    let code = function.getattr(intern!(function.py(), "__code__"))?;
+    code.getattr(intern!(function.py(), "co_flags"))?.extract()
+}
+
+/// Learns from functions whose flags differ whether code objects begin as this module believes.
+pub(crate) fn learn_code(py: Python<'_>) -> PyResult<()> {
+    let samples =
+        [c"lambda: None", c"lambda: (yield)", c"lambda *args, **kwargs: [lambda: args for _ in args]"];
+    let mut known = true;
+    for sample in samples {
+        let function = py.eval(sample, None, None)?;
+        let said: i32 = code_flags(&function)?;
+        // SAFETY: a function, whose code is larger than what is read of it.
+        known &= unsafe { (*ffi::PyFunction_GetCode(function.as_ptr()).cast::<CodeHead>()).flags } == said;
+    }
+    CODE_HEAD_KNOWN.store(known, std::sync::atomic::Ordering::Relaxed);
+    Ok(())
+}
+
 fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
     let py = callable.py();
     let mut function = callable.clone();
@@ -112,8 +163,7 @@ fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
     for _ in 0..16 {
         // SAFETY: `function` is a live object; the checks only read its type.
         if unsafe { ffi::PyFunction_Check(function.as_ptr()) } != 0 {
-            let flags: i32 =
-                function.getattr(intern!(py, "__code__"))?.getattr(intern!(py, "co_flags"))?.extract()?;
+            let flags = code_flags(&function)?;
             if flags & CO_ASYNC_GENERATOR != 0 {
                 return Ok(Makes::AsyncGenerator);
             }
@@ -143,13 +193,44 @@ pub(crate) fn makes_body(callable: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(makes(callable)? == Makes::Body)
 }
 
+/// The arguments that came with a body, however they came.
+pub(crate) trait Arguments<'py> {
+    /// Whether there are any.
+    fn are_any(&self) -> bool;
+
+    /// Calls a function with them.
+    fn call(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
+
+    /// As a tuple and a dictionary.
+    fn pack(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)>;
+}
+
+/// As a tuple and a dictionary already.
+pub(crate) struct Packed<'a, 'py> {
+    pub(crate) args: &'a Bound<'py, PyTuple>,
+    pub(crate) kwargs: Option<&'a Bound<'py, PyDict>>,
+}
+
+impl<'py> Arguments<'py> for Packed<'_, 'py> {
+    fn are_any(&self) -> bool {
+        !self.args.is_empty() || self.kwargs.is_some_and(|kwargs| !kwargs.is_empty())
+    }
+
+    fn call(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        function.call(self.args, self.kwargs)
+    }
+
+    fn pack(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        Ok((self.args.clone(), self.kwargs.map_or_else(|| PyDict::new(py), Clone::clone)))
+    }
+}
+
 /// The iterator that a weightless task runs, made of whatever was told to go.
 pub(crate) fn iterator<'py>(
     body: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
+    arguments: &impl Arguments<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    weightless(body, args, kwargs)?.ok_or_else(|| {
+    weightless(body, arguments)?.ok_or_else(|| {
         errors::wrong_type(format!(
             "{} is a plain function, which runs in a worker process: write `td.go(fn, *args)`, or make it a body with \
              `async def` or `yield`",
@@ -169,11 +250,10 @@ pub(crate) fn goes_elsewhere(body: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// The iterator that a weightless task runs. Nothing: it is for a worker process.
 pub(crate) fn weightless<'py>(
     body: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
+    arguments: &impl Arguments<'py>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     if let Some(state) = state(body) {
-        no_arguments(body, args, kwargs)?;
+        no_arguments(body, arguments.are_any())?;
         return check_fresh(body, state).map(|()| Some(body.clone()));
     }
     if body.is_instance_of::<PyString>() {
@@ -183,19 +263,19 @@ pub(crate) fn weightless<'py>(
         return Err(errors::wrong_type("this is a task: it goes already; wait for it with `await task`"));
     }
     if !body.is_callable() {
-        no_arguments(body, args, kwargs)?;
+        no_arguments(body, arguments.are_any())?;
         return of_awaitable(body).map(Some);
     }
     match makes(body)? {
         Makes::Body => {
-            let made = body.call(args, kwargs)?;
+            let made = arguments.call(body)?;
             match state(&made) {
                 Some(_) => Ok(Some(made)),
                 None => of_awaitable(&made).map(Some),
             }
         }
         Makes::AsyncGenerator => Err(async_generator(body)),
-        Makes::Nothing if body.hasattr("__await__")? && args.is_empty() => of_awaitable(body).map(Some),
+        Makes::Nothing if body.hasattr("__await__")? && !arguments.are_any() => of_awaitable(body).map(Some),
         Makes::Nothing => Ok(None),
     }
 }
@@ -203,6 +283,11 @@ pub(crate) fn weightless<'py>(
 /// What a task is named after: its function, or the class of what was told to go.
 pub(crate) fn origin<'py>(body: &Bound<'py, PyAny>, iterator: &Bound<'py, PyAny>) -> Bound<'py, PyString> {
     let py = body.py();
+    if let Some(name) = generator_name(iterator)
+        && (iterator.is(body) || body.is_callable())
+    {
+        return name;
+    }
     if let Ok(operation) = body.cast::<Operation>() {
         return PyString::new(py, &operation.get().describe(py));
     }
@@ -212,12 +297,8 @@ pub(crate) fn origin<'py>(body: &Bound<'py, PyAny>, iterator: &Bound<'py, PyAny>
     name.or_else(|_| source.get_type().qualname()).unwrap_or_else(|_| PyString::new(py, "task"))
 }
 
-fn no_arguments(
-    body: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
-    kwargs: Option<&Bound<'_, PyDict>>,
-) -> PyResult<()> {
-    if args.is_empty() && kwargs.is_none_or(|kwargs| kwargs.is_empty()) {
+fn no_arguments(body: &Bound<'_, PyAny>, any_arguments: bool) -> PyResult<()> {
+    if !any_arguments {
         return Ok(());
     }
     Err(errors::wrong_type(format!(

@@ -5,10 +5,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
-use crate::errors;
+use crate::errors::{self, Quick};
+use crate::objects;
 use crate::operation::{Kind, Operation, Step};
 use crate::payload::WORLD;
-use crate::slots;
 
 /// A channel: values go in at one end and come out at the other, in order; whoever waits is served in order.
 ///
@@ -33,8 +33,8 @@ impl Channel {
     }
 
     /// Whether the value could be sent at once. A task that is cancelled is told so instead.
-    #[inline]
-    pub(crate) fn send_now(&self, py: Python<'_>, task: Option<TaskId>, value: &Py<PyAny>) -> PyResult<bool> {
+    #[inline(always)]
+    pub(crate) fn send_now(&self, py: Python<'_>, task: Option<TaskId>, value: &Py<PyAny>) -> Quick<bool> {
         let value = value.clone_ref(py);
         let sent = WORLD.with(|kernel| match task {
             Some(task) if kernel.is_cancelled(task) => None,
@@ -44,15 +44,15 @@ impl Channel {
             Some(Ok(())) => Ok(true),
             Some(Err(SendRefused::Full(_))) => Ok(false),
             Some(Err(SendRefused::Closed(_))) => {
-                Err(errors::channel_closed(py, "send on a channel that is closed"))
+                Err(errors::channel_closed(py, "send on a channel that is closed").into())
             }
-            None => Err(errors::cancelled(py, "the task is cancelled")),
+            None => Err(errors::cancelled(py, "the task is cancelled").into()),
         }
     }
 
     /// The next value, if there is one. A task that is cancelled is told so instead.
-    #[inline]
-    pub(crate) fn receive_now(&self, py: Python<'_>, task: Option<TaskId>) -> PyResult<Option<Py<PyAny>>> {
+    #[inline(always)]
+    pub(crate) fn receive_now(&self, py: Python<'_>, task: Option<TaskId>) -> Quick<Option<Py<PyAny>>> {
         let received = WORLD.with(|kernel| match task {
             Some(task) if kernel.is_cancelled(task) => None,
             _ => Some(kernel.try_recv(self.id)),
@@ -61,9 +61,9 @@ impl Channel {
             Some(Ok(value)) => Ok(Some(value)),
             Some(Err(RecvRefused::Empty)) => Ok(None),
             Some(Err(RecvRefused::Closed)) => {
-                Err(errors::channel_closed(py, "the channel is closed, and empty"))
+                Err(errors::channel_closed(py, "the channel is closed, and empty").into())
             }
-            None => Err(errors::cancelled(py, "the task is cancelled")),
+            None => Err(errors::cancelled(py, "the task is cancelled").into()),
         }
     }
 }
@@ -100,15 +100,17 @@ impl Channel {
     ///
     /// Raises ``ChannelClosed`` when the channel is closed, also while it waits.
     #[pyo3(signature = (value, /))]
-    fn send(slf: Bound<'_, Self>, value: Py<PyAny>) -> PyResult<Bound<'_, Operation>> {
-        slots::make(slf.py(), Operation::new(Kind::Send(slf.clone().unbind(), value)))
+    pub(crate) fn send(slf: Bound<'_, Self>, value: Py<PyAny>) -> Quick<Bound<'_, Operation>> {
+        let py = slf.py();
+        objects::operation(py, || Kind::Send(slf.unbind(), value))
     }
 
     /// An operation that receives the next value.
     ///
     /// Raises ``ChannelClosed`` when the channel is closed and nothing is left in it.
-    fn recv(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
-        slots::make(slf.py(), Operation::new(Kind::Receive(slf.clone().unbind())))
+    pub(crate) fn recv(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
+        let py = slf.py();
+        objects::operation(py, || Kind::Receive(slf.unbind()))
     }
 
     /// Sends without waiting, from any thread.
@@ -192,10 +194,11 @@ pub(crate) struct ChannelIterator {
 
 impl ChannelIterator {
     #[inline]
-    pub(crate) fn step(&self, py: Python<'_>) -> PyResult<Step> {
-        self.receive.get().step(py).map_err(|error| {
+    pub(crate) fn step(&self, py: Python<'_>) -> Quick<Step> {
+        self.receive.get().step(py).map_err(|thrown| {
+            let error = PyErr::from(thrown);
             let closed = errors::channel_closed(py, "").get_type(py);
-            if error.is_instance(py, &closed) { PyStopAsyncIteration::new_err(()) } else { error }
+            if error.is_instance(py, &closed) { PyStopAsyncIteration::new_err(()) } else { error }.into()
         })
     }
 }
@@ -206,13 +209,14 @@ impl ChannelIterator {
         slf
     }
 
-    fn __anext__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+    pub(crate) fn __anext__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
         if slf.get().receive.get().is_idle() {
             return Ok(slf);
         }
         Err(errors::misuse(
             "this iterator is being waited for by another task: give each its own `async for`",
-        ))
+        )
+        .into())
     }
 
     fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

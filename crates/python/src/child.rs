@@ -148,8 +148,13 @@ impl Child {
             match self.next()? {
                 Next::Weightless(task) => return Ok(Some(Job { task, more: Mutex::default() })),
                 Next::Plain(job) => self.run(py, &job)?,
-                Next::Nothing if self.child.listens_for_work() => return Ok(None),
-                Next::Nothing => {}
+                Next::Nothing => {
+                    // Hushed before the last look, so that nothing that comes now goes unheard.
+                    self.child.work_bell().hush();
+                    if self.child.listens_for_work() {
+                        return Ok(None);
+                    }
+                }
             }
         }
     }
@@ -281,8 +286,9 @@ fn failure(py: Python<'_>, error: &PyErr, more: Option<&Bound<'_, PyAny>>) -> Fi
     if errors::is_cancelled(py, value) {
         return Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
     }
-    let packed = pickling(py)
-        .and_then(|pickling| pickling.call_method1(intern!(py, "pack_error"), (value,))?.extract::<Vec<u8>>());
+    let packed = pickling(py).and_then(|pickling| {
+        pickling.call_method1(intern!(py, "pack_error"), (value,))?.extract::<Vec<u8>>()
+    });
     // What says how it failed is better than nothing.
     let packed = packed.unwrap_or_else(|failure| failure.to_string().into_bytes());
     let parcel = Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty());

@@ -1,6 +1,7 @@
 //! What runs in this thread now: the run, the task that has its turn, and what woke it.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -12,9 +13,9 @@ use thistledown_kernel::{Moment, RunnerId, ScopeId, TaskId, Wake};
 use thistledown_reactor::{Registry, Waker};
 use thistledown_runtime::Clock;
 
-use crate::errors;
+use crate::errors::{self, Quick};
+use crate::objects;
 use crate::payload::WORLD;
-use crate::slots::Spare;
 use crate::task::Task;
 
 /// Operations a task may complete in one turn before it is made to give way.
@@ -50,29 +51,28 @@ pub(crate) struct Current {
     pub(crate) task: Cell<Option<TaskId>>,
     pub(crate) wake: Cell<Option<Wake<Py<PyAny>>>>,
     pub(crate) budget: Cell<u32>,
-    pub(crate) spare: Spare,
     /// The task gives way by an operation, which is to end when its turn comes again.
     pub(crate) gives_way: Cell<bool>,
     run: RefCell<Option<std::rc::Rc<Run>>>,
 }
 
 thread_local! {
-    static CURRENT: Current = const {
-        Current {
+    // A thread that ends has no run, and so nothing to drop; nobody has to ask whether it has been dropped.
+    static CURRENT: ManuallyDrop<Current> = const {
+        ManuallyDrop::new(Current {
             task: Cell::new(None),
             wake: Cell::new(None),
             budget: Cell::new(0),
-            spare: Spare::new(),
             gives_way: Cell::new(false),
             run: RefCell::new(None),
-        }
+        })
     };
 }
 
 impl Current {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with<R>(work: impl FnOnce(&Self) -> R) -> R {
-        CURRENT.with(work)
+        CURRENT.with(|current| work(current))
     }
 
     /// The run of this thread.
@@ -80,12 +80,17 @@ impl Current {
         CURRENT.with(|current| current.run.borrow().clone())
     }
 
-    pub(crate) fn set_run(run: Option<std::rc::Rc<Run>>) {
+    pub(crate) fn set_run(py: Python<'_>, run: Option<std::rc::Rc<Run>>) {
         CURRENT.with(|current| {
             current.task.set(None);
             current.wake.set(None);
-            current.spare.set_open(run.is_some());
-            drop(current.run.replace(run));
+            let runs = run.is_some();
+            let ran = current.run.replace(run).is_some();
+            match (ran, runs) {
+                (false, true) => objects::begin(py),
+                (true, false) => objects::end(py),
+                _ => {}
+            }
         });
     }
 
@@ -121,9 +126,10 @@ impl Run {
 }
 
 /// Refuses to go on in a task that is cancelled.
-pub(crate) fn check_cancelled(py: Python<'_>, task: TaskId) -> PyResult<()> {
+#[inline]
+pub(crate) fn check_cancelled(py: Python<'_>, task: TaskId) -> Quick<()> {
     if WORLD.with(|kernel| kernel.is_cancelled(task)) {
-        return Err(errors::cancelled(py, "the task is cancelled"));
+        return Err(errors::cancelled(py, "the task is cancelled").into());
     }
     Ok(())
 }

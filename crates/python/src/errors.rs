@@ -8,6 +8,25 @@ use rustix::io::Errno;
 use thistledown_kernel::ScopeMisuse;
 use thistledown_workers::{Cause, Death, Refusal};
 
+/// A result on the hot path: it travels in registers, where a `PyErr` would be copied through each caller.
+pub(crate) type Quick<T> = Result<T, Thrown>;
+
+/// An error of the hot path, in a box.
+pub(crate) struct Thrown(Box<PyErr>);
+
+impl From<PyErr> for Thrown {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl From<Thrown> for PyErr {
+    fn from(thrown: Thrown) -> Self {
+        *thrown.0
+    }
+}
+
 macro_rules! python_errors {
     ($($function:ident = $class:literal),* $(,)?) => {$(
         #[doc = concat!("`thistledown.", $class, "`.")]
@@ -116,7 +135,10 @@ pub(crate) fn worker_died(py: Python<'_>, name: &str, death: &Death) -> PyResult
     };
     let named = [("memory", limit.into_pyobject(py)?), ("cause", PyString::new(py, cause).into_any())];
     let args = (name, death.pid.unwrap_or(0), death.status, PyBytes::new(py, death.stderr.as_bytes()));
-    let made = py.import("thistledown._deaths")?.getattr("worker_died")?.call(args, Some(&named.into_py_dict(py)?))?;
+    let made = py
+        .import("thistledown._deaths")?
+        .getattr("worker_died")?
+        .call(args, Some(&named.into_py_dict(py)?))?;
     Ok(made.unbind())
 }
 
@@ -129,6 +151,10 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
             ("the initializer of the workers failed, so they run no task".to_owned(), Some(error))
         }
         Refusal::Start(words) => (format!("the workers run no task: {words}"), None),
+        Refusal::Stillborn(death) => {
+            let words = "the workers run no task: they die before they are ready".to_owned();
+            (words, Some(worker_died(py, name, death)?))
+        }
         Refusal::Forked => {
             return Ok(misuse(format!(
                 "task {name} belongs to the process that this one was forked from: it ends there, ask for it there"

@@ -110,7 +110,8 @@ fn short() -> PyErr {
 
 /// A call that is written as atoms: how many arguments, each, and the same for those with names.
 fn write_call(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>, into: &mut Vec<u8>) -> bool {
-    let (Ok(count), Ok(named)) = (u8::try_from(args.len()), u8::try_from(kwargs.map_or(0, |named| named.len())))
+    let (Ok(count), Ok(named)) =
+        (u8::try_from(args.len()), u8::try_from(kwargs.map_or(0, |named| named.len())))
     else {
         return false;
     };
@@ -119,7 +120,9 @@ fn write_call(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>, int
         return false;
     }
     into.push(named);
-    kwargs.is_none_or(|kwargs| kwargs.iter().all(|(name, value)| write_atom(&name, into) && write_atom(&value, into)))
+    kwargs.is_none_or(|kwargs| {
+        kwargs.iter().all(|(name, value)| write_atom(&name, into) && write_atom(&value, into))
+    })
 }
 
 /// Packs a call.
@@ -221,7 +224,8 @@ fn unpickle<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Bound<'py, PyAny>
         let end = at.checked_add(length).ok_or_else(short)?;
         let memory = opened.mapped().filter(|memory| end <= memory.len() as u64).ok_or_else(short)?;
         let memory = Arc::clone(memory);
-        parts.push(Bound::new(py, Slice { memory, at: usize_of(at)?, length: usize_of(length)? })?.into_any());
+        parts
+            .push(Bound::new(py, Slice { memory, at: usize_of(at)?, length: usize_of(length)? })?.into_any());
         at = end;
     }
     let pickle = match kind {
@@ -260,7 +264,14 @@ impl Slice {
         let bytes = &this.memory[this.at..this.at + this.length];
         // SAFETY: the view is the interpreter's; the memory lives as long as the object, which the view holds.
         let filled = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.as_ptr() as *mut _, bytes.len() as isize, 1, flags)
+            ffi::PyBuffer_FillInfo(
+                view,
+                slf.as_ptr(),
+                bytes.as_ptr() as *mut _,
+                bytes.len() as isize,
+                1,
+                flags,
+            )
         };
         if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thistledown_kernel::Start;
 
-use crate::body;
+use crate::body::{self, Arguments, Packed};
 use crate::current::Current;
 use crate::errors;
 use crate::run;
@@ -37,7 +37,13 @@ pub(crate) fn go(
     args: Bound<'_, PyTuple>,
     kwargs: Option<Bound<'_, PyDict>>,
 ) -> PyResult<Py<Task>> {
-    start(&body, &args, kwargs.as_ref(), Start::InRun, None, None)
+    let packed = Packed { args: &args, kwargs: kwargs.as_ref() };
+    start(&body, &packed, Start::InRun, None, None)
+}
+
+/// The same as the interpreter passes it, without a tuple and a dictionary between.
+pub(crate) fn go_with<'py>(body: &Bound<'py, PyAny>, arguments: &impl Arguments<'py>) -> PyResult<Py<Task>> {
+    start(body, arguments, Start::InRun, None, None)
 }
 
 /// The same with a name, in a group: what places with options and groups call.
@@ -54,43 +60,43 @@ pub(crate) fn go_in(
         Some(scope) => Start::InScope(scope.get().id()?),
         None => Start::InRun,
     };
-    start(&body, &args, Some(&kwargs), start_in, group, name)
+    let packed = Packed { args: &args, kwargs: Some(&kwargs) };
+    start(&body, &packed, start_in, group, name)
 }
 
-fn start(
-    body: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
-    kwargs: Option<&Bound<'_, PyDict>>,
+fn start<'py>(
+    body: &Bound<'py, PyAny>,
+    arguments: &impl Arguments<'py>,
     start: Start,
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
     let Some(current) = Current::run() else {
         if group.is_none() && body::goes_elsewhere(body)? {
-            return elsewhere(body, args, kwargs, name);
+            return elsewhere(body, arguments, name);
         }
         return Err(errors::misuse(
             "no weightless tasks run in this thread: start them with `td.run(main)`, and call `td.go` inside of it",
         ));
     };
-    let iterator = match body::weightless(body, args, kwargs)? {
+    let iterator = match body::weightless(body, arguments)? {
         Some(iterator) => iterator,
-        None if group.is_none() => return elsewhere(body, args, kwargs, name),
-        None => body::iterator(body, args, kwargs)?,
+        None if group.is_none() => return elsewhere(body, arguments, name),
+        None => body::iterator(body, arguments)?,
     };
-    run::spawn(body.py(), &current, &iterator, &body::origin(body, &iterator), start, group, name)
+    let origin = body::origin(body, &iterator);
+    run::spawn(body.py(), &current, iterator, origin, start, group, name)
 }
 
 /// Starts a task in the default pool of worker processes.
-fn elsewhere(
-    body: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
-    kwargs: Option<&Bound<'_, PyDict>>,
+fn elsewhere<'py>(
+    body: &Bound<'py, PyAny>,
+    arguments: &impl Arguments<'py>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
     let py = body.py();
     let workers = py.import(intern!(py, "thistledown._workers"))?;
-    let kwargs = kwargs.map_or_else(|| PyDict::new(py), Clone::clone);
+    let (args, kwargs) = arguments.pack(py)?;
     let task = workers.call_method1(intern!(py, "go"), (body, args, kwargs))?;
     if let Some(name) = name {
         task.setattr(intern!(py, "name"), name)?;

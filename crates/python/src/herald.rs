@@ -1,23 +1,26 @@
 //! The herald: a thread that calls Python for those that must not, the threads of the pools.
 //!
 //! It calls done-callbacks, tells the standard library's waiters, and passes on what workers say (log records,
-//! warnings). It is started when there is something to tell, and ends when there is nothing more.
+//! warnings). It is a thread of Python's, started by whoever makes it needed: a pool that begins, or somebody who wants
+//! to be called. It ends when no pool is open and there was nothing to tell for a while.
 
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use thistledown_runtime::Clock;
 
 use crate::task::Task;
 
-/// How long it waits for more.
-const IDLE: Duration = Duration::from_secs(2);
+/// How long it waits for more, when no pool is open.
+const IDLE: Duration = Duration::from_millis(200);
 
-#[derive(Default)]
 struct News {
     tasks: Vec<Py<Task>>,
     said: Vec<Vec<u8>>,
+    /// Pools that are open: what they bring has to be told.
+    pools: usize,
     runs: bool,
     /// It is telling what it took.
     tells: bool,
@@ -25,7 +28,20 @@ struct News {
     silent: bool,
 }
 
-static NEWS: Mutex<News> = Mutex::new(News { tasks: Vec::new(), said: Vec::new(), runs: false, tells: false, silent: false });
+impl News {
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && self.said.is_empty()
+    }
+}
+
+static NEWS: Mutex<News> = Mutex::new(News {
+    tasks: Vec::new(),
+    said: Vec::new(),
+    pools: 0,
+    runs: false,
+    tells: false,
+    silent: false,
+});
 static CHANGED: Condvar = Condvar::new();
 
 /// These tasks have ended: their callbacks are called.
@@ -40,61 +56,94 @@ pub(crate) fn pass_on(said: Vec<Vec<u8>>) {
 
 fn add(more: impl FnOnce(&mut News)) {
     let mut news = NEWS.lock();
-    if news.silent {
-        return;
-    }
-    more(&mut news);
-    if std::mem::replace(&mut news.runs, true) {
+    if !news.silent {
+        more(&mut news);
         CHANGED.notify_all();
-        return;
     }
-    let started = std::thread::Builder::new().name("thistledown-herald".into()).spawn(run);
-    // Without a thread it is told with the next news.
-    news.runs = started.is_ok();
 }
 
-fn run() {
+/// A pool is open.
+pub(crate) fn pool_opened(py: Python<'_>) -> PyResult<()> {
+    NEWS.lock().pools += 1;
+    ensure(py)
+}
+
+/// A pool is over.
+pub(crate) fn pool_closed() {
     let mut news = NEWS.lock();
-    loop {
-        if news.tasks.is_empty() && news.said.is_empty() {
-            news.tells = false;
-            CHANGED.notify_all();
-            let timed_out = CHANGED.wait_for(&mut news, IDLE).timed_out();
-            if news.silent || (timed_out && news.tasks.is_empty() && news.said.is_empty()) {
-                news.runs = false;
-                CHANGED.notify_all();
-                return;
-            }
-            continue;
+    news.pools = news.pools.saturating_sub(1);
+    CHANGED.notify_all();
+}
+
+/// Sees to it that the thread is there.
+pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
+    {
+        let mut news = NEWS.lock();
+        if news.silent || std::mem::replace(&mut news.runs, true) {
+            return Ok(());
         }
-        news.tells = true;
-        let (tasks, said) = (std::mem::take(&mut news.tasks), std::mem::take(&mut news.said));
-        drop(news);
-        Python::try_attach(|py| {
-            for bytes in said {
-                let heard = py
-                    .import("thistledown._carried")
-                    .and_then(|carried| carried.call_method1("heard", (PyBytes::new(py, &bytes),)));
-                if let Err(error) = heard {
-                    error.write_unraisable(py, None);
-                }
-            }
-            for task in tasks {
-                Task::tell(task.bind(py));
-            }
-        });
-        news = NEWS.lock();
     }
+    let started = py.import("thistledown._report").and_then(|report| report.call_method0("start_herald"));
+    started.map(drop).inspect_err(|_| NEWS.lock().runs = false)
+}
+
+/// What the herald's thread does.
+#[pyfunction]
+pub(crate) fn tell_news(py: Python<'_>) {
+    while let Some((tasks, said)) = py.detach(next) {
+        for bytes in said {
+            let heard = py
+                .import("thistledown._carried")
+                .and_then(|carried| carried.call_method1("heard", (PyBytes::new(py, &bytes),)));
+            if let Err(error) = heard {
+                error.write_unraisable(py, None);
+            }
+        }
+        for task in tasks {
+            Task::tell(task.bind(py));
+        }
+    }
+}
+
+type Told = (Vec<Py<Task>>, Vec<Vec<u8>>);
+
+/// Waits for news. Nothing: the thread is to end.
+fn next() -> Option<Told> {
+    let mut news = NEWS.lock();
+    news.tells = false;
+    CHANGED.notify_all();
+    while news.is_empty() && !news.silent {
+        if news.pools > 0 {
+            CHANGED.wait(&mut news);
+        } else if CHANGED.wait_for(&mut news, IDLE).timed_out() && news.is_empty() && news.pools == 0 {
+            news.runs = false;
+            return None;
+        }
+    }
+    if news.silent {
+        news.runs = false;
+        return None;
+    }
+    news.tells = true;
+    Some((std::mem::take(&mut news.tasks), std::mem::take(&mut news.said)))
+}
+
+/// Whether the thread is there and has nothing to do.
+#[pyfunction]
+pub(crate) fn herald_rests() -> bool {
+    let news = NEWS.lock();
+    news.runs && !news.tells && news.is_empty()
 }
 
 /// Waits until everything is told, and then is silent: the interpreter is about to end.
 #[pyfunction]
 pub(crate) fn fall_silent(py: Python<'_>, timeout: f64) {
     py.detach(|| {
-        let deadline = std::time::Instant::now() + Duration::try_from_secs_f64(timeout).unwrap_or_default();
+        let deadline = Clock::System.now().after(Duration::try_from_secs_f64(timeout).unwrap_or_default());
         let mut news = NEWS.lock();
         while (news.tells || !news.tasks.is_empty() || !news.said.is_empty()) && news.runs {
-            if CHANGED.wait_until(&mut news, deadline).timed_out() {
+            let left = deadline.since(Clock::System.now());
+            if left.is_zero() || CHANGED.wait_for(&mut news, left).timed_out() {
                 break;
             }
         }
@@ -122,8 +171,7 @@ pub(crate) unsafe fn unlock_after_fork() {
 pub(crate) fn forget() {
     let mut news = NEWS.lock();
     let (tasks, said) = (std::mem::take(&mut news.tasks), std::mem::take(&mut news.said));
-    news.runs = false;
-    news.tells = false;
+    (news.runs, news.tells, news.pools) = (false, false, 0);
     drop(news);
     drop((tasks, said));
 }

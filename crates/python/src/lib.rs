@@ -5,10 +5,10 @@
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong.
-//! - `slots` is the awaiters' hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
+//! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! The module asks for the interpreter lock: what a turn borrows, what a root untracks and the memory that is used again
-//! rest on it. Nothing else does, so that a free-threaded build is a matter of these.
+//! (`objects`) rest on it. Nothing else does, so that a free-threaded build is a matter of these.
 //!
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
@@ -26,6 +26,7 @@ mod freight;
 mod go;
 mod guest;
 mod herald;
+mod objects;
 mod operation;
 mod payload;
 mod poll;
@@ -65,13 +66,13 @@ mod _core {
     #[pymodule_export]
     use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
-    use super::go::{current_task, go, go_in};
-    #[pymodule_export]
     use super::freight::Slice;
+    #[pymodule_export]
+    use super::go::{current_task, go, go_in};
     #[pymodule_export]
     use super::guest::Guest;
     #[pymodule_export]
-    use super::herald::fall_silent;
+    use super::herald::{fall_silent, herald_rests, tell_news};
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
@@ -94,11 +95,14 @@ mod _core {
     use super::thread_call::thread;
     #[pymodule_export]
     use super::timers::{after, is_cancelled, sleep};
+    #[pymodule_export]
+    use super::upstream::pools_have_tasks;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         body::learn_states(module.py())?;
+        body::learn_code(module.py())?;
         module.add("INTERRUPT_SIGNAL", thistledown_workers::INTERRUPT_SIGNAL)?;
-        slots::install(module.py())
+        slots::install(module)
     }
 }

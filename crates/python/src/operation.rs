@@ -19,7 +19,7 @@ use thistledown_kernel::{Direction, Event, Moment, TaskId, Wake, Want};
 
 use crate::channel::Channel;
 use crate::current::{Current, Run, check_cancelled};
-use crate::errors;
+use crate::errors::{self, Quick};
 use crate::poll::RawPoll;
 use crate::scope::Scope;
 use crate::select::{self, Select};
@@ -48,6 +48,28 @@ pub(crate) enum Kind {
     Select(Select),
     Thread(Box<ThreadCall>),
     Switch(Box<Switch>),
+}
+
+impl Kind {
+    /// Lets go of what it holds. The common kinds do it without asking first whether the thread is attached.
+    #[inline]
+    pub(crate) fn drop_refs(self, py: Python<'_>) {
+        match self {
+            Self::Sleep(_) | Self::After(_) => {}
+            Self::Send(channel, value) => {
+                channel.drop_ref(py);
+                value.drop_ref(py);
+            }
+            Self::Receive(channel) => channel.drop_ref(py),
+            Self::Join(task) => task.drop_ref(py),
+            rarer => {
+                // Outside of a call of PyO3's what they hold would be let go at the next one only. An interpreter that
+                // ends does not attach anybody, and needs nothing to be let go.
+                let mut rarer = Some(rarer);
+                Python::try_attach(|_| drop(rarer.take()));
+            }
+        }
+    }
 }
 
 /// A sleep counts from when it is first waited for.
@@ -143,65 +165,53 @@ impl Operation {
     }
 
     /// One step of its awaiter.
-    #[inline]
-    pub(crate) fn step(&self, py: Python<'_>) -> PyResult<Step> {
+    #[inline(always)]
+    pub(crate) fn step(&self, py: Python<'_>) -> Quick<Step> {
         Current::with(|current| {
-            let Some(task) = current.task.get() else {
-                return Err(Current::need_task(&self.describe(py))
-                    .err()
-                    .unwrap_or_else(|| errors::misuse("no task")));
-            };
-            if let Kind::Sleep(Sleep { nanos: 0, .. }) = self.kind {
-                return give_way(py, current, task);
-            }
+            let Some(task) = current.task.get() else { return Err(self.needs_task(py).into()) };
             match self.phase.load(Ordering::Relaxed) {
-                IDLE => match current.budget.get() {
-                    0 => {
+                WAITING => return self.resume(py, current.wake.take()),
+                IDLE => {
+                    if let Kind::Sleep(Sleep { nanos: 0, .. }) = self.kind {
+                        return give_way(py, current, task);
+                    }
+                    let Some(left) = current.budget.get().checked_sub(1) else {
                         self.set_phase(OVERDUE);
-                        Ok(Step::GiveWay)
-                    }
-                    left => {
-                        current.budget.set(left - 1);
-                        self.begin(py, task)
-                    }
-                },
-                OVERDUE => self.begin(py, task),
-                _ => self.resume(py, current.wake.take()),
+                        return Ok(Step::GiveWay);
+                    };
+                    current.budget.set(left);
+                }
+                _ => {}
             }
+            self.begin(py, task)
         })
     }
 
-    #[inline]
-    fn begin(&self, py: Python<'_>, task: TaskId) -> PyResult<Step> {
-        let attempted = self.attempt(py, Some(task));
-        match attempted {
-            Ok(Some(value)) => {
-                self.set_phase(IDLE);
-                Ok(Step::Return(value))
-            }
-            Ok(None) => {
-                self.set_phase(WAITING);
-                Ok(Step::Park)
-            }
-            Err(error) => {
-                self.set_phase(IDLE);
-                Err(error)
-            }
-        }
+    #[cold]
+    fn needs_task(&self, py: Python<'_>) -> PyErr {
+        Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task"))
     }
 
-    fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>) -> PyResult<Step> {
+    #[inline(always)]
+    fn begin(&self, py: Python<'_>, task: TaskId) -> Quick<Step> {
+        let attempted = self.attempt(py, Some(task));
+        self.set_phase(if let Ok(None) = attempted { WAITING } else { IDLE });
+        Ok(attempted?.map_or(Step::Park, Step::Return))
+    }
+
+    #[inline(never)]
+    fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>) -> Quick<Step> {
         let concluded = match wake {
             Some(Wake::Event { branch, event }) => self.conclude(py, branch, event),
             Some(Wake::Cancelled) => Err(errors::cancelled(py, "the task is cancelled")),
-            _ => return Err(errors::misuse("this operation is being waited for by another task")),
+            _ => return Err(errors::misuse("this operation is being waited for by another task").into()),
         };
         if let Ok(None) = concluded {
             return Ok(Step::Park);
         }
         self.set_phase(IDLE);
         self.release();
-        concluded.map(|value| Step::Return(value.unwrap_or_else(|| py.None())))
+        Ok(Step::Return(concluded?.unwrap_or_else(|| py.None())))
     }
 
     /// The wait it was enlisted for is over without it.
@@ -211,28 +221,31 @@ impl Operation {
     }
 
     /// Tries it without waiting. A task that is cancelled is told so instead.
-    #[inline]
-    pub(crate) fn attempt(&self, py: Python<'_>, task: Option<TaskId>) -> PyResult<Option<Py<PyAny>>> {
+    #[inline(always)]
+    pub(crate) fn attempt(&self, py: Python<'_>, task: Option<TaskId>) -> Quick<Option<Py<PyAny>>> {
         match &self.kind {
-            Kind::Send(channel, value) => {
-                return Ok(channel.get().send_now(py, task, value)?.then(|| py.None()));
-            }
-            Kind::Receive(channel) => return channel.get().receive_now(py, task),
-            _ => {}
+            Kind::Send(channel, value) => Ok(channel.get().send_now(py, task, value)?.then(|| py.None())),
+            Kind::Receive(channel) => channel.get().receive_now(py, task),
+            _ => self.attempt_rarer(py, task),
         }
+    }
+
+    /// The same for those that do not ask for a cancellation themselves.
+    #[inline(never)]
+    fn attempt_rarer(&self, py: Python<'_>, task: Option<TaskId>) -> Quick<Option<Py<PyAny>>> {
         if let Some(task) = task {
             check_cancelled(py, task)?;
         }
-        match &self.kind {
-            Kind::After(moment) => Ok((*moment <= Run::now()).then(|| py.None())),
-            Kind::Join(task) => task.get().outcome(py).transpose(),
-            Kind::Drain(scope) => Ok(scope.get().is_empty().then(|| py.None())),
-            Kind::Socket(operation) => operation.attempt(py),
-            Kind::Poll(poll) => poll.attempt(py),
-            Kind::Select(select) => select.attempt(py),
-            Kind::Thread(call) => call.attempt(py),
-            Kind::Sleep(_) | Kind::Switch(_) | Kind::Send(..) | Kind::Receive(_) => Ok(None),
-        }
+        Ok(match &self.kind {
+            Kind::After(moment) => (*moment <= Run::now()).then(|| py.None()),
+            Kind::Join(task) => task.get().outcome(py).transpose()?,
+            Kind::Drain(scope) => scope.get().is_empty().then(|| py.None()),
+            Kind::Socket(operation) => operation.attempt(py)?,
+            Kind::Poll(poll) => poll.attempt(py)?,
+            Kind::Select(select) => select.attempt(py)?,
+            Kind::Thread(call) => call.attempt(py)?,
+            Kind::Sleep(_) | Kind::Switch(_) | Kind::Send(..) | Kind::Receive(_) => None,
+        })
     }
 
     /// What it wants from the kernel. Says so even if it could be attempted.
@@ -269,7 +282,7 @@ impl Operation {
                 Some(value) => Ok(Some(value)),
                 None => Err(errors::misuse("the run of the task was given up before the task had ended")),
             },
-            (Kind::Socket(_) | Kind::Poll(_), _) => self.attempt(py, None),
+            (Kind::Socket(_) | Kind::Poll(_), _) => Ok(self.attempt(py, None)?),
             (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => {
                 Ok(Some(py.None()))
             }
@@ -324,18 +337,21 @@ impl Operation {
     }
 
     /// What waits for it now: itself, or a copy when it is being waited for already.
-    pub(crate) fn awaiter(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        if slf.get().is_idle() {
-            return Ok(slf);
-        }
+    #[inline(always)]
+    pub(crate) fn awaiter(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
+        if slf.get().is_idle() { Ok(slf) } else { Self::second_awaiter(&slf) }
+    }
+
+    #[cold]
+    fn second_awaiter<'py>(slf: &Bound<'py, Self>) -> Quick<Bound<'py, Self>> {
         let copy = slf.get().copy(slf.py())?;
-        Bound::new(slf.py(), copy)
+        Ok(Bound::new(slf.py(), copy)?)
     }
 }
 
 /// `sleep(0)`: the others have their turn, then it is over. It keeps nothing, so that one object serves everybody.
 #[inline]
-fn give_way(py: Python<'_>, current: &Current, task: TaskId) -> PyResult<Step> {
+fn give_way(py: Python<'_>, current: &Current, task: TaskId) -> Quick<Step> {
     if current.gives_way.take() {
         return Ok(Step::Return(py.None()));
     }
@@ -350,11 +366,11 @@ fn closed_descriptor() -> PyErr {
 
 #[pymethods]
 impl Operation {
-    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+    fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
         Self::awaiter(slf)
     }
 
-    fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+    fn __iter__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
         Self::awaiter(slf)
     }
 

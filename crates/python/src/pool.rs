@@ -13,12 +13,15 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use thistledown_runtime::Clock;
 use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Order};
 
 use crate::current::{Current, seconds};
 use crate::errors;
 use crate::freight::{self, pickling};
+use crate::herald;
 use crate::remote::{Remote, Ticket};
+use crate::root;
 use crate::task::Task;
 use crate::upstream::{self, Upstream};
 
@@ -35,17 +38,21 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn is_running(&self, job: JobId) -> bool {
+    pub(crate) fn is_running(&self, job: u64) -> bool {
         match self {
-            Self::Own(engine) => engine.upgrade().is_some_and(|engine| engine.is_running(job)),
+            Self::Own(engine) => {
+                engine.upgrade().is_some_and(|engine| engine.is_running(JobId::from_number(job)))
+            }
             Self::Above(_) => true,
         }
     }
 
-    pub(crate) fn cancel(&self, job: JobId) -> Cancel {
+    pub(crate) fn cancel(&self, job: u64) -> Cancel {
         match self {
-            Self::Own(engine) => engine.upgrade().map_or(Cancel::TooLate, |engine| engine.cancel(job)),
-            Self::Above(upstream) => upstream.cancel(job.number()),
+            Self::Own(engine) => {
+                engine.upgrade().map_or(Cancel::TooLate, |engine| engine.cancel(JobId::from_number(job)))
+            }
+            Self::Above(upstream) => upstream.cancel(job),
         }
     }
 }
@@ -120,7 +127,7 @@ impl Pool {
     ) -> PyResult<Self> {
         let grace = seconds(grace, "grace")?.unwrap_or(Duration::MAX);
         let engine = Engine::new(&Config { size, grace, concurrency, max_tasks_per_child });
-        let engine = Arc::new(engine.map_err(|error| errors::system(&error))?);
+        let engine = Arc::new(engine);
         upstream::register(&engine);
         Ok(Self::at(Place::Own { engine, launch }))
     }
@@ -152,15 +159,10 @@ impl Pool {
         let remote = Remote::new(source);
         let task = Task::make(py, Some(origin))?;
         task.get().set_remote(Arc::clone(&remote));
-        let mut order = Order {
-            function: number,
-            call,
-            priority: 0,
-            key: None,
-            timeout: None,
-            memory: None,
-            retries: 0,
-        };
+        // The engine does not hold it, so the collector has to know it.
+        root::track(task.as_ptr());
+        let mut order =
+            Order { function: number, call, priority: 0, key: None, timeout: None, memory: None, retries: 0 };
         if let Some(options) = options {
             (order.priority, order.timeout) = (options.priority, options.timeout);
             (order.memory, order.retries) = (options.memory, options.retries);
@@ -224,6 +226,7 @@ impl Pool {
             known.set_item("started", counts.started)?;
             known.set_item("died", counts.died)?;
             known.set_item("processes", processes)?;
+            known.set_item("size", engine.size())?;
         }
         Ok(known)
     }
@@ -279,10 +282,13 @@ impl Pool {
                     true => None,
                     false => Some(launch_of(launch.bind(py))?),
                 };
+                if launch.is_some() {
+                    herald::pool_opened(py)?;
+                }
                 let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
                 match submitted {
                     Ok(job) => {
-                        job.into_iter().for_each(|job| remote.set_job(job));
+                        job.into_iter().for_each(|job| remote.set_job(job.number()));
                         Ok(())
                     }
                     Err((Closed::Forked, _)) => Err(errors::misuse(
@@ -301,7 +307,9 @@ impl Pool {
         wait: impl Fn(&Engine<Ticket>, Option<Duration>) -> bool + Send + Sync,
     ) -> PyResult<bool> {
         let Place::Own { engine, .. } = &self.place else {
-            return Err(errors::misuse("a worker cannot wait for the pool that it is part of: wait for its tasks"));
+            return Err(errors::misuse(
+                "a worker cannot wait for the pool that it is part of: wait for its tasks",
+            ));
         };
         if Current::run().is_some() {
             return Err(errors::misuse(
@@ -310,10 +318,10 @@ impl Pool {
             ));
         }
         let deadline = timeout.map(|timeout| seconds(timeout.max(0.0), "timeout")).transpose()?.flatten();
-        let deadline = deadline.map(|timeout| std::time::Instant::now() + timeout);
+        let deadline = deadline.map(|timeout| Clock::System.now().after(timeout));
         loop {
             let slice = Duration::from_millis(100);
-            let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+            let left = deadline.map(|at| at.since(Clock::System.now()));
             if py.detach(|| wait(engine, Some(left.map_or(slice, |left| left.min(slice))))) {
                 return Ok(true);
             }

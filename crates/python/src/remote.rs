@@ -6,7 +6,7 @@
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
-use thistledown_workers::{Cancel, Customer, Death, JobId, Opened, Outcome, Parcel, Refusal};
+use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};
 
 use crate::errors;
 use crate::freight;
@@ -31,7 +31,8 @@ pub(crate) enum Ended {
 #[derive(Default)]
 struct State {
     ended: Option<std::sync::Arc<Ended>>,
-    job: Option<JobId>,
+    /// Its source's name for it.
+    job: Option<u64>,
     /// The kernel's name for it, once somebody has waited.
     party: Option<TaskId>,
     /// Whom to tell in Python, once somebody has asked.
@@ -49,8 +50,8 @@ impl Remote {
         std::sync::Arc::new(Self { state: Mutex::default(), source })
     }
 
-    /// Its pool's name for it.
-    pub(crate) fn set_job(&self, job: JobId) {
+    /// Its source's name for it.
+    pub(crate) fn set_job(&self, job: u64) {
         self.state.lock().job = Some(job);
     }
 
@@ -105,7 +106,7 @@ impl Remote {
         let job = state.job;
         drop(state);
         if let (Source::Above(upstream), Some(job)) = (&self.source, job) {
-            upstream.is_awaited(job.number());
+            upstream.is_awaited(job);
         }
         true
     }
@@ -165,6 +166,10 @@ impl Customer for Ticket {
     fn hear(said: Vec<Vec<u8>>) {
         herald::pass_on(said);
     }
+
+    fn closed() {
+        herald::pool_closed();
+    }
 }
 
 impl Ended {
@@ -188,7 +193,9 @@ impl Ended {
             Self::TimedOut(after) => Ok(errors::timed_out(py, name, after.as_secs_f64())),
             Self::Died(death) => errors::worker_died(py, name, death),
             Self::Refused(refusal) => errors::refused(py, name, refusal),
-            Self::Lost(words) => Err(errors::misuse(format!("what task {name} gave cannot be read: {words}"))),
+            Self::Lost(words) => {
+                Err(errors::misuse(format!("what task {name} gave cannot be read: {words}")))
+            }
         };
         let error = unpacked.unwrap_or_else(|error| error.into_value(py).into_any());
         task::Outcome::Error(error)

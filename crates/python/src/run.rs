@@ -76,7 +76,7 @@ pub(crate) fn run(
     if stall_after.is_some_and(|limit| limit.is_zero()) {
         return Err(errors::wrong_value("stall_after must be > 0; None turns the reports off"));
     }
-    let iterator = crate::body::iterator(&main, &args, None)?;
+    let iterator = crate::body::iterator(&main, &crate::body::Packed { args: &args, kwargs: None })?;
     let mut reactor = Reactor::new().map_err(|error| errors::system(&error))?;
     let registry = reactor.registry().map_err(|error| errors::system(&error))?;
     if let Some(signals) = signals {
@@ -107,8 +107,9 @@ pub(crate) fn run(
         forked: Cell::new(false),
     });
     RUNS.lock().push(Arc::clone(&run.shared));
-    Current::set_run(Some(Rc::clone(&run)));
-    let task = spawn(py, &run, &iterator, &crate::body::origin(&main, &iterator), Start::InRun, None, None);
+    Current::set_run(py, Some(Rc::clone(&run)));
+    let origin = crate::body::origin(&main, &iterator);
+    let task = spawn(py, &run, iterator, origin, Start::InRun, None, None);
     let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, signals, ending: None, given_up: false };
     let looped = task.and_then(|task| {
         ruler.main = Some(task.clone_ref(py));
@@ -126,7 +127,7 @@ pub(crate) fn run(
     let late = ENDING.take();
     let ending = ruler.ending.take().or(late);
     WORLD.with(|kernel| kernel.remove_runner(runner));
-    Current::set_run(outer);
+    Current::set_run(py, outer);
     let concluded = looped.and_then(|main| conclude(py, &run, ending, main));
     RUNS.lock().retain(|other| !Arc::ptr_eq(other, &run.shared));
     // From here on no Python code runs in here: a thread that the exiting interpreter stops in there takes the
@@ -240,18 +241,18 @@ pub(crate) fn forget_runs() {
 pub(crate) fn spawn(
     py: Python<'_>,
     run: &Run,
-    iterator: &Bound<'_, PyAny>,
-    origin: &Bound<'_, PyString>,
+    iterator: Bound<'_, PyAny>,
+    origin: Bound<'_, PyString>,
     start: Start,
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
-    let task = Task::make(py, Some(origin.clone().unbind()))?;
+    let task = Task::make(py, Some(origin.unbind()))?;
     if let Some(name) = name {
         task.setattr("name", name)?;
     }
     let body = Box::new(Body {
-        iterator: Root::new(iterator.clone().unbind()),
+        iterator: Root::new(iterator.unbind()),
         task: task.clone().unbind(),
         context: Root::new(context::copy(py)?.unbind()),
         awaited: None,

@@ -1,40 +1,39 @@
-//! The awaiters' hot path: `send` without an exception, and memory without a round trip to the allocator.
+//! The hot path between the interpreter and the engine: slots and methods in CPython's own calling convention.
 //!
 //! CPython 3.11 resumes an awaiter through `am_send`, which gives a result as such; later ones through `tp_iternext`,
-//! which gives it inside `StopIteration`. An operation lives for one wait; while a thread runs tasks it keeps a few of
-//! the freed ones to use again, without a lock. PyO3 has no notation for the slots, so they are set here by hand, once,
-//! when the module is made.
+//! which gives it inside `StopIteration`. PyO3 has no notation for the first, and around each method it counts how often
+//! the thread is attached and sorts arguments that are in order already. So the few that a switch or a message goes
+//! through are set here by hand, once, when the module is made; what they do is written where it belongs.
 #![allow(
     unsafe_code,
-    reason = "two slots of two types are set by hand, with functions of CPython's calling convention"
+    reason = "slots and methods are set by hand, with functions of CPython's calling convention"
 )]
 
-use std::cell::Cell;
-use std::ffi::c_void;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::type_object::PyTypeInfo;
-use pyo3::types::{PyTuple, PyType};
-use thistledown_kernel::Moment;
+use pyo3::types::{PyDict, PyTuple, PyType};
 
-use crate::channel::ChannelIterator;
-use crate::current::Current;
-use crate::operation::{Kind, Operation, Step};
+use crate::body::Arguments;
+use crate::channel::{Channel, ChannelIterator};
+use crate::errors::{self, Quick};
+use crate::objects;
+use crate::operation::{Operation, Step};
+use crate::task::Task;
+use crate::timers;
 
 /// An awaiter: what makes a step, and what it yields when it has to wait.
 trait Awaiter: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
-    fn step(&self, py: Python<'_>) -> PyResult<Step>;
+    fn step(&self, py: Python<'_>) -> Quick<Step>;
     /// The operation to enlist: a new reference.
     fn parked(&self, py: Python<'_>, own: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
 impl Awaiter for Operation {
     #[inline]
-    fn step(&self, py: Python<'_>) -> PyResult<Step> {
+    fn step(&self, py: Python<'_>) -> Quick<Step> {
         Self::step(self, py)
     }
 
@@ -47,7 +46,7 @@ impl Awaiter for Operation {
 
 impl Awaiter for ChannelIterator {
     #[inline]
-    fn step(&self, py: Python<'_>) -> PyResult<Step> {
+    fn step(&self, py: Python<'_>) -> Quick<Step> {
         Self::step(self, py)
     }
 
@@ -62,7 +61,7 @@ unsafe fn step<T: Awaiter>(own: *mut ffi::PyObject, result: &mut *mut ffi::PyObj
     // SAFETY: the interpreter calls a slot while it is attached.
     let py = unsafe { Python::assume_attached() };
     // SAFETY: the slot is set on `T` alone, which cannot be subclassed; the caller holds a reference.
-    let awaiter = unsafe { Bound::from_borrowed_ptr(py, own).cast_into_unchecked::<T>() };
+    let awaiter = unsafe { Borrowed::from_ptr(py, own).cast_unchecked::<T>() };
     let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| awaiter.get().step(py)));
     match stepped {
         Ok(Ok(Step::Return(value))) => {
@@ -77,8 +76,8 @@ unsafe fn step<T: Awaiter>(own: *mut ffi::PyObject, result: &mut *mut ffi::PyObj
             *result = py.None().into_ptr();
             ffi::PySendResult::PYGEN_NEXT
         }
-        Ok(Err(error)) => {
-            not_an_end(py, error).restore(py);
+        Ok(Err(thrown)) => {
+            not_an_end(py, thrown.into()).restore(py);
             ffi::PySendResult::PYGEN_ERROR
         }
         Err(_panic) => {
@@ -145,24 +144,172 @@ unsafe fn stop_iteration(value: *mut ffi::PyObject) {
     }
 }
 
+/// What a function gives, as the interpreter wants it: a new reference, or null with the error set.
+#[inline(always)]
+fn given<'py, T>(py: Python<'py>, work: impl FnOnce() -> Quick<Bound<'py, T>>) -> *mut ffi::PyObject {
+    let error = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(Ok(object)) => return object.into_ptr(),
+        Ok(Err(thrown)) => PyErr::from(thrown),
+        Err(_panic) => pyo3::panic::PanicException::new_err("the engine panicked"),
+    };
+    error.restore(py);
+    std::ptr::null_mut()
+}
+
+/// The object a slot or method is called on.
+///
+/// # Safety
+/// The interpreter calls it with an object of this very type, while it is attached.
+#[inline]
+unsafe fn called_on<'py, T>(own: *mut ffi::PyObject) -> Bound<'py, T> {
+    // SAFETY: by the contract above.
+    unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), own).cast_into_unchecked::<T>() }
+}
+
 /// `__await__` and `__iter__` of an operation: itself, unless it is being waited for.
 unsafe extern "C" fn operation_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls a slot while it is attached, with an object of this very type.
-    let operation = unsafe {
+    // SAFETY: the slot is set on operations alone.
+    let operation = unsafe { called_on::<Operation>(own) };
+    given(operation.py(), || Operation::awaiter(operation))
+}
+
+unsafe extern "C" fn channel_send(own: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the method is set on channels alone, and takes one argument.
+    let (channel, value) =
+        unsafe { (called_on::<Channel>(own), Bound::from_borrowed_ptr(Python::assume_attached(), value)) };
+    given(channel.py(), || Channel::send(channel, value.unbind()))
+}
+
+unsafe extern "C" fn channel_recv(
+    own: *mut ffi::PyObject,
+    _nothing: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the method is set on channels alone.
+    let channel = unsafe { called_on::<Channel>(own) };
+    given(channel.py(), || Channel::recv(channel))
+}
+
+unsafe extern "C" fn channel_next(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the slot is set on iterators of channels alone.
+    let iterator = unsafe { called_on::<ChannelIterator>(own) };
+    given(iterator.py(), || ChannelIterator::__anext__(iterator))
+}
+
+/// `__await__` and `__iter__` of a task.
+unsafe extern "C" fn task_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the slot is set on the class of tasks alone.
+    let task = unsafe { called_on::<Task>(own) };
+    given(task.py(), || Task::__await__(task))
+}
+
+/// `td.go`: the body and its arguments as they stand on the interpreter's stack.
+unsafe extern "C" fn go(
+    _module: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let rest = usize::try_from(count).unwrap_or_default().checked_sub(1);
+    // SAFETY: the interpreter passes `count` arguments and those with names behind, and calls while it is attached.
+    unsafe {
         let py = Python::assume_attached();
-        Bound::from_borrowed_ptr(py, own).cast_into_unchecked::<Operation>()
-    };
-    if operation.get().is_idle() {
-        return operation.into_ptr();
+        let Some(rest) = rest else {
+            let missing = "go() missing 1 required positional argument: 'body'";
+            return given::<Task>(py, || Err(errors::wrong_type(missing).into()));
+        };
+        let body = Bound::from_borrowed_ptr(py, *args);
+        let arguments = OnTheStack { args: args.add(1), count: rest, names };
+        given(py, || Ok(crate::go::go_with(&body, &arguments)?.into_bound(py)))
     }
-    let py = operation.py();
-    match Operation::awaiter(operation) {
-        Ok(awaiter) => awaiter.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
+}
+
+/// Arguments as they stand on the interpreter's stack, those with names behind.
+struct OnTheStack {
+    args: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+}
+
+impl<'py> Arguments<'py> for OnTheStack {
+    #[inline]
+    fn are_any(&self) -> bool {
+        self.count > 0 || !self.names.is_null()
+    }
+
+    #[inline]
+    fn call(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: what the interpreter passed, while it waits for the answer.
+        unsafe {
+            let made = ffi::PyObject_Vectorcall(function.as_ptr(), self.args, self.count, self.names);
+            Bound::from_owned_ptr_or_err(function.py(), made)
         }
     }
+
+    fn pack(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        // SAFETY: as above; behind the arguments without a name stand as many as there are names.
+        let at = |place: usize| unsafe { Bound::from_borrowed_ptr(py, *self.args.add(place)) };
+        let named = PyDict::new(py);
+        // SAFETY: null, or a tuple of the interpreter's.
+        if let Some(names) = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.names) } {
+            for (place, name) in names.cast_into::<PyTuple>()?.iter().enumerate() {
+                named.set_item(name, at(self.count + place))?;
+            }
+        }
+        Ok((PyTuple::new(py, (0..self.count).map(at))?, named))
+    }
+}
+
+/// `td.sleep`: a zero is the same object each time, and gives the same operation; the rest goes PyO3's way.
+unsafe extern "C" fn sleep(
+    module: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter passes `count` arguments and those with names behind, and calls while it is attached.
+    unsafe {
+        let py = Python::assume_attached();
+        if count == 1 && names.is_null() && timers::is_zero(&Borrowed::from_ptr(py, *args)) {
+            return given(py, || Ok(timers::give_way(py)?.clone()));
+        }
+        match SLEEP.get() {
+            Some(usual) => usual(module, args, count, names),
+            None => given::<Operation>(py, || Err(errors::misuse("the module is not made yet").into())),
+        }
+    }
+}
+
+/// `td.sleep` as PyO3 made it.
+static SLEEP: OnceLock<ffi::PyCFunctionFastWithKeywords> = OnceLock::new();
+
+/// How the interpreter passes arguments as they stand on its stack.
+const ON_THE_STACK: i32 = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+
+/// Puts a function of CPython's convention in place of one that PyO3 made; its documentation stays. The replaced one
+/// comes back when it is called in the same way.
+fn set_function(
+    module: &Bound<'_, PyModule>,
+    name: &str,
+    function: ffi::PyCFunctionFastWithKeywords,
+) -> PyResult<Option<ffi::PyCFunctionFastWithKeywords>> {
+    let made = module.getattr(name)?;
+    // SAFETY: what PyO3 makes of a function is a built-in one, whose flags say how it is called. The definition has to
+    // live as long as the module, which is for ever.
+    let (function, usual) = unsafe {
+        let made = &*made.as_ptr().cast::<ffi::PyCFunctionObject>();
+        let known = &*made.m_ml;
+        let definition = Box::leak(Box::new(ffi::PyMethodDef {
+            ml_name: known.ml_name,
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+            ml_flags: ON_THE_STACK,
+            ml_doc: known.ml_doc,
+        }));
+        let function = ffi::PyCFunction_NewEx(definition, made.m_self, made.m_module);
+        let usual = (known.ml_flags == ON_THE_STACK).then_some(known.ml_meth.PyCFunctionFastWithKeywords);
+        (Bound::from_owned_ptr_or_err(module.py(), function)?, usual)
+    };
+    module.setattr(name, function)?;
+    Ok(usual)
 }
 
 /// `__await__` of what is its own awaiter.
@@ -187,115 +334,56 @@ fn set<T: Awaiter>(class: &Bound<'_, PyType>, awaiter: ffi::unaryfunc) {
     }
 }
 
-unsafe extern "C" fn allocate(class: *mut ffi::PyTypeObject, items: ffi::Py_ssize_t) -> *mut ffi::PyObject {
-    match Current::with(|current| current.spare.take()) {
-        // SAFETY: memory of an object of this very type, which has no subclasses, untracked and without contents.
-        Some(object) => unsafe {
-            ffi::PyObject_Init(object.as_ptr(), class);
-            ffi::PyObject_GC_Track(object.as_ptr().cast());
-            object.as_ptr()
-        },
-        // SAFETY: what the slot was before.
-        None => unsafe { ffi::PyType_GenericAlloc(class, items) },
-    }
+/// Puts a function of CPython's convention in place of a method that PyO3 made; its documentation stays.
+fn set_method(class: &Bound<'_, PyType>, name: &str, flags: i32, function: ffi::PyCFunction) -> PyResult<()> {
+    let made = class.getattr(name)?;
+    // SAFETY: what PyO3 makes of a method of a class is a method descriptor. The definition has to live as long as the
+    // class, which is for ever.
+    let method = unsafe {
+        let known = &*(*made.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
+        let definition = Box::leak(Box::new(ffi::PyMethodDef {
+            ml_name: known.ml_name,
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: flags,
+            ml_doc: known.ml_doc,
+        }));
+        Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))?
+    };
+    class.setattr(name, method)
 }
 
-unsafe extern "C" fn free(object: *mut c_void) {
-    let kept =
-        NonNull::new(object.cast()).is_some_and(|object| Current::with(|current| current.spare.keep(object)));
-    if !kept {
-        // SAFETY: what the slot was before, for a type that the collector knows.
-        unsafe { ffi::PyObject_GC_Del(object) };
+/// Sets the slots and methods of the hot path.
+pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    objects::install(py)?;
+    set_function(module, "go", go)?;
+    if let Some(usual) = set_function(module, "sleep", sleep)? {
+        let _ = SLEEP.set(usual);
     }
-}
-
-/// Memory of operations that were freed in this thread, while it runs tasks.
-pub(crate) struct Spare {
-    open: Cell<bool>,
-    count: Cell<usize>,
-    objects: [Cell<Option<NonNull<ffi::PyObject>>>; Self::LIMIT],
-}
-
-impl Spare {
-    const LIMIT: usize = 64;
-
-    pub(crate) const fn new() -> Self {
-        Self {
-            open: Cell::new(false),
-            count: Cell::new(0),
-            objects: [const { Cell::new(None) }; Self::LIMIT],
-        }
-    }
-
-    #[inline]
-    fn take(&self) -> Option<NonNull<ffi::PyObject>> {
-        let last = self.count.get().checked_sub(1)?;
-        self.count.set(last);
-        self.objects[last].take()
-    }
-
-    #[inline]
-    fn keep(&self, object: NonNull<ffi::PyObject>) -> bool {
-        let count = self.count.get();
-        if !self.open.get() || count == Self::LIMIT {
-            return false;
-        }
-        self.objects[count].set(Some(object));
-        self.count.set(count + 1);
-        true
-    }
-
-    /// A run begins in this thread, or ends: then what was kept is given back.
-    pub(crate) fn set_open(&self, open: bool) {
-        self.open.set(open);
-        while let Some(object) = self.take().filter(|_| !open) {
-            // SAFETY: memory that `free` would have given back.
-            unsafe { ffi::PyObject_GC_Del(object.as_ptr().cast()) };
-        }
-    }
-}
-
-/// Where an operation's contents begin in its object; zero when that is not known to be all there is to write.
-static CONTENTS: AtomicUsize = AtomicUsize::new(0);
-
-/// Makes an operation's object: what `Bound::new` does, without asking the type how.
-#[inline]
-pub(crate) fn make(py: Python<'_>, operation: Operation) -> PyResult<Bound<'_, Operation>> {
-    let contents = CONTENTS.load(Ordering::Relaxed);
-    if contents == 0 {
-        return Bound::new(py, operation);
-    }
-    let class = Operation::type_object_raw(py);
-    // SAFETY: the memory is that of a fresh object of this type; `learn_contents` has found that its contents begin
-    // there and that nothing follows them.
-    unsafe {
-        let object = Bound::from_owned_ptr_or_err(py, allocate(class, 0))?;
-        object.as_ptr().cast::<u8>().add(contents).cast::<Operation>().write(operation);
-        Ok(object.cast_into_unchecked())
-    }
-}
-
-/// Learns from an object made by PyO3 where the contents of all of them are.
-fn learn_contents(py: Python<'_>) -> PyResult<()> {
-    let sample = Bound::new(py, Operation::new(Kind::After(Moment::NEVER)))?;
-    let contents = std::ptr::from_ref(sample.get()) as usize - sample.as_ptr() as usize;
-    // SAFETY: a live type; its size is a plain field.
-    let size = unsafe { (*sample.get_type().as_type_ptr()).tp_basicsize };
-    if usize::try_from(size).is_ok_and(|size| size == contents + size_of::<Operation>()) {
-        CONTENTS.store(contents, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-/// Sets the slots of the awaiters.
-pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<Operation>().as_type_ptr();
-    // SAFETY: as in `set`; nothing has been allocated yet, and both slots change together.
-    unsafe {
-        (*class).tp_alloc = Some(allocate);
-        (*class).tp_free = Some(free);
-    }
+    let (channel, iterator) = (py.get_type::<Channel>(), py.get_type::<ChannelIterator>());
     set::<Operation>(&py.get_type::<Operation>(), operation_awaiter);
-    set::<ChannelIterator>(&py.get_type::<ChannelIterator>(), itself);
-    learn_contents(py)
+    set::<ChannelIterator>(&iterator, itself);
+    // SAFETY: as in `set`.
+    unsafe {
+        let methods = (*iterator.as_type_ptr()).tp_as_async;
+        if !methods.is_null() {
+            (*methods).am_anext = Some(channel_next);
+        }
+    }
+    set_method(&channel, "send", ffi::METH_O, channel_send)?;
+    set_method(&channel, "recv", ffi::METH_NOARGS, channel_recv)
+}
+
+/// The same for the class of tasks, which Python makes.
+pub(crate) fn install_task(class: &Bound<'_, PyType>) {
+    let class = class.as_type_ptr();
+    // SAFETY: a heap type with the engine's tasks as its base; the functions have the slots' signatures.
+    unsafe {
+        (*class).tp_iter = Some(task_awaiter);
+        let methods = (*class).tp_as_async;
+        if !methods.is_null() {
+            (*methods).am_await = Some(task_awaiter);
+        }
+        ffi::PyType_Modified(class);
+    }
 }

@@ -14,8 +14,9 @@ use pyo3::types::{PyList, PyString, PyType};
 use thistledown_kernel::TaskId;
 
 use crate::current::Current;
-use crate::errors;
-use crate::operation::{Kind, Operation};
+use crate::errors::{self, Quick};
+use crate::objects;
+use crate::operation::Kind;
 use crate::payload::WORLD;
 use crate::remote::Remote;
 use crate::report::report;
@@ -66,33 +67,33 @@ const REMOTE: u64 = u64::MAX;
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-thread_local! {
-    static MAKING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
 /// The class that tasks are made of; the Python face registers its own.
 #[pyfunction]
 #[pyo3(signature = (class, /))]
-pub(crate) fn set_task_class(py: Python<'_>, class: Py<PyType>) {
-    let _ = CLASS.set(py, class);
+pub(crate) fn set_task_class(py: Python<'_>, class: Bound<'_, PyType>) -> PyResult<()> {
+    if !class.is_subclass_of::<Task>()? {
+        return Err(errors::wrong_type("the class of tasks is made of the engine's"));
+    }
+    slots::install_task(&class);
+    let _ = CLASS.set(py, class.unbind());
+    Ok(())
 }
 
 impl Task {
-    /// A new task object. `origin` is what its name is taken from.
+    /// A new task object, which the collector does not look at. `origin` is what its name is taken from.
     pub(crate) fn make(py: Python<'_>, origin: Option<Py<PyString>>) -> PyResult<Bound<'_, Self>> {
         let class = CLASS.get(py).ok_or_else(|| errors::misuse("import thistledown first"))?;
-        MAKING.set(true);
-        let made = class.bind(py).call0();
-        MAKING.set(false);
-        let task = made?.cast_into::<Self>()?;
-        root::untrack(task.as_ptr());
-        {
-            let this = task.get();
-            this.serial.store(SERIAL.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-            let mut state = this.state.lock();
-            state.origin = origin;
+        objects::task(py, class.bind(py), || Self::fresh(origin))
+    }
+
+    pub(crate) fn fresh(origin: Option<Py<PyString>>) -> Self {
+        Self {
+            id: AtomicU64::new(0),
+            serial: AtomicU64::new(SERIAL.fetch_add(1, Ordering::Relaxed)),
+            fetched: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
+            state: Mutex::new(State { outcome: None, extra: None, origin }),
         }
-        Ok(task)
     }
 
     pub(crate) fn set_id(&self, id: TaskId) {
@@ -355,16 +356,7 @@ fn log_failed_callback(task: &Bound<'_, Task>, error: PyErr) {
 impl Task {
     #[new]
     fn new() -> PyResult<Self> {
-        if !MAKING.get() {
-            return Err(errors::wrong_type("tasks are made by `td.go(...)`"));
-        }
-        Ok(Self {
-            id: AtomicU64::new(0),
-            serial: AtomicU64::new(0),
-            fetched: AtomicBool::new(false),
-            gives_way: AtomicBool::new(false),
-            state: Mutex::default(),
-        })
+        Err(errors::wrong_type("tasks are made by `td.go(...)`"))
     }
 
     /// The task's number, unique in this process.
@@ -486,16 +478,16 @@ impl Task {
         }
     }
 
-    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+    pub(crate) fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
         let py = slf.py();
         if Current::task().is_none() {
-            return py.import("thistledown._asyncio")?.call_method1("wait_for", (slf,));
+            return Ok(py.import("thistledown._asyncio")?.call_method1("wait_for", (slf,))?);
         }
-        Ok(slots::make(py, Operation::new(Kind::Join(slf.clone().unbind())))?.into_any())
+        Ok(objects::operation(py, || Kind::Join(slf.unbind()))?.into_any())
     }
 
-    fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
-        slots::make(slf.py(), Operation::new(Kind::Join(slf.clone().unbind())))
+    fn __iter__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
+        Self::__await__(slf)
     }
 
     /// Ends a task whose body ran elsewhere.

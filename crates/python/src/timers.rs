@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyInt;
 use thistledown_kernel::Moment;
 
 use crate::current::{Current, Run, number_of_seconds, seconds as checked};
+use crate::objects;
 use crate::operation::{Kind, Operation, Sleep};
 use crate::payload::WORLD;
-use crate::slots;
 
 /// An operation that is over so many seconds after it is first waited for.
 ///
@@ -25,13 +26,28 @@ pub(crate) fn sleep(
     py: Python<'_>,
     #[pyo3(from_py_with = number_of_seconds)] seconds: f64,
 ) -> PyResult<Bound<'_, Operation>> {
-    // Whoever only gives way needs no operation of its own.
-    static GIVE_WAY: PyOnceLock<Py<Operation>> = PyOnceLock::new();
     if seconds == 0.0 {
-        let make = || Py::new(py, Operation::new(Kind::Sleep(Sleep::new(Some(Duration::ZERO)))));
-        return Ok(GIVE_WAY.get_or_try_init(py, make)?.bind(py).clone());
+        return Ok(give_way(py)?.clone());
     }
-    slots::make(py, Operation::new(Kind::Sleep(Sleep::new(checked(seconds, "seconds")?))))
+    let sleep = Sleep::new(checked(seconds, "seconds")?);
+    Ok(objects::operation(py, || Kind::Sleep(sleep))?)
+}
+
+/// `sleep(0)`: whoever only gives way needs no operation of its own.
+#[inline]
+pub(crate) fn give_way(py: Python<'_>) -> PyResult<&Bound<'_, Operation>> {
+    static GIVE_WAY: PyOnceLock<Py<Operation>> = PyOnceLock::new();
+    let make = || Py::new(py, Operation::new(Kind::Sleep(Sleep::new(Some(Duration::ZERO)))));
+    Ok(GIVE_WAY.get_or_try_init(py, make)?.bind(py))
+}
+
+/// Whether this is the number zero, as a program writes it.
+#[inline]
+pub(crate) fn is_zero(object: &Borrowed<'_, '_, PyAny>) -> bool {
+    static ZERO: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = object.py();
+    // CPython keeps one object for each small number.
+    object.is(ZERO.get_or_init(py, || PyInt::new(py, 0).into_any().unbind()))
 }
 
 /// An operation that is over so many seconds after it was made.

@@ -23,15 +23,15 @@ use crate::switch::Switch;
 use crate::task::{Outcome, Task};
 
 /// What goes into a body.
-enum Input {
-    Send(Py<PyAny>),
+enum Input<'py> {
+    Send(Bound<'py, PyAny>),
     Throw(PyErr),
 }
 
 /// What comes out of it.
-enum Output {
-    Yielded(Py<PyAny>),
-    Returned(Py<PyAny>),
+enum Output<'py> {
+    Yielded(Bound<'py, PyAny>),
+    Returned(Bound<'py, PyAny>),
     Raised(PyErr),
 }
 
@@ -51,18 +51,14 @@ pub(crate) fn borrowed_task(py: Python<'_>, pointer: *mut ffi::PyObject) -> Opti
 pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
     let Turn { task, mut body, wake } = turn;
     run.set_task_object(Some(&body.task));
-    Current::with(|current| {
-        current.gives_way.set(false);
-        current.task.set(Some(task));
-        current.budget.set(BUDGET);
-    });
-    let context = body.context.clone_ref(py);
-    // SAFETY: `context` is a context object that this task alone enters, and only for its turn.
-    unsafe { ffi::PyContext_Enter(context.as_ptr()) };
+    let context = body.context.as_ptr();
+    // SAFETY: a context object that this task alone enters, and only for its turn, while its body holds it.
+    unsafe { ffi::PyContext_Enter(context) };
     let has_wake = body.awaited.is_some();
-    let ended = advance(py, run, task, &mut body, wake);
+    let input = begin(py, task, &mut body, wake);
+    let ended = advance(py, run, task, &mut body, input);
     // SAFETY: as above; it was entered in this thread.
-    unsafe { ffi::PyContext_Exit(context.as_ptr()) };
+    unsafe { ffi::PyContext_Exit(context) };
     let rest = match ended {
         Ended::GaveWay => Rest::GaveWay(body),
         Ended::Waits => Rest::Waits(body),
@@ -91,26 +87,40 @@ enum Ended {
     Done(PyResult<Py<PyAny>>),
 }
 
-fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<Py<PyAny>>) -> Ended {
-    let mut input = match (&body.awaited, wake) {
-        (None, Wake::Cancelled) => Input::Throw(errors::cancelled(py, "the task is cancelled")),
-        (None, _) => {
-            Current::with(|current| current.gives_way.set(body.task.get().gives_way()));
-            Input::Send(py.None())
+/// Says in this thread whose turn it is and why, and what goes into the body first.
+#[inline]
+fn begin<'py>(py: Python<'py>, task: TaskId, body: &mut Body, wake: Wake<Py<PyAny>>) -> Input<'py> {
+    Current::with(|current| {
+        current.task.set(Some(task));
+        current.budget.set(BUDGET);
+        match (body.awaited.take(), wake) {
+            (Some(operation), wake) => {
+                current.gives_way.set(false);
+                current.wake.set(Some(wake));
+                operation.drop_ref(py);
+            }
+            (None, Wake::Cancelled) => {
+                current.gives_way.set(false);
+                return Input::Throw(errors::cancelled(py, "the task is cancelled"));
+            }
+            (None, _) => current.gives_way.set(body.task.get().gives_way()),
         }
-        (Some(_), wake) => {
-            Current::with(|current| current.wake.set(Some(wake)));
-            Input::Send(py.None())
-        }
-    };
-    body.awaited = None;
+        Input::Send(nothing(py))
+    })
+}
+
+fn nothing(py: Python<'_>) -> Bound<'_, PyAny> {
+    py.None().into_bound(py)
+}
+
+fn advance<'py>(py: Python<'py>, run: &Run, task: TaskId, body: &mut Body, mut input: Input<'py>) -> Ended {
     loop {
         input = match resume(py, &body.iterator, input) {
-            Output::Yielded(value) if value.is_none(py) => {
+            Output::Yielded(value) if value.is_none() => {
                 body.task.get().set_gives_way(Current::with(|current| current.gives_way.take()));
                 return Ended::GaveWay;
             }
-            Output::Yielded(value) => match value.into_bound(py).cast_into_exact::<Operation>() {
+            Output::Yielded(value) => match value.cast_into_exact::<Operation>() {
                 // A waiter yields an operation that knows so; a bare `yield op` does not wait for anything.
                 Ok(operation) if operation.get().is_idle() => Input::Throw(wrong_yield(operation.as_any())),
                 Ok(operation) => match &operation.get().kind {
@@ -129,8 +139,8 @@ fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<
                 Err(other) => Input::Throw(wrong_yield(&other.into_inner())),
             },
             Output::Returned(value) => match leave(body) {
-                true => switched_in(py, value),
-                false => return Ended::Done(Ok(value)),
+                true => switched_in(py, value.unbind()),
+                false => return Ended::Done(Ok(value.unbind())),
             },
             Output::Raised(error) => match leave(body) {
                 true => Input::Throw(error),
@@ -141,7 +151,7 @@ fn advance(py: Python<'_>, run: &Run, task: TaskId, body: &mut Body, wake: Wake<
 }
 
 /// Control goes into another coroutine.
-fn enter(py: Python<'_>, body: &mut Body, switch: &Switch) -> Input {
+fn enter<'py>(py: Python<'py>, body: &mut Body, switch: &Switch) -> Input<'py> {
     let target = switch.target.bind(py);
     let state = crate::body::state(target).unwrap_or(crate::body::State::Ended);
     if let Err(error) = crate::body::check_switch(target, state, switch.value.is_none(py)) {
@@ -150,7 +160,7 @@ fn enter(py: Python<'_>, body: &mut Body, switch: &Switch) -> Input {
     let suspended = body.extra.get_or_insert_default().switches.go(py, &body.iterator, &switch.target);
     body.iterator = Root::new(switch.target.clone_ref(py));
     let value = switch.value.clone_ref(py);
-    if suspended { switched_in(py, value) } else { Input::Send(value) }
+    if suspended { switched_in(py, value) } else { Input::Send(value.into_bound(py)) }
 }
 
 /// The coroutine that had control has ended: whether another of the task goes on.
@@ -162,10 +172,10 @@ fn leave(body: &mut Body) -> bool {
 }
 
 /// A value for a coroutine that is suspended in a `switch`: its awaiter takes it from there.
-fn switched_in(py: Python<'_>, value: Py<PyAny>) -> Input {
+fn switched_in(py: Python<'_>, value: Py<PyAny>) -> Input<'_> {
     let event = Event::Received(value);
     Current::with(|current| current.wake.set(Some(Wake::Event { branch: 0, event })));
-    Input::Send(py.None())
+    Input::Send(nothing(py))
 }
 
 fn enlist(
@@ -199,7 +209,8 @@ fn wrong_yield(value: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// Resumes a body.
-fn resume(py: Python<'_>, iterator: &Py<PyAny>, input: Input) -> Output {
+#[inline]
+fn resume<'py>(py: Python<'py>, iterator: &Py<PyAny>, input: Input<'py>) -> Output<'py> {
     match input {
         Input::Send(value) => {
             let mut result = std::ptr::null_mut();
@@ -208,20 +219,20 @@ fn resume(py: Python<'_>, iterator: &Py<PyAny>, input: Input) -> Output {
             match sent {
                 // SAFETY: as above.
                 ffi::PySendResult::PYGEN_NEXT => {
-                    Output::Yielded(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
+                    Output::Yielded(unsafe { Bound::from_owned_ptr(py, result) })
                 }
                 // SAFETY: as above.
                 ffi::PySendResult::PYGEN_RETURN => {
-                    Output::Returned(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
+                    Output::Returned(unsafe { Bound::from_owned_ptr(py, result) })
                 }
                 _ => Output::Raised(PyErr::fetch(py)),
             }
         }
         Input::Throw(error) => match iterator.call_method1(py, intern!(py, "throw"), (error.value(py),)) {
-            Ok(value) => Output::Yielded(value),
+            Ok(value) => Output::Yielded(value.into_bound(py)),
             Err(raised) if raised.is_instance_of::<pyo3::exceptions::PyStopIteration>(py) => {
                 let value = raised.value(py).getattr(intern!(py, "value"));
-                Output::Returned(value.map_or_else(|_| py.None(), Bound::unbind))
+                Output::Returned(value.unwrap_or_else(|_| nothing(py)))
             }
             Err(raised) if raised.is_instance_of::<PyAttributeError>(py) && !has_throw(py, iterator) => {
                 Output::Raised(error)

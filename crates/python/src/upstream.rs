@@ -13,10 +13,11 @@ use std::thread::ThreadId;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use thistledown_workers::{
-    Answer, Cancel, Child, Death, End, Engine, Function, JobId, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
+    Answer, Cancel, Child, Death, End, Engine, Function, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
 };
 
 use crate::errors;
+use crate::herald;
 use crate::remote::{Remote, Ticket};
 
 /// The pool that this process is a worker of.
@@ -73,12 +74,17 @@ impl Upstream {
     }
 
     /// Has a task run by the pool.
-    pub(crate) fn submit(self: &Arc<Self>, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        order: Order,
+        remote: &Arc<Remote>,
+    ) -> PyResult<()> {
         let reference = self.next.fetch_add(1, Ordering::Relaxed);
-        remote.set_job(JobId::from_number(reference));
+        remote.set_job(reference);
         // Weightless tasks wait without stopping this thread, so what they have started stands for their wait.
         let waiting = self.child.region().running().is_none().then(|| self.wait());
-        let spawned = Spawned { remote: Arc::clone(remote), waiting: waiting };
+        let spawned = Spawned { remote: Arc::clone(remote), waiting };
         self.spawned.lock().insert(reference, spawned);
         let sent = py.detach(|| self.send(reference, &order));
         sent.inspect_err(|_| drop(self.take(reference))).map_err(|error| errors::system(&error))?;
@@ -115,6 +121,8 @@ impl Upstream {
         if self.listens.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
+        // Nobody can start the herald from the thread that this one starts.
+        Python::attach(herald::pool_opened).map_err(|error| io::Error::other(error.to_string()))?;
         let upstream = Arc::clone(self);
         let thread = std::thread::Builder::new().name("thistledown-answers".into());
         let started = thread.spawn(move || {
@@ -205,6 +213,14 @@ pub(crate) fn register(engine: &Arc<Engine<Ticket>>) {
     let mut engines = ENGINES.lock();
     engines.retain(|engine| engine.strong_count() > 0);
     engines.push(Arc::downgrade(engine));
+}
+
+/// Whether a pool of this process has tasks, from which something may come.
+#[pyfunction]
+pub(crate) fn pools_have_tasks() -> bool {
+    let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
+    let spawned = UPSTREAM.get().is_some_and(|upstream| !upstream.spawned.lock().is_empty());
+    spawned || engines.iter().any(|engine| engine.has_jobs())
 }
 
 /// The engines that are held across a fork.

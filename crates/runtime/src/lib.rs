@@ -9,6 +9,7 @@
 //! It knows nothing of Python: what gives a turn is a [`Host`].
 
 mod clock;
+mod lock;
 mod parker;
 mod run;
 mod sync;
@@ -16,6 +17,8 @@ mod watchdog;
 mod world;
 
 pub use clock::Clock;
+#[cfg(loom)]
+pub use lock::{Guard, Lock};
 pub use parker::{Parked, Parker, ParkerWaker};
 pub use run::{Flow, Host, Rest, run};
 pub use watchdog::{Progress, Stall, Watchdog, Watched};

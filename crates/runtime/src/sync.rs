@@ -4,6 +4,8 @@
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 #[cfg(not(loom))]
+pub(crate) use crate::lock::{Guard as WorldGuard, Lock as WorldLock};
+#[cfg(not(loom))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[cfg(loom)]
@@ -11,6 +13,9 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::MutexGuard;
+// Who waits for the world's lock is of no interest to a model of what happens behind it.
+#[cfg(loom)]
+pub(crate) use {Mutex as WorldLock, MutexGuard as WorldGuard};
 
 #[cfg(loom)]
 pub(crate) use model::{Condvar, Mutex};

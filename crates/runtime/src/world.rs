@@ -6,7 +6,7 @@
 
 use thistledown_kernel::{Kernel, Payload};
 
-use crate::sync::Mutex;
+use crate::sync::{WorldGuard, WorldLock};
 
 /// Something that sleeps and can be woken, from any thread.
 pub trait Wakes {
@@ -16,7 +16,7 @@ pub trait Wakes {
 
 /// The kernel behind its lock.
 pub struct World<P: Payload> {
-    kernel: Mutex<Kernel<P>>,
+    kernel: WorldLock<Kernel<P>>,
 }
 
 impl<P: Payload> std::fmt::Debug for World<P> {
@@ -27,24 +27,29 @@ impl<P: Payload> std::fmt::Debug for World<P> {
 
 impl<P: Payload> Default for World<P> {
     fn default() -> Self {
-        Self { kernel: Mutex::new(Kernel::default()) }
+        Self { kernel: WorldLock::new(Kernel::default()) }
     }
 }
 
 impl<P: Payload<Waker: Wakes>> World<P> {
     /// Does something with the kernel, then what the kernel wants done outside.
-    #[inline]
+    #[inline(always)]
     pub fn with<R>(&self, work: impl FnOnce(&mut Kernel<P>) -> R) -> R {
         let mut kernel = self.kernel.lock();
         let result = work(&mut kernel);
         if kernel.has_remains() {
-            let wakers = kernel.take_wakers();
-            let spent = kernel.take_spent();
-            drop(kernel);
-            wakers.iter().for_each(Wakes::wake);
-            drop(spent);
+            Self::clear_away(kernel);
         }
         result
+    }
+
+    #[cold]
+    fn clear_away(mut kernel: WorldGuard<'_, Kernel<P>>) {
+        let wakers = kernel.take_wakers();
+        let spent = kernel.take_spent();
+        drop(kernel);
+        wakers.iter().for_each(Wakes::wake);
+        drop(spent);
     }
 
     /// The same, unless somebody holds the lock; for those who must not wait, such as a garbage collector.

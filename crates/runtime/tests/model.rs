@@ -2,17 +2,19 @@
 //!
 //! `make model` runs them. A wake-up that is lost shows as a deadlock.
 #![cfg(loom)]
+#![allow(unsafe_code, reason = "a model looks at a value without asking who else does")]
 
 use std::io;
 use std::time::Duration;
 
+use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use thistledown_kernel::{
     ChannelId, Event, Payload, RecvRefused, RunnerId, SendRefused, Start, TaskId, Turn, Wake, Want,
 };
 use thistledown_reactor::{Poller, Ready};
-use thistledown_runtime::{Clock, Flow, Host, Rest, Wakes, Watchdog, Watched, World, run};
+use thistledown_runtime::{Clock, Flow, Host, Lock, Rest, Wakes, Watchdog, Watched, World, run};
 
 struct Toy;
 
@@ -230,5 +232,25 @@ fn a_turn_after_a_pause_between_turns_is_seen_by_a_watchdog_that_falls_asleep() 
     watchdog_sees(|watched| {
         watched.has_turn();
         watched.begins_turn();
+    });
+}
+
+/// The lock of the world: whoever has taken it is alone, and sees what was done before.
+#[test]
+fn a_lock_lets_one_thread_in_at_a_time() {
+    loom::model(|| {
+        let lock = Arc::new(Lock::new(UnsafeCell::new(0)));
+        let add = |lock: &Lock<UnsafeCell<u32>>| {
+            // SAFETY: the model sees whether anybody else is there.
+            lock.lock().with_mut(|number| unsafe { *number += 1 });
+        };
+        let other = thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || add(&lock)
+        });
+        add(&lock);
+        other.join().expect("no panic");
+        // SAFETY: as above.
+        assert_eq!(lock.lock().with(|number| unsafe { *number }), 2);
     });
 }

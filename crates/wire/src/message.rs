@@ -158,7 +158,7 @@ trait Message: Serialize + for<'a> Deserialize<'a> {
     /// Whether bytes may follow.
     fn has_body(&self) -> bool;
 
-    /// The length of the blob's head that it gives.
+    /// The length of the longest blob's head that it gives.
     fn blob(&self) -> Option<u64>;
 
     /// The least length that its body can have.
@@ -206,7 +206,8 @@ impl Message for Reply {
     #[inline]
     fn blob(&self) -> Option<u64> {
         match *self {
-            Self::Done { blob, .. } | Self::Spawn { blob, .. } => blob,
+            Self::Done { blob, .. } => blob,
+            Self::Spawn { blob, function_blob, .. } => blob.max(function_blob),
             _ => None,
         }
     }

@@ -31,7 +31,8 @@ impl Blob {
     /// # Errors
     /// What the system says when there is no memory or no descriptor left; nothing is kept then.
     pub fn write(parts: &[&[u8]]) -> io::Result<Self> {
-        let fd = rustix::fs::memfd_create("thistledown-blob", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let fd =
+            rustix::fs::memfd_create("thistledown-blob", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut at = 0;
         for part in parts {
             at = aligned(at);
@@ -69,8 +70,9 @@ impl Blob {
         }
         // Private and writable would be copied on write; shared and for reading only it stays one.
         // SAFETY: a new mapping at an address of the system's choice.
-        let memory =
-            unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, &self.fd, 0)? };
+        let memory = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, &self.fd, 0)?
+        };
         let memory = NonNull::new(memory.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         Ok(Mapped { memory, length })
     }

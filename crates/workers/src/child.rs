@@ -12,8 +12,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use thistledown_wire::{Error as LaneError, Receiver, Sender};
 use thistledown_wire::{Answer, Reply, SpawnOptions, Work};
+use thistledown_wire::{Error as LaneError, Receiver, Sender};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
@@ -95,6 +95,7 @@ impl Child {
         let (work, answers, replies) = unsafe {
             (region.receiver(Lane::Work), region.receiver(Lane::Answers), region.sender(Lane::Replies))
         };
+        crate::lifeline::hold(inherited.control.as_fd())?;
         Ok(Self {
             region,
             control: inherited.control,
@@ -145,7 +146,8 @@ impl Child {
     }
 
     fn next_frame(&self) -> io::Result<Option<(Work, Arc<[u8]>)>> {
-        let taken = self.work.lock().next(|frame| Work::decode(frame).map(|(work, body)| (work, body.into())));
+        let taken =
+            self.work.lock().next(|frame| Work::decode(frame).map(|(work, body)| (work, body.into())));
         match taken.map_err(garbled)? {
             None => Ok(None),
             Some(decoded) => decoded.map(Some).map_err(garbled),
@@ -157,8 +159,10 @@ impl Child {
     /// # Errors
     /// As for [`Self::next_work`].
     pub fn next_answer(&self) -> io::Result<Option<(Answer, Parcel)>> {
-        let taken =
-            self.answers.lock().next(|frame| Answer::decode(frame).map(|(answer, body)| (answer, body.into())));
+        let taken = self
+            .answers
+            .lock()
+            .next(|frame| Answer::decode(frame).map(|(answer, body)| (answer, body.into())));
         let Some(decoded) = taken.map_err(garbled)? else { return Ok(None) };
         let (answer, body): (Answer, Arc<[u8]>) = decoded.map_err(garbled)?;
         let parcel = match answer {
@@ -250,7 +254,13 @@ impl Child {
     ///
     /// # Errors
     /// The parent is gone, or what is said is too long.
-    pub fn try_reply(&self, reply: &Reply, tag: u64, body: &[&[u8]], parcel: Option<&Parcel>) -> io::Result<bool> {
+    pub fn try_reply(
+        &self,
+        reply: &Reply,
+        tag: u64,
+        body: &[&[u8]],
+        parcel: Option<&Parcel>,
+    ) -> io::Result<bool> {
         let mut header = Vec::with_capacity(64);
         reply.encode(&mut header);
         if let Some((blob, _)) = parcel.and_then(Parcel::blob) {
@@ -267,7 +277,8 @@ impl Child {
             Err(LaneError::Full) => return Ok(false),
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())),
         }
-        let busy = matches!(reply, Reply::Done { .. }) && self.work.lock().len() > self.region.ring_at() as usize;
+        let busy =
+            matches!(reply, Reply::Done { .. }) && self.work.lock().len() > self.region.ring_at() as usize;
         if !busy && replies.must_ring() {
             self.parent_bell.ring();
         }
@@ -302,7 +313,13 @@ impl Child {
     ///
     /// # Errors
     /// As for [`Self::try_reply`].
-    pub fn spawn(&self, reference: u64, function: &Function, call: &Parcel, options: SpawnOptions) -> io::Result<()> {
+    pub fn spawn(
+        &self,
+        reference: u64,
+        function: &Function,
+        call: &Parcel,
+        options: SpawnOptions,
+    ) -> io::Result<()> {
         let body = function.body.inline();
         let function_blob = function.body.blob();
         if let Some((blob, _)) = function_blob {
@@ -322,7 +339,7 @@ impl Child {
     /// Waits a moment for the parent to make room among the replies.
     pub fn wait_for_room(&self) {
         self.parent_bell.ring();
-        std::thread::sleep(Duration::from_micros(200));
+        let _ = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 200_000 }));
     }
 }
 

@@ -127,7 +127,9 @@ impl<C> Desk<C> {
                     Outcome::Value(parcel) => (End::Value, parcel),
                     Outcome::Error(parcel) => (End::Error, parcel),
                     Outcome::Cancelled => (End::Cancelled, Parcel::empty()),
-                    Outcome::TimedOut(after) => (End::TimedOut, Parcel::words(&after.as_nanos().to_le_bytes())),
+                    Outcome::TimedOut(after) => {
+                        (End::TimedOut, Parcel::words(&after.as_nanos().to_le_bytes()))
+                    }
                     Outcome::Died(death) => (End::Died, Parcel::words(&death.encode())),
                     Outcome::Refused(refusal) => (End::Refused, Parcel::words(refusal.words().as_bytes())),
                 };
@@ -170,7 +172,8 @@ impl<C> Desk<C> {
 
     /// The jobs that a worker has started.
     pub(crate) fn started_by(&self, worker: WorkerId) -> Vec<JobId> {
-        let owned = self.jobs.iter().filter(|(_, job)| matches!(job.owner, Owner::Worker(by, _) if by == worker));
+        let owned =
+            self.jobs.iter().filter(|(_, job)| matches!(job.owner, Owner::Worker(by, _) if by == worker));
         owned.map(|(job, _)| job).collect()
     }
 }

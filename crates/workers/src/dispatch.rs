@@ -9,20 +9,12 @@ use std::time::{Duration, Instant};
 use parking_lot::MutexGuard;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::bell::Bell;
 use crate::clock;
 use crate::engine::{Customer, Shared};
-use crate::hall::Hall;
+use crate::hall::{HANG_UP, Hall};
 use crate::outcome::Cause;
 use crate::policy::WorkerId;
-
-/// How often it looks while tiny tasks stream.
-const STREAM: Duration = Duration::from_millis(1);
-
-/// How often it looks at the memory of tasks that have a limit.
-const MEMORY: Duration = Duration::from_millis(20);
-
-/// A worker whose socket is closed and that has not ended is killed after this.
-const HANG_UP: Duration = Duration::from_millis(200);
 
 /// How long workers that were told to leave have for their own ends.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -37,32 +29,32 @@ enum Watched {
 }
 
 /// Runs until the pool is over.
-pub(crate) fn run<C: Customer>(shared: &Shared<C>) {
+pub(crate) fn run<C: Customer>(shared: &Shared<C>, bell: &Bell) {
     let mut watched: Vec<(RawFd, Watched)> = Vec::new();
     let mut ready: Vec<Watched> = Vec::new();
     loop {
         let mut hall = shared.hall.lock();
-        let timeout = look(&mut hall, shared, &ready);
+        hall.sleeps_until = 0;
+        look(&mut hall, bell, &ready);
         if hall.is_over() && has_left(&mut hall) {
             return close(shared, hall);
         }
-        let timeout = if listen(&mut hall) { timeout } else { Some(Duration::ZERO) };
-        gather(&hall, shared, &mut watched);
+        let due = if listen(&mut hall) { hall.next_due() } else { Some(0) };
+        let timeout = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
+        // From here on whoever makes something due before this wakes the thread.
+        hall.sleeps_until = due.unwrap_or(u64::MAX);
+        gather(&hall, bell, &mut watched);
         shared.leave(hall);
         sleep(&watched, timeout, &mut ready);
     }
 }
 
-/// Hears everybody. Gives how long to sleep then, at most.
-fn look<C: Customer>(
-    hall: &mut MutexGuard<'_, Hall<C>>,
-    shared: &Shared<C>,
-    ready: &[Watched],
-) -> Option<Duration> {
+/// Hears everybody.
+fn look<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, bell: &Bell, ready: &[Watched]) {
     let now = clock::now();
     for what in ready {
         match *what {
-            Watched::Bell => shared.bell.hush(),
+            Watched::Bell => bell.hush(),
             Watched::Zygote => hall.hear_zygote(now),
             Watched::Stderr(worker) => {
                 if let Some(worker) = hall.desk.workers.get_mut(worker) {
@@ -73,7 +65,6 @@ fn look<C: Customer>(
         }
     }
     let workers: Vec<WorkerId> = hall.desk.workers.keys().collect();
-    let mut streams = false;
     for id in workers {
         let heard = hall.hear_worker(id, now);
         let Some(worker) = hall.desk.workers.get_mut(id) else { continue };
@@ -82,26 +73,13 @@ fn look<C: Customer>(
         if worker.streams() && !heard {
             worker.stop_streaming();
         }
-        streams |= worker.streams() || worker.has_unsent();
         if worker.hung_up_for().is_some_and(|since| since > HANG_UP) {
             worker.cause.get_or_insert(Cause::HungUp);
             worker.kill();
         }
     }
     hall.tick(now);
-    hall.start_workers(&shared.bell, now);
-    let deadline = hall.policy.next_deadline().map(|at| Duration::from_nanos(at.saturating_sub(clock::now())));
-    let hanging = hall.desk.workers.values().any(|worker| worker.hung_up.is_some());
-    let memory = hall.desk.watches_memory();
-    [
-        deadline,
-        streams.then_some(STREAM),
-        memory.then_some(MEMORY),
-        (hanging || hall.leaving.is_some()).then_some(HANG_UP),
-    ]
-    .into_iter()
-    .flatten()
-    .min()
+    hall.start_workers(bell, now);
 }
 
 /// The worker's socket has been closed: it ends, or should.
@@ -124,10 +102,10 @@ fn listen<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
     quiet
 }
 
-fn gather<C: Customer>(hall: &Hall<C>, shared: &Shared<C>, watched: &mut Vec<(RawFd, Watched)>) {
+fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, watched: &mut Vec<(RawFd, Watched)>) {
     use std::os::fd::AsFd;
     watched.clear();
-    watched.push((shared.bell.as_fd().as_raw_fd(), Watched::Bell));
+    watched.push((bell.as_fd().as_raw_fd(), Watched::Bell));
     watched.extend(hall.zygote.iter().map(|zygote| (zygote.socket().as_raw_fd(), Watched::Zygote)));
     for (id, worker) in &hall.desk.workers {
         if worker.hung_up.is_none() {
@@ -157,7 +135,9 @@ fn sleep(watched: &[(RawFd, Watched)], timeout: Option<Duration>, ready: &mut Ve
     });
     ready.clear();
     if rustix::event::poll(&mut polled, timeout.as_ref()).is_ok() {
-        ready.extend(polled.iter().zip(watched).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, (_, what))| *what));
+        ready.extend(
+            polled.iter().zip(watched).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, (_, what))| *what),
+        );
     }
 }
 
@@ -186,5 +166,6 @@ fn close<C: Customer>(shared: &Shared<C>, mut hall: MutexGuard<'_, Hall<C>>) {
     hall.desk.workers.clear();
     hall.over();
     shared.leave(hall);
+    C::closed();
     shared.changed.notify_all();
 }

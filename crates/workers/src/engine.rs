@@ -17,8 +17,8 @@ use crate::function::Function;
 use crate::hall::Hall;
 use crate::outcome::Outcome;
 use crate::parcel::Parcel;
-use crate::policy::{Cancel, JobId, JobSpec, Statistics};
 use crate::policy;
+use crate::policy::{Cancel, JobId, JobSpec, Statistics};
 use crate::zygote::Launch;
 
 /// Whoever gives jobs, and wants to know what comes of them.
@@ -28,6 +28,9 @@ pub trait Customer: Send + Sized + 'static {
 
     /// A worker says something to its parent's program.
     fn hear(said: Vec<Vec<u8>>);
+
+    /// A pool that was given a [`Launch`] is over. Called as [`Self::settle`] is.
+    fn closed();
 }
 
 /// How a pool works.
@@ -103,13 +106,12 @@ pub(crate) struct Shared<C> {
     pub(crate) hall: Mutex<Hall<C>>,
     /// The pool is idle, or over.
     pub(crate) changed: Condvar,
-    /// Rung when the thread has something to do.
-    pub(crate) bell: Bell,
     forked: AtomicBool,
 }
 
 /// The engine of a pool.
 pub struct Engine<C: Customer> {
+    size: usize,
     shared: Arc<Shared<C>>,
 }
 
@@ -120,15 +122,12 @@ impl<C: Customer> std::fmt::Debug for Engine<C> {
 }
 
 impl<C: Customer> Engine<C> {
-    /// A new one. Nothing is started before the first job.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn new(config: &Config) -> io::Result<Self> {
+    /// A new one. Nothing is started, and no descriptor taken, before the first job.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
         let hall = Mutex::new(Hall::new(config));
-        let shared =
-            Shared { hall, changed: Condvar::new(), bell: Bell::new()?, forked: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Shared { hall, changed: Condvar::new(), forked: AtomicBool::new(false) };
+        Self { size: config.size, shared: Arc::new(shared) }
     }
 
     /// The function with this content.
@@ -167,13 +166,26 @@ impl<C: Customer> Engine<C> {
 
     /// Starts the thread.
     fn start(&self, hall: &mut Hall<C>, launch: Launch) {
-        hall.begin(launch);
-        let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new().name("thistledown-pool".into());
-        let started = thread.spawn(move || crate::dispatch::run(&shared));
-        if let Err(error) = started {
-            hall.refuse(&format!("the system gives no thread: {error}"), clock::now());
+        let started = Bell::new().and_then(|bell| {
+            let bell = Arc::new(bell);
+            hall.begin(launch, Arc::clone(&bell));
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("thistledown-pool".into());
+            thread.spawn(move || crate::dispatch::run(&shared, &bell))
+        });
+        match started {
+            Ok(thread) => hall.thread = Some(thread),
+            Err(error) => {
+                hall.over();
+                hall.refuse(&format!("the system gives no thread: {error}"), clock::now());
+            }
         }
+    }
+
+    /// How many workers run at a time.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// Whether it has been given a [`Launch`].
@@ -183,7 +195,6 @@ impl<C: Customer> Engine<C> {
     }
 
     /// Stops a job.
-    #[must_use]
     pub fn cancel(&self, job: JobId) -> Cancel {
         self.change(|hall| hall.cancel(job, clock::now()))
     }
@@ -197,19 +208,21 @@ impl<C: Customer> Engine<C> {
     /// No more jobs. With `cancel` those that have not begun end as cancelled.
     pub fn shut_down(&self, cancel: bool) {
         self.change(|hall| hall.close(cancel, clock::now()));
-        self.shared.bell.ring();
     }
 
     /// Everything ends now.
     pub fn kill(&self) {
         self.change(Hall::kill);
-        self.shared.bell.ring();
     }
 
     /// Waits until nothing is left of the pool: no thread, no process. False: not in time.
     #[must_use]
     pub fn wait_closed(&self, timeout: Option<Duration>) -> bool {
-        self.wait(timeout, |hall| hall.is_closing() && !hall.is_running())
+        let closed = self.wait(timeout, |hall| hall.is_closing() && !hall.is_running());
+        let thread = if closed { self.shared.hall.lock().thread.take() } else { None };
+        // It has nothing more to do but to end.
+        thread.map(std::thread::JoinHandle::join);
+        closed
     }
 
     /// Waits until no job is left. False: not in time.
@@ -247,6 +260,12 @@ impl<C: Customer> Engine<C> {
     pub fn statistics(&self) -> (Statistics, Vec<i32>) {
         let hall = self.shared.hall.lock();
         (hall.statistics(), hall.processes())
+    }
+
+    /// Whether there are jobs that have not ended.
+    #[must_use]
+    pub fn has_jobs(&self) -> bool {
+        self.shared.hall.lock().has_jobs()
     }
 
     /// Whether it takes jobs.
@@ -298,12 +317,12 @@ impl<C: Customer> Shared<C> {
         let rings = hall.desk.take_rings();
         let ended = std::mem::take(&mut hall.desk.ended);
         let said = std::mem::take(&mut hall.said);
-        let wakes_thread = hall.take_wish();
+        let bell = hall.take_wish();
         let notifies = hall.waiters > 0;
         drop(hall);
         rings.iter().for_each(|bell| bell.ring());
-        if wakes_thread {
-            self.bell.ring();
+        if let Some(bell) = bell {
+            bell.ring();
         }
         if !ended.is_empty() {
             C::settle(ended);

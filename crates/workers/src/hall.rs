@@ -1,27 +1,33 @@
 //! The hall: everything that the lock of a pool guards. What happens is told to the policy, and what it decides is done.
 
 use std::io;
-use std::time::Instant;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use thistledown_wire::{Answer, End, Reply, SpawnOptions};
 
 use crate::bell::Bell;
+use crate::clock;
 use crate::desk::{Desk, Job, Owner};
 use crate::engine::{Config, Order};
 use crate::function::Functions;
 use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
-use crate::policy::{Action, Cancel, Ending, JobId, JobSpec, JobState, Policy, Statistics, Verdict, WorkerId};
+use crate::policy::{
+    Action, Cancel, Ending, JobId, JobSpec, JobState, Policy, Statistics, Verdict, WorkerId,
+};
 use crate::worker::Worker;
 use crate::zygote::{Launch, News, Zygote};
 
-/// Whether the thread is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Thread {
-    NotYet,
-    Runs,
-    Over,
-}
+/// How often the thread looks while tiny tasks stream.
+const STREAM: Duration = Duration::from_millis(1);
+
+/// How often it looks at the memory of tasks that have a limit.
+const MEMORY: Duration = Duration::from_millis(20);
+
+/// A worker whose socket is closed and that has not ended is killed after this.
+pub(crate) const HANG_UP: Duration = Duration::from_millis(200);
 
 /// What the lock guards.
 pub(crate) struct Hall<C> {
@@ -37,14 +43,19 @@ pub(crate) struct Hall<C> {
     starts: Vec<WorkerId>,
     /// The thread is to look at once.
     wish: bool,
+    /// When it wakes by itself; 0 while it is awake.
+    pub(crate) sleeps_until: u64,
     refusal: Option<Refusal>,
     /// Why the last worker was not started.
-    failed_start: String,
+    failed_start: Refusal,
     actions: Vec<Action>,
     closing: bool,
     /// When the workers were told to leave.
     pub(crate) leaving: Option<Instant>,
-    thread: Thread,
+    /// The pool's thread, for whoever waits for its end.
+    pub(crate) thread: Option<JoinHandle<()>>,
+    /// Rung when the thread has something to do; there while it runs.
+    bell: Option<Arc<Bell>>,
 }
 
 impl<C> Hall<C> {
@@ -59,18 +70,21 @@ impl<C> Hall<C> {
             waiters: 0,
             starts: Vec::new(),
             wish: false,
+            sleeps_until: 0,
             refusal: None,
-            failed_start: "no worker could be started".to_owned(),
+            failed_start: Refusal::Start("no worker could be started".to_owned()),
             actions: Vec::new(),
             closing: false,
             leaving: None,
-            thread: Thread::NotYet,
+            thread: None,
+            bell: None,
         }
     }
 
-    pub(crate) fn begin(&mut self, launch: Launch) {
+    /// The thread is about to start.
+    pub(crate) fn begin(&mut self, launch: Launch, bell: Arc<Bell>) {
         self.launch = Some(launch);
-        self.thread = Thread::Runs;
+        self.bell = Some(bell);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -78,15 +92,44 @@ impl<C> Hall<C> {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.thread == Thread::Runs
+        self.bell.is_some()
     }
 
     pub(crate) fn has_jobs(&self) -> bool {
         !self.desk.jobs.is_empty()
     }
 
-    pub(crate) fn take_wish(&mut self) -> bool {
-        std::mem::take(&mut self.wish)
+    /// The bell to ring, if the thread is to look at once.
+    pub(crate) fn take_wish(&mut self) -> Option<Arc<Bell>> {
+        let is_late = self.sleeps_until > 0 && self.next_due().is_some_and(|due| due < self.sleeps_until);
+        let wakes = std::mem::take(&mut self.wish) || is_late;
+        if wakes {
+            // Once is enough.
+            self.sleeps_until = 0;
+        }
+        wakes.then(|| self.bell.clone()).flatten()
+    }
+
+    /// When the thread has to look again, whoever says something or not.
+    pub(crate) fn next_due(&mut self) -> Option<u64> {
+        let mut soon: Option<Duration> = None;
+        let mut at_most = |pace: Duration| soon = Some(soon.map_or(pace, |soon| soon.min(pace)));
+        for worker in self.desk.workers.values() {
+            if worker.streams() || worker.has_unsent() {
+                at_most(STREAM);
+            }
+            if worker.hung_up.is_some() {
+                at_most(HANG_UP);
+            }
+        }
+        if self.desk.watches_memory() {
+            at_most(MEMORY);
+        }
+        if self.leaving.is_some() {
+            at_most(HANG_UP);
+        }
+        let soon = soon.map(|soon| clock::now() + u64::try_from(soon.as_nanos()).unwrap_or(u64::MAX));
+        [soon, self.policy.next_deadline()].into_iter().flatten().min()
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -107,7 +150,13 @@ impl<C> Hall<C> {
     }
 
     /// Takes a job; `by` is the worker whose task starts it.
-    pub(crate) fn submit(&mut self, spec: JobSpec, job: Job<C>, by: Option<WorkerId>, now: u64) -> Option<JobId> {
+    pub(crate) fn submit(
+        &mut self,
+        spec: JobSpec,
+        job: Job<C>,
+        by: Option<WorkerId>,
+        now: u64,
+    ) -> Option<JobId> {
         self.desk.incoming = Some(job);
         let submitted = match by {
             None => self.policy.submit(&mut self.desk, spec, now),
@@ -142,7 +191,7 @@ impl<C> Hall<C> {
     }
 
     pub(crate) fn close(&mut self, cancel: bool, now: u64) {
-        self.closing = true;
+        (self.closing, self.wish) = (true, true);
         self.policy.close(&mut self.desk, now);
         if cancel {
             self.policy.cancel_all(&mut self.desk, now);
@@ -151,7 +200,7 @@ impl<C> Hall<C> {
     }
 
     pub(crate) fn kill(&mut self) {
-        self.closing = true;
+        (self.closing, self.wish) = (true, true);
         self.desk.workers.values_mut().for_each(|worker| worker.cause = Some(Cause::Killed));
         self.policy.kill_all();
         self.act();
@@ -171,8 +220,9 @@ impl<C> Hall<C> {
     /// In a forked child: nothing of this is here.
     pub(crate) fn desert(&mut self) -> Vec<(C, Outcome)> {
         self.desk.workers.clear();
-        self.zygote.take().map(Zygote::desert);
-        self.thread = Thread::Over;
+        self.zygote.take().into_iter().for_each(Zygote::desert);
+        self.bell = None;
+        self.thread = None;
         let jobs: Vec<JobId> = self.desk.jobs.keys().collect();
         for job in jobs {
             self.desk.finish(job, Outcome::Refused(Refusal::Forked));
@@ -217,10 +267,7 @@ impl<C> Hall<C> {
     }
 
     fn end(&mut self, job: JobId, ending: Ending) {
-        let refused = || {
-            let unknown = || Refusal::Start(self.failed_start.clone());
-            Outcome::Refused(self.refusal.clone().unwrap_or_else(unknown))
-        };
+        let refused = || Outcome::Refused(self.refusal.clone().unwrap_or_else(|| self.failed_start.clone()));
         let outcome = match ending {
             Ending::Cancelled => Outcome::Cancelled,
             Ending::TimedOut => {
@@ -240,12 +287,10 @@ impl<C> Hall<C> {
     pub(crate) fn start_workers(&mut self, bell: &Bell, now: u64) {
         for id in std::mem::take(&mut self.starts) {
             let Err(error) = self.start_worker(id, bell) else { continue };
-            if let Some(launch) = self.launch.as_ref().filter(|_| self.zygote.is_none()) {
-                let program = launch.command.first().cloned().unwrap_or_default();
-                self.failed_start = format!("{} does not start: {error}", program.display());
-            } else {
-                self.failed_start = format!("a worker does not start: {error}");
-            }
+            let launch = self.launch.as_ref().filter(|_| self.zygote.is_none());
+            let program = launch.and_then(|launch| launch.command.first());
+            let what = program.map_or_else(|| "a worker".to_owned(), |program| program.display().to_string());
+            self.failed_start = Refusal::Start(format!("{what} does not start: {error}"));
             self.policy.start_failed(&mut self.desk, id, now);
             self.act();
         }
@@ -280,7 +325,7 @@ impl<C> Hall<C> {
                     }
                 }
                 News::Unborn(number, words) => {
-                    self.failed_start = format!("a worker does not start: {words}");
+                    self.failed_start = Refusal::Start(format!("a worker does not start: {words}"));
                     self.bury(WorkerId::from_number(number), None, now);
                 }
                 News::Died(number, status) => self.bury(WorkerId::from_number(number), Some(status), now),
@@ -296,7 +341,8 @@ impl<C> Hall<C> {
         if let Some(mut zygote) = self.zygote.take() {
             zygote.kill();
         }
-        let unborn: Vec<WorkerId> = self.desk.workers.iter().filter(|(_, worker)| worker.pid().is_none()).map(|(id, _)| id).collect();
+        let unborn: Vec<WorkerId> =
+            self.desk.workers.iter().filter(|(_, worker)| worker.pid().is_none()).map(|(id, _)| id).collect();
         for worker in self.desk.workers.values_mut() {
             worker.is_orphan = true;
         }
@@ -311,6 +357,9 @@ impl<C> Hall<C> {
         self.hear_worker(id, now);
         if let Some(worker) = self.desk.workers.get_mut(id) {
             worker.status = status;
+            if !worker.is_ready && status.is_some() {
+                self.failed_start = Refusal::Stillborn(worker.death());
+            }
         }
         self.policy.died(&mut self.desk, id, now);
         self.act();
@@ -353,7 +402,12 @@ impl<C> Hall<C> {
     /// Heeds one reply.
     fn heed(&mut self, id: WorkerId, reply: Reply, body: Vec<u8>, now: u64) -> io::Result<()> {
         match reply {
-            Reply::Ready => self.policy.ready(&mut self.desk, id, now),
+            Reply::Ready => {
+                if let Some(worker) = self.desk.workers.get_mut(id) {
+                    worker.is_ready = true;
+                }
+                self.policy.ready(&mut self.desk, id, now);
+            }
             Reply::Failed => self.give_up(Refusal::Initializer(Parcel::new(&body, &[])?), now),
             Reply::Done { id: job, end, retry, nanos, blob } => {
                 let parcel = self.parcel(id, job, blob, body)?;
@@ -396,7 +450,8 @@ impl<C> Hall<C> {
 
     /// A task in a worker starts one of its own.
     fn spawn(&mut self, id: WorkerId, reply: Reply, body: Vec<u8>, now: u64) -> io::Result<()> {
-        let Reply::Spawn { reference, function_length, function_blob, weightless, options, blob } = reply else {
+        let Reply::Spawn { reference, function_length, function_blob, weightless, options, blob } = reply
+        else {
             return Ok(());
         };
         let SpawnOptions { timeout_nanos, memory, retries, priority, key } = options.unwrap_or_default();
@@ -412,7 +467,8 @@ impl<C> Hall<C> {
                 self.functions.intern(opened.head(), weightless)?
             }
         };
-        let call = self.parcel(id, crate::tag::Tag::Answer(reference).number(), blob, body[length..].to_vec())?;
+        let call =
+            self.parcel(id, crate::tag::Tag::Answer(reference).number(), blob, body[length..].to_vec())?;
         let timeout = timeout_nanos.map(std::time::Duration::from_nanos);
         let order = Order { function, call, priority, key, timeout, memory, retries };
         let spec = order.spec();
@@ -437,7 +493,8 @@ impl<C> Hall<C> {
         self.closing && self.desk.jobs.is_empty()
     }
 
+    /// The thread is about to end.
     pub(crate) fn over(&mut self) {
-        self.thread = Thread::Over;
+        self.bell = None;
     }
 }

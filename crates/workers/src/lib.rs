@@ -6,7 +6,7 @@
 //!
 //! - `region` is the memory that a worker shares with its parent, `parcel` and `blob` are how calls and results travel,
 //!   `control` passes descriptors, `bell` wakes.
-//! - `function`, `outcome`, `tag`, `clock` are what their names say.
+//! - `lifeline` ends a worker whose parent is gone; `function`, `outcome`, `tag`, `clock` are what their names say.
 //!
 //! Invariants: nothing here knows of Python; the thread takes no lock but the pool's; nobody holds that while he sleeps.
 //! What a worker says is checked before it is believed: it may be corrupt, and then it is killed.
@@ -23,6 +23,7 @@ mod dispatch;
 mod engine;
 mod function;
 mod hall;
+mod lifeline;
 mod outcome;
 mod parcel;
 mod region;

@@ -58,6 +58,8 @@ pub enum Refusal {
     Initializer(Parcel),
     /// Workers, or the process that makes them, do not start.
     Start(String),
+    /// Workers die before they are ready; so did this one.
+    Stillborn(Death),
     /// This process is a fork of the one that the pool belongs to.
     Forked,
 }
@@ -101,7 +103,12 @@ impl Death {
             5 => Cause::Killed,
             _ => Cause::Unknown,
         };
-        Self { pid: number(9), status: number(14), cause, stderr: String::from_utf8_lossy(stderr).into_owned() }
+        Self {
+            pid: number(9),
+            status: number(14),
+            cause,
+            stderr: String::from_utf8_lossy(stderr).into_owned(),
+        }
     }
 }
 
@@ -111,6 +118,7 @@ impl Refusal {
         match self {
             Self::Initializer(_) => "the initializer of the workers failed".into(),
             Self::Start(words) => words.clone(),
+            Self::Stillborn(_) => "workers die before they are ready".into(),
             Self::Forked => "the pool belongs to the process that this one was forked from".into(),
         }
     }

@@ -80,7 +80,9 @@ impl Parcel {
                 let head = usize::try_from(*head).unwrap_or(usize::MAX);
                 match head <= mapped.len() {
                     true => Ok(Opened::Mapped(Arc::new(mapped), head)),
-                    false => Err(io::Error::new(io::ErrorKind::InvalidData, "a blob is shorter than its head")),
+                    false => {
+                        Err(io::Error::new(io::ErrorKind::InvalidData, "a blob is shorter than its head"))
+                    }
                 }
             }
         }

@@ -80,7 +80,8 @@ pub(crate) enum Lane {
 impl Region {
     /// A new one, and the descriptor to pass on.
     pub fn new() -> io::Result<(Self, OwnedFd)> {
-        let fd = rustix::fs::memfd_create("thistledown-region", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let fd =
+            rustix::fs::memfd_create("thistledown-region", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&fd, REGION_BYTES as u64)?;
         // Nobody can make it shorter, so that no access to the mapping fails.
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
@@ -101,7 +102,8 @@ impl Region {
     fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let flags = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: a new mapping at an address of the system's choice.
-        let memory = unsafe { rustix::mm::mmap(std::ptr::null_mut(), REGION_BYTES, flags.0, flags.1, fd, 0)? };
+        let memory =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), REGION_BYTES, flags.0, flags.1, fd, 0)? };
         let memory = NonNull::new(memory.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         Ok(Self(Arc::new(Mapping(memory))))
     }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use thistledown_wire::{Error as LaneError, Place, Receiver, Sender};
 use thistledown_wire::{Answer, Reply, Work};
+use thistledown_wire::{Error as LaneError, Place, Receiver, Sender};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     pub(crate) is_orphan: bool,
     /// What `wait` said of it.
     pub(crate) status: Option<i32>,
+    /// It has said that it takes tasks.
+    pub(crate) is_ready: bool,
     is_leaving: bool,
 }
 
@@ -101,13 +103,18 @@ impl Worker {
             hung_up: None,
             is_orphan: false,
             status: None,
+            is_ready: false,
             is_leaving: false,
         };
         Ok((worker, Estate { region: region_fd, control: their_control, stderr: their_stderr }))
     }
 
     /// The descriptors that the worker is born with.
-    pub(crate) fn descriptors<'a>(&'a self, estate: &'a Estate, parent_bell: &'a Bell) -> [BorrowedFd<'a>; 6] {
+    pub(crate) fn descriptors<'a>(
+        &'a self,
+        estate: &'a Estate,
+        parent_bell: &'a Bell,
+    ) -> [BorrowedFd<'a>; 6] {
         [
             estate.region.as_fd(),
             estate.control.as_fd(),
@@ -142,7 +149,8 @@ impl Worker {
         {
             return false;
         }
-        let task = Work::Task { id, function: function.id, weightless, blob: call.blob().map(|(_, head)| head) };
+        let task =
+            Work::Task { id, function: function.id, weightless, blob: call.blob().map(|(_, head)| head) };
         match push(&mut self.work, |into| task.encode(into), call.inline()) {
             Ok(place) => {
                 self.places.insert(job, place);
@@ -250,7 +258,8 @@ impl Worker {
         let mut sent = false;
         while let Some(mut unsent) = self.outbox.pop_front() {
             if !unsent.is_passed
-                && let (Some((blob, _)), Answer::Ended { reference, .. }) = (unsent.parcel.blob(), &unsent.answer)
+                && let (Some((blob, _)), Answer::Ended { reference, .. }) =
+                    (unsent.parcel.blob(), &unsent.answer)
             {
                 unsent.is_passed = self.pass(Tag::Answer(*reference), blob).is_ok();
                 if !unsent.is_passed {
@@ -278,7 +287,8 @@ impl Worker {
 
     /// The next reply.
     pub(crate) fn next_reply(&mut self) -> io::Result<Option<(Reply, Vec<u8>)>> {
-        let taken = self.replies.next(|frame| Reply::decode(frame).map(|(reply, body)| (reply, body.to_vec())));
+        let taken =
+            self.replies.next(|frame| Reply::decode(frame).map(|(reply, body)| (reply, body.to_vec())));
         match taken.map_err(garbled)? {
             None => Ok(None),
             Some(decoded) => decoded.map(Some).map_err(garbled),

@@ -81,9 +81,11 @@ impl Zygote {
         match control::receive(&self.socket, &mut bytes, false)? {
             Heard::Nothing => Ok(None),
             Heard::Gone => Ok(Some(News::Gone)),
-            Heard::Message(length, descriptors) => parse(&bytes[..length], descriptors)
-                .map(Some)
-                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the zygote says what nobody understands")),
+            Heard::Message(length, descriptors) => {
+                parse(&bytes[..length], descriptors).map(Some).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::InvalidData, "the zygote says what nobody understands")
+                })
+            }
         }
     }
 
@@ -140,7 +142,11 @@ mod tests {
     #[test]
     fn what_is_said_is_understood() {
         assert!(matches!(parse(b"died 7 1234 9", Vec::new()), Some(News::Died(7, 9))));
-        assert!(matches!(parse(b"failed 7 no memory", Vec::new()), Some(News::Unborn(7, words)) if words == "no memory"));
-        assert!(matches!(parse(b"broken No module x", Vec::new()), Some(News::Broken(words)) if words == "No module x"));
+        assert!(
+            matches!(parse(b"failed 7 no memory", Vec::new()), Some(News::Unborn(7, words)) if words == "no memory")
+        );
+        assert!(
+            matches!(parse(b"broken No module x", Vec::new()), Some(News::Broken(words)) if words == "No module x")
+        );
     }
 }

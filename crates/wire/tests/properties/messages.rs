@@ -41,6 +41,7 @@ fn work() -> impl Strategy<Value = (Work, Option<usize>)> {
     prop_oneof![
         (number32(), blob()).prop_map(|(id, blob)| (Work::Function { id, blob }, Some(0))),
         number32().prop_map(|id| (Work::Forget { id }, None)),
+        number().prop_map(|task| (Work::Discard { task }, None)),
         (number(), number32(), any::<bool>(), blob()).prop_map(|(id, function, weightless, blob)| {
             (Work::Task { id, function, weightless, blob }, Some(0))
         }),
@@ -56,15 +57,15 @@ fn answer() -> impl Strategy<Value = (Answer, Option<usize>)> {
 }
 
 fn reply() -> impl Strategy<Value = (Reply, Option<usize>)> {
-    let spawn = (number(), number(), 0..20_u32, any::<bool>(), proptest::option::of(options()), blob());
+    let spawn = (number(), blob(), 0..20_u32, any::<bool>(), proptest::option::of(options()), blob());
     prop_oneof![
         Just((Reply::Ready, None)),
         Just((Reply::Failed, Some(0))),
         (number(), end(), any::<bool>(), number(), blob()).prop_map(|(id, end, retry, nanos, blob)| {
             (Reply::Done { id, end, retry, nanos, blob }, Some(0))
         }),
-        spawn.prop_map(|(reference, function, function_length, weightless, options, blob)| {
-            let spawn = Reply::Spawn { reference, function, function_length, weightless, options, blob };
+        spawn.prop_map(|(reference, function_blob, function_length, weightless, options, blob)| {
+            let spawn = Reply::Spawn { reference, function_length, function_blob, weightless, options, blob };
             (spawn, Some(function_length as usize))
         }),
         number().prop_map(|reference| (Reply::CancelSpawned { reference }, None)),

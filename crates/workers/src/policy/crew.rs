@@ -22,10 +22,9 @@ const FAREWELL: Nanos = 5_000_000_000;
 impl Policy {
     /// Asks for as many workers as there is work for, within the limits.
     pub(super) fn start_more(&mut self, now: Nanos) {
-        let wanted = self.plain.len() + self.weightless.len() + self.behind;
-        while self.starting < wanted
+        while self.starting < self.workload()
             && self.may_start()
-            && !self.has_free_worker()
+            && !self.has_free_worker(self.plain.is_empty())
             && self.door != Door::Broken
             && self.start_at <= now
             && (self.failures == 0 || self.starting == 0)
@@ -36,9 +35,17 @@ impl Policy {
         }
     }
 
+    /// How many jobs one more worker could be for.
+    pub(super) fn workload(&self) -> usize {
+        self.plain.len() + self.weightless.len() + self.behind
+    }
+
     /// Whether the limits allow one more worker.
     pub(super) fn may_start(&self) -> bool {
-        self.active + self.starting < self.config.size && self.workers.len() < self.config.max_workers
+        let is_one_more = || !self.plain.is_empty() && self.is_full_of_weightless();
+        let slots = self.active + self.starting;
+        let has_slot = slots < self.config.size || (slots == self.config.size && is_one_more());
+        has_slot && self.workers.len() < self.config.max_workers
     }
 
     /// A worker could not be started. It is not known any more.
@@ -134,7 +141,7 @@ impl Policy {
         if worker.phase != Phase::Leaving && !worker.killed {
             self.counted.died += 1;
             if begun || worker.done > 0 {
-                self.failures = 0;
+                self.forget_failures();
             } else {
                 self.start_failed_once_more(now);
             }
@@ -169,9 +176,15 @@ impl Policy {
         }
     }
 
-    /// Tells a worker without jobs to leave.
+    /// A worker did something, so workers can be started.
+    pub(super) fn forget_failures(&mut self) {
+        self.failures = 0;
+        self.start_at = 0;
+    }
+
+    /// Tells a worker without jobs to leave. One that is being killed needs no telling, and keeps its slot until then.
     pub(super) fn retire(&mut self, id: WorkerId, now: Nanos) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
+        let Some(worker) = self.workers.get_mut(id).filter(|worker| !worker.killed) else { return };
         match worker.phase {
             Phase::Starting => self.starting -= 1,
             Phase::Ready => self.active -= usize::from(!worker.waiting),

@@ -66,6 +66,7 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Config, Floor, JobSpec, Policy, Verdict};
 
     fn job(number: u64) -> Due {
         Due::Job(JobId::from_number(number))
@@ -101,5 +102,37 @@ mod tests {
         deadlines.set(1, job(1));
         deadlines.set(2, job(2));
         assert_eq!(deadlines.first(|at, _| at != 1), Some((2, job(2))));
+    }
+
+    /// Takes every offer, and what is offered begins at once.
+    struct Eager;
+
+    impl Floor for Eager {
+        fn offer(&mut self, _: WorkerId, _: JobId) -> bool {
+            true
+        }
+
+        fn take_back(&mut self, _: WorkerId, _: JobId) -> bool {
+            false
+        }
+
+        fn busy_since(&self, _: WorkerId) -> Option<Nanos> {
+            None
+        }
+    }
+
+    #[test]
+    fn deadlines_of_jobs_that_have_ended_do_not_pile_up() {
+        let mut policy = Policy::new(Config::of_size(1));
+        let spec = JobSpec { timeout: Some(u64::MAX / 2), ..JobSpec::default() };
+        let first = policy.submit(&mut Eager, spec, 0).unwrap();
+        let worker = policy.workers.keys().next().unwrap();
+        policy.ready(&mut Eager, worker, 0);
+        assert_eq!(policy.replied(&mut Eager, worker, first, 1, false, 0), Verdict::Final);
+        for now in 1..10_000 {
+            let job = policy.submit(&mut Eager, spec, now).unwrap();
+            assert_eq!(policy.replied(&mut Eager, worker, job, 1, false, now), Verdict::Final);
+        }
+        assert!(policy.deadlines.len() <= 2 * SWEEP_FLOOR, "{} entries left", policy.deadlines.len());
     }
 }

@@ -7,6 +7,7 @@ use super::machine::Policy;
 use super::prefetch::LONG;
 use super::queue::Rank;
 use super::terms::{Floor, NEVER, Nanos};
+use super::worker::Worker;
 
 /// A worker that has nothing and yet no room is asked again after so long.
 const ASK_AGAIN: Nanos = 1_000_000;
@@ -33,7 +34,7 @@ impl Policy {
         match (plain, weightless) {
             (None, None) => false,
             (Some((_, job)), None) => self.place_plain(floor, job, hint, false, now),
-            (None, Some((_, job))) => self.place_weightless(floor, job, false, now),
+            (None, Some((_, job))) => self.place_weightless(floor, job, now),
             (Some(plain), Some(weightless)) => self.place_either(floor, plain, weightless, hint, now),
         }
     }
@@ -47,11 +48,9 @@ impl Policy {
         now: Nanos,
     ) -> bool {
         if plain_rank < weightless_rank {
-            self.place_plain(floor, plain, hint, false, now)
-                || self.place_weightless(floor, weightless, true, now)
+            self.place_plain(floor, plain, hint, false, now) || self.place_weightless(floor, weightless, now)
         } else {
-            self.place_weightless(floor, weightless, false, now)
-                || self.place_plain(floor, plain, hint, true, now)
+            self.place_weightless(floor, weightless, now) || self.place_plain(floor, plain, hint, true, now)
         }
     }
 
@@ -65,7 +64,7 @@ impl Policy {
         now: Nanos,
     ) -> bool {
         let Some(spec) = self.jobs.get(id).map(|job| job.spec) else { return false };
-        let worker = match self.free_worker(spec.key) {
+        let worker = match self.free_worker(spec.weightless, spec.key) {
             Some(worker) => Some(worker),
             None if spec.is_exclusive() || is_second => None,
             None => self.least_loaded(floor, hint, now),
@@ -73,28 +72,36 @@ impl Policy {
         worker.is_some_and(|worker| self.offer(floor, worker, id, now))
     }
 
-    /// `is_second`: a plain job comes first and waits for a worker that has nothing.
-    fn place_weightless(&mut self, floor: &mut impl Floor, id: JobId, is_second: bool, now: Nanos) -> bool {
+    fn place_weightless(&mut self, floor: &mut impl Floor, id: JobId, now: Nanos) -> bool {
         let Some(spec) = self.jobs.get(id).map(|job| job.spec) else { return false };
-        let worker = match self.free_worker(spec.key) {
+        let worker = match self.free_worker(spec.weightless, spec.key) {
             Some(worker) => Some(worker),
             None if spec.is_exclusive() => None,
-            None => self.fewest_weightless(is_second),
+            None => self.fewest_weightless(),
         };
         worker.is_some_and(|worker| self.offer(floor, worker, id, now))
     }
 
     /// A worker that has nothing and may be given something, best the one that this key had last.
-    fn free_worker(&self, key: Option<u64>) -> Option<WorkerId> {
-        if !self.has_free_worker() {
+    fn free_worker(&self, weightless: bool, key: Option<u64>) -> Option<WorkerId> {
+        if !self.has_free_worker(weightless) {
             return None;
         }
         let last = key.and_then(|key| self.keys.last_worker(key)).filter(|last| self.idle.contains(last));
         last.or_else(|| self.idle.last().copied())
     }
 
-    pub(super) fn has_free_worker(&self) -> bool {
-        !self.idle.is_empty() && self.busy() < self.config.size
+    /// Whether there is a worker that has nothing and may be given a job of this kind.
+    pub(super) fn has_free_worker(&self, weightless: bool) -> bool {
+        let has_slot = || self.busy() < self.config.size || (!weightless && self.is_full_of_weightless());
+        !self.idle.is_empty() && has_slot()
+    }
+
+    /// All workers that may run jobs run weightless ones. These can live for long, and can wait for nested jobs without
+    /// their workers waiting. So that plain jobs come to their turn, there may be one worker more, for these alone.
+    pub(super) fn is_full_of_weightless(&self) -> bool {
+        let is_plain = |worker: &Worker| worker.is_active() && !worker.jobs.is_empty() && !worker.weightless;
+        self.busy() >= self.config.size && !self.workers.values().any(is_plain)
     }
 
     /// The worker behind whose plain jobs one more may be laid.
@@ -115,24 +122,12 @@ impl Policy {
         .map(|(_, id)| id)
     }
 
-    /// The weightless worker with the fewest jobs, or the next to it: that one is to become free when a plain job
-    /// waits and no other worker can.
-    fn fewest_weightless(&self, plain_waits: bool) -> Option<WorkerId> {
-        if self.busy() > self.config.size {
-            return None;
-        }
+    /// The weightless worker with the fewest jobs that takes more. One more takes no slot.
+    fn fewest_weightless(&self) -> Option<WorkerId> {
         let (limit, lifetime) = (self.config.concurrency, self.config.max_tasks_per_child);
-        let mut spared = None;
-        if plain_waits && self.starting == 0 && !self.may_start() {
-            let busy =
-                || self.workers.iter().filter(|(_, worker)| worker.is_active() && !worker.jobs.is_empty());
-            if busy().all(|(_, worker)| worker.weightless) {
-                spared = busy().min_by_key(|(_, worker)| worker.jobs.len()).map(|(id, _)| id);
-            }
-        }
         self.workers
             .iter()
-            .filter(|&(id, worker)| Some(id) != spared && worker.takes_more(true, limit, lifetime))
+            .filter(|(_, worker)| worker.takes_more(true, limit, lifetime))
             .min_by_key(|(_, worker)| worker.jobs.len())
             .map(|(id, _)| id)
     }

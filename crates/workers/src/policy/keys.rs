@@ -77,3 +77,36 @@ impl Keys {
         self.keys.get(&key).map(|state| state.last_worker)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u64) -> Entry {
+        Entry { sequence: number, job: JobId::from_number(number) }
+    }
+
+    #[test]
+    fn the_next_of_a_key_goes_when_the_first_has_gone() {
+        let mut keys = Keys::default();
+        assert!(keys.join(7, entry(1)));
+        assert!(!keys.join(7, entry(2)) && !keys.join(7, entry(3)));
+        assert!(keys.join(8, entry(4)), "another key");
+        assert_eq!(keys.leave(7, entry(2).job, |job| job != entry(2).job), None, "who stood in line");
+        assert_eq!(keys.leave(7, entry(1).job, |job| job == entry(3).job), Some(entry(3).job));
+        assert_eq!(keys.leave(7, entry(3).job, |_| false), None);
+        assert!(keys.join(7, entry(5)));
+    }
+
+    #[test]
+    fn keys_without_jobs_are_not_remembered_for_ever() {
+        let mut keys = Keys::default();
+        assert!(keys.join(0, entry(0)));
+        for number in 1..100_000 {
+            assert!(keys.join(number, entry(number)));
+            keys.leave(number, entry(number).job, |_| false);
+        }
+        assert!(keys.keys.len() <= REMEMBERED + 1, "{} keys", keys.keys.len());
+        assert!(!keys.join(0, entry(1)), "one with a job is");
+    }
+}

@@ -74,3 +74,59 @@ impl Line {
         self.live == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u64) -> Entry {
+        Entry { sequence: number, job: JobId::from_number(number) }
+    }
+
+    fn line(numbers: impl IntoIterator<Item = u64>) -> Line {
+        let mut line = Line::default();
+        numbers.into_iter().for_each(|number| line.insert(entry(number)));
+        line
+    }
+
+    fn drain(line: &mut Line) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while let Some(entry) = line.first(|_| true) {
+            line.remove_first();
+            numbers.push(entry.sequence);
+        }
+        numbers
+    }
+
+    #[test]
+    fn a_job_goes_to_its_place() {
+        let mut line = line([5, 7, 9, 6, 1, 8]);
+        assert_eq!(drain(&mut line), [1, 5, 6, 7, 8, 9]);
+        assert!(line.is_empty());
+    }
+
+    #[test]
+    fn who_has_left_is_skipped() {
+        let mut line = line(1..=3);
+        line.forget(|_| true);
+        assert_eq!(line.first(|job| job != entry(1).job), Some(entry(2)));
+    }
+
+    #[test]
+    fn those_who_left_do_not_pile_up() {
+        let mut line = line(0..100_000);
+        for left in (1..100_000).rev() {
+            line.forget(|job| job.number() < JobId::from_number(left).number());
+        }
+        assert!(line.entries.len() <= 3 * SWEEP_FLOOR, "{} entries left", line.entries.len());
+        assert!(line.entries.capacity() <= 16 * SWEEP_FLOOR, "room for {}", line.entries.capacity());
+        assert!(!line.is_empty());
+    }
+
+    #[test]
+    fn a_line_that_was_long_gives_its_memory_back() {
+        let mut line = line(0..100_000);
+        assert_eq!(drain(&mut line).len(), 100_000);
+        assert!(line.entries.capacity() <= 16 * SWEEP_FLOOR, "room for {}", line.entries.capacity());
+    }
+}

@@ -165,7 +165,7 @@ impl Policy {
         let (weightless, stop) = (job.spec.weightless, job.stop);
         let again = retry && stop.is_none() && job.retries_left > 0 && self.door != Door::Broken;
         self.counted.replied += 1;
-        self.failures = 0;
+        self.forget_failures();
         if !weightless {
             self.pace.learn(took);
         }

@@ -7,9 +7,8 @@
 //! What is promised:
 //! - Order: higher priority first, then the order of submission. A job that goes back to the queue gets its old place.
 //!   Weightless and plain jobs never share a worker; each kind has its queue, and the two are compared when a worker
-//!   with nothing is to be given away. While the first of one kind waits for such a worker, the other kind does not
-//!   keep workers from becoming free: nothing plain is laid behind other jobs, and if all workers are weightless, the
-//!   one with the fewest jobs is given no more.
+//!   with nothing is to be given away. While a weightless job that comes first waits for such a worker, nothing plain
+//!   is laid behind other jobs.
 //! - A job that is exclusive (`solo`, or plain with a timeout or a key) goes to a worker that has nothing, and nothing
 //!   is laid behind it.
 //! - Otherwise plain jobs are laid behind others as far as the prefetch budget allows by what jobs took of late; one
@@ -24,8 +23,9 @@
 //!   by a death. A job that was stopped (cancelled, timed out) ends so, whatever is replied afterwards.
 //! - At most `size` workers run jobs. One whose job waits for a nested job does not count, so nested jobs find a
 //!   worker at any depth, until `max_workers` exist; then they wait for one like any other. When a worker goes on
-//!   after its wait there can be more than `size`: then nobody is given anything until there are fewer.
-//!   What is left over and has nothing to do for a while is retired.
+//!   after its wait there can be more than `size`: then none begins to run, and no plain job is laid behind another,
+//!   until there are fewer. While all of them run weightless jobs, which can live for long and wait for nested ones,
+//!   there may be one more, for plain jobs alone. Who is left over and has nothing to do for a while is retired.
 //! - Failed starts are tried again, later each time and one at a time. After [`MAX_FAILED_STARTS`] in a row without
 //!   any worker left, the jobs in the queue end as [`Ending::NoWorkers`].
 //!

@@ -92,3 +92,44 @@ impl Queue {
         self.len == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(jobs: &[(i32, u64)]) -> Queue {
+        let mut queue = Queue::default();
+        for &(priority, number) in jobs {
+            queue.insert(priority, Entry { sequence: number, job: JobId::from_number(number) });
+        }
+        queue
+    }
+
+    fn drain(queue: &mut Queue) -> Vec<(i32, u64)> {
+        let mut jobs = Vec::new();
+        while let Some(((Reverse(priority), sequence), _)) = queue.first(|_| true) {
+            queue.remove_first();
+            jobs.push((priority, sequence));
+        }
+        jobs
+    }
+
+    #[test]
+    fn higher_priority_first_then_the_order_of_submission() {
+        let mut queue = queue(&[(0, 1), (5, 2), (-1, 3), (5, 4), (9, 5), (0, 6)]);
+        assert_eq!(drain(&mut queue), [(9, 5), (5, 2), (5, 4), (0, 1), (0, 6), (-1, 3)]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn it_is_mixed_while_it_holds_several_priorities() {
+        let mut queue = queue(&[(0, 1), (5, 2), (-1, 3)]);
+        queue.forget(-1, |job| job != JobId::from_number(3));
+        assert!(queue.is_mixed());
+        queue.forget(5, |job| job != JobId::from_number(2));
+        assert!(!queue.is_mixed());
+        assert_eq!((queue.top_priority(), queue.len()), (Some(0), 1));
+        queue.forget(0, |_| false);
+        assert_eq!((queue.top_priority(), queue.len()), (None, 0));
+    }
+}

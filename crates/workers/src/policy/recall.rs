@@ -49,7 +49,7 @@ impl Policy {
     /// A plain job finds no worker that has nothing: jobs of lower priority that have not begun make room for it.
     pub(super) fn recall_lower(&mut self, floor: &mut impl Floor) {
         let Some(priority) = self.plain.top_priority() else { return };
-        if priority <= self.lowest_offered || self.has_free_worker() {
+        if priority <= self.lowest_offered || self.has_free_worker(false) {
             return;
         }
         let lower: Vec<WorkerId> = self
@@ -66,7 +66,7 @@ impl Policy {
 
     /// A worker has nothing, and there is nothing for it: it gets half of what lies before the fullest.
     pub(super) fn recall_half(&mut self, floor: &mut impl Floor) -> bool {
-        if self.behind == 0 || !self.plain.is_empty() || !self.has_free_worker() {
+        if self.behind == 0 || !self.plain.is_empty() || !self.has_free_worker(false) {
             return false;
         }
         let fullest = self

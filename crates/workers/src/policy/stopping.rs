@@ -102,7 +102,8 @@ impl Policy {
     pub fn next_deadline(&mut self) -> Option<Nanos> {
         let first = self.deadlines.first(|at, due| is_due(&self.jobs, &self.workers, at, due));
         let starts = if self.start_at == 0 { NEVER } else { self.start_at };
-        let next = first.map_or(NEVER, |(at, _)| at).min(self.offer_at).min(starts).min(self.spare_at);
+        let tries = if self.workload() == 0 { NEVER } else { starts.min(self.offer_at) };
+        let next = first.map_or(NEVER, |(at, _)| at).min(tries).min(self.spare_at);
         (next != NEVER).then_some(next)
     }
 

@@ -1,0 +1,112 @@
+"""How the zygote of a pool is started: its command, its environment, and what it is prepared with."""
+
+import os
+import pickle
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from thistledown import _carried, _functions, _pickling
+
+__all__ = ["cores", "launch", "packed_initializer"]
+
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+"""Where this package is, for an interpreter that would not find it by itself."""
+
+START = """\
+import sys
+if not sys.flags.safe_path:
+    del sys.path[0]
+sys.path.append({folder!r})
+from thistledown._zygote import main
+main(int(sys.argv[-1]))
+"""
+"""The program of the zygote. Nothing of the current folder may stand in the way of a module of the library."""
+
+FLAGS = (
+    "debug",
+    "optimize",
+    "dont_write_bytecode",
+    "no_user_site",
+    "no_site",
+    "ignore_environment",
+    "verbose",
+    "bytes_warning",
+    "quiet",
+    "isolated",
+    "dev_mode",
+    "safe_path",
+)
+"""Flags of the interpreter that go along."""
+
+Packed = tuple[bytes, list[bytes]]
+
+
+def launch(
+    size: int, preload: list[str], initializer: tuple[bytes | None, Packed]
+) -> tuple[list[str], dict[str, str], bytes]:
+    """What starts the zygote of a pool. The engine calls this.
+
+    Returns:
+        Its command, to which the number of its socket's descriptor is to be added; its environment; what it is to be
+        prepared with.
+    """
+    if not sys.executable:
+        raise RuntimeError(
+            "worker processes need a Python interpreter to run, and this one, embedded in another program, does not "
+            "know of any: set sys.executable to the path of one before the first task"
+        )
+    command = [sys.executable, *_interpreter_flags(), "-c", START.format(folder=FOLDER)]
+    environment = dict(os.environ)
+    environment |= _carried.thread_limits(size, environment)
+    settings = {"telling": _carried.telling(), "initializer": initializer}
+    preparation = {
+        "path": _functions.tell_path(),
+        "cwd": _folder(),
+        "argv": list(getattr(sys, "argv", [""])),
+        "preload": [*preload, *(["cloudpickle"] if _will_send_by_value() else [])],
+        "worker": pickle.dumps(settings, _pickling.PROTOCOL),
+    }
+    return command, environment, pickle.dumps(preparation, _pickling.PROTOCOL)
+
+
+def _interpreter_flags() -> list[str]:
+    if not sys.warnoptions and not sys._xoptions and not any(getattr(sys.flags, name) for name in FLAGS):
+        return []
+    # The standard library knows how to write them; it takes milliseconds to import.
+    import subprocess
+
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return flags
+
+
+def _will_send_by_value() -> bool:
+    """Whether the workers will soon need cloudpickle: it is in use here, or the script has functions of its own."""
+    if "cloudpickle" in sys.modules:
+        return True
+    values = list(vars(sys.modules["__main__"]).values())
+    return any(type(value) is types.FunctionType and value.__module__ == "__main__" for value in values)
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"
+
+
+def packed_initializer(
+    initializer: Callable[..., object] | str | None, initargs: tuple[Any, ...]
+) -> tuple[bytes | None, Packed]:
+    if initializer is None:
+        return None, (b"", [])
+    if not callable(initializer) and not isinstance(initializer, str):
+        raise TypeError(f"initializer must be a function, got {initializer!r}")
+    data, buffers = _pickling.pack_call(tuple(initargs), {})
+    return _pickling.pack_function(initializer)[0], (data, [bytes(buffer) for buffer in buffers])
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
