@@ -1,4 +1,4 @@
-"""The programs in `examples/` do what they say: each is run as a reader would run it, and ends by itself or by Ctrl-C."""
+"""The programs in `examples/` do what they say: each is run as a reader would run it, and ends well."""
 
 import re
 import signal
@@ -98,3 +98,50 @@ def test_countdown_takes_turns() -> None:
 
 def test_letters_go_straight_from_one_routine_to_the_other() -> None:
     assert run_example("letters_switch.py").stdout == "A x C a B c D b\n"
+
+
+def test_hathaways_processes_and_queue() -> None:
+    assert run_example("hathaway_queue.py").stdout.splitlines() == [
+        "factorial(20) = 2432902008176640000",
+        "running: False",
+        "running: True",
+        "out of 40: [1, 847660528, 137846528820, 847660528, 1]",
+        "quartiles: [5.75, 12.0, 29.75]",
+        "roots: [1000, 1000000]",
+    ]
+
+
+def test_the_spinner_turns_while_a_worker_computes() -> None:
+    shown = run_example("spinner.py").stdout.split()  # what is written over comes as lines of its own
+    assert shown[:4] == ["Please", "wait", "...", "|"]
+    assert " ".join(shown[-6:]) == "There are 17,984 primes below 200,000."
+
+
+def test_futures_of_a_pool_are_waited_for_inside_the_loop() -> None:
+    shown = run_example("futures.py").stdout.splitlines()
+    assert sorted(shown) == [
+        "a future: True",
+        "by await: 46368 75025",
+        "fib(24) = 46368",
+        "the others had their turns meanwhile: True",
+    ]
+
+
+def test_eckels_wishes_are_met_as_far_as_it_says() -> None:
+    assert run_example("eckel_wishes.py").stdout.splitlines() == [
+        "1 49",
+        "2 said hello",
+        "3 333283335000",
+        "4 1 line there, 0 here",
+        "4 exit code 3 and the other one has 64",
+        "5 depth 20 on one worker",
+        "7 [0, 1, 4, 9]",
+        "8 120",
+    ]
+
+
+def test_tasks_of_one_set_never_overlap() -> None:
+    shown = run_example("keyed_sets.py").stdout
+    for account in ("red", "green", "blue"):
+        assert f"{account}: 20 of 20 deposits, in order\n" in shown
+    assert "at the same time: 0 pairs of one account, " in shown
