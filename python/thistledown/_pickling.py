@@ -96,7 +96,8 @@ def unpack(data: Any, buffers: Any = ()) -> Any:
         ImportError, AttributeError: something it names is not to be had in this process.
     """
     try:
-        return pickle.loads(data, buffers=buffers)
+        # As the class that a pickler knows: whoever gets such a buffer bare can send it on.
+        return pickle.loads(data, buffers=[pickle.PickleBuffer(buffer) for buffer in buffers])
     except (ImportError, AttributeError) as error:
         raise explained(error) from error
 

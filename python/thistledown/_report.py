@@ -108,6 +108,11 @@ def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> 
     ).start()
 
 
+def failed_elsewhere(name: str, error: BaseException) -> None:
+    """A task of a worker process failed, and is let go without that anybody asked how it ended. It is logged."""
+    logger.error("task %s failed in a worker process, and nobody asked for its outcome", name, exc_info=error)
+
+
 def failed_unseen(task: Task[Any], error: BaseException) -> None:
     """A task failed, and nobody holds it who could ask."""
     logger.error("task %s failed, and nobody waits for it", task.name, exc_info=error)

@@ -33,6 +33,8 @@ pub(crate) struct Child {
     child: Arc<thistledown_workers::Child>,
     upstream: Arc<Upstream>,
     functions: Mutex<HashMap<u32, Known>>,
+    /// A plain task that came while weightless ones ran: it waits for the end of their run.
+    next_plain: Mutex<Option<Taken>>,
 }
 
 /// A weightless task of this worker.
@@ -95,7 +97,7 @@ impl Child {
         let child = unsafe { thistledown_workers::Child::adopt(inherited) };
         let child = Arc::new(child.map_err(|error| errors::system(&error))?);
         let upstream = upstream::set(Arc::clone(&child));
-        Ok(Self { child, upstream, functions: Mutex::default() })
+        Ok(Self { child, upstream, functions: Mutex::default(), next_plain: Mutex::default() })
     }
 
     /// The worker takes tasks from now on.
@@ -122,7 +124,8 @@ impl Child {
     fn serve(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         loop {
-            match this.next()? {
+            let next = this.next_plain.lock().take();
+            match next.map_or_else(|| this.next(), |job| Ok(Next::Plain(job)))? {
                 Next::Plain(job) => this.run(py, &job)?,
                 Next::Weightless(job) => {
                     this.upstream.listen().map_err(|error| errors::system(&error))?;
@@ -142,21 +145,24 @@ impl Child {
         }
     }
 
-    /// A weightless task that is there now. None: there is none, and from now on the bell rings when one comes.
-    fn next_job(&self, py: Python<'_>) -> PyResult<Option<Job>> {
-        loop {
+    /// A weightless task that is there now. None: there is none, and from now on the bell rings when one comes; or a plain
+    /// one is next, which is run when the weightless ones have ended.
+    fn next_job(&self) -> PyResult<Option<Job>> {
+        let mut next_plain = self.next_plain.lock();
+        while next_plain.is_none() {
             match self.next()? {
                 Next::Weightless(task) => return Ok(Some(Job { task, more: Mutex::default() })),
-                Next::Plain(job) => self.run(py, &job)?,
+                Next::Plain(job) => *next_plain = Some(job),
                 Next::Nothing => {
                     // Hushed before the last look, so that nothing that comes now goes unheard.
                     self.child.work_bell().hush();
                     if self.child.listens_for_work() {
-                        return Ok(None);
+                        break;
                     }
                 }
             }
         }
+        Ok(None)
     }
 
     /// What a weightless task calls: the function, its arguments, and what goes with them.
@@ -226,7 +232,12 @@ impl Child {
                 function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty()))
             })
         });
+        if self.upstream.is_forked() {
+            // The task has forked, and this is the child, which has come here instead of ending: it must not answer.
+            std::process::exit(0);
+        }
         self.child.region().end();
+        self.upstream.task_is_over();
         let finished = match &ended {
             Ok(value) => success(py, value),
             Err(error) => failure(py, error, more.as_ref()),
@@ -257,6 +268,11 @@ impl Child {
     }
 
     fn finish(&self, py: Python<'_>, id: u64, nanos: u64, finished: Finished) -> PyResult<()> {
+        // A blob is made now, so that the task fails, and not the worker, when there is nothing to make it of.
+        let finished = match finished.parcel.passable() {
+            Ok(parcel) => Finished { parcel, ..finished },
+            Err(error) => failure(py, &errors::system(&error), None),
+        };
         let Finished { end, parcel, retry } = finished;
         let reply = Reply::Done { id, end, retry, nanos, blob: parcel.head_in_blob() };
         let said = match self.child.try_reply(&reply, id, &[], Some(&parcel)) {
@@ -268,7 +284,7 @@ impl Child {
     }
 
     fn reply(&self, py: Python<'_>, reply: &Reply, body: &[u8]) -> PyResult<()> {
-        py.detach(|| self.child.reply(reply, 0, &[body], None)).map_err(|error| errors::system(&error))
+        py.detach(|| self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
     }
 }
 
@@ -282,15 +298,19 @@ fn success(py: Python<'_>, value: &Bound<'_, PyAny>) -> Finished {
 
 /// What a task raised.
 fn failure(py: Python<'_>, error: &PyErr, more: Option<&Bound<'_, PyAny>>) -> Finished {
-    let value = error.value(py);
-    if errors::is_cancelled(py, value) {
+    // With its traceback, which the other side is to see.
+    let value = error.clone_ref(py).into_value(py).into_bound(py).into_any();
+    if errors::is_cancelled(py, &value) {
         return Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
     }
     let packed = pickling(py).and_then(|pickling| {
-        pickling.call_method1(intern!(py, "pack_error"), (value,))?.extract::<Vec<u8>>()
+        pickling.call_method1(intern!(py, "pack_error"), (&value,))?.extract::<Vec<u8>>()
     });
     // What says how it failed is better than nothing.
-    let packed = packed.unwrap_or_else(|failure| failure.to_string().into_bytes());
+    let packed = packed.unwrap_or_else(|failure| {
+        let words = format!("{error}; and it could not be sent as it is: {failure}");
+        [errors::ONLY_WORDS, words.as_bytes()].concat()
+    });
     let parcel = Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty());
-    Finished { end: End::Error, parcel, retry: is_retried(more, value) }
+    Finished { end: End::Error, parcel, retry: is_retried(more, &value) }
 }

@@ -111,8 +111,14 @@ pub(crate) fn wrong_value(words: impl Into<String>) -> PyErr {
     PyValueError::new_err(words.into())
 }
 
+/// In front of an error that is not packed, but written down.
+pub(crate) const ONLY_WORDS: &[u8] = b"\0";
+
 /// What a worker's task raised, as it was packed there.
 pub(crate) fn from_worker(py: Python<'_>, packed: &[u8]) -> PyResult<Py<PyAny>> {
+    if let Some(words) = packed.strip_prefix(ONLY_WORDS) {
+        return Ok(misuse(String::from_utf8_lossy(words)).into_value(py).into_any());
+    }
     let packed = PyBytes::new(py, packed);
     Ok(py.import("thistledown._pickling")?.call_method1("unpack_error", (packed,))?.unbind())
 }
@@ -152,8 +158,10 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
         }
         Refusal::Start(words) => (format!("the workers run no task: {words}"), None),
         Refusal::Stillborn(death) => {
-            let words = "the workers run no task: they die before they are ready".to_owned();
-            (words, Some(worker_died(py, name, death)?))
+            let died = worker_died(py, name, death)?;
+            let words =
+                format!("the workers run no task, because they die before they are ready: {}", died.bind(py));
+            (words, Some(died))
         }
         Refusal::Forked => {
             return Ok(misuse(format!(

@@ -14,7 +14,6 @@ use crate::upstream;
 pub(crate) fn before_fork() {
     // Pools before the world, as whoever settles tasks does.
     upstream::lock_for_fork();
-    herald::lock_for_fork();
     watchdog().lock_for_fork();
     WORLD.lock_for_fork();
 }
@@ -26,7 +25,6 @@ pub(crate) fn after_fork_in_parent() {
     unsafe {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
-        herald::unlock_after_fork();
         upstream::unlock_after_fork(false);
     }
 }
@@ -39,9 +37,9 @@ pub(crate) fn after_fork_in_child() {
     crate::run::replace_watchdog();
     // SAFETY: as above. Pools come last: their tasks end here, and whoever waits is told.
     unsafe {
-        herald::unlock_after_fork();
         herald::forget();
         upstream::unlock_after_fork(true);
+        upstream::forget_worker();
     }
     if let Some(run) = Current::run() {
         run.forked.set(true);

@@ -1,9 +1,13 @@
 //! The herald: a thread that calls Python for those that must not, the threads of the pools.
 //!
-//! It calls done-callbacks, tells the standard library's waiters, and passes on what workers say (log records,
-//! warnings). It is a thread of Python's, started by whoever makes it needed: a pool that begins, or somebody who wants
+//! It calls done-callbacks, tells the standard library's waiters, passes on what workers say (log records, warnings), and
+//! reports errors of tasks that nobody holds. It is a thread of Python's, started by whoever makes it needed: a pool that begins, or somebody who wants
 //! to be called. It ends when no pool is open and there was nothing to tell for a while.
 
+#![allow(unsafe_code, reason = "what belongs to a process is replaced in a forked child, behind a pointer")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -11,13 +15,20 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use thistledown_runtime::Clock;
 
-use crate::task::Task;
+use crate::remote::Ended;
+use crate::report::report;
+use crate::task::{Outcome, Task};
+
+/// A task that nobody holds: its name, and how it ended.
+pub(crate) type Lost = (String, Arc<Ended>);
 
 /// How long it waits for more, when no pool is open.
 const IDLE: Duration = Duration::from_millis(200);
 
+#[derive(Default)]
 struct News {
     tasks: Vec<Py<Task>>,
+    lost: Vec<Lost>,
     said: Vec<Vec<u8>>,
     /// Pools that are open: what they bring has to be told.
     pools: usize,
@@ -30,23 +41,56 @@ struct News {
 
 impl News {
     fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && self.said.is_empty()
+        self.tasks.is_empty() && self.lost.is_empty() && self.said.is_empty()
     }
 }
 
-static NEWS: Mutex<News> = Mutex::new(News {
-    tasks: Vec::new(),
-    said: Vec::new(),
-    pools: 0,
-    runs: false,
-    tells: false,
-    silent: false,
-});
-static CHANGED: Condvar = Condvar::new();
+/// The herald of a process.
+struct Herald {
+    news: Mutex<News>,
+    changed: Condvar,
+}
+
+/// Made when it is needed first, and kept for ever. A forked child has one of its own: the parent's may be locked there,
+/// and waited for by threads that are not.
+static HERALD: AtomicPtr<Herald> = AtomicPtr::new(std::ptr::null_mut());
+
+fn herald() -> &'static Herald {
+    // SAFETY: null, or what `replace` has leaked.
+    match unsafe { HERALD.load(Ordering::Acquire).as_ref() } {
+        Some(herald) => herald,
+        None => replace(std::ptr::null_mut()),
+    }
+}
+
+/// Puts a new one in the place of the old one, unless somebody else has.
+fn replace(old: *mut Herald) -> &'static Herald {
+    let fresh = Box::into_raw(Box::new(Herald { news: Mutex::default(), changed: Condvar::new() }));
+    let there = match HERALD.compare_exchange(old, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => fresh,
+        Err(there) => {
+            // SAFETY: made above, and nobody has seen it.
+            drop(unsafe { Box::from_raw(fresh) });
+            there
+        }
+    };
+    // SAFETY: leaked, here or by whoever was faster.
+    unsafe { &*there }
+}
+
+/// In a forked child the thread does not exist, and what it was to tell is the parent's affair.
+pub(crate) fn forget() {
+    replace(HERALD.load(Ordering::Acquire));
+}
 
 /// These tasks have ended: their callbacks are called.
 pub(crate) fn tell(tasks: Vec<Py<Task>>) {
     add(|news| news.tasks.extend(tasks));
+}
+
+/// Tasks that nobody holds have failed so.
+pub(crate) fn mourn(lost: Vec<Lost>) {
+    add(|news| news.lost.extend(lost));
 }
 
 /// Workers have said this.
@@ -55,42 +99,43 @@ pub(crate) fn pass_on(said: Vec<Vec<u8>>) {
 }
 
 fn add(more: impl FnOnce(&mut News)) {
-    let mut news = NEWS.lock();
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
     if !news.silent {
         more(&mut news);
-        CHANGED.notify_all();
+        changed.notify_all();
     }
 }
 
-/// A pool is open.
-pub(crate) fn pool_opened(py: Python<'_>) -> PyResult<()> {
-    NEWS.lock().pools += 1;
-    ensure(py)
+/// A pool is open. Whoever can, sees to it that the thread is there.
+pub(crate) fn pool_opened() {
+    herald().news.lock().pools += 1;
 }
 
 /// A pool is over.
 pub(crate) fn pool_closed() {
-    let mut news = NEWS.lock();
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
     news.pools = news.pools.saturating_sub(1);
-    CHANGED.notify_all();
+    changed.notify_all();
 }
 
 /// Sees to it that the thread is there.
 pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
     {
-        let mut news = NEWS.lock();
+        let mut news = herald().news.lock();
         if news.silent || std::mem::replace(&mut news.runs, true) {
             return Ok(());
         }
     }
     let started = py.import("thistledown._report").and_then(|report| report.call_method0("start_herald"));
-    started.map(drop).inspect_err(|_| NEWS.lock().runs = false)
+    started.map(drop).inspect_err(|_| herald().news.lock().runs = false)
 }
 
 /// What the herald's thread does.
 #[pyfunction]
 pub(crate) fn tell_news(py: Python<'_>) {
-    while let Some((tasks, said)) = py.detach(next) {
+    while let Some(News { tasks, lost, said, .. }) = py.detach(next) {
         for bytes in said {
             let heard = py
                 .import("thistledown._carried")
@@ -99,23 +144,27 @@ pub(crate) fn tell_news(py: Python<'_>) {
                 error.write_unraisable(py, None);
             }
         }
+        for (name, ended) in lost {
+            if let Some(Outcome::Error(error)) = ended.unpack(py, &name) {
+                report(py, "failed_elsewhere", (name, error));
+            }
+        }
         for task in tasks {
             Task::tell(task.bind(py));
         }
     }
 }
 
-type Told = (Vec<Py<Task>>, Vec<Vec<u8>>);
-
 /// Waits for news. Nothing: the thread is to end.
-fn next() -> Option<Told> {
-    let mut news = NEWS.lock();
+fn next() -> Option<News> {
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
     news.tells = false;
-    CHANGED.notify_all();
+    changed.notify_all();
     while news.is_empty() && !news.silent {
         if news.pools > 0 {
-            CHANGED.wait(&mut news);
-        } else if CHANGED.wait_for(&mut news, IDLE).timed_out() && news.is_empty() && news.pools == 0 {
+            changed.wait(&mut news);
+        } else if changed.wait_for(&mut news, IDLE).timed_out() && news.is_empty() && news.pools == 0 {
             news.runs = false;
             return None;
         }
@@ -125,13 +174,18 @@ fn next() -> Option<Told> {
         return None;
     }
     news.tells = true;
-    Some((std::mem::take(&mut news.tasks), std::mem::take(&mut news.said)))
+    Some(News {
+        tasks: std::mem::take(&mut news.tasks),
+        lost: std::mem::take(&mut news.lost),
+        said: std::mem::take(&mut news.said),
+        ..News::default()
+    })
 }
 
 /// Whether the thread is there and has nothing to do.
 #[pyfunction]
 pub(crate) fn herald_rests() -> bool {
-    let news = NEWS.lock();
+    let news = herald().news.lock();
     news.runs && !news.tells && news.is_empty()
 }
 
@@ -140,38 +194,15 @@ pub(crate) fn herald_rests() -> bool {
 pub(crate) fn fall_silent(py: Python<'_>, timeout: f64) {
     py.detach(|| {
         let deadline = Clock::System.now().after(Duration::try_from_secs_f64(timeout).unwrap_or_default());
-        let mut news = NEWS.lock();
-        while (news.tells || !news.tasks.is_empty() || !news.said.is_empty()) && news.runs {
+        let Herald { news, changed } = herald();
+        let mut news = news.lock();
+        while (news.tells || !news.is_empty()) && news.runs {
             let left = deadline.since(Clock::System.now());
-            if left.is_zero() || CHANGED.wait_for(&mut news, left).timed_out() {
+            if left.is_zero() || changed.wait_for(&mut news, left).timed_out() {
                 break;
             }
         }
         news.silent = true;
-        CHANGED.notify_all();
+        changed.notify_all();
     });
-}
-
-/// Takes the lock, so that a fork finds everything whole.
-pub(crate) fn lock_for_fork() {
-    std::mem::forget(NEWS.lock());
-}
-
-/// Releases the lock that [`lock_for_fork`] took, in the parent and in the child.
-///
-/// # Safety
-/// Only after [`lock_for_fork`] in this thread, and once in each process.
-#[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
-pub(crate) unsafe fn unlock_after_fork() {
-    // SAFETY: the caller holds the lock, by the contract above.
-    unsafe { NEWS.force_unlock() };
-}
-
-/// In a forked child the thread does not exist, and what it was to tell is the parent's affair.
-pub(crate) fn forget() {
-    let mut news = NEWS.lock();
-    let (tasks, said) = (std::mem::take(&mut news.tasks), std::mem::take(&mut news.said));
-    (news.runs, news.tells, news.pools) = (false, false, 0);
-    drop(news);
-    drop((tasks, said));
 }

@@ -97,7 +97,7 @@ impl Options {
 /// What is remembered of a function.
 struct Known {
     /// Held, so that nothing else gets its address.
-    _function: Py<PyAny>,
+    function: Py<PyAny>,
     number: Arc<Function>,
     origin: Py<PyString>,
 }
@@ -201,6 +201,14 @@ impl Pool {
         self.wait(py, timeout, Engine::wait_idle)
     }
 
+    /// Whether nothing is left of it: no task, no thread, no process. Does not wait.
+    fn is_over(&self) -> bool {
+        match &self.place {
+            Place::Own { engine, .. } => engine.is_over(),
+            Place::Above(_) => false,
+        }
+    }
+
     /// Whether it takes tasks.
     fn takes_tasks(&self) -> bool {
         match &self.place {
@@ -232,10 +240,16 @@ impl Pool {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match &self.place {
-            Place::Own { launch, .. } => visit.call(launch),
-            Place::Above(_) => Ok(()),
+        if let Place::Own { launch, .. } = &self.place {
+            visit.call(launch)?;
         }
+        let Some(functions) = self.functions.try_lock() else { return Ok(()) };
+        functions.values().try_for_each(|known| visit.call(&known.function))
+    }
+
+    fn __clear__(&self) {
+        let functions = std::mem::take(&mut *self.functions.lock());
+        drop(functions);
     }
 }
 
@@ -260,7 +274,7 @@ impl Pool {
         let number = number.map_err(|error| errors::system(&error))?;
         if stable {
             let known = Known {
-                _function: function.clone().unbind(),
+                function: function.clone().unbind(),
                 number: Arc::clone(&number),
                 origin: origin.clone_ref(py),
             };
@@ -282,10 +296,11 @@ impl Pool {
                     true => None,
                     false => Some(launch_of(launch.bind(py))?),
                 };
-                if launch.is_some() {
-                    herald::pool_opened(py)?;
-                }
+                let begins = launch.is_some();
                 let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
+                if begins {
+                    herald::ensure(py)?;
+                }
                 match submitted {
                     Ok(job) => {
                         job.into_iter().for_each(|job| remote.set_job(job.number()));

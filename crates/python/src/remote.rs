@@ -3,14 +3,18 @@
 //! Whoever asks for the outcome unpacks it. The kernel hears of the task only when somebody waits for its end, and a
 //! thread that may call Python only when somebody has asked to be called.
 
+use std::sync::{Arc, LazyLock};
+
 use parking_lot::Mutex;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
+use thistledown_runtime::Lock;
 use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};
 
 use crate::errors;
 use crate::freight;
-use crate::herald;
+use crate::herald::{self, Lost};
 use crate::payload::WORLD;
 use crate::pool::Source;
 use crate::task::{self, Task};
@@ -26,17 +30,42 @@ pub(crate) enum Ended {
     Refused(Refusal),
     /// It cannot be read; why.
     Lost(String),
+    /// It was read, and is kept by its task.
+    Read {
+        is_error: bool,
+        is_cancelled: bool,
+    },
 }
 
 #[derive(Default)]
 struct State {
-    ended: Option<std::sync::Arc<Ended>>,
+    ended: Option<Arc<Ended>>,
     /// Its source's name for it.
     job: Option<u64>,
     /// The kernel's name for it, once somebody has waited.
     party: Option<TaskId>,
     /// Whom to tell in Python, once somebody has asked.
     watched: Option<Py<Task>>,
+    /// The name of its task, which nobody holds any more.
+    unheld: Option<String>,
+}
+
+/// Held while tasks are ended, so that no fork finds one half ended.
+static SETTLING: LazyLock<Lock<()>> = LazyLock::new(|| Lock::new(()));
+
+/// Waits until nobody ends tasks, and lets nobody do it.
+pub(crate) fn lock_for_fork() {
+    std::mem::forget(SETTLING.lock());
+}
+
+/// Ends what [`lock_for_fork`] has begun, in the parent and in the child.
+///
+/// # Safety
+/// Only after [`lock_for_fork`] in this thread, and once in each process.
+#[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: the caller holds the lock, by the contract above.
+    unsafe { SETTLING.force_unlock() };
 }
 
 /// A task in another process.
@@ -46,8 +75,8 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(source: Source) -> std::sync::Arc<Self> {
-        std::sync::Arc::new(Self { state: Mutex::default(), source })
+    pub(crate) fn new(source: Source) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), source })
     }
 
     /// Its source's name for it.
@@ -59,16 +88,21 @@ impl Remote {
         self.state.lock().ended.is_some()
     }
 
-    pub(crate) fn ended(&self) -> Option<std::sync::Arc<Ended>> {
+    pub(crate) fn ended(&self) -> Option<Arc<Ended>> {
         self.state.lock().ended.clone()
     }
 
     /// What it came to was read, and is kept elsewhere.
     pub(crate) fn forget_outcome(&self) {
         let mut state = self.state.lock();
-        if state.ended.is_some() {
-            state.ended = Some(std::sync::Arc::new(Ended::Cancelled));
-        }
+        let read = state
+            .ended
+            .as_ref()
+            .map(|ended| Ended::Read { is_error: ended.is_error(), is_cancelled: ended.is_cancelled() });
+        let old = state.ended.take();
+        state.ended = read.map(Arc::new);
+        drop(state);
+        drop(old);
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -79,11 +113,19 @@ impl Remote {
     }
 
     /// Stops it. False: it has ended.
-    pub(crate) fn cancel(&self) -> bool {
+    pub(crate) fn cancel(&self, py: Python<'_>) -> bool {
         let state = self.state.lock();
         let job = state.job.filter(|_| state.ended.is_none());
         drop(state);
-        job.is_some_and(|job| self.source.cancel(job) != Cancel::TooLate)
+        job.is_some_and(|job| py.detach(|| self.source.cancel(job)) != Cancel::TooLate)
+    }
+
+    /// Nobody holds its task any more. False: it has ended.
+    pub(crate) fn let_go(&self, name: String) -> bool {
+        let mut state = self.state.lock();
+        let lives = state.ended.is_none();
+        state.unheld = lives.then_some(name);
+        lives
     }
 
     /// The kernel's name for it, for whoever waits for its end.
@@ -93,7 +135,21 @@ impl Remote {
             // Nobody has this name: a wait for it is over at once.
             return TaskId::from_number(0);
         }
-        *state.party.get_or_insert_with(|| WORLD.with(|kernel| kernel.add_elsewhere(None)))
+        let known = state.party.is_some();
+        let party = *state.party.get_or_insert_with(|| WORLD.with(|kernel| kernel.add_elsewhere(None)));
+        drop(state);
+        if !known {
+            self.is_awaited();
+        }
+        party
+    }
+
+    /// In a worker: whoever waits gives up his place, so that what he waits for finds one.
+    fn is_awaited(&self) {
+        let job = self.state.lock().job;
+        if let (Source::Above(upstream), Some(job)) = (&self.source, job) {
+            upstream.is_awaited(job);
+        }
     }
 
     /// Python is to be told of its end. False: it has ended.
@@ -103,39 +159,43 @@ impl Remote {
             return false;
         }
         state.watched = Some(task);
-        let job = state.job;
         drop(state);
-        if let (Source::Above(upstream), Some(job)) = (&self.source, job) {
-            upstream.is_awaited(job);
-        }
+        self.is_awaited();
         true
     }
 
     /// Ends it. Gives whom to tell.
-    fn end(&self, outcome: Outcome) -> (Option<TaskId>, Option<Py<Task>>) {
-        let ended = read(outcome);
+    fn end(&self, outcome: Outcome) -> (Option<TaskId>, Option<Py<Task>>, Option<Lost>) {
+        let ended = Arc::new(read(outcome));
         let mut state = self.state.lock();
         if state.ended.is_some() {
-            return (None, None);
+            return (None, None, None);
         }
-        state.ended = Some(std::sync::Arc::new(ended));
-        (state.party.take(), state.watched.take())
+        state.ended = Some(Arc::clone(&ended));
+        let lost = state.unheld.take().filter(|_| ended.is_error()).map(|name| (name, ended));
+        (state.party.take(), state.watched.take(), lost)
     }
 
     /// Ends many. Needs no interpreter.
-    pub(crate) fn settle_all(ended: impl IntoIterator<Item = (std::sync::Arc<Self>, Outcome)>) {
+    pub(crate) fn settle_all(ended: impl IntoIterator<Item = (Arc<Self>, Outcome)>) {
         let mut parties = Vec::new();
-        let mut watched = Vec::new();
+        let (mut watched, mut lost) = (Vec::new(), Vec::new());
+        let settling = SETTLING.lock();
         for (remote, outcome) in ended {
-            let (party, task) = remote.end(outcome);
+            let (party, task, unheld) = remote.end(outcome);
             parties.extend(party);
             watched.extend(task);
+            lost.extend(unheld);
         }
+        drop(settling);
         if !parties.is_empty() {
             WORLD.with(|kernel| parties.into_iter().for_each(|party| kernel.finish(party)));
         }
         if !watched.is_empty() {
             herald::tell(watched);
+        }
+        if !lost.is_empty() {
+            herald::mourn(lost);
         }
     }
 }
@@ -150,13 +210,14 @@ fn read(outcome: Outcome) -> Ended {
         Outcome::Error(parcel) => open(parcel, Ended::Error),
         Outcome::Cancelled => Ended::Cancelled,
         Outcome::TimedOut(after) => Ended::TimedOut(after),
+        Outcome::Unsent(words) => Ended::Lost(words),
         Outcome::Died(death) => Ended::Died(death),
         Outcome::Refused(refusal) => Ended::Refused(refusal),
     }
 }
 
 /// A customer of a pool of this process.
-pub(crate) struct Ticket(pub(crate) std::sync::Arc<Remote>);
+pub(crate) struct Ticket(pub(crate) Arc<Remote>);
 
 impl Customer for Ticket {
     fn settle(ended: Vec<(Self, Outcome)>) {
@@ -167,6 +228,10 @@ impl Customer for Ticket {
         herald::pass_on(said);
     }
 
+    fn opened() {
+        herald::pool_opened();
+    }
+
     fn closed() {
         herald::pool_closed();
     }
@@ -174,30 +239,35 @@ impl Customer for Ticket {
 
 impl Ended {
     pub(crate) fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled)
+        matches!(self, Self::Cancelled | Self::Read { is_cancelled: true, .. })
     }
 
     pub(crate) fn is_error(&self) -> bool {
-        !matches!(self, Self::Cancelled | Self::Value(_))
+        match self {
+            Self::Cancelled | Self::Value(_) => false,
+            Self::Read { is_error, .. } => *is_error,
+            _ => true,
+        }
     }
 
     /// What it came to, as Python objects.
-    pub(crate) fn unpack(&self, py: Python<'_>, name: &str) -> task::Outcome {
+    pub(crate) fn unpack(&self, py: Python<'_>, name: &str) -> Option<task::Outcome> {
         let unpacked = match self {
+            Self::Read { .. } => return None,
             Self::Value(opened) => match freight::unpack_value(py, opened) {
-                Ok(value) => return task::Outcome::Value(value.unbind()),
+                Ok(value) => return Some(task::Outcome::Value(value.unbind())),
                 Err(error) => Err(error),
             },
-            Self::Cancelled => return task::Outcome::Cancelled,
+            Self::Cancelled => return Some(task::Outcome::Cancelled),
             Self::Error(opened) => errors::from_worker(py, opened.head()),
             Self::TimedOut(after) => Ok(errors::timed_out(py, name, after.as_secs_f64())),
             Self::Died(death) => errors::worker_died(py, name, death),
             Self::Refused(refusal) => errors::refused(py, name, refusal),
             Self::Lost(words) => {
-                Err(errors::misuse(format!("what task {name} gave cannot be read: {words}")))
+                Err(PyOSError::new_err(format!("task {name} or its result did not get through: {words}")))
             }
         };
         let error = unpacked.unwrap_or_else(|error| error.into_value(py).into_any());
-        task::Outcome::Error(error)
+        Some(task::Outcome::Error(error))
     }
 }

@@ -129,7 +129,7 @@ impl Task {
         let Some(remote) = self.remote() else { return };
         let Some(ended) = remote.ended() else { return };
         // Unpacking runs foreign code, so nothing is held; who else does it meanwhile gets another copy, and one stays.
-        let outcome = ended.unpack(py, &self.name(py));
+        let Some(outcome) = ended.unpack(py, &self.name(py)) else { return };
         let mut state = self.state.lock();
         let spare = match state.outcome {
             Some(_) => Some(outcome),
@@ -332,11 +332,20 @@ impl Drop for Task {
             return;
         }
         let Some(remote) = self.remote() else { return };
-        let Some(ended) = remote.ended().filter(|ended| ended.is_error()) else { return };
+        let Some(ended) = remote.ended() else {
+            // It is told when it ends, if it fails.
+            let name = Python::try_attach(|py| self.name(py)).unwrap_or_default();
+            if remote.let_go(name) {
+                return;
+            }
+            return;
+        };
+        if !ended.is_error() {
+            return;
+        }
         Python::try_attach(|py| {
-            let name = self.name(py);
-            if let Outcome::Error(error) = ended.unpack(py, &name) {
-                report(py, "failed_elsewhere", (name, error));
+            if let Some(error) = self.failure(py) {
+                report(py, "failed_elsewhere", (self.name(py), error));
             }
         });
     }
@@ -404,7 +413,7 @@ impl Task {
     ///     False when it has already ended, else True.
     fn cancel(&self, py: Python<'_>) -> bool {
         if let Some(remote) = self.remote() {
-            return py.detach(|| remote.cancel());
+            return remote.cancel(py);
         }
         let id = self.id();
         !self.is_done() && WORLD.with(|kernel| kernel.cancel_task(id))

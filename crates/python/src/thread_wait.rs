@@ -17,7 +17,6 @@ use crate::errors;
 use crate::operation::{Operation, Wants};
 use crate::payload::{WORLD, Waker};
 use crate::task::Task;
-use crate::upstream;
 
 thread_local! {
     static PARKER: RefCell<Option<Parker>> = const { RefCell::new(None) };
@@ -159,7 +158,6 @@ fn sleep(
     timer: Option<(Moment, u16)>,
     deadline: Option<Moment>,
 ) -> PyResult<(u16, Event<Py<PyAny>>)> {
-    let mut place = None;
     let fds: Vec<_> = watched.iter().map(|&(fd, direction, _)| (descriptor::borrow(fd), direction)).collect();
     loop {
         if WORLD.with(|kernel| kernel.is_woken(party)) {
@@ -176,8 +174,6 @@ fn sleep(
         }
         let next = [timer.map(|(at, _)| at), deadline].into_iter().flatten().min();
         let timeout: Option<Duration> = next.map(|at| at.since(now));
-        // In a worker process: who waits gives up his place, so that what he waits for finds one.
-        place = place.or_else(|| upstream::get()?.gives_way());
         let slept = py.detach(|| parker.sleep(&fds, timeout)).map_err(|error| errors::system(&error))?;
         match slept {
             Parked::Ready(index) => return Ok((watched[index].2, Event::Ready)),

@@ -6,9 +6,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -18,7 +17,7 @@ use thistledown_workers::{
 
 use crate::errors;
 use crate::herald;
-use crate::remote::{Remote, Ticket};
+use crate::remote::{self, Remote, Ticket};
 
 /// The pool that this process is a worker of.
 static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
@@ -31,12 +30,12 @@ pub(crate) struct Upstream {
     child: Arc<Child>,
     next: AtomicU64,
     spawned: Mutex<HashMap<u64, Spawned>>,
-    main: ThreadId,
     listens: AtomicBool,
     /// Weightless tasks of this worker that are to be cancelled.
     cancelled: Mutex<Vec<u64>>,
-    /// The worker's own tasks wait, this many deep.
-    depth: AtomicUsize,
+    waits: Mutex<Waits>,
+    /// This process is a fork of the worker, and not the worker.
+    forked: AtomicBool,
 }
 
 /// A task that was started here and runs elsewhere.
@@ -48,7 +47,7 @@ struct Spawned {
 
 /// The pool that this process is a worker of.
 pub(crate) fn get() -> Option<Arc<Upstream>> {
-    UPSTREAM.get().map(Arc::clone)
+    UPSTREAM.get().filter(|upstream| !upstream.is_forked()).map(Arc::clone)
 }
 
 /// This process is a worker.
@@ -58,16 +57,21 @@ pub(crate) fn set(child: Arc<Child>) -> Arc<Upstream> {
             child,
             next: AtomicU64::new(1),
             spawned: Mutex::default(),
-            main: std::thread::current().id(),
             listens: AtomicBool::new(false),
             cancelled: Mutex::default(),
-            depth: AtomicUsize::new(0),
+            waits: Mutex::default(),
+            forked: AtomicBool::new(false),
         })
     });
     Arc::clone(upstream)
 }
 
 impl Upstream {
+    /// Whether this process was forked by a task, and so is not the worker.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.forked.load(Ordering::Relaxed)
+    }
+
     /// A function; the pool knows by its content whether it has it.
     pub(crate) fn function(&self, body: &[u8], weightless: bool) -> io::Result<Arc<Function>> {
         Ok(Arc::new(Function { id: 0, body: Parcel::new(body, &[])?, weightless }))
@@ -107,7 +111,7 @@ impl Upstream {
     }
 
     pub(crate) fn cancel(&self, reference: u64) -> Cancel {
-        if !self.spawned.lock().contains_key(&reference) {
+        if self.is_forked() || !self.spawned.lock().contains_key(&reference) {
             return Cancel::TooLate;
         }
         match self.child.reply(&Reply::CancelSpawned { reference }, 0, &[], None) {
@@ -122,7 +126,8 @@ impl Upstream {
             return Ok(());
         }
         // Nobody can start the herald from the thread that this one starts.
-        Python::attach(herald::pool_opened).map_err(|error| io::Error::other(error.to_string()))?;
+        herald::pool_opened();
+        Python::attach(herald::ensure).map_err(|error| io::Error::other(error.to_string()))?;
         let upstream = Arc::clone(self);
         let thread = std::thread::Builder::new().name("thistledown-answers".into());
         let started = thread.spawn(move || {
@@ -159,36 +164,63 @@ impl Upstream {
         self.cancelled.lock().pop()
     }
 
-    /// This thread is about to wait. If a plain task runs in it, somebody else may have the worker's place until what
-    /// this gives is dropped.
-    pub(crate) fn gives_way(self: &Arc<Self>) -> Option<Waiting> {
-        let runs_task = std::thread::current().id() == self.main && self.child.region().running().is_some();
-        runs_task.then(|| self.wait())
-    }
-
-    /// Somebody waits for this task in a way that is not seen here.
+    /// Somebody waits for this task: until it has ended somebody else may have the worker's place.
     pub(crate) fn is_awaited(self: &Arc<Self>, reference: u64) {
-        let waiting = self.wait();
-        if let Some(spawned) = self.spawned.lock().get_mut(&reference) {
-            spawned.waiting.get_or_insert(waiting);
+        if self.is_forked() {
+            return;
         }
+        let waiting = self.wait();
+        let spare = match self.spawned.lock().get_mut(&reference) {
+            Some(spawned) if spawned.waiting.is_none() => spawned.waiting.replace(waiting),
+            _ => Some(waiting),
+        };
+        drop(spare);
     }
 
     fn wait(self: &Arc<Self>) -> Waiting {
-        if self.depth.fetch_add(1, Ordering::Relaxed) == 0 {
+        let mut waits = self.waits.lock();
+        waits.depth += 1;
+        if waits.depth == 1 {
             let _ = self.child.reply(&Reply::Waiting, 0, &[], None);
         }
-        Waiting(Arc::clone(self))
+        Waiting { upstream: Arc::clone(self), task: waits.task }
+    }
+
+    /// A plain task of this worker is over, and with it whatever it waited for: the parent takes its reply for that.
+    pub(crate) fn task_is_over(&self) {
+        let mut waits = self.waits.lock();
+        waits.task += 1;
+        waits.depth = 0;
     }
 }
 
+/// How many tasks are waited for, which the present task has started.
+#[derive(Default)]
+struct Waits {
+    /// Counts the plain tasks of this worker.
+    task: u64,
+    depth: usize,
+}
+
 /// While it lives a task of this worker waits.
-pub(crate) struct Waiting(Arc<Upstream>);
+pub(crate) struct Waiting {
+    upstream: Arc<Upstream>,
+    /// Which of the worker's tasks.
+    task: u64,
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if self.0.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let _ = self.0.child.reply(&Reply::Resumed, 0, &[], None);
+        if self.upstream.is_forked() {
+            return;
+        }
+        let mut waits = self.upstream.waits.lock();
+        if waits.task != self.task {
+            return;
+        }
+        waits.depth -= 1;
+        if waits.depth == 0 {
+            let _ = self.upstream.child.reply(&Reply::Resumed, 0, &[], None);
         }
     }
 }
@@ -219,17 +251,29 @@ pub(crate) fn register(engine: &Arc<Engine<Ticket>>) {
 #[pyfunction]
 pub(crate) fn pools_have_tasks() -> bool {
     let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
-    let spawned = UPSTREAM.get().is_some_and(|upstream| !upstream.spawned.lock().is_empty());
+    let spawned = get().is_some_and(|upstream| !upstream.spawned.lock().is_empty());
     spawned || engines.iter().any(|engine| engine.has_jobs())
 }
 
 /// The engines that are held across a fork.
 static HELD: Mutex<Vec<Arc<Engine<Ticket>>>> = Mutex::new(Vec::new());
 
+/// In a child that a task has forked: what belongs to the worker is not its.
+pub(crate) fn forget_worker() {
+    if let Some(upstream) = UPSTREAM.get() {
+        upstream.forked.store(true, Ordering::Relaxed);
+        // Somebody who is not here may be at it; then whoever waits has to find out by himself.
+        let spawned = upstream.spawned.try_lock().map(|mut spawned| std::mem::take(&mut *spawned));
+        let spawned = spawned.unwrap_or_default().into_values();
+        Remote::settle_all(spawned.map(|spawned| (spawned.remote, Outcome::Refused(Refusal::Forked))));
+    }
+}
+
 /// Takes the locks of all engines, so that a fork finds them whole.
 pub(crate) fn lock_for_fork() {
     let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
     engines.iter().for_each(|engine| engine.lock_for_fork());
+    remote::lock_for_fork();
     *HELD.lock() = engines;
 }
 
@@ -239,6 +283,8 @@ pub(crate) fn lock_for_fork() {
 /// Only after [`lock_for_fork`] in this thread, and once in each process.
 #[allow(unsafe_code, reason = "guards cannot live across a fork")]
 pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
+    // SAFETY: locked by `lock_for_fork`, by the contract above.
+    unsafe { remote::unlock_after_fork() };
     for engine in std::mem::take(&mut *HELD.lock()) {
         // SAFETY: locked by `lock_for_fork`, by the contract above.
         unsafe {

@@ -17,7 +17,6 @@ mod watchdog;
 mod world;
 
 pub use clock::Clock;
-#[cfg(loom)]
 pub use lock::{Guard, Lock};
 pub use parker::{Parked, Parker, ParkerWaker};
 pub use run::{Flow, Host, Rest, run};

@@ -5,7 +5,6 @@
 //! holder runs; when the holder has lost its processor they give away their own, and then sleep a moment at a time. So it
 //! is not fair, and it is good for short work alone, which never waits for anything.
 #![allow(unsafe_code, reason = "whoever has taken the lock is alone with the value; a model checks that")]
-#![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for its model alone"))]
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;

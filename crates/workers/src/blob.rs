@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -17,6 +18,16 @@ pub(crate) const ALIGNMENT: u64 = 64;
 #[must_use]
 pub fn aligned(length: u64) -> u64 {
     length.next_multiple_of(ALIGNMENT)
+}
+
+/// Parts as they stand in a blob.
+pub(crate) fn laid_out(parts: &[&[u8]]) -> Vec<u8> {
+    let mut all = Vec::with_capacity(parts.iter().map(|part| part.len() + ALIGNMENT as usize).sum());
+    for part in parts {
+        all.resize(aligned(all.len() as u64) as usize, 0);
+        all.extend(*part);
+    }
+    all
 }
 
 /// A blob that was written.
@@ -46,13 +57,19 @@ impl Blob {
         }
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&fd, seals)?;
-        Ok(Self { fd })
+        Ok(Self::adopt(fd))
     }
 
     /// One that somebody else wrote.
     #[must_use]
     pub fn adopt(fd: OwnedFd) -> Self {
+        COUNT.fetch_add(1, Ordering::Relaxed);
         Self { fd }
+    }
+
+    /// How many there are in this process.
+    pub(crate) fn count() -> usize {
+        COUNT.load(Ordering::Relaxed)
     }
 
     /// Maps it, to be read.
@@ -75,6 +92,14 @@ impl Blob {
         };
         let memory = NonNull::new(memory.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         Ok(Mapped { memory, length })
+    }
+}
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+impl Drop for Blob {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

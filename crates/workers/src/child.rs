@@ -78,7 +78,7 @@ pub struct Child {
     answers_bell: Bell,
     parent_bell: Bell,
     /// Blobs that came before what belongs to them was looked at.
-    blobs: Mutex<Vec<(u64, Blob)>>,
+    blobs: Mutex<Vec<(u64, Option<Blob>)>>,
 }
 
 impl Child {
@@ -227,12 +227,15 @@ impl Child {
     fn parcel(&self, body: Arc<[u8]>, blob: Option<u64>, tag: Tag) -> io::Result<Parcel> {
         match blob {
             None => Ok(Parcel::Inline(body)),
-            Some(head) => Ok(Parcel::Blob(Arc::new(self.blob(tag)?), head)),
+            Some(head) => Ok(match self.blob(tag)? {
+                Some(blob) => Parcel::Blob(Arc::new(blob), head),
+                None => Parcel::Lost(Errno::MFILE),
+            }),
         }
     }
 
-    /// The blob with this tag, which was sent before the frame.
-    fn blob(&self, tag: Tag) -> io::Result<Blob> {
+    /// The blob with this tag, which was sent before the frame. Nothing: no descriptor was left for it.
+    fn blob(&self, tag: Tag) -> io::Result<Option<Blob>> {
         let wanted = tag.number();
         let mut blobs = self.blobs.lock();
         loop {
@@ -243,14 +246,14 @@ impl Child {
             match control::receive(&self.control, &mut bytes, true)? {
                 Heard::Message(8, descriptors) => {
                     let blob = descriptors.into_iter().next().map(Blob::adopt);
-                    blobs.extend(blob.map(|blob| (u64::from_le_bytes(bytes), blob)));
+                    blobs.push((u64::from_le_bytes(bytes), blob));
                 }
                 _ => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the parent is gone")),
             }
         }
     }
 
-    /// Says something, if there is room for it now. With `urgent` the parent is woken; without, it looks soon anyway.
+    /// Says something, if there is room for it now. Nothing is said, and no blob passed on, when there is none.
     ///
     /// # Errors
     /// The parent is gone, or what is said is too long.
@@ -258,25 +261,28 @@ impl Child {
         &self,
         reply: &Reply,
         tag: u64,
-        body: &[&[u8]],
+        body: &[u8],
         parcel: Option<&Parcel>,
     ) -> io::Result<bool> {
+        let blob = parcel.and_then(Parcel::blob).map(|blob| (tag, blob));
+        let inline = parcel.map_or(&[][..], Parcel::inline);
+        self.say(reply, &[body, inline], blob.as_slice())
+    }
+
+    /// Blobs first, then the frame that names them, and nothing of another thread between.
+    fn say(&self, reply: &Reply, body: &[&[u8]; 2], blobs: &[(u64, &Blob)]) -> io::Result<bool> {
         let mut header = Vec::with_capacity(64);
         reply.encode(&mut header);
-        if let Some((blob, _)) = parcel.and_then(Parcel::blob) {
-            self.pass(tag, blob)?;
-        }
-        let inline = parcel.map_or(&[][..], Parcel::inline);
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(body.len() + 2);
-        parts.push(&header);
-        parts.extend(body);
-        parts.push(inline);
         let mut replies = self.replies.lock();
-        match replies.push(&parts) {
-            Ok(_) => {}
+        match replies.check_room(header.len() + body[0].len() + body[1].len()) {
+            Ok(()) => {}
             Err(LaneError::Full) => return Ok(false),
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())),
         }
+        for (tag, blob) in blobs {
+            self.pass(*tag, blob)?;
+        }
+        replies.push(&[&header, body[0], body[1]]).map_err(garbled)?;
         let busy =
             matches!(reply, Reply::Done { .. }) && self.work.lock().len() > self.region.ring_at() as usize;
         if !busy && replies.must_ring() {
@@ -285,7 +291,7 @@ impl Child {
         Ok(true)
     }
 
-    /// Sends a blob on its way.
+    /// Sends a blob on its way. The parent takes it with the frame that follows, so that there is room in the end.
     fn pass(&self, tag: u64, blob: &Blob) -> io::Result<()> {
         loop {
             match control::send(&self.control, &tag.to_le_bytes(), &[blob.as_fd()]) {
@@ -302,7 +308,7 @@ impl Child {
     ///
     /// # Errors
     /// As for [`Self::try_reply`].
-    pub fn reply(&self, reply: &Reply, tag: u64, body: &[&[u8]], parcel: Option<&Parcel>) -> io::Result<()> {
+    pub fn reply(&self, reply: &Reply, tag: u64, body: &[u8], parcel: Option<&Parcel>) -> io::Result<()> {
         while !self.try_reply(reply, tag, body, parcel)? {
             self.wait_for_room();
         }
@@ -320,20 +326,23 @@ impl Child {
         call: &Parcel,
         options: SpawnOptions,
     ) -> io::Result<()> {
-        let body = function.body.inline();
-        let function_blob = function.body.blob();
-        if let Some((blob, _)) = function_blob {
-            self.pass(Tag::Function(reference as u32).number(), blob)?;
-        }
+        let (function_body, call) = (function.body.passable()?, call.passable()?);
+        let body = function_body.inline();
         let reply = Reply::Spawn {
             reference,
             function_length: u32::try_from(body.len()).unwrap_or(u32::MAX),
-            function_blob: function_blob.map(|(_, head)| head),
+            function_blob: function_body.head_in_blob(),
             weightless: function.weightless,
             options: (options != SpawnOptions::default()).then_some(options),
-            blob: call.blob().map(|(_, head)| head),
+            blob: call.head_in_blob(),
         };
-        self.reply(&reply, Tag::Answer(reference).number(), &[body], Some(call))
+        let of_function = function_body.blob().map(|blob| (Tag::Function(reference as u32).number(), blob));
+        let of_call = call.blob().map(|blob| (Tag::Answer(reference).number(), blob));
+        let blobs: Vec<_> = [of_function, of_call].into_iter().flatten().collect();
+        while !self.say(&reply, &[body, call.inline()], &blobs)? {
+            self.wait_for_room();
+        }
+        Ok(())
     }
 
     /// Waits a moment for the parent to make room among the replies.

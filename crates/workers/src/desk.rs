@@ -1,5 +1,6 @@
 //! The desk: what the policy decides about, as it really is. The policy's `Floor`, made of workers and jobs.
 
+use std::io;
 use std::sync::Arc;
 
 use slotmap::SecondaryMap;
@@ -9,7 +10,7 @@ use thistledown_wire::{Answer, End};
 use crate::bell::Bell;
 use crate::function::Function;
 use crate::outcome::Outcome;
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, is_short_of_descriptors};
 use crate::policy::{Floor, JobId, WorkerId};
 use crate::worker::Worker;
 
@@ -56,6 +57,8 @@ pub(crate) struct Desk<C> {
     watches: Vec<MemoryWatch>,
     /// Workers that were given something since they were last rung for.
     touched: SmallVec<[WorkerId; 8]>,
+    /// Jobs that cannot be offered, and why: there is no memory for a blob.
+    pub(crate) unsent: Vec<(JobId, io::Error)>,
     /// What came of the jobs of customers.
     pub(crate) ended: Vec<(C, Outcome)>,
 }
@@ -68,6 +71,7 @@ impl<C> Default for Desk<C> {
             incoming: None,
             watches: Vec::new(),
             touched: SmallVec::new(),
+            unsent: Vec::new(),
             ended: Vec::new(),
         }
     }
@@ -81,7 +85,17 @@ impl<C> Floor for Desk<C> {
             self.jobs.insert(job, incoming);
         }
         let (Some(at), Some(what)) = (self.workers.get_mut(worker), self.jobs.get(job)) else { return false };
-        let offered = at.offer(job, what.function.weightless, &what.function, &what.call);
+        let offered = match at.offer(job, &what.function, &what.call) {
+            Ok(()) => true,
+            // There will be room later, or a descriptor.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_short_of_descriptors(&error) => {
+                false
+            }
+            Err(error) => {
+                self.unsent.push((job, error));
+                false
+            }
+        };
         if offered {
             if !self.touched.contains(&worker) {
                 self.touched.push(worker);
@@ -95,7 +109,7 @@ impl<C> Floor for Desk<C> {
     }
 
     fn take_back(&mut self, worker: WorkerId, job: JobId) -> bool {
-        let has_blob = self.jobs.get(job).is_some_and(|job| job.call.blob().is_some());
+        let has_blob = self.jobs.get(job).is_some_and(|job| job.call.needs_blob());
         let taken = self.workers.get_mut(worker).is_some_and(|worker| worker.take_back(job, has_blob));
         if taken {
             self.watches.retain(|watch| watch.job != job);
@@ -130,10 +144,11 @@ impl<C> Desk<C> {
                     Outcome::TimedOut(after) => {
                         (End::TimedOut, Parcel::words(&after.as_nanos().to_le_bytes()))
                     }
+                    Outcome::Unsent(words) => (End::Refused, Parcel::words(words.as_bytes())),
                     Outcome::Died(death) => (End::Died, Parcel::words(&death.encode())),
                     Outcome::Refused(refusal) => (End::Refused, Parcel::words(refusal.words().as_bytes())),
                 };
-                let blob = parcel.blob().map(|(_, head)| head);
+                let blob = parcel.head_in_blob();
                 worker.answer(Answer::Ended { reference, end, blob }, parcel);
             }
         }

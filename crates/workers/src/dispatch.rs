@@ -16,6 +16,12 @@ use crate::hall::{HANG_UP, Hall};
 use crate::outcome::Cause;
 use crate::policy::WorkerId;
 
+/// How much of what workers write to their standard error is kept until somebody reads it; then they have to wait.
+const OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// A pipe that can be written to takes so much without waiting.
+const AT_ONCE_BYTES: usize = 4096;
+
 /// How long workers that were told to leave have for their own ends.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -25,27 +31,38 @@ enum Watched {
     Bell,
     Zygote,
     Control(WorkerId),
+    /// A worker that nobody reaps for us.
+    Orphan(WorkerId),
     Stderr(WorkerId),
+    /// This process's own standard error, while there is something for it.
+    Output,
 }
 
 /// Runs until the pool is over.
 pub(crate) fn run<C: Customer>(shared: &Shared<C>, bell: &Bell) {
     let mut watched: Vec<(RawFd, Watched)> = Vec::new();
     let mut ready: Vec<Watched> = Vec::new();
+    let mut output: Vec<u8> = Vec::new();
     loop {
         let mut hall = shared.hall.lock();
         hall.sleeps_until = 0;
         look(&mut hall, bell, &ready);
         if hall.is_over() && has_left(&mut hall) {
-            return close(shared, hall);
+            output.append(&mut hall.stderr);
+            close(shared, hall);
+            return flush(&mut output);
         }
         let due = if listen(&mut hall) { hall.next_due() } else { Some(0) };
         let timeout = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
         // From here on whoever makes something due before this wakes the thread.
         hall.sleeps_until = due.unwrap_or(u64::MAX);
-        gather(&hall, bell, &mut watched);
+        output.append(&mut hall.stderr);
+        gather(&hall, bell, &output, &mut watched);
         shared.leave(hall);
         sleep(&watched, timeout, &mut ready);
+        if ready.iter().any(|what| matches!(what, Watched::Output)) {
+            pass_on(&mut output);
+        }
     }
 }
 
@@ -57,11 +74,18 @@ fn look<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, bell: &Bell, ready: &[W
             Watched::Bell => bell.hush(),
             Watched::Zygote => hall.hear_zygote(now),
             Watched::Stderr(worker) => {
-                if let Some(worker) = hall.desk.workers.get_mut(worker) {
-                    worker.read_stderr();
+                let Hall { desk, stderr, .. } = &mut **hall;
+                if let Some(worker) = desk.workers.get_mut(worker) {
+                    worker.read_stderr(stderr);
                 }
             }
-            Watched::Control(id) => hung_up(hall, id, now),
+            Watched::Control(id) => {
+                if let Some(worker) = hall.desk.workers.get_mut(id) {
+                    worker.hung_up.get_or_insert_with(Instant::now);
+                }
+            }
+            Watched::Orphan(id) => hall.bury(id, None, now),
+            Watched::Output => {}
         }
     }
     let workers: Vec<WorkerId> = hall.desk.workers.keys().collect();
@@ -82,17 +106,6 @@ fn look<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, bell: &Bell, ready: &[W
     hall.start_workers(bell, now);
 }
 
-/// The worker's socket has been closed: it ends, or should.
-fn hung_up<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, id: WorkerId, now: u64) {
-    let Some(worker) = hall.desk.workers.get_mut(id) else { return };
-    match worker.is_orphan {
-        true => hall.bury(id, None, now),
-        false => {
-            worker.hung_up.get_or_insert_with(Instant::now);
-        }
-    }
-}
-
 /// From now on whoever says something rings. False: somebody has said something just now.
 fn listen<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
     let mut quiet = true;
@@ -102,16 +115,26 @@ fn listen<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
     quiet
 }
 
-fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, watched: &mut Vec<(RawFd, Watched)>) {
+fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, output: &[u8], watched: &mut Vec<(RawFd, Watched)>) {
     use std::os::fd::AsFd;
     watched.clear();
     watched.push((bell.as_fd().as_raw_fd(), Watched::Bell));
     watched.extend(hall.zygote.iter().map(|zygote| (zygote.socket().as_raw_fd(), Watched::Zygote)));
     for (id, worker) in &hall.desk.workers {
-        if worker.hung_up.is_none() {
-            watched.push((worker.control().as_raw_fd(), Watched::Control(id)));
+        // Whose zygote is gone is watched himself: something that he has forked may hold his socket open.
+        match worker.process().filter(|_| worker.is_orphan) {
+            Some(process) => watched.push((process.as_raw_fd(), Watched::Orphan(id))),
+            None if worker.hung_up.is_none() => {
+                watched.push((worker.control().as_raw_fd(), Watched::Control(id)));
+            }
+            None => {}
         }
-        watched.extend(worker.stderr().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));
+        if output.len() < OUTPUT_BYTES {
+            watched.extend(worker.stderr().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));
+        }
+    }
+    if !output.is_empty() {
+        watched.push((rustix::stdio::stderr().as_raw_fd(), Watched::Output));
     }
 }
 
@@ -125,7 +148,11 @@ fn sleep(watched: &[(RawFd, Watched)], timeout: Option<Duration>, ready: &mut Ve
         .zip(watched)
         .map(|(fd, (_, what))| {
             // On a worker's socket only its end is of interest: blobs are read when a reply names them.
-            let flags = if let Watched::Control(_) = what { PollFlags::empty() } else { PollFlags::IN };
+            let flags = match what {
+                Watched::Control(_) => PollFlags::empty(),
+                Watched::Output => PollFlags::OUT,
+                _ => PollFlags::IN,
+            };
             PollFd::from_borrowed_fd(*fd, flags)
         })
         .collect();
@@ -138,6 +165,28 @@ fn sleep(watched: &[(RawFd, Watched)], timeout: Option<Duration>, ready: &mut Ve
         ready.extend(
             polled.iter().zip(watched).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, (_, what))| *what),
         );
+    }
+}
+
+/// Passes on what workers wrote, as much as goes without waiting: whoever reads it may need this very program for that.
+fn pass_on(output: &mut Vec<u8>) {
+    let part = output.len().min(AT_ONCE_BYTES);
+    match rustix::io::write(rustix::stdio::stderr(), &output[..part]) {
+        Ok(written) => drop(output.drain(..written)),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+        // There is no standard error.
+        Err(_) => output.clear(),
+    }
+}
+
+/// The same at the end, for what can be passed on now.
+fn flush(output: &mut Vec<u8>) {
+    let stderr = rustix::stdio::stderr();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    while !output.is_empty()
+        && matches!(rustix::event::poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&now)), Ok(1))
+    {
+        pass_on(output);
     }
 }
 

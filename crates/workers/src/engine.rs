@@ -29,7 +29,10 @@ pub trait Customer: Send + Sized + 'static {
     /// A worker says something to its parent's program.
     fn hear(said: Vec<Vec<u8>>);
 
-    /// A pool that was given a [`Launch`] is over. Called as [`Self::settle`] is.
+    /// A pool begins. Called with its lock held, once for each [`Self::closed`].
+    fn opened();
+
+    /// A pool that had begun is over. Called as [`Self::settle`] is.
     fn closed();
 }
 
@@ -135,7 +138,9 @@ impl<C: Customer> Engine<C> {
     /// # Errors
     /// It needs a blob, for which there is no memory or no descriptor.
     pub fn function(&self, content: &[u8], weightless: bool) -> io::Result<Arc<Function>> {
-        self.shared.hall.lock().functions.intern(content, weightless)
+        let mut hall =
+            self.hall().ok_or_else(|| io::Error::other("the pool belongs to the parent of this process"))?;
+        hall.functions.intern(content, weightless)
     }
 
     /// Takes a job.
@@ -148,10 +153,7 @@ impl<C: Customer> Engine<C> {
         customer: C,
         launch: Option<Launch>,
     ) -> Result<Option<JobId>, (Closed, C)> {
-        if self.shared.forked.load(Ordering::Relaxed) {
-            return Err((Closed::Forked, customer));
-        }
-        let mut hall = self.shared.hall.lock();
+        let Some(mut hall) = self.hall() else { return Err((Closed::Forked, customer)) };
         if hall.is_closing() {
             return Err((Closed::ShutDown, customer));
         }
@@ -174,7 +176,10 @@ impl<C: Customer> Engine<C> {
             thread.spawn(move || crate::dispatch::run(&shared, &bell))
         });
         match started {
-            Ok(thread) => hall.thread = Some(thread),
+            Ok(thread) => {
+                hall.thread = Some(thread);
+                C::opened();
+            }
             Err(error) => {
                 hall.over();
                 hall.refuse(&format!("the system gives no thread: {error}"), clock::now());
@@ -191,18 +196,18 @@ impl<C: Customer> Engine<C> {
     /// Whether it has been given a [`Launch`].
     #[must_use]
     pub fn is_started(&self) -> bool {
-        self.shared.hall.lock().is_running()
+        self.hall().is_none_or(|hall| hall.is_running())
     }
 
     /// Stops a job.
     pub fn cancel(&self, job: JobId) -> Cancel {
-        self.change(|hall| hall.cancel(job, clock::now()))
+        self.change(|hall| hall.cancel(job, clock::now())).unwrap_or(Cancel::TooLate)
     }
 
     /// Whether a job has begun.
     #[must_use]
     pub fn is_running(&self, job: JobId) -> bool {
-        self.shared.hall.lock().is_running_job(job)
+        self.hall().is_some_and(|hall| hall.is_running_job(job))
     }
 
     /// No more jobs. With `cancel` those that have not begun end as cancelled.
@@ -219,7 +224,7 @@ impl<C: Customer> Engine<C> {
     #[must_use]
     pub fn wait_closed(&self, timeout: Option<Duration>) -> bool {
         let closed = self.wait(timeout, |hall| hall.is_closing() && !hall.is_running());
-        let thread = if closed { self.shared.hall.lock().thread.take() } else { None };
+        let thread = self.hall().filter(|_| closed).and_then(|mut hall| hall.thread.take());
         // It has nothing more to do but to end.
         thread.map(std::thread::JoinHandle::join);
         closed
@@ -232,11 +237,8 @@ impl<C: Customer> Engine<C> {
     }
 
     fn wait(&self, timeout: Option<Duration>, is_done: impl Fn(&Hall<C>) -> bool) -> bool {
-        if self.shared.forked.load(Ordering::Relaxed) {
-            return true;
-        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut hall = self.shared.hall.lock();
+        let Some(mut hall) = self.hall() else { return true };
         hall.waiters += 1;
         let done = loop {
             if is_done(&hall) {
@@ -258,27 +260,37 @@ impl<C: Customer> Engine<C> {
     /// What there is and was.
     #[must_use]
     pub fn statistics(&self) -> (Statistics, Vec<i32>) {
-        let hall = self.shared.hall.lock();
-        (hall.statistics(), hall.processes())
+        self.hall().map(|hall| (hall.statistics(), hall.processes())).unwrap_or_default()
     }
 
     /// Whether there are jobs that have not ended.
     #[must_use]
     pub fn has_jobs(&self) -> bool {
-        self.shared.hall.lock().has_jobs()
+        self.hall().is_some_and(|hall| hall.has_jobs())
+    }
+
+    /// Whether it was closed, and nothing is left of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.hall().is_none_or(|hall| hall.is_closing() && !hall.is_running())
     }
 
     /// Whether it takes jobs.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.forked.load(Ordering::Relaxed) || self.shared.hall.lock().is_closing()
+        self.hall().is_none_or(|hall| hall.is_closing())
     }
 
-    fn change<R>(&self, work: impl FnOnce(&mut Hall<C>) -> R) -> R {
-        let mut hall = self.shared.hall.lock();
+    /// Takes the lock. Nothing in a fork of the pool's process, where the lock means nothing.
+    fn hall(&self) -> Option<MutexGuard<'_, Hall<C>>> {
+        (!self.shared.forked.load(Ordering::Relaxed)).then(|| self.shared.hall.lock())
+    }
+
+    fn change<R>(&self, work: impl FnOnce(&mut Hall<C>) -> R) -> Option<R> {
+        let mut hall = self.hall()?;
         let result = work(&mut hall);
         self.shared.leave(hall);
-        result
+        Some(result)
     }
 
     /// Takes the lock, so that a fork finds everything whole.
@@ -304,9 +316,9 @@ impl<C: Customer> Engine<C> {
     #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
     pub unsafe fn unlock_in_child(&self) {
         self.shared.forked.store(true, Ordering::Relaxed);
-        // SAFETY: the caller holds the lock, by the contract above; the thread that it was for is not here.
-        unsafe { self.shared.hall.force_unlock() };
-        let ended = self.shared.hall.lock().desert();
+        // The lock stays taken: threads that are not here may stand in its queue. Nobody asks for it any more.
+        // SAFETY: the caller holds the lock, by the contract above, and no other thread is here.
+        let ended = unsafe { (*self.shared.hall.data_ptr()).desert() };
         C::settle(ended);
     }
 }

@@ -1,6 +1,7 @@
 //! Functions: sent to a worker once, whatever number of tasks name them.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Arc, Weak};
 
@@ -23,7 +24,9 @@ pub struct Function {
 /// The functions of a pool, by what they are made from.
 #[derive(Debug, Default)]
 pub(crate) struct Functions {
-    by_content: HashMap<Arc<[u8]>, Weak<Function>>,
+    /// By two hashes with keys of their own: what is long need not be kept to be known again.
+    by_content: HashMap<(u64, u64), Weak<Function>>,
+    keys: [RandomState; 2],
     next: u32,
     sweep_at: usize,
 }
@@ -31,7 +34,8 @@ pub(crate) struct Functions {
 impl Functions {
     /// The function with this content, the same one as long as somebody names it.
     pub(crate) fn intern(&mut self, content: &[u8], weightless: bool) -> io::Result<Arc<Function>> {
-        if let Some(known) = self.by_content.get(content).and_then(Weak::upgrade) {
+        let content_hash = (self.keys[0].hash_one(content), self.keys[1].hash_one(content));
+        if let Some(known) = self.by_content.get(&content_hash).and_then(Weak::upgrade) {
             return Ok(known);
         }
         if self.by_content.len() >= self.sweep_at {
@@ -40,7 +44,7 @@ impl Functions {
         }
         let function = Arc::new(Function { id: self.next, body: Parcel::new(content, &[])?, weightless });
         self.next += 1;
-        self.by_content.insert(content.into(), Arc::downgrade(&function));
+        self.by_content.insert(content_hash, Arc::downgrade(&function));
         Ok(function)
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Hall<C> {
     pub(crate) zygote: Option<Zygote>,
     pub(crate) launch: Option<Launch>,
     pub(crate) said: Vec<Vec<u8>>,
+    /// What workers wrote to their standard error, on its way to that of this process.
+    pub(crate) stderr: Vec<u8>,
     /// How many threads wait for the pool to be idle or over.
     pub(crate) waiters: usize,
     /// Workers to be forked.
@@ -67,6 +69,7 @@ impl<C> Hall<C> {
             zygote: None,
             launch: None,
             said: Vec::new(),
+            stderr: Vec::new(),
             waiters: 0,
             starts: Vec::new(),
             wish: false,
@@ -255,6 +258,11 @@ impl<C> Hall<C> {
             }
         }
         self.actions = actions;
+        for (job, error) in std::mem::take(&mut self.desk.unsent) {
+            if self.policy.cancel(&mut self.desk, job, clock::now()) != Cancel::TooLate {
+                self.desk.finish(job, Outcome::Unsent(error.to_string()));
+            }
+        }
     }
 
     fn interrupt(&mut self, worker: WorkerId, job: JobId) {
@@ -336,17 +344,19 @@ impl<C> Hall<C> {
         }
     }
 
-    /// The zygote is gone: a new one makes the next workers. Those that it had finish what they do.
+    /// The zygote is gone: a new one makes the next workers. Those that it had finish what they do; how they end then, is
+    /// said by nobody.
     fn zygote_gone(&mut self, now: u64) {
         if let Some(mut zygote) = self.zygote.take() {
             zygote.kill();
         }
-        let unborn: Vec<WorkerId> =
-            self.desk.workers.iter().filter(|(_, worker)| worker.pid().is_none()).map(|(id, _)| id).collect();
         for worker in self.desk.workers.values_mut() {
             worker.is_orphan = true;
         }
-        unborn.into_iter().for_each(|worker| self.bury(worker, None, now));
+        let gone = |worker: &Worker| worker.pid().is_none() || worker.hung_up.is_some();
+        let gone: Vec<WorkerId> =
+            self.desk.workers.iter().filter(|(_, worker)| gone(worker)).map(|(id, _)| id).collect();
+        gone.into_iter().for_each(|worker| self.bury(worker, None, now));
     }
 
     /// A worker has ended: first what it said before, then what it left.
@@ -356,6 +366,8 @@ impl<C> Hall<C> {
         }
         self.hear_worker(id, now);
         if let Some(worker) = self.desk.workers.get_mut(id) {
+            // Its last words. Whatever has inherited its standard error may go on for ever.
+            (0..4).take_while(|_| !worker.read_stderr(&mut self.stderr)).for_each(drop);
             worker.status = status;
             if !worker.is_ready && status.is_some() {
                 self.failed_start = Refusal::Stillborn(worker.death());
@@ -443,7 +455,10 @@ impl<C> Hall<C> {
 
     fn parcel(&mut self, id: WorkerId, tag: u64, blob: Option<u64>, body: Vec<u8>) -> io::Result<Parcel> {
         match (blob, self.desk.workers.get(id)) {
-            (Some(head), Some(worker)) => Ok(Parcel::Blob(worker.receive_blob(tag)?.into(), head)),
+            (Some(head), Some(worker)) => Ok(match worker.receive_blob(tag)? {
+                Some(blob) => Parcel::Blob(blob.into(), head),
+                None => Parcel::Lost(rustix::io::Errno::MFILE),
+            }),
             _ => Ok(Parcel::Inline(body.into())),
         }
     }

@@ -15,6 +15,8 @@ pub enum Outcome {
     Cancelled,
     /// It took longer than it was given.
     TimedOut(Duration),
+    /// It could not be sent; why.
+    Unsent(String),
     /// Its worker died.
     Died(Death),
     /// No worker can be had; why.

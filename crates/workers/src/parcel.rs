@@ -3,14 +3,22 @@
 //! A parcel has a head and, beside it, large parts that are not copied into the head. Small ones go through a lane; what
 //! is larger goes through a blob: the head first, then each part, aligned. The head says how long the parts are; what
 //! is in it is its maker's affair.
+//!
+//! A blob takes a descriptor, of which a process has few. So of many that wait, most are kept as plain memory, and become
+//! blobs when their turn comes.
 
 use std::io;
 use std::sync::Arc;
 
-use crate::blob::{Blob, Mapped};
+use rustix::io::Errno;
 
-/// Heads up to this length go through a lane.
-pub(crate) const INLINE_BYTES: usize = 32 * 1024;
+use crate::blob::{self, Blob, Mapped};
+
+/// Heads up to this length go through a lane: two of them, and what a frame says besides, fit into one frame.
+pub(crate) const INLINE_BYTES: usize = 32_000;
+
+/// Blobs that a process has at a time; more wait as plain memory.
+const BLOBS: usize = 128;
 
 /// A call or a result.
 #[derive(Clone, Debug)]
@@ -19,19 +27,31 @@ pub enum Parcel {
     Inline(Arc<[u8]>),
     /// In a blob, which begins with a head of so many bytes.
     Blob(Arc<Blob>, u64),
+    /// What is to be in a blob.
+    Kept(Arc<[u8]>, u64),
+    /// The system did not give what was needed to receive it.
+    Lost(Errno),
 }
 
 impl Parcel {
     /// A parcel of a head and its parts.
     ///
     /// # Errors
-    /// There is no memory or no descriptor for the blob.
+    /// There is no memory for the blob.
     pub fn new(head: &[u8], parts: &[&[u8]]) -> io::Result<Self> {
         if parts.is_empty() && head.len() <= INLINE_BYTES {
             return Ok(Self::Inline(head.into()));
         }
+        let length = head.len() as u64;
         let all: Vec<&[u8]> = std::iter::once(head).chain(parts.iter().copied()).collect();
-        Ok(Self::Blob(Arc::new(Blob::write(&all)?), head.len() as u64))
+        if Blob::count() < BLOBS {
+            match Blob::write(&all) {
+                Ok(blob) => return Ok(Self::Blob(Arc::new(blob), length)),
+                Err(error) if !is_short_of_descriptors(&error) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(Self::Kept(blob::laid_out(&all).into(), length))
     }
 
     /// Nothing.
@@ -45,48 +65,70 @@ impl Parcel {
         Self::Inline(bytes[..bytes.len().min(INLINE_BYTES)].into())
     }
 
-    /// What a frame says of its blob.
-    pub(crate) fn blob(&self) -> Option<(&Blob, u64)> {
+    /// The same, as it can be passed on: in a blob, if it needs one.
+    ///
+    /// # Errors
+    /// There is no memory or no descriptor for the blob, or it was lost.
+    pub fn passable(&self) -> io::Result<Self> {
         match self {
-            Self::Inline(_) => None,
-            Self::Blob(blob, head) => Some((blob, *head)),
+            Self::Inline(_) | Self::Blob(..) => Ok(self.clone()),
+            Self::Kept(bytes, head) => Ok(Self::Blob(Arc::new(Blob::write(&[bytes])?), *head)),
+            Self::Lost(error) => Err((*error).into()),
+        }
+    }
+
+    /// Whether it takes another way than a lane.
+    pub(crate) fn needs_blob(&self) -> bool {
+        matches!(self, Self::Blob(..) | Self::Kept(..))
+    }
+
+    /// The blob of one that is passable.
+    pub(crate) fn blob(&self) -> Option<&Blob> {
+        match self {
+            Self::Blob(blob, _) => Some(blob),
+            _ => None,
         }
     }
 
     /// How long its head is, if that is in a blob.
     #[must_use]
     pub fn head_in_blob(&self) -> Option<u64> {
-        self.blob().map(|(_, head)| head)
+        match self {
+            Self::Blob(_, head) | Self::Kept(_, head) => Some(*head),
+            Self::Inline(_) | Self::Lost(_) => None,
+        }
     }
 
-    /// The bytes that did not need a blob.
+    /// The bytes that need no blob.
     #[must_use]
     pub fn inline(&self) -> &[u8] {
         match self {
             Self::Inline(bytes) => bytes,
-            Self::Blob(..) => &[],
+            _ => &[],
         }
     }
 
     /// Opens it, to be read.
     ///
     /// # Errors
-    /// The blob cannot be mapped, or is shorter than its head.
+    /// The blob cannot be mapped, is shorter than its head, or was lost.
     pub fn open(&self) -> io::Result<Opened> {
-        match self {
-            Self::Inline(bytes) => Ok(Opened::Inline(Arc::clone(bytes))),
-            Self::Blob(blob, head) => {
-                let mapped = blob.map()?;
-                let head = usize::try_from(*head).unwrap_or(usize::MAX);
-                match head <= mapped.len() {
-                    true => Ok(Opened::Mapped(Arc::new(mapped), head)),
-                    false => {
-                        Err(io::Error::new(io::ErrorKind::InvalidData, "a blob is shorter than its head"))
-                    }
-                }
-            }
+        if let Self::Inline(bytes) = self {
+            return Ok(Opened::Inline(Arc::clone(bytes)));
+        }
+        let Self::Blob(blob, head) = self.passable()? else { return Err(Errno::INVAL.into()) };
+        let mapped = blob.map()?;
+        let head = usize::try_from(head).unwrap_or(usize::MAX);
+        match head <= mapped.len() {
+            true => Ok(Opened::Mapped(Arc::new(mapped), head)),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "a blob is shorter than its head")),
         }
     }
+}
+
+/// Whether there will be a descriptor later.
+pub(crate) fn is_short_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// A parcel that can be read. Needs no descriptor.

@@ -1,15 +1,14 @@
 //! The parent's side of one worker: its lanes, its descriptors, and how it ended.
 #![allow(unsafe_code, reason = "the ends of the lanes are taken once")]
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use thistledown_wire::{Answer, Reply, Work};
-use thistledown_wire::{Error as LaneError, Place, Receiver, Sender};
+use thistledown_wire::{Answer, Place, Receiver, Reply, Sender, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
@@ -24,8 +23,12 @@ use crate::tag::Tag;
 /// Bytes of a worker's standard error that are kept for its obituary.
 const STDERR_BYTES: usize = 8 * 1024;
 
-/// Functions that a worker keeps; then it is told to forget them.
+/// How much of it is read at a time: what a pipe holds, mostly.
+const STDERR_READ_BYTES: usize = 64 * 1024;
+
+/// Functions that a worker keeps, and how long they are together; then it is told to forget them.
 const FUNCTIONS: usize = 1024;
+const FUNCTIONS_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A worker, as its parent knows it.
 pub(crate) struct Worker {
@@ -39,11 +42,12 @@ pub(crate) struct Worker {
     stderr: Option<OwnedFd>,
     stderr_tail: VecDeque<u8>,
     process: Option<(i32, OwnedFd)>,
-    functions: HashSet<u32>,
+    /// The functions that it has, and how long each is.
+    functions: HashMap<u32, u64>,
     /// Where on the lane the tasks stand that it has been offered.
     places: HashMap<JobId, Place>,
     /// Answers for which there was no room.
-    outbox: VecDeque<Unsent>,
+    outbox: VecDeque<(Answer, Parcel)>,
     streams: bool,
     /// Why it is being killed.
     pub(crate) cause: Option<Cause>,
@@ -56,14 +60,6 @@ pub(crate) struct Worker {
     /// It has said that it takes tasks.
     pub(crate) is_ready: bool,
     is_leaving: bool,
-}
-
-/// An answer on its way.
-struct Unsent {
-    answer: Answer,
-    parcel: Parcel,
-    /// Its blob has been sent before it.
-    is_passed: bool,
 }
 
 /// What goes to the zygote, for a worker that is to be forked.
@@ -95,7 +91,7 @@ impl Worker {
             stderr: Some(stderr),
             stderr_tail: VecDeque::new(),
             process: None,
-            functions: HashSet::new(),
+            functions: HashMap::new(),
             places: HashMap::new(),
             outbox: VecDeque::new(),
             streams: false,
@@ -134,65 +130,60 @@ impl Worker {
         self.process.as_ref().map(|(pid, _)| *pid)
     }
 
-    pub(crate) fn has_function(&self, function: &Function) -> bool {
-        self.functions.contains(&function.id)
+    /// Offers a task.
+    ///
+    /// # Errors
+    /// There is no room now (`WouldBlock`), or no descriptor or memory for a blob; then nothing was offered.
+    pub(crate) fn offer(&mut self, job: JobId, function: &Function, call: &Parcel) -> io::Result<()> {
+        if !self.functions.contains_key(&function.id) {
+            self.teach(function)?;
+        }
+        let (id, weightless) = (job.number(), function.weightless);
+        let call = call.passable()?;
+        let task = Work::Task { id, function: function.id, weightless, blob: call.head_in_blob() };
+        let blob = call.blob().map(|blob| (Tag::Task(id), blob));
+        let place = self.give(|into| task.encode(into), call.inline(), blob)?;
+        self.places.insert(job, place);
+        Ok(())
     }
 
-    /// Offers a task. False: there is no room now.
-    pub(crate) fn offer(&mut self, job: JobId, weightless: bool, function: &Function, call: &Parcel) -> bool {
-        if !self.has_function(function) && !self.teach(function) {
-            return false;
+    /// Lays something in its lane, and sends the blob that belongs to it, if there is one, before that.
+    fn give(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>),
+        body: &[u8],
+        blob: Option<(Tag, &Blob)>,
+    ) -> io::Result<Place> {
+        let mut header = Vec::with_capacity(48);
+        encode(&mut header);
+        self.work.check_room(header.len() + body.len()).map_err(unroomy)?;
+        if let Some((tag, blob)) = blob {
+            self.pass(tag, blob)?;
         }
-        let id = job.number();
-        if let Some((blob, _)) = call.blob()
-            && self.pass(Tag::Task(id), blob).is_err()
-        {
-            return false;
-        }
-        let task =
-            Work::Task { id, function: function.id, weightless, blob: call.blob().map(|(_, head)| head) };
-        match push(&mut self.work, |into| task.encode(into), call.inline()) {
-            Ok(place) => {
-                self.places.insert(job, place);
-                true
-            }
-            Err(_) => {
-                if call.blob().is_some() {
-                    self.drop_blob(id);
-                }
-                false
-            }
-        }
+        self.work.push(&[&header, body]).map_err(garbled)
     }
 
     /// A blob went to it that nothing asks for any more.
     fn drop_blob(&mut self, task: u64) {
         // Without room for this the blob stays where it is until the worker ends.
-        let _ = push(&mut self.work, |into| Work::Discard { task }.encode(into), &[]);
+        let _ = self.give(|into| Work::Discard { task }.encode(into), &[], None);
     }
 
     /// Sends a function.
-    fn teach(&mut self, function: &Function) -> bool {
-        if self.functions.len() >= FUNCTIONS {
-            let known: Vec<u32> = self.functions.iter().copied().collect();
+    fn teach(&mut self, function: &Function) -> io::Result<()> {
+        if self.functions.len() >= FUNCTIONS || self.functions.values().sum::<u64>() >= FUNCTIONS_BYTES {
+            let known: Vec<u32> = self.functions.keys().copied().collect();
             for id in known {
-                if push(&mut self.work, |into| Work::Forget { id }.encode(into), &[]).is_err() {
-                    return false;
-                }
+                self.give(|into| Work::Forget { id }.encode(into), &[], None)?;
                 self.functions.remove(&id);
             }
         }
-        if let Some((blob, _)) = function.body.blob()
-            && self.pass(Tag::Function(function.id), blob).is_err()
-        {
-            return false;
-        }
-        let lesson = Work::Function { id: function.id, blob: function.body.blob().map(|(_, head)| head) };
-        let taught = push(&mut self.work, |into| lesson.encode(into), function.body.inline()).is_ok();
-        if taught {
-            self.functions.insert(function.id);
-        }
-        taught
+        let body = function.body.passable()?;
+        let lesson = Work::Function { id: function.id, blob: body.head_in_blob() };
+        let blob = body.blob().map(|blob| (Tag::Function(function.id), blob));
+        self.give(|into| lesson.encode(into), body.inline(), blob)?;
+        self.functions.insert(function.id, body.head_in_blob().unwrap_or(body.inline().len() as u64));
+        Ok(())
     }
 
     /// Sends a blob on its way, before the frame that it belongs to.
@@ -249,31 +240,29 @@ impl Worker {
 
     /// Tells it something about a task that it has started, or about a weightless one that it runs.
     pub(crate) fn answer(&mut self, answer: Answer, parcel: Parcel) {
-        self.outbox.push_back(Unsent { answer, parcel, is_passed: false });
+        self.outbox.push_back((answer, parcel));
         self.flush_answers();
     }
 
     /// Sends the answers for which there is room.
     pub(crate) fn flush_answers(&mut self) {
         let mut sent = false;
-        while let Some(mut unsent) = self.outbox.pop_front() {
-            if !unsent.is_passed
-                && let (Some((blob, _)), Answer::Ended { reference, .. }) =
-                    (unsent.parcel.blob(), &unsent.answer)
+        while let Some((answer, parcel)) = self.outbox.front() {
+            let Ok(parcel) = parcel.passable() else { break };
+            let mut header = Vec::with_capacity(48);
+            answer.encode(&mut header);
+            if self.answers.check_room(header.len() + parcel.inline().len()).is_err() {
+                break;
+            }
+            if let (Some(blob), Answer::Ended { reference, .. }) = (parcel.blob(), answer)
+                && self.pass(Tag::Answer(*reference), blob).is_err()
             {
-                unsent.is_passed = self.pass(Tag::Answer(*reference), blob).is_ok();
-                if !unsent.is_passed {
-                    self.outbox.push_front(unsent);
-                    break;
-                }
+                break;
             }
-            match push(&mut self.answers, |into| unsent.answer.encode(into), unsent.parcel.inline()) {
-                Ok(_) => sent = true,
-                Err(_) => {
-                    self.outbox.push_front(unsent);
-                    break;
-                }
-            }
+            // There is room: it cannot fail.
+            let _ = self.answers.push(&[&header, parcel.inline()]);
+            self.outbox.pop_front();
+            sent = true;
         }
         if sent && self.answers.must_ring() {
             self.answers_bell.ring();
@@ -304,14 +293,13 @@ impl Worker {
         self.replies.awake();
     }
 
-    /// The blob that was sent before a reply.
-    pub(crate) fn receive_blob(&self, tag: u64) -> io::Result<Blob> {
+    /// The blob that was sent before a reply. Nothing: this process had no descriptor left for it.
+    pub(crate) fn receive_blob(&self, tag: u64) -> io::Result<Option<Blob>> {
         let mut bytes = [0; 8];
         loop {
             match control::receive(&self.control, &mut bytes, false)? {
                 Heard::Message(8, descriptors) if u64::from_le_bytes(bytes) == tag => {
-                    let fd = descriptors.into_iter().next();
-                    return fd.map(Blob::adopt).ok_or_else(|| garbled("a blob without a descriptor"));
+                    return Ok(descriptors.into_iter().next().map(Blob::adopt));
                 }
                 // One that belongs to a reply which never came.
                 Heard::Message(..) => {}
@@ -353,29 +341,31 @@ impl Worker {
         self.control.as_fd()
     }
 
+    /// Readable when it has ended.
+    pub(crate) fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(|(_, process)| process.as_fd())
+    }
+
     pub(crate) fn stderr(&self) -> Option<BorrowedFd<'_>> {
         self.stderr.as_ref().map(AsFd::as_fd)
     }
 
-    /// Passes on what it wrote to its standard error, and keeps the end of it.
-    pub(crate) fn read_stderr(&mut self) {
-        let mut bytes = [0; 16 * 1024];
-        while let Some(stderr) = &self.stderr {
-            match rustix::io::read(stderr, &mut bytes) {
-                Ok(0) => self.stderr = None,
-                Ok(length) => {
-                    let mut rest = &bytes[..length];
-                    while let Ok(written @ 1..) = rustix::io::write(rustix::stdio::stderr(), rest) {
-                        rest = &rest[written..];
-                    }
-                    self.stderr_tail.extend(&bytes[..length]);
-                    let excess = self.stderr_tail.len().saturating_sub(STDERR_BYTES);
-                    self.stderr_tail.drain(..excess);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return,
+    /// Reads what it wrote to its standard error, and keeps the end of it. False: there may be more.
+    pub(crate) fn read_stderr(&mut self, all: &mut Vec<u8>) -> bool {
+        let mut bytes = [0; STDERR_READ_BYTES];
+        let Some(stderr) = &self.stderr else { return true };
+        match rustix::io::read(stderr, &mut bytes) {
+            Ok(0) => self.stderr = None,
+            Ok(length) => {
+                all.extend(&bytes[..length]);
+                self.stderr_tail.extend(&bytes[..length]);
+                let excess = self.stderr_tail.len().saturating_sub(STDERR_BYTES);
+                self.stderr_tail.drain(..excess);
+                return length < bytes.len();
             }
+            Err(_) => {}
         }
+        true
     }
 
     /// Resident memory of its own, in bytes.
@@ -388,7 +378,6 @@ impl Worker {
 
     /// How it ended, for whoever waits for what it ran.
     pub(crate) fn death(&mut self) -> Death {
-        self.read_stderr();
         let stderr = String::from_utf8_lossy(self.stderr_tail.make_contiguous()).into_owned();
         Death { pid: self.pid(), status: self.status, cause: self.cause.unwrap_or(Cause::Unknown), stderr }
     }
@@ -399,10 +388,12 @@ impl Worker {
     }
 }
 
-fn push(lane: &mut Sender, encode: impl FnOnce(&mut Vec<u8>), body: &[u8]) -> Result<Place, LaneError> {
-    let mut header = Vec::with_capacity(48);
-    encode(&mut header);
-    lane.push(&[&header, body])
+/// There is no room in the lane now, or the frame is no good.
+fn unroomy(error: thistledown_wire::Error) -> io::Error {
+    match error {
+        thistledown_wire::Error::Full => io::ErrorKind::WouldBlock.into(),
+        error => garbled(error),
+    }
 }
 
 fn garbled(error: impl std::fmt::Display) -> io::Error {

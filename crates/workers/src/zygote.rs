@@ -96,6 +96,8 @@ impl Zygote {
     /// Closes the socket, upon which it kills what it has forked and goes; waits for that.
     pub(crate) fn close(self) {
         let Self { mut process, socket } = self;
+        // Also when a fork of this process holds it too.
+        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
         drop(socket);
         let _ = process.wait();
     }

@@ -52,16 +52,8 @@ impl Sender {
     #[inline]
     #[allow(unsafe_code, reason = "the payload is copied into memory that is shared")]
     pub fn push(&mut self, parts: &[&[u8]]) -> Result<Place, Error> {
-        let capacity = self.memory.capacity();
         let length = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
-        let limit = max_frame(capacity as usize);
-        if length > limit {
-            return Err(Error::TooLong { length, limit });
-        }
-        let head = Head::new(length as u32, OFFERED);
-        let to_end = room_to_end(self.pushed, capacity);
-        let fill = if head.size() > to_end { to_end } else { 0 };
-        self.make_room(fill + head.size())?;
+        let (head, fill) = self.prepare(length)?;
         if fill > 0 {
             self.memory.store_head(self.pushed, Head::new((fill - HEAD) as u32, SKIP).0);
         }
@@ -75,6 +67,29 @@ impl Sender {
         self.memory.word(Word::Frames).store(u64::from(self.frames), Ordering::Relaxed);
         self.memory.word(Word::Pushed).store(self.pushed, Ordering::Release);
         Ok(Place(place))
+    }
+
+    /// Whether a frame of so many bytes can be pushed now: then the next push of one does not fail.
+    ///
+    /// # Errors
+    /// Those of [`Self::push`].
+    pub fn check_room(&mut self, length: usize) -> Result<(), Error> {
+        self.prepare(length).map(drop)
+    }
+
+    /// Makes room for a frame: its head, and what is left unused before it.
+    #[inline]
+    fn prepare(&mut self, length: usize) -> Result<(Head, u64), Error> {
+        let capacity = self.memory.capacity();
+        let limit = max_frame(capacity as usize);
+        if length > limit {
+            return Err(Error::TooLong { length, limit });
+        }
+        let head = Head::new(length as u32, OFFERED);
+        let to_end = room_to_end(self.pushed, capacity);
+        let fill = if head.size() > to_end { to_end } else { 0 };
+        self.make_room(fill + head.size())?;
+        Ok((head, fill))
     }
 
     /// Sees to it that so many bytes behind the last frame are free.
