@@ -232,10 +232,7 @@ impl Child {
                 function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty()))
             })
         });
-        if self.upstream.is_forked() {
-            // The task has forked, and this is the child, which has come here instead of ending: it must not answer.
-            std::process::exit(0);
-        }
+        self.end_if_forked();
         self.child.region().end();
         self.upstream.task_is_over();
         let finished = match &ended {
@@ -267,7 +264,15 @@ impl Child {
         Ok(function)
     }
 
+    /// A task has forked, and this is the child, which has come here instead of ending: it must not answer.
+    fn end_if_forked(&self) {
+        if self.upstream.is_forked() {
+            std::process::exit(0);
+        }
+    }
+
     fn finish(&self, py: Python<'_>, id: u64, nanos: u64, finished: Finished) -> PyResult<()> {
+        self.end_if_forked();
         // A blob is made now, so that the task fails, and not the worker, when there is nothing to make it of.
         let finished = match finished.parcel.passable() {
             Ok(parcel) => Finished { parcel, ..finished },
@@ -284,6 +289,9 @@ impl Child {
     }
 
     fn reply(&self, py: Python<'_>, reply: &Reply, body: &[u8]) -> PyResult<()> {
+        if self.upstream.is_forked() {
+            return Ok(());
+        }
         py.detach(|| self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
     }
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -283,6 +284,8 @@ impl Child {
             self.pass(*tag, blob)?;
         }
         replies.push(&[&header, body[0], body[1]]).map_err(garbled)?;
+        // What is read next must not be older than what was pushed: the parent looks in the other order.
+        fence(Ordering::SeqCst);
         let busy =
             matches!(reply, Reply::Done { .. }) && self.work.lock().len() > self.region.ring_at() as usize;
         if !busy && replies.must_ring() {
