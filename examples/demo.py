@@ -224,8 +224,6 @@ def compare(in_loop: Figures, next_door: Figures, number: int) -> None:
     share = next_door.during / next_door.alone
     verdict = "the stall is gone" if share > 0.3 else "less than it should be; are there two cores?"
     say(f"With worker processes it goes on, at {100 * share:.0f} % of its rate alone: {verdict}.")
-    if share > 1.2:
-        say("(More than alone: with one core taken, no core falls asleep and has to be woken for each request.)")
     more = 1e6 / next_door.alone - 1e6 / in_loop.alone
     say(f"The way to a worker and back costs a light request {more:.0f} microseconds.")
 
