@@ -41,7 +41,7 @@ unexport CONDA_PREFIX
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: build ## The fib server under a real load, and what one heavy request does to it
+demo: build ## A server that one heavy request does not stop, and a job that one bad file does not stop
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 test: test-rust test-python ## Every test, Rust and Python
