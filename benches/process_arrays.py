@@ -81,6 +81,7 @@ def by_scatter(pool: pools.Pool, times: int) -> Iterator[float]:
 def by_shared_memory(pool: pools.Pool, times: int) -> Iterator[float]:
     """What the standard library has: a block with a name, into which the array is copied by hand."""
     with closing(SharedMemory(create=True, size=SIZE_BYTES)) as block:
+        assert block.buf is not None
         block.buf[:] = array().data
         yield from windowed(pool, work.touch_block, repeat(block.name, times))
         block.unlink()

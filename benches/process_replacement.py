@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter, sleep
+from typing import Any
 
 import measure
 import pools
@@ -67,7 +68,7 @@ def with_a_new_pool(label: str) -> measure.Case:
 def process(method: str) -> measure.Case:
     def run(starts: int) -> measure.Sample:
         pools.hide_main()
-        context = multiprocessing.get_context(method)
+        context: Any = multiprocessing.get_context(method)
         times = []
         for _ in range(1 + starts):
             receiver, sender = context.Pipe(duplex=False)
@@ -102,7 +103,7 @@ QUESTIONS = [
         units=("ms", "p90 ms"),
         size=20,
         quick_size=3,
-        target="less than a process from a fork server takes",
+        target="no more than a process from a fork server takes",
         bounds=(measure.Bound(1.0, FORKSERVER),),
         baseline=FORKSERVER,
         note="ProcessPoolExecutor and loky break, and a new pool is made. mpire, ray and dask are not asked: "

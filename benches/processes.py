@@ -64,6 +64,11 @@ def cpu_seconds_of(pids: list[int]) -> float:
     return total
 
 
+def seconds_in_line(pid: int) -> float:
+    """How long the main thread of a process was ready to run, and had to wait for a processor."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def memory_bytes(pids: list[int]) -> int:
     """What processes have in memory, with what they share counted once: the proportional set size (PSS).
 

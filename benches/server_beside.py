@@ -57,20 +57,20 @@ def heavy_beside(server: ServerProcess) -> Iterator[Heavy]:
 
 def case(label: str) -> measure.Case:
     def run(milliseconds: int) -> measure.Sample:
-        words = ["--connections", "1", "--seconds", str(milliseconds / 1000)]
-        words += ["--send", FIB_REQUEST.decode(), "--reply-end", "\\n"]
+        words = ["--connections", "1", "--send", FIB_REQUEST.decode(), "--reply-end", "\\n"]
         with ServerProcess(label, script=HERE / "offloading.py", is_placed=False) as server:
             server.check(FIB_REQUEST, FIB_REPLY)
             server.load([*words, "--seconds", "0.2"])
-            return median_of([taken(server, words) for _ in range(TURNS)])
+            return median_of([taken(server, words, milliseconds / 1000) for _ in range(TURNS)])
 
     return run
 
 
-def taken(server: ServerProcess, words: list[str]) -> dict[str, float]:
-    alone = rate(server.load(words))
+def taken(server: ServerProcess, words: list[str], seconds: float) -> dict[str, float]:
+    alone = rate(server.load([*words, "--seconds", str(seconds)]))
     with heavy_beside(server) as heavy:
-        report = server.load(words)
+        # Longer: who is stopped by the heavy requests answers one between two of them.
+        report = server.load([*words, "--seconds", str(2 * seconds)])
     beside = rate(report)
     return {
         SHARE: beside / alone,

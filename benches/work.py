@@ -23,6 +23,11 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def pid_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def pause_with_numpy(seconds: float) -> None:
     touch(ones(1))
     pause(seconds)
