@@ -110,36 +110,26 @@ def _pickled(error: BaseException) -> bytes | None:
 
 
 def _whole(error: BaseException) -> bytes:
-    return _dumps(error)
+    return _pickling.dumps(error)
 
 
 def _by_parts(error: BaseException) -> bytes:
     """Past an initialiser that wants other arguments than those it keeps."""
-    return _dumps(_Parts(type(error), error.args, vars(error)))
+    return _pickling.dumps(_Parts(type(error), error.args, vars(error)))
 
 
 def _without_odd_parts(error: BaseException) -> bytes:
     attributes = {name: value for name, value in vars(error).items() if _can_travel(value)}
     args = tuple(value if _can_travel(value) else repr(value) for value in error.args)
-    return _dumps(_Parts(type(error), args, attributes))
+    return _pickling.dumps(_Parts(type(error), args, attributes))
 
 
 def _can_travel(value: Any) -> bool:
     try:
-        pickle.loads(_dumps(value))
+        pickle.loads(_pickling.dumps(value))
     except Exception:
         return False
     return True
-
-
-def _dumps(value: Any) -> bytes:
-    try:
-        data = pickle.dumps(value, _pickling.PROTOCOL)
-        if not _pickling.goes_by_value(data):
-            return data
-    except Exception:
-        pass
-    return _pickling.dumps_by_value(value)
 
 
 class _Parts:
