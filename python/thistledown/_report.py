@@ -108,6 +108,11 @@ def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> 
     ).start()
 
 
+def unsaid(count: int) -> None:
+    """Worker processes logged faster than this program listens. The engine calls this."""
+    logger.warning("%d log records and warnings of worker processes were dropped: they came faster than they were told", count)
+
+
 def failed_elsewhere(name: str, error: BaseException) -> None:
     """A task of a worker process failed, and is let go without that anybody asked how it ended. It is logged."""
     logger.error("task %s failed in a worker process, and nobody asked for its outcome", name, exc_info=error)
