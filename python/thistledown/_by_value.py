@@ -13,6 +13,7 @@ import io
 import itertools
 import pickle
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -111,6 +112,12 @@ def _with_our_setter(class_: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     if class_ not in _came:
         _own.add(class_)
     make, args, state, _, _, setter = reduced
+    slots = vars(class_).get("__slots__")
+    if isinstance(slots, str | tuple | list | dict) and isinstance(args[3], dict):
+        # Without them its objects would have a dictionary there, which those here have no place for.
+        args = (*args[:3], {**args[3], "__slots__": slots}, *args[4:])
+        written = {name: value for name, value in state[0].items() if type(value) is not types.MemberDescriptorType}
+        state = written, *state[1:]
     return make, args, (setter, state), None, None, _settle
 
 

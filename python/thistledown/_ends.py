@@ -73,7 +73,16 @@ def _end_all() -> None:
 
 
 class _Forked:
-    """Stands for a pool in a forked child, which has neither its thread nor its processes."""
+    """Stands for a pool in a forked child, which has neither its thread nor its processes: it has nothing to end."""
+
+    def shutdown(self, cancel: bool) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
+    def closed(self, timeout: float | None = None) -> bool:
+        return True
 
     def __getattr__(self, name: str) -> NoReturn:
         raise RuntimeError(
@@ -88,6 +97,7 @@ def _after_fork_in_child() -> None:
     _pools.clear()
     for one in list(_live):
         one._pool = _Forked()  # type: ignore[assignment]
+        one._pumps.clear()
     _live.clear()
 
 

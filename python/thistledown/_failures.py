@@ -65,7 +65,10 @@ def _chain(error: BaseException) -> list[Link]:
     # The list grows while it is walked.
     for one in errors:
         for other in (one.__cause__, one.__context__):
-            if other is not None and id(other) not in places and len(errors) < CHAIN:
+            if other is None or isinstance(other, RemoteTraceback):
+                # What it says is in the text of this one's traceback.
+                continue
+            if id(other) not in places and len(errors) < CHAIN:
                 places[id(other)] = len(errors)
                 errors.append(other)
     return [

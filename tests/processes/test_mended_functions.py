@@ -178,6 +178,33 @@ def test_objects_are_of_the_class_in_the_worker_too(main, pool):
         script.Kept.later = 1
 
 
+def test_objects_with_slots(main, pool):
+    script = main(
+        "import dataclasses\n"
+        "class Slotted:\n"
+        "    __slots__ = ('x', '__hidden', '__dict__')\n"
+        "    def __init__(self, x): self.x = self.__hidden = self.more = x\n"
+        "    def look(self): return self.x, self.__hidden, self.more\n"
+        "class One:\n"
+        "    __slots__ = 'x'\n"
+        "class Child(One):\n"
+        "    __slots__ = ()\n"
+        "@dataclasses.dataclass(slots=True)\n"
+        "class Point:\n"
+        "    x: int\n"
+        "def moved(point):\n"
+        "    point.x += 1\n"
+        "    assert hasattr(point, '__dict__') is (type(point).__name__ == 'Slotted')\n"
+        "    return point\n"
+    )
+    child = script.Child()
+    child.x = 1
+    for _ in range(2):
+        assert pool.go(script.moved, script.Slotted(1)).result(PATIENCE).look() == (2, 1, 1)
+        assert pool.go(script.moved, child).result(PATIENCE).x == 2
+        assert pool.go(script.moved, script.Point(1)).result(PATIENCE) == script.Point(2)
+
+
 # --- what the standard library puts around functions ------------------------------------------------------------
 
 

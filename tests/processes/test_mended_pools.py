@@ -216,6 +216,26 @@ def test_a_loop_that_is_closed_while_somebody_waits_is_let_go(pipe):
         task.cancel()
 
 
+def test_a_forked_child_has_nothing_to_wait_for():
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(td.Workers(1))
+        results = pool.map(abs, range(10), buffersize=2)
+        assert pool.go(len, "ab").result(PATIENCE) == 2
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                signal.alarm(20)
+                stack.close()
+                pool.shutdown(cancel_futures=True)
+                code = 7
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 7
+        assert list(results) == list(range(10))
+
+
 # --- what they are given ----------------------------------------------------------------------------------------
 
 
