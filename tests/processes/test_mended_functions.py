@@ -30,8 +30,8 @@ def main(monkeypatch):
     module = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", module)
 
-    def run(source):
-        exec(compile(source, "script", "exec"), vars(module))
+    def run(source, file="script"):
+        exec(compile(source, file, "exec"), vars(module))
         return module
 
     return run
@@ -120,6 +120,15 @@ def test_what_changes_in_a_class(main, pool):
     assert pool.go(script.look).result(PATIENCE) == 2
     del script.Kept.x
     assert pool.go(script.look).result(PATIENCE) is None
+
+
+def test_what_special_methods_reach(main, pool):
+    script = main(
+        "number = 1\nclass Kept:\n    def __init__(self): self.x = number\ndef look(): return Kept().x", "<string>"
+    )
+    assert pool.go(script.look).result(PATIENCE) == 1
+    script.number = 2
+    assert pool.go(script.look).result(PATIENCE) == 2
 
 
 def test_a_class_that_is_named_in_an_annotation_alone(main, pool):
