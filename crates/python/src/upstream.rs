@@ -96,9 +96,8 @@ impl Upstream {
         let waiting = self.child.region().running().is_none().then(|| self.wait());
         let spawned = Spawned { remote: Arc::clone(remote), is_cancelled: false, waiting };
         self.spawned.lock().insert(reference, spawned);
-        let sent = py.detach(|| self.send(reference, &order));
-        sent.inspect_err(|_| drop(self.take(reference))).map_err(|error| errors::system(&error))?;
-        self.listen().map_err(|error| errors::system(&error))
+        let sent = self.listen().and_then(|()| py.detach(|| self.send(reference, &order)));
+        sent.inspect_err(|_| drop(self.take(reference))).map_err(|error| errors::system(&error))
     }
 
     fn send(&self, reference: u64, order: &Order) -> io::Result<()> {
@@ -192,7 +191,10 @@ impl Upstream {
         }
         let waiting = self.wait();
         let spare = match self.spawned.lock().get_mut(&reference) {
-            Some(spawned) if spawned.waiting.is_none() => spawned.waiting.replace(waiting),
+            // A wait of an earlier task does not count any more.
+            Some(spawned) if spawned.waiting.as_ref().is_none_or(|known| known.task != waiting.task) => {
+                spawned.waiting.replace(waiting)
+            }
             _ => Some(waiting),
         };
         drop(spare);
@@ -207,7 +209,7 @@ impl Upstream {
         Waiting { upstream: Arc::clone(self), task: waits.task }
     }
 
-    /// A plain task of this worker is over, and with it whatever it waited for: the parent takes its reply for that.
+    /// Nothing runs in this worker now, and so nothing waits: the parent takes the reply of the last task for that.
     pub(crate) fn task_is_over(&self) {
         let mut waits = self.waits.lock();
         waits.task += 1;
