@@ -319,3 +319,44 @@ def stop_generator():
 
 def read_input():
     return sys.stdin.read()
+
+
+# --- to be counted ------------------------------------------------------------------------------------------------
+
+
+def note(path, number):
+    """Leaves its number where each that has begun leaves it, and gives it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.write(descriptor, number.to_bytes(8, "little"))
+    finally:
+        os.close(descriptor)
+    return number
+
+
+def note_and_sleep(path, number, seconds):
+    note(path, number)
+    time.sleep(seconds)
+    return number
+
+
+def note_and_give(path, number, data):
+    note(path, number)
+    return data
+
+
+def note_and_nest(path, number, pool):
+    note(path, number)
+    return pool.submit(square, number).result()
+
+
+def note_and_exit(path, number):
+    note(path, number)
+    os._exit(3)
+
+
+async def rest(number):
+    import thistledown
+
+    await thistledown.sleep(0.001)
+    return number
