@@ -41,7 +41,7 @@ unexport CONDA_PREFIX
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: build ## The fib server under a real load, and what one heavy request does to it
+demo: build ## A server that one heavy request does not stop, and a job that one bad file does not stop
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 test: test-rust test-python ## Every test, Rust and Python
@@ -78,9 +78,9 @@ types: build
 layers: $(STAMPS)/tools
 	$(BIN)/python scripts/check_layers.py
 
-bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers (half an hour; to try it: BENCH_ARGS=--quick)
+bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers (two hours; to try it: BENCH_ARGS=--quick)
 	cargo build $(LOCKED) --release --manifest-path benches/load/Cargo.toml
-	PYTHONPATH=$(abspath python) $(VENV_BENCH)/bin/python benches/run.py $(BENCH_ARGS)
+	PYTHONPATH=$(abspath python) $(VENV_BENCH)/bin/python benches/run.py --write $(BENCH_ARGS)
 
 docs: build $(STAMPS)/docs ## The documentation as a web site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

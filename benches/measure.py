@@ -9,11 +9,13 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 import peers
+import processes
 
 #: What one run of a case measured: unit -> value.
 Sample = Mapping[str, float]
@@ -28,10 +30,16 @@ BEST = "the best peer library"
 class Bound:
     """Ours is to be at most `at_most` of what `rival` takes; without a rival: at most that many units."""
 
-    at_most: float
+    at_most: float = float("inf")
     rival: str | None = None
     #: Cases that do not count when the best is looked for.
     outside: frozenset[str] = frozenset()
+    #: What it is about; none is the question's first unit.
+    unit: str | None = None
+    #: Where more is better: ours is to be at least that much.
+    at_least: float | None = None
+    #: The cases of ours that it is for; none is all of them.
+    cases: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Question:
     title: str
     script: str
     cases: Mapping[str, Case]
-    #: The first unit is the one that is compared; less is better.
+    #: The first unit is the one that is compared; less is better, unless `more_is_better`.
     units: tuple[str, ...]
     size: int
     quick_size: int
@@ -52,6 +60,13 @@ class Question:
     note: str = ""
     timeout: float = 120.0
     needs_load_generator: bool = False
+    more_is_better: bool = False
+    #: The size for a case, or for a peer, with which the question's own would take too long.
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def size_of(self, case: str, quick: bool) -> int:
+        size = self.sizes.get(case) or self.sizes.get(peers.peer_of(case)) or self.size
+        return min(size, self.quick_size) if quick else size
 
 
 @dataclass
@@ -72,11 +87,12 @@ class Answer:
     def measured(self) -> list[str]:
         """The cases that have a number, the best first."""
         unit = self.question.units[0]
-        return sorted((case for case in self.samples if self.values(case, unit)), key=self.median)
+        cases = (case for case in self.samples if self.values(case, unit))
+        return sorted(cases, key=self.median, reverse=self.question.more_is_better)
 
-    def ratio(self, case: str, rival: str) -> float | None:
+    def ratio(self, case: str, rival: str, unit: str | None = None) -> float | None:
         """What `case` takes of what `rival` takes: the median of the ratios within each round."""
-        unit = self.question.units[0]
+        unit = unit or self.question.units[0]
         rounds = zip(self.samples.get(case, ()), self.samples.get(rival, ()), strict=False)
         ratios = [ours[unit] / theirs[unit] for ours, theirs in rounds if ours and theirs and theirs[unit]]
         return median(ratios) if ratios else None
@@ -97,8 +113,10 @@ def ask(question: Question, rounds: int, quick: bool, say: Callable[[str], None]
     answer.samples = {case: [] for case in cases}
     for number in range(rounds):
         for case in cases:
+            if number >= peers.MOST_ROUNDS.get(peers.peer_of(case), rounds):
+                continue
             say(f"{question.name}: round {number + 1} of {rounds}, {case}")
-            sample, failure = measure(question, case, question.quick_size if quick else question.size)
+            sample, failure = measure(question, case, question.size_of(case, quick))
             answer.samples[case].append(sample)
             if failure:
                 answer.failures[case] = failure
@@ -110,14 +128,26 @@ def measure(question: Question, case: str, size: int) -> tuple[Sample | None, st
     flags = peers.INTERPRETER_FLAGS.get(peers.peer_of(case), ())
     words: Sequence[str] = ("--question", question.name, "--case", case, "--size", str(size))
     command = [sys.executable, *flags, question.script, *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=question.timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return None, f"no answer within {question.timeout:g} s"
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return None, lines[-1]
-    return json.loads(done.stdout.splitlines()[-1]), ""
+    # Files and not pipes: a process that a case leaves behind would hold a pipe open.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=complaints, start_new_session=True
+        )
+        try:
+            code = process.wait(question.timeout)
+        except subprocess.TimeoutExpired:
+            return None, f"no answer within {question.timeout:g} s"
+        finally:
+            processes.end_session(process.pid)
+            process.wait()
+        output.seek(0)
+        complaints.seek(0)
+        if code != 0:
+            lines = complaints.read().strip().splitlines() or [f"exit code {code}"]
+            return None, lines[-1]
+        # A peer may say something of its own while it ends.
+        samples = [line for line in output.read().splitlines() if line.startswith("{")]
+        return json.loads(samples[-1]), ""
 
 
 def main(questions: Sequence[Question]) -> None:

@@ -20,7 +20,10 @@ SEED = "seed"
 
 #: Event loops that asyncio's own tasks, queues and streams run on.
 LOOPS = ("asyncio", "uvloop", "rloop")
-PACKAGES = (OURS, "uvloop", "rloop", "gevent", "trio", "curio")
+PACKAGES = (OURS, "uvloop", "rloop", "gevent", "trio", "curio", "loky", "pebble", "mpire", "ray", "dask")
+
+#: Peers that take so long to start that they are measured in the first rounds only.
+MOST_ROUNDS = {"ray": 2, "dask": 2}
 
 #: Curio checks itself with assertions that search its ready queue: with a thousand tasks they cost ten times
 #: what it does. So it is measured without them, as its users who care for speed run it.

@@ -13,10 +13,11 @@ from measure import BEST, Answer, Bound
 
 HEADING = "# Results of the benches"
 INTRODUCTION = """\
-Written by `python benches/run.py` (`make bench`). Within a round every case runs in turn, each in a process
+Written by `python benches/run.py --write` (`make bench`). Within a round every case runs in turn, each in a process
 of its own; a number is the median over the rounds, with the lowest and the highest; a ratio is the median of
 the ratios within each round. The machines are shared: trust ratios, not seconds. `seed` is the scheduler of
-Beazley's article in plain Python, which is no library, and no peer when the best is looked for."""
+Beazley's article in plain Python, which is no library, and no peer when the best is looked for. Ray and Dask
+take seconds to start, and run in the first two rounds only."""
 
 
 def number(value: float) -> str:
@@ -47,21 +48,27 @@ def verdicts(answer: Answer) -> Iterable[str]:
     """For each bound and each of our cases a sentence: what was reached, and whether it will do."""
     for bound in answer.question.bounds:
         for case in answer.measured():
-            if peers.peer_of(case) == peers.OURS:
+            if peers.peer_of(case) == peers.OURS and (not bound.cases or case in bound.cases):
                 yield verdict(answer, case, bound)
 
 
 def verdict(answer: Answer, case: str, bound: Bound) -> str:
+    unit = bound.unit or answer.question.units[0]
+    # Only what is not the first unit has to be named beside a rival.
+    name = f"{case}, {bound.unit}" if bound.unit and bound.rival else case
     if bound.rival is None:
-        reached, what = answer.median(case), answer.question.units[0]
+        reached, what = answer.median(case, unit), unit
     else:
         rival = answer.best(bound.outside) if bound.rival == BEST else bound.rival
-        ratio = None if rival is None else answer.ratio(case, rival)
+        ratio = None if rival is None else answer.ratio(case, rival, unit)
         if ratio is None:
-            return f"{case}: nothing to compare with"
+            return f"{name}: nothing to compare with"
         reached, what = ratio, f"of {rival}"
+    if bound.at_least is not None:
+        word = "met" if reached >= bound.at_least else "MISSED"
+        return f"{name}: {number(reached)} {what}, to be at least {number(bound.at_least)}: {word}"
     word = "met" if reached <= bound.at_most else "MISSED"
-    return f"{case}: {number(reached)} {what}, to be at most {number(bound.at_most)}: {word}"
+    return f"{name}: {number(reached)} {what}, to be at most {number(bound.at_most)}: {word}"
 
 
 def section(answer: Answer, command: str, rounds: int, quick: bool) -> str:

@@ -1,12 +1,12 @@
 """Asks the questions, side by side with the peers, and keeps the answers.
 
-    python benches/run.py                          # everything, five rounds: about half an hour
+    python benches/run.py --write                  # everything, five rounds: about two hours
     python benches/run.py switch server --rounds 9
-    python benches/run.py --quick                  # does it all work? Seconds; the numbers mean nothing
+    python benches/run.py --quick                  # does it all work? Minutes; the numbers mean nothing
 
 A name is a question, or the beginning of some (`switch` is `switch-2` and `switch-1000`).
-What was asked is written to benches/RESULTS.md, where the answers to the other questions stay as they are.
-With `--quick` nothing is written, unless `--output` says where.
+With `--write` what was asked is written to benches/RESULTS.md, where the answers to the other questions stay as they
+are; `--output` names another file. With `--quick` nothing is written, unless `--output` says where.
 """
 
 import argparse
@@ -21,7 +21,11 @@ import report
 from server_process import LOAD
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("switch", "spawn", "channel", "memory", "timers", "server", "idle", "syscalls")
+MODULES = (
+    *("switch", "spawn", "channel", "memory", "timers", "server", "idle", "syscalls"),
+    *("process_tasks", "process_roundtrip", "process_start", "process_map", "process_fib", "process_arrays"),
+    *("process_queue", "process_replacement", "import_time", "server_beside"),
+)
 
 
 def all_questions() -> list[measure.Question]:
@@ -40,7 +44,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help="which questions (default: all)")
     parser.add_argument("--rounds", type=int, help="how often each case runs (default: 5, or 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see whether everything works")
-    parser.add_argument("--output", type=Path, help="the file to write (default: benches/RESULTS.md)")
+    parser.add_argument("--write", action="store_true", help="keep the answers in benches/RESULTS.md")
+    parser.add_argument("--output", type=Path, help="keep the answers in this file")
     parser.add_argument("--list", action="store_true", help="print the questions, and do nothing")
     return parser.parse_args()
 
@@ -65,7 +70,7 @@ def main() -> int:
         print(text, flush=True)
         failed = failed or bool(answer.failures)
         # After each question: a run that is stopped keeps what it has.
-        output = words.output or (None if words.quick else HERE / "RESULTS.md")
+        output = words.output or (HERE / "RESULTS.md" if words.write and not words.quick else None)
         if output:
             report.write(output, [text], [question.title for question in questions])
     return 1 if failed else 0

@@ -12,12 +12,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import peers
+import processes
 
 HERE = Path(__file__).resolve().parent
 LOAD = HERE / "load" / "target" / "release" / "thistledown-load"
@@ -49,12 +50,17 @@ def placed(which: int) -> Iterator[None]:
 
 
 class ServerProcess:
-    """One of `servers.SERVERS`, from ready to reaped."""
+    """One of the servers of a script, by default of `servers.py`, from ready to reaped."""
 
-    def __init__(self, case: str, work: str) -> None:
+    def __init__(
+        self, case: str, work: str | None = None, script: Path = HERE / "servers.py", is_placed: bool = True
+    ) -> None:
         flags = peers.INTERPRETER_FLAGS.get(peers.peer_of(case), ())
-        command = [sys.executable, *flags, str(HERE / "servers.py"), "--case", case, "--work", work]
-        with placed(0):
+        command = [sys.executable, *flags, str(script), "--case", case]
+        if work is not None:
+            command += ["--work", work]
+        self.is_placed = is_placed
+        with self.placed(0):
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -80,7 +86,7 @@ class ServerProcess:
         """Runs the load generator against it, started by the command `within`; gives what it printed."""
         host, port = self.address
         command = [*within, str(LOAD), "--address", f"{host}:{port}", *words]
-        with placed(1):
+        with self.placed(1):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip())
@@ -90,13 +96,19 @@ class ServerProcess:
             raise RuntimeError(f"{report['errors']} errors under load, the first: {reason}")
         return report
 
+    def placed(self, which: int) -> AbstractContextManager[None]:
+        return placed(which) if self.is_placed else nullcontext()
+
     def cpu_seconds(self) -> float:
         """Ends the server; gives the CPU seconds that it used since it was ready."""
         usage = self.reap()
         return usage.ru_utime + usage.ru_stime - self.cpu_at_ready
 
     def reap(self) -> resource.struct_rusage:
-        self.process.send_signal(signal.SIGKILL)
+        # With its workers, if it has some: not everybody's end when the one that they work for is killed.
+        for pid in processes.tree(self.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         _, status, usage = os.wait4(self.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         return usage

@@ -1,7 +1,14 @@
-"""The fib server under a real load, and what one heavy request does to it. `make demo` runs this.
+"""Beazley's server that stalls, and the same server that does not; then a job that comes to its end. `make demo`.
 
-The server and the load (perf2.py) are processes of their own; the heavy request is a third client. Exit code
-0 means that every reply was right, and that the server stopped when it was asked to.
+Part one: the fib server under a real load, while another client asks for one heavy number. First in the article's form,
+which computes it in the loop; then with `await td.go(fib, n)`, which has it computed in a worker process. The server
+and the load (perf2.py) are processes of their own; the heavy request is a third client.
+
+Part two: parse_library.py, which parses Python's standard library on all cores, although one of its files crashes the
+process that reads it, and one never ends.
+
+Exit code 0 means that every reply was right, that the servers stopped when they were asked to, and that the job gave
+its table.
 """
 
 import argparse
@@ -14,15 +21,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
-INTERVAL = 0.05
+INTERVAL = 0.1
 PATIENCE = 10.0
 #: Samples that are shown before the heavy request, and after its reply.
-BEFORE, AFTER = 4, 5
+BEFORE, AFTER = 3, 3
 
 
 class DemoError(Exception):
@@ -94,7 +102,7 @@ def server_and_load(form: str) -> Iterator[tuple[int, Program, Load]]:
     server = Program("fib_server.py", "--form", form, "--port", "0")
     try:
         greeting = server.next_line()
-        say(f"{greeting[0].upper()}{greeting[1:]}.")
+        say(f"{greeting[0].upper()}{greeting[1:]}. One client asks for fib(1), again and again.")
         port = int(greeting.rpartition(":")[2])
         load = Load(port)
         try:
@@ -138,6 +146,16 @@ class HeavyRequest(threading.Thread):
         return now
 
 
+@dataclass
+class Figures:
+    """What was seen of one form of the server: its rate alone, and during the heavy request, and how long that took."""
+
+    alone: float
+    during: float
+    seconds: float
+    complaints: list[str]
+
+
 def say(text: str) -> None:
     print(text, flush=True)
 
@@ -161,74 +179,95 @@ def watch_rate(load: Load, seconds: float) -> float:
     return usual
 
 
-def watch_heavy_request(load: Load, heavy: HeavyRequest, usual: float) -> tuple[float, int]:
-    """Makes the heavy request while the load goes on, and shows each sample around it.
-
-    Gives the usual rate before it, and the lowest rate since.
-    """
+def watch_heavy_request(load: Load, heavy: HeavyRequest, usual: float) -> float:
+    """Makes the heavy request while the load goes on, and shows each sample around it. Gives the rate during it."""
     say(f"\nAnother client asks for fib({heavy.number}); a sample every {INTERVAL:g} s:")
     begin = time.perf_counter()
-    rates = show_samples(load, BEFORE, begin, usual)
+    show_samples(load, BEFORE, begin, usual)
     say(f"              now: fib({heavy.number})?")
     heavy.start()
+    rates = show_samples(load, 1, begin, usual)
     while heavy.is_alive():
         rates += show_samples(load, 1, begin, usual)
     say(f"              fib({heavy.number}) = {heavy.check()}, after {heavy.seconds:.2f} s")
-    rates += show_samples(load, AFTER, begin, usual)
-    return median(rates[:BEFORE]), min(rates[BEFORE:])
+    show_samples(load, AFTER, begin, usual)
+    return median(rates)
 
 
 def show_samples(load: Load, count: int, begin: float, usual: float) -> list[int]:
     rates = []
     for _ in range(count):
         rates.append(load.next_rate())
-        bar = "#" * round(30 * min(rates[-1] / usual, 1.2))
+        share = rates[-1] / usual
+        bar = "#" * round(30 * min(share, 1.5)) + (" ..." if share > 1.5 else "")
         say(f"    {time.perf_counter() - begin:5.2f} s {rates[-1]:>7,} requests/second  {bar}")
     return rates
 
 
-def explain(usual: float, lowest: int, heavy: HeavyRequest, complaints: list[str]) -> None:
-    if lowest > usual / 10:
-        say(f"\nThe rate held: at worst {lowest:,} requests/second.")
-        return
-    say(
-        f"""
-The rate fell from {usual:,.0f} to {lowest:,} requests/second: the server stalls, as in the article.
-It computes fib({heavy.number}) in its only thread, and for {heavy.seconds:.2f} s it served nobody else.
-Worker processes, which take such work off this thread, come in a later release."""
-    )
-    if complaints:
-        say(f"The server's own watchdog saw it, too: {complaints[0]}")
+def watch_server(form: str, seconds: float, number: int) -> Figures:
+    """One form of the server, alone for some seconds, and then with the heavy request."""
+    with server_and_load(form) as (port, server, load):
+        alone = watch_rate(load, seconds)
+        heavy = HeavyRequest(port, number)
+        during = watch_heavy_request(load, heavy, alone)
+    return Figures(alone, during, heavy.seconds, server.complaints)
+
+
+def compare(in_loop: Figures, next_door: Figures, number: int) -> None:
+    say(f"\n    requests/second              alone    while fib({number}) is computed")
+    for words, form in (("fib(n) in the loop", in_loop), ("await td.go(fib, n)", next_door)):
+        say(f"    {words:<22} {form.alone:>11,.0f}    {form.during:>7,.0f}, for {form.seconds:.2f} s")
+    if in_loop.during < in_loop.alone / 10:
+        say("\nIn the loop the server stalls, as in the article: while it computes, it serves nobody else.")
+    if in_loop.complaints:
+        say(f"Its own watchdog saw it: {in_loop.complaints[0]}")
+    share = next_door.during / next_door.alone
+    verdict = "the stall is gone" if share > 0.3 else "less than it should be; are there two cores?"
+    say(f"With worker processes it goes on, at {100 * share:.0f} % of its rate alone: {verdict}.")
+    more = 1e6 / next_door.alone - 1e6 / in_loop.alone
+    say(f"The way to a worker and back costs a light request {more:.0f} microseconds.")
+
+
+def part_one(seconds: float, number: int) -> None:
+    say("Part one. Beazley's fib server, as in the article: it computes in its only thread.\n")
+    in_loop = watch_server("generator", seconds / 2, number)
+    say("\nThe same server with `await td.go(fib, n)`: every number is computed in a worker process.\n")
+    next_door = watch_server("workers", seconds / 2, number)
+    compare(in_loop, next_door, number)
+
+
+def part_two(options: list[str]) -> None:
+    say("\nPart two. A job on all cores: parse Python's standard library, and count the nodes by type.")
+    say("One file crashes the process that reads it, and one never ends.\n")
+    code = subprocess.run([sys.executable, str(HERE / "parse_library.py"), *options], check=False).returncode
+    if code != 0:
+        raise DemoError(f"parse_library.py ended with exit code {code}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=8.0, help="about how long (default: 8)")
-    parser.add_argument("--number", type=int, default=32, help="the heavy request (default: 32)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of light requests alone (default: 6)")
+    parser.add_argument("--number", type=int, default=35, help="the heavy request (default: 35)")
+    parser.add_argument("--files", type=int, help="parse only about so many (default: all)")
+    parser.add_argument("--timeout", type=float, default=3.0, help="seconds that a file may take (default: 3)")
     words = parser.parse_args()
-    if not 1 <= words.seconds <= 3600:
-        parser.error("--seconds is between 1 and 3600")
+    if not 0.1 <= words.seconds <= 3600:
+        parser.error("--seconds is between 0.1 and 3600")
     if not 1 <= words.number <= 40:
         parser.error("--number is between 1 and 40")
     # As if by Ctrl-C: whoever stops the demo stops its server, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        say("Beazley's fib server on weightless tasks. One client asks for fib(1), again and again.\n")
-        with server_and_load("generator") as (port, server, load):
-            usual = watch_rate(load, words.seconds * 0.45)
-            heavy = HeavyRequest(port, words.number)
-            usual, lowest = watch_heavy_request(load, heavy, usual)
-            explain(usual, lowest, heavy, server.complaints)
-        say("\nThe same server with coroutines for generators:\n")
-        with server_and_load("async") as (_, _, load):
-            watch_rate(load, words.seconds * 0.25)
+        part_one(words.seconds, words.number)
+        of_files = [] if words.files is None else ["--files", str(words.files)]
+        part_two([*of_files, "--timeout", str(words.timeout)])
     except KeyboardInterrupt:
         say("\nstopped")
         return 130
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
-    say("\nEvery reply was right, and the server has stopped.")
+    say("\nEvery reply was right, the servers have stopped, and the job came to its end.")
     return 0
 
 

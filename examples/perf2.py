@@ -6,6 +6,7 @@ Source: D. Beazley, A Tale of Two Concurrencies, Part 2 (;login:, August 2015); 
 """
 
 import argparse
+import signal
 import socket
 import sys
 import threading
@@ -55,6 +56,8 @@ def main() -> None:
         load = Load(words.host, words.port)
     except OSError as error:
         sys.exit(f"nobody answers at {words.host}:{words.port} ({error}); start examples/fib_server.py first")
+    # It ends after the reply to come, and so does not cut the server short.
+    signal.signal(signal.SIGTERM, lambda *_: load.over.set())
     printer = threading.Thread(target=load.print_rate, args=(words.interval, words.seconds), daemon=True)
     printer.start()
     try:

@@ -5,19 +5,18 @@ After each test the process has no thread, file descriptor or child more than be
 of the engine itself (named `thistledown...`) may stay.
 """
 
-import contextlib
 import faulthandler
 import functools
 import gc
 import inspect
 import os
 import socket
-import threading
-from pathlib import Path
 
 import pytest
 import thistledown as td
 from thistledown import testing
+
+from leaks import child_processes, count_pipes, foreign_threads, helper_count, open_files
 
 DEFAULT_LIMIT_SECONDS = 60
 STDERR_KEY = pytest.StashKey[int]()
@@ -55,36 +54,6 @@ def pytest_runtest_protocol(item):
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def foreign_threads():
-    return {thread for thread in threading.enumerate() if not thread.name.startswith("thistledown")}
-
-
-def open_files():
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the descriptor of the listing itself
-            continue
-    return found
-
-
-def child_processes():
-    children = set()
-    for path in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
-            children.update(int(pid) for pid in path.read_text().split())
-    return children
-
-
-def helper_count():
-    return sum(thread.name.startswith("thistledown") for thread in threading.enumerate())
-
-
-def count_pipes(files):
-    return sum(target.startswith("pipe:") for target in files.values())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import thistledown as td
-from thistledown import _server, _threads
+from thistledown import _deaths, _failures, _pickling, _server, _threads
 
 from support import PATIENCE
 
@@ -201,7 +201,7 @@ def test_the_reference_has_every_public_name() -> None:
 # --- promises -----------------------------------------------------------------------------------------------
 
 PROMISES = ROOT / "docs" / "semantics.md"
-NAMED_TEST = re.compile(r"`(tests/test_\w+\.py)::(test_\w+)`")
+NAMED_TEST = re.compile(r"`(tests/(?:\w+/)*test_\w+\.py)::(test_\w+)`")
 
 
 def test_every_promise_names_tests_that_exist() -> None:
@@ -271,6 +271,11 @@ def test_the_limits_in_the_documents_are_those_of_the_code() -> None:
         "seconds for a client's TLS handshake": _server.HANDSHAKE_SECONDS,
         "calls in threads at a time": _threads.THREADS,
         "seconds a task may hold the thread": default(td.run, "stall_after"),
+        "weightless tasks at a time in a worker": default(td.Workers, "concurrency"),
+        "seconds a task in a worker has after it was told to stop": default(td.Workers, "grace"),
+        "bytes of a buffer that travels inside of its call or result": _pickling.LARGE_BYTES,
+        "lines of stderr in a `td.WorkerDied`": _deaths.TAIL_LINES,
+        "causes of causes that an error of a worker brings along": _failures.CHAIN,
         "operations in one select": operations_in_one_select(10_000),
         "operations in a row that complete at once": operations_until_made_to_give_way(),
     }

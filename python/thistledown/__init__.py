@@ -48,10 +48,12 @@ if TYPE_CHECKING:
     from thistledown._decorator import TaskFunction, task
     from thistledown._errors import MemoryLimitExceeded, WorkerDied, WorkersBroken
     from thistledown._map import Results
+    from thistledown._pool import Workers
     from thistledown._server import Server, serve
     from thistledown._shared import Shared, share
     from thistledown._sockets import Procedure, Socket, connect, listen
-    from thistledown._workers import Place, Workers, map, workers
+    from thistledown._verbs import Place
+    from thistledown._workers import map, workers
 
 __version__ = "0.1.0"
 
@@ -116,7 +118,7 @@ __all__ = [
 _LATER = {
     "AsCompleted": "_collect",
     "MemoryLimitExceeded": "_deaths",
-    "Place": "_workers",
+    "Place": "_verbs",
     "Procedure": "_sockets",
     "Results": "_map",
     "Server": "_server",
@@ -124,7 +126,7 @@ _LATER = {
     "Socket": "_sockets",
     "TaskFunction": "_decorator",
     "WorkerDied": "_deaths",
-    "Workers": "_workers",
+    "Workers": "_pool",
     "WorkersBroken": "_deaths",
     "as_completed": "_collect",
     "connect": "_sockets",

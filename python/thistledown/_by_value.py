@@ -1,27 +1,167 @@
-"""Pickling by value: cloudpickle, and what it does not know. Imported when it is needed first; it takes a while."""
+"""Pickling by value: cloudpickle, and what it does not know. Imported when it is needed first; it takes a while.
 
+A class that goes by value is one class in each process that it comes to, however often it comes, so that its objects
+stay its objects. It is changed to what came last; but the process in which it was written never takes changes of it
+from others: what comes back are its objects alone. A function brings the classes that it needs back to what they were
+when it was told to go.
+"""
+
+import contextlib
 import contextvars
+import functools
 import io
+import itertools
 import pickle
-from collections.abc import Callable
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
 from thistledown import _carried
+from thistledown._reach import is_importable
 
-__all__ = ["dumps"]
+__all__ = ["Settled", "dumps", "loads"]
+
+
+def dumps(
+    value: Any,
+    protocol: int,
+    keep: Callable[[pickle.PickleBuffer], bool] | None,
+    by_value: list[Any] | None = None,
+) -> bytes:
+    """A pickle of the value.
+
+    Args:
+        keep: the pickler's ``buffer_callback``.
+        by_value: each function and class that it has by value is added here.
+    """
+    file = io.BytesIO()
+    _Pickler(file, protocol, keep, by_value).dump(value)
+    return file.getvalue()
+
+
+def loads(data: bytes) -> tuple[Any, list["Settled"]]:
+    """What was pickled, and the classes that came with it by value."""
+    known = getattr(_loading, "classes", None)
+    classes: list[Settled] = []
+    _loading.classes = classes
+    try:
+        return pickle.loads(data), classes
+    finally:
+        _loading.classes = known
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, protocol: int, keep: Any, by_value: list[Any] | None) -> None:
+        super().__init__(file, protocol=protocol, buffer_callback=keep)
+        self._by_value = by_value
+
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, contextvars.ContextVar):
-            return _carried.reduce_variable(value)
-        return super().reducer_override(value)
+        reducer = _REDUCERS.get(type(value))
+        if reducer is not None:
+            return reducer(value)
+        reduced = super().reducer_override(value)
+        # Six parts, the last of them a setter, are of what is made anew.
+        if not isinstance(reduced, tuple) or len(reduced) != 6:
+            return reduced
+        if self._by_value is not None:
+            self._by_value.append(value)
+        return _with_our_setter(value, reduced) if isinstance(value, type) else reduced
 
 
-def dumps(value: Any, protocol: int, keep: Callable[[pickle.PickleBuffer], bool] | None) -> bytes:
-    """A pickle of the value; ``keep`` is the pickler's ``buffer_callback``."""
-    file = io.BytesIO()
-    _Pickler(file, protocol=protocol, buffer_callback=keep).dump(value)
-    return file.getvalue()
+# --- classes ----------------------------------------------------------------------------------------------------
+
+# Classes that were written in this process; those that came, with the number of what they were changed to last and
+# the names that this gave them.
+_own: "weakref.WeakSet[type]" = weakref.WeakSet()
+_came: "weakref.WeakKeyDictionary[type, tuple[int, set[str]]]" = weakref.WeakKeyDictionary()
+_changing = threading.RLock()
+_numbers = itertools.count()
+_loading = threading.local()
+
+
+class Settled:
+    """A class that came by value, and what it was to be."""
+
+    def __init__(self, class_: type, setter: Callable[[type, Any], object], state: Any) -> None:
+        self.class_ = class_
+        self.setter = setter
+        self.state = state
+        self.number = -1
+
+    def restore(self) -> None:
+        """Changes the class to what came, unless it is that."""
+        if self.number == _came.get(self.class_, (-1,))[0] != -1:
+            return
+        with _changing:
+            self.number = next(_numbers)
+            names = set(self.state[0])
+            _, known = _came.get(self.class_, (0, set[str]()))
+            for name in known - names:
+                with contextlib.suppress(AttributeError, TypeError):
+                    delattr(self.class_, name)
+            self.setter(self.class_, self.state)
+            _came[self.class_] = self.number, names
+
+
+def _with_our_setter(class_: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The recipe for a class, as cloudpickle has it, but that the last step, which changes the class, is ours."""
+    if class_ not in _came:
+        _own.add(class_)
+    make, args, state, _, _, setter = reduced
+    slots = vars(class_).get("__slots__")
+    if isinstance(slots, str | tuple | list | dict) and isinstance(args[3], dict):
+        # Without them its objects would have a dictionary there, which those here have no place for.
+        args = (*args[:3], {**args[3], "__slots__": slots}, *args[4:])
+        written = {name: value for name, value in state[0].items() if type(value) is not types.MemberDescriptorType}
+        state = written, *state[1:]
+    return make, args, (setter, state), None, None, _settle
+
+
+def _settle(class_: type, change: tuple[Callable[[type, Any], object], Any]) -> None:
+    if class_ in _own:
+        return
+    settled = Settled(class_, *change)
+    settled.restore()
+    classes = getattr(_loading, "classes", None)
+    if classes is not None:
+        classes.append(settled)
+
+
+# --- what cloudpickle does not know -----------------------------------------------------------------------------
+
+
+def _reduce_cached(function: Any) -> Any:
+    """A function with ``functools.lru_cache``, which begins with an empty cache wherever it comes to."""
+    if is_importable(function):
+        return NotImplemented
+    attributes = {
+        name: value for name, value in vars(function).items() if name not in ("__wrapped__", "cache_parameters")
+    }
+    return _cached, (function.__wrapped__, function.cache_parameters()), attributes
+
+
+def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _reduce_cached_property(value: functools.cached_property[Any]) -> Any:
+    """Without the lock that it has in older versions of Python."""
+    return functools.cached_property, (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
+
+
+def _reduce_weak(mapping: Any) -> tuple[type, tuple[()], None, None, Iterable[tuple[Any, Any]]]:
+    """``functools.singledispatch`` has one."""
+    return type(mapping), (), None, None, iter(list(mapping.items()))
+
+
+_REDUCERS: dict[type, Callable[[Any], Any]] = {
+    contextvars.ContextVar: _carried.reduce_variable,
+    type(functools.lru_cache(ord)): _reduce_cached,
+    functools.cached_property: _reduce_cached_property,
+    weakref.WeakKeyDictionary: _reduce_weak,
+    weakref.WeakValueDictionary: _reduce_weak,
+}

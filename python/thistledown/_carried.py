@@ -4,14 +4,15 @@ A context variable is known to another process by where it stands: the module an
 that stands nowhere a worker can import gets a token when it is sent first, which it keeps wherever it goes.
 """
 
+import contextlib
 import contextvars
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["call", "enter", "heard", "is_to_be_retried", "outgoing", "reduce_variable", "thread_limits"]
+__all__ = ["LONGEST", "enter", "heard", "outgoing", "reduce_variable", "tell", "telling", "thread_limits"]
 
 Variable = contextvars.ContextVar[Any]
 Location = tuple[str, str]
@@ -24,6 +25,12 @@ THREAD_LIMITS = (
     "NUMEXPR_NUM_THREADS",
 )
 """What libraries ask for the number of threads they may start."""
+
+LONGEST = 60_000
+"""Bytes that a worker can say at once."""
+
+ROOM = 8_000
+"""Characters of a text that is too long to be said which are."""
 
 PLAIN = (type(None), bool, int, float, str, bytes)
 
@@ -61,19 +68,6 @@ def enter(extras: dict[str, Any] | None) -> None:
             continue
 
 
-def call(extras: dict[str, Any] | None, function: Callable[..., Any], args: Iterable[Any], kwargs: Any) -> Any:
-    """Calls a function in a context of its own, with what was carried. What it sets there, no later task sees."""
-    context = contextvars.copy_context()
-    if extras is not None:
-        context.run(enter, extras)
-    return context.run(function, *args, **kwargs)
-
-
-def is_to_be_retried(extras: dict[str, Any] | None, error: BaseException) -> bool:
-    """Whether a task that failed so may be tried again, for what its caller said. The engine calls this in a worker."""
-    return extras is not None and isinstance(error, extras.get("retry_on", ()))
-
-
 def reduce_variable(variable: Variable) -> tuple[Any, ...]:
     """For a pickler: a context variable stands for the one of the same place in the other process."""
     location = _location(variable)
@@ -91,8 +85,7 @@ def _value(variable: Variable, value: Any) -> bytes | None:
     from thistledown import _pickling
 
     try:
-        data = pickle.dumps(value, _pickling.PROTOCOL)
-        return _pickling.dumps_by_value(value) if _pickling.goes_by_value(data) else data
+        return _pickling.dumps(value)
     except Exception:
         _stay_here.add((variable, kind))
         return None
@@ -202,9 +195,9 @@ def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> Callable[[],
         if file is not None:
             print(warnings.formatwarning(str(message), category, filename, lineno, line), end="", file=file)
             return
-        said = message if _can_travel((message, category)) else f"{category.__name__}: {message}"
-        kind = category if said is message else UserWarning
-        say(pickle.dumps(("warning", (said, kind, filename, lineno)), pickle.HIGHEST_PROTOCOL))
+        # Nobody's task fails because a warning cannot be told.
+        with contextlib.suppress(Exception):
+            say(_packed_warning(message, category, filename, lineno))
 
     handler = Handler()
     logging.root.handlers[:] = [handler]
@@ -264,10 +257,32 @@ def _packed_record(record: Any) -> bytes:
         what["exc_text"] = logging.Formatter().formatException(record.exc_info)
     what["exc_info"] = None
     try:
-        return pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
+        data = pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
     except Exception:
         what = {name: value if _can_travel(value) else repr(value) for name, value in what.items()}
-        return pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
+        data = pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
+    if len(data) > LONGEST:
+        known = vars(logging.makeLogRecord({}))
+        rooms = {"msg": ROOM, "exc_text": ROOM // 4, "stack_info": ROOM // 4}
+        what = {name: _cut(what.get(name), rooms.get(name, ROOM // 40)) for name in known}
+        data = pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
+    return data
+
+
+def _packed_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int) -> bytes:
+    kind = category
+    said: Warning | str = message
+    if not _can_travel((message, category)):
+        kind, said = UserWarning, f"{category.__name__}: {message}"
+    data = pickle.dumps(("warning", (said, kind, filename, lineno)), pickle.HIGHEST_PROTOCOL)
+    if len(data) > LONGEST:
+        what = _cut(str(said), ROOM), kind, filename, lineno
+        data = pickle.dumps(("warning", what), pickle.HIGHEST_PROTOCOL)
+    return data
+
+
+def _cut(value: Any, room: int) -> Any:
+    return value if not isinstance(value, str) or len(value) <= room else f"{value[:room]} ... (cut)"
 
 
 def _can_travel(value: Any) -> bool:
@@ -280,8 +295,6 @@ def _can_travel(value: Any) -> bool:
 # --- thread limits ----------------------------------------------------------------------------------------------
 
 
-def thread_limits(workers: int, environment: dict[str, str]) -> dict[str, str]:
-    """For the environment of worker processes: numerical libraries share the cores, unless it says otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = str(max(1, cores // workers))
-    return {name: share for name in THREAD_LIMITS if name not in environment}
+def thread_limits(threads: int, environment: dict[str, str]) -> dict[str, str]:
+    """For the environment of worker processes: so many threads for numerical libraries, unless it says otherwise."""
+    return {name: str(threads) for name in THREAD_LIMITS if name not in environment}

@@ -82,7 +82,7 @@ class TaskFunction(Generic[P, T]):
 
     def options(self, **options: Any) -> "TaskFunction[P, T]":
         """The same function with options; see ``Workers.options``."""
-        from thistledown._workers import checked
+        from thistledown._options import checked
 
         return TaskFunction(self._function, {**self._options, **checked(options)})
 
@@ -112,7 +112,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises:
         TypeError, ValueError: this is no function, or no such option; says which.
     """
-    from thistledown._workers import checked
+    from thistledown._options import checked
 
     def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
         if not callable(function):

@@ -9,7 +9,9 @@ few programs need them. They are found here as well.
 
 import concurrent.futures
 import queue
-from pickle import PicklingError
+
+# As `pickle` has it, which takes longer to import.
+from _pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -16,27 +16,35 @@ from thistledown._errors import RemoteError, RemoteTraceback
 __all__ = ["pack", "unpack"]
 
 CHAIN = 20
-"""Causes of causes that are kept as exceptions; the text has all of them."""
+"""Exceptions that one came from, and which are kept as such; the text has all of them."""
 
 PACKAGE = os.path.dirname(__file__) + os.sep
 
 
-def pack(error: BaseException) -> bytes:
-    """An exception as bytes, with its traceback and what it came from. Never raises."""
+def pack(error: BaseException, longest: int | None = None) -> bytes:
+    """An exception as bytes, with its traceback and what it came from. Never raises.
+
+    Args:
+        longest: how many bytes it may have; else it is told by its text, as much as there is room for.
+    """
     name, text = _described(error)
     try:
-        links = _chain(error, CHAIN)
+        links = _chain(error)
     except Exception:
         links = None
-    return pickle.dumps((links, name, text, _traceback(error)), _pickling.PROTOCOL)
+    lines = _traceback(error)
+    packed = pickle.dumps((links, name, text, lines), _pickling.PROTOCOL)
+    if longest is not None and len(packed) > longest:
+        # A character may take four bytes. The end of a traceback says most.
+        room = longest // 10
+        packed = pickle.dumps((None, name[:100], text[:room], lines[-room:]), _pickling.PROTOCOL)
+    return packed
 
 
 def unpack(data: Any) -> BaseException:
     """The exception again; its traceback in the worker is the last of its causes. Never raises."""
     links, name, text, lines = pickle.loads(data)
-    error = None if links is None else _relinked(links)
-    if error is None:
-        error = RemoteError(name, text)
+    error = RemoteError(name, text) if links is None else _relinked(links)
     last = error
     seen = {id(error)}
     while last.__cause__ is not None and id(last.__cause__) not in seen:
@@ -47,30 +55,49 @@ def unpack(data: Any) -> BaseException:
     return error
 
 
-Link = tuple[bytes | None, str, str, Any, Any, bool]
+Link = tuple[bytes | None, str, str, int | None, int | None, bool]
 
 
-def _chain(error: BaseException | None, depth: int) -> Link | None:
-    """An exception and what it came from: pickled, described, its cause, its context, whether that is hidden."""
-    if error is None or depth == 0:
-        return None
-    cause = _chain(error.__cause__, depth - 1)
-    context = _chain(error.__context__, depth - 1) if error.__context__ is not error.__cause__ else None
-    return _pickled(error), *_described(error), cause, context, error.__suppress_context__
+def _chain(error: BaseException) -> list[Link]:
+    """An exception and what it came from, each once: pickled, described, the places of its cause and its context."""
+    errors = [error]
+    places = {id(error): 0}
+    # The list grows while it is walked.
+    for one in errors:
+        for other in (one.__cause__, one.__context__):
+            if other is None or isinstance(other, RemoteTraceback):
+                # What it says is in the text of this one's traceback.
+                continue
+            if id(other) not in places and len(errors) < CHAIN:
+                places[id(other)] = len(errors)
+                errors.append(other)
+    return [
+        (
+            _pickled(one),
+            *_described(one),
+            places.get(id(one.__cause__)),
+            places.get(id(one.__context__)),
+            one.__suppress_context__,
+        )
+        for one in errors
+    ]
 
 
-def _relinked(link: Link) -> BaseException | None:
-    data, name, text, cause, context, is_hidden = link
+def _relinked(links: list[Link]) -> BaseException:
+    errors = [_rebuilt(data, name, text) for data, name, text, *_ in links]
+    for error, (_, _, _, cause, context, is_hidden) in zip(errors, links, strict=True):
+        error.__cause__ = None if cause is None else errors[cause]
+        error.__context__ = None if context is None else errors[context]
+        error.__suppress_context__ = is_hidden
+    return errors[0]
+
+
+def _rebuilt(data: bytes | None, name: str, text: str) -> BaseException:
     try:
         error = RemoteError(name, text) if data is None else pickle.loads(data)
     except Exception:
-        error = RemoteError(name, text)
-    if not isinstance(error, BaseException):
-        return None
-    error.__cause__ = None if cause is None else _relinked(cause)
-    error.__context__ = None if context is None else _relinked(context)
-    error.__suppress_context__ = is_hidden
-    return error
+        return RemoteError(name, text)
+    return error if isinstance(error, BaseException) else RemoteError(name, text)
 
 
 def _pickled(error: BaseException) -> bytes | None:
@@ -86,36 +113,26 @@ def _pickled(error: BaseException) -> bytes | None:
 
 
 def _whole(error: BaseException) -> bytes:
-    return _dumps(error)
+    return _pickling.dumps(error)
 
 
 def _by_parts(error: BaseException) -> bytes:
     """Past an initialiser that wants other arguments than those it keeps."""
-    return _dumps(_Parts(type(error), error.args, vars(error)))
+    return _pickling.dumps(_Parts(type(error), error.args, vars(error)))
 
 
 def _without_odd_parts(error: BaseException) -> bytes:
     attributes = {name: value for name, value in vars(error).items() if _can_travel(value)}
     args = tuple(value if _can_travel(value) else repr(value) for value in error.args)
-    return _dumps(_Parts(type(error), args, attributes))
+    return _pickling.dumps(_Parts(type(error), args, attributes))
 
 
 def _can_travel(value: Any) -> bool:
     try:
-        pickle.loads(_dumps(value))
+        pickle.loads(_pickling.dumps(value))
     except Exception:
         return False
     return True
-
-
-def _dumps(value: Any) -> bytes:
-    try:
-        data = pickle.dumps(value, _pickling.PROTOCOL)
-        if not _pickling.goes_by_value(data):
-            return data
-    except Exception:
-        pass
-    return _pickling.dumps_by_value(value)
 
 
 class _Parts:

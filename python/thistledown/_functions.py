@@ -1,40 +1,34 @@
 """Functions as bytes: by reference when the worker can import them, else by value.
 
 A function that goes by value takes along what it reaches: globals, closure, defaults. Packing that each time costs a
-hundred microseconds, so the bytes are kept, together with a list of what was reached; as long as each name still
-stands for the very same thing, they are good. Things that can change inside, such as a list, are packed each time.
+hundred microseconds, so the bytes are kept as long as a snapshot says that all of it is what it was. Things that can
+change inside, such as a list, are packed each time.
 """
 
 import contextlib
-import contextvars
-import enum
 import functools
 import pickle
 import sys
 import time
 import types
 import weakref
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from thistledown import _core
 from thistledown._errors import Cancelled
 from thistledown._pickling import PROTOCOL, dumps_by_value, explained, goes_by_value, not_picklable, pack_error
+from thistledown._reach import Snapshot, is_importable, looked_up
 
 __all__ = ["Chunks", "pack", "tell_path", "unpack"]
 
-REACHED = 500
-"""Names that a function may reach and still be kept; checking them must stay cheaper than packing."""
+CACHED = type(functools.lru_cache(ord))
 
-ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range, enum.Enum, enum.EnumMeta)
-GONE = object()
-ITSELF = object()
+Packed = tuple[bytes, bool, bool, str]
 
-Place = tuple[Callable[..., Any], tuple[Any, ...], Any]
-
-_told_path: list[str] = []
-_kept: "weakref.WeakKeyDictionary[Any, tuple[list[str], list[Place], tuple[bytes, bool, bool, str]]]"
-_kept = weakref.WeakKeyDictionary()
+# What all processes that were started so far were told; None before the first, False when they were told differently.
+_told_path: list[str] | Literal[False] | None = None
+# By the function's id: itself, as long as it lives; the path then; what it reached; its bytes.
+_kept: dict[int, tuple[weakref.ref[Any], list[str], Snapshot, Packed]] = {}
 
 
 class Chunks:
@@ -62,11 +56,12 @@ class Chunks:
 def tell_path() -> list[str]:
     """The path that processes which are started now are told; later changes go with the functions."""
     global _told_path
-    _told_path = list(sys.path)
-    return _told_path
+    path = list(sys.path)
+    _told_path = path if _told_path is None or _told_path == path else False
+    return path
 
 
-def pack(function: Any) -> tuple[bytes, bool, bool, str]:
+def pack(function: Any) -> Packed:
     """A function as bytes.
 
     Args:
@@ -91,35 +86,71 @@ def pack(function: Any) -> tuple[bytes, bool, bool, str]:
         # What a map calls is taken as it is when the map begins.
         inner, _, _, name = pack(function.function)
         return pickle.dumps((None, "chunks", inner), PROTOCOL), False, True, name
-    payload, is_reference = _pickled(function)
+    inside = _undecorated(function)
+    if inside is not function and not is_importable(function):
+        return pack(inside)
+    by_value: list[Any] = []
+    payload, is_reference = _pickled(function, by_value)
     data = pickle.dumps((_news_of_path(), "pickle", payload), PROTOCOL)
-    packed = data, _core.makes_body(_undecorated(function)), is_reference, _name(function)
+    packed = data, _core.makes_body(inside), is_reference, _name(function)
     if not is_reference:
-        _keep(function, packed)
+        _keep(function, packed, by_value)
     return packed
 
 
-def _pack_name(name: str) -> tuple[bytes, bool, bool, str]:
+def _recall(function: Any) -> Packed | None:
+    known = _kept.get(id(function))
+    if known is None:
+        return None
+    held, path, snapshot, packed = known
+    if held() is not function or path != sys.path or not snapshot.is_of(_innermost(function)):
+        return None
+    return packed
+
+
+def _keep(function: Any, packed: Packed, by_value: list[Any]) -> None:
+    place = id(function)
+    _kept.pop(place, None)
+    inside = _innermost(function)
+    if type(inside) is not types.FunctionType:
+        return
+    with contextlib.suppress(ValueError):
+        snapshot = Snapshot(inside, by_value)
+        _kept[place] = weakref.ref(function, functools.partial(_forget, place)), list(sys.path), snapshot, packed
+
+
+def _forget(place: int, held: weakref.ref[Any]) -> None:
+    known = _kept.get(place)
+    # Another function may have got its place.
+    if known is not None and known[0] is held:
+        del _kept[place]
+
+
+def _innermost(function: Any) -> Any:
+    return function.__wrapped__ if type(function) is CACHED else function
+
+
+def _pack_name(name: str) -> Packed:
     module, colon, qualified = name.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module.split("."), *qualified.split("."))):
         raise ValueError(f"a function is named as 'package.module:function', got {name!r}")
     is_weightless = False
     if module in sys.modules:
         with contextlib.suppress(AttributeError):
-            is_weightless = _core.makes_body(_undecorated(_looked_up(sys.modules[module], qualified)))
+            is_weightless = _core.makes_body(_undecorated(looked_up(sys.modules[module], qualified)))
     return pickle.dumps((_news_of_path(), "name", (name, is_weightless)), PROTOCOL), is_weightless, False, qualified
 
 
-def _pickled(function: Any) -> tuple[bytes, bool]:
-    """The pickle of a function, and whether it only names it."""
+def _pickled(function: Any, by_value: list[Any]) -> tuple[bytes, bool]:
+    """The pickle of a function, and whether it only names it; adds the functions and classes that it has by value."""
     try:
         data = pickle.dumps(function, PROTOCOL)
         if not goes_by_value(data):
-            return data, isinstance(function, types.FunctionType | types.BuiltinFunctionType | type)
+            return data, is_importable(function)
     except Exception:
         pass
     try:
-        return dumps_by_value(function), False
+        return dumps_by_value(function, None, by_value), False
     except MemoryError:
         raise
     except Exception as error:
@@ -135,7 +166,15 @@ def _name(function: Any) -> str:
 
 
 def _news_of_path() -> list[str] | None:
-    return None if sys.path == _told_path else list(sys.path)
+    """The path, when there is a worker that may have another one."""
+    global _told_path
+    if _told_path == sys.path:
+        return None
+    if _told_path:
+        # Whoever hears of this one would have to hear of the way back.
+        _told_path = False
+        _kept.clear()
+    return list(sys.path)
 
 
 # --- in the worker ----------------------------------------------------------------------------------------------
@@ -153,9 +192,35 @@ def unpack(data: Any) -> Any:
     try:
         if form == "chunks":
             return Chunks(unpack(payload))
-        return _late_bound(*payload) if form == "name" else _undecorated(pickle.loads(payload))
+        return _late_bound(*payload) if form == "name" else _made(payload)
     except (ImportError, AttributeError) as error:
         raise explained(error) from error
+
+
+def _made(payload: bytes) -> Any:
+    if b"thistledown._by_value" not in payload:
+        return _undecorated(pickle.loads(payload))
+    from thistledown import _by_value
+
+    function, classes = _by_value.loads(payload)
+    function = _undecorated(function)
+    if not classes or _core.makes_body(function):
+        # Bodies of weightless tasks run side by side, with what their classes have become last.
+        return function
+    return _WithClasses(function, classes)
+
+
+class _WithClasses:
+    """A function that sees the classes which came with it as they came, whatever came with others since."""
+
+    def __init__(self, function: Any, classes: Any) -> None:
+        self.function = function
+        self.classes = classes
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for class_ in self.classes:
+            class_.restore()
+        return self.function(*args, **kwargs)
 
 
 def _undecorated(function: Any) -> Any:
@@ -168,7 +233,7 @@ def _late_bound(name: str, is_weightless: bool) -> Any:
     import importlib
 
     module, _, qualified = name.partition(":")
-    function = _undecorated(_looked_up(importlib.import_module(module), qualified))
+    function = _undecorated(looked_up(importlib.import_module(module), qualified))
     if not callable(function):
         raise TypeError(f"{name} is no function: {function!r}")
     if _core.makes_body(function) and not is_weightless:
@@ -177,139 +242,3 @@ def _late_bound(name: str, is_weightless: bool) -> Any:
 
         return functools.partial(run, function)
     return function
-
-
-def _looked_up(module: types.ModuleType, qualified: str) -> Any:
-    found: Any = module
-    for part in qualified.split("."):
-        found = getattr(found, part)
-    return found
-
-
-# --- what was reached -------------------------------------------------------------------------------------------
-
-
-class _Changeable(Exception):
-    """It reaches something that may change inside, or too much."""
-
-
-def _recall(function: Any) -> tuple[bytes, bool, bool, str] | None:
-    known = _kept.get(function) if type(function) is types.FunctionType else None
-    if known is None:
-        return None
-    path, places, packed = known
-    if path != sys.path:
-        return None
-    for look, where, then in places:
-        if look(*where) is not (function if then is ITSELF else then):
-            return None
-    return packed
-
-
-def _keep(function: Any, packed: tuple[bytes, bool, bool, str]) -> None:
-    if type(function) is not types.FunctionType:
-        return
-    places: list[Place] = []
-    try:
-        _reach_function(function, places, {id(function)})
-    except _Changeable:
-        _kept.pop(function, None)
-        return
-    # Nothing kept may hold the function itself: it is to be forgotten when nobody else has it.
-    path = list(sys.path)
-    _kept[function] = (
-        path,
-        [(look, where, ITSELF if then is function else then) for look, where, then in places],
-        packed,
-    )
-
-
-def _reach_function(function: types.FunctionType, places: list[Place], seen: set[int]) -> None:
-    if vars(function).keys() - {"__wrapped__"}:
-        raise _Changeable
-    for value in vars(function).values():
-        _reach_value(value, places, seen)
-    for cell in function.__closure__ or ():
-        inner = _cell_contents(cell)
-        if isinstance(inner, types.FunctionType | type) and not _is_importable(inner):
-            # It may be, or hold, the function itself: keeping the cell would keep both for ever.
-            raise _Changeable
-        _reach(_cell_contents, (cell,), places, seen)
-    for name in _names(function.__code__):
-        _reach(function.__globals__.get, (name, GONE), places, seen)
-    for value in (function.__defaults__ or (), *(function.__kwdefaults__ or {}).values()):
-        _reach_value(value, places, seen)
-
-
-def _names(code: types.CodeType) -> set[str]:
-    """Names that may be globals, those of inner functions as well."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names(constant)
-    return names
-
-
-def _cell_contents(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return GONE
-
-
-def _reach(look: Callable[..., Any], where: tuple[Any, ...], places: list[Place], seen: set[int]) -> None:
-    value = look(*where)
-    places.append((look, where, value))
-    if len(places) > REACHED:
-        raise _Changeable
-    _reach_value(value, places, seen)
-
-
-def _reach_value(value: Any, places: list[Place], seen: set[int]) -> None:
-    if value is GONE or isinstance(value, ATOMS) or id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, tuple | frozenset) and type(value) in (tuple, frozenset):
-        for item in value:
-            _reach_value(item, places, seen)
-    elif isinstance(value, types.ModuleType):
-        if sys.modules.get(value.__name__) is not value:
-            raise _Changeable
-    elif isinstance(value, contextvars.ContextVar) or _is_importable(value):
-        return
-    elif isinstance(value, staticmethod | classmethod):
-        _reach_value(value.__func__, places, seen)
-    elif isinstance(value, property):
-        for part in (value.fget, value.fset, value.fdel):
-            _reach_value(part, places, seen)
-    elif type(value) is types.FunctionType:
-        _reach_function(value, places, seen)
-    elif type(value) is type:
-        _reach_class(value, places, seen)
-    else:
-        raise _Changeable
-
-
-def _reach_class(class_: type, places: list[Place], seen: set[int]) -> None:
-    for base in class_.__bases__:
-        _reach_value(base, places, seen)
-    for name, value in list(vars(class_).items()):
-        if name.startswith("__") and not (isinstance(value, types.FunctionType) and _is_written(value)):
-            places.append((vars(class_).get, (name, GONE), value))
-        else:
-            _reach(vars(class_).get, (name, GONE), places, seen)
-
-
-def _is_written(method: types.FunctionType) -> bool:
-    """Whether a special method was written by somebody, and not made by ``dataclasses``."""
-    return method.__code__.co_filename != "<string>" and method.__globals__.get("__name__") != "dataclasses"
-
-
-def _is_importable(value: Any) -> bool:
-    module, qualified = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(qualified, str) or module == "__main__":
-        return False
-    try:
-        return module in sys.modules and _looked_up(sys.modules[module], qualified) is value
-    except AttributeError:
-        return False

@@ -30,6 +30,8 @@ def bar(total: int | None, name: str) -> Bar:
         total: how many there will be; None when nobody knows.
         name: of what is being done.
     """
+    if sys.stderr is None:
+        return Line(total, name)
     try:
         import warnings
 

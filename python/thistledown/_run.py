@@ -117,7 +117,7 @@ def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
 
 
 def _stop_runs() -> None:
-    """Ends the runs of other threads, and calls back no more: a thread that the exiting interpreter stops cannot clean up."""
+    """Ends the runs of other threads, and calls back no more: a thread that is stopped by the end cannot clean up."""
     deadline = time.monotonic() + EXIT_GRACE
     while not _core.stop_runs() and time.monotonic() < deadline:
         time.sleep(0.001)

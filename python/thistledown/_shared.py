@@ -13,6 +13,7 @@ import pickle
 import threading
 import types
 import weakref
+from collections.abc import Iterator
 from typing import Any, Generic, Self, TypeVar
 
 from thistledown import _pickling
@@ -77,6 +78,9 @@ class Shared(Generic[T]):
     def __reduce__(self) -> Any:
         if not self._value:
             raise pickle.PicklingError("this td.share was closed, so no task can have it any more")
+        handles = getattr(_noting, "handles", None)
+        if handles is not None:
+            handles.append(self)
         return _attached, (self._place, self._layout)
 
     def __repr__(self) -> str:
@@ -100,6 +104,23 @@ def share(value: T) -> Shared[T]:
         OSError: there is not so much memory.
     """
     return Shared(value)
+
+
+# --- who holds it ------------------------------------------------------------------------------------------------
+
+_noting = threading.local()
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[Shared[Any]]]:
+    """Gives what is sent by this thread meanwhile. A task holds what it was given: nobody else may."""
+    known = getattr(_noting, "handles", None)
+    handles: list[Shared[Any]] = []
+    _noting.handles = handles
+    try:
+        yield handles
+    finally:
+        _noting.handles = known
 
 
 # --- the file ---------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
-from thistledown import _carried, _core
+# Each worker needs the last of these; here it is imported before the fork.
+from thistledown import _carried, _core, _functions, _pickling
 from thistledown._errors import Cancelled, TaskCancelled
 from thistledown._group import TaskGroup
 from thistledown._run import run
@@ -89,17 +90,15 @@ def _reseed() -> None:
 
 def _initialized(child: _core.Child, settings: bytes) -> bool:
     """Sets up what was asked for; False when that failed, which the parent then knows."""
-    from thistledown import _pickling
-
     try:
         wanted = _pickling.unpack(settings)
         _to_undo.append(_carried.tell(wanted["telling"], child.say))
         function, args = wanted["initializer"]
         if function is not None:
-            call, (args, kwargs, _) = _pickling.unpack_function(function), _pickling.unpack(*args)
+            call, (args, kwargs, _) = _functions.unpack(function), _pickling.unpack(*args)
             call(*args, **kwargs)
     except BaseException as error:
-        child.failed(_pickling.pack_error(error))
+        child.failed(_pickling.pack_error(error, _carried.LONGEST))
         return False
     return True
 
@@ -150,10 +149,38 @@ def weightless(child: _core.Child, job: _core.Job) -> None:
     """Runs weightless tasks, this one first, until none runs and none has come. The engine calls this."""
     tasks = _Weightless(child)
     try:
-        run(tasks.take_in, job)
+        # Here nobody waits yet while modules are imported.
+        opened = tasks.open(job)
+        if opened is not None:
+            run(tasks.take_in, opened)
+    except _Over:
+        pass
     except BaseException as error:
-        # Mostly a task's own SystemExit, which ended the run and has been answered; every job gets its answer.
+        # Every job gets its answer.
         tasks.give_up(error)
+
+
+class _Over(Exception):
+    """No task is left: what they started and did not wait for is cancelled, or the worker would not be free."""
+
+
+class _Left(Exception):
+    """What would end the run of all tasks, as ``SystemExit`` does; it is the outcome of its own task alone."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+@types.coroutine
+def _guarded(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
+    try:
+        body = function(*args, **kwargs)
+        return (yield from body if hasattr(body, "send") else body.__await__())
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise _Left(error) from error
+
+
+_Opened = tuple[_core.Job, contextvars.Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class _Weightless:
@@ -164,27 +191,37 @@ class _Weightless:
         self.running: dict[int, tuple[_core.Job, Task[Any]]] = {}
         self.stir = _core.Channel[None](1)
 
-    async def take_in(self, job: _core.Job | None) -> None:
+    async def take_in(self, opened: _Opened) -> None:
         bell = self.child.bell()
         async with TaskGroup() as group:
+            self.start(opened, group)
             while True:
-                while job is not None:
-                    self.start(job, group)
-                    job = self.child.next_job()
+                while (job := self.child.next_job()) is not None:
+                    if (now := self.open(job)) is not None:
+                        self.start(now, group)
                 while (number := self.child.next_cancelled()) is not None:
                     if number in self.running:
                         self.running[number][1].cancel()
                 if not self.running:
-                    return
+                    raise _Over
                 await _core.select(_core.readable(bell), self.stir.recv())
-                job = self.child.next_job()
 
-    def start(self, job: _core.Job, group: TaskGroup) -> None:
+    def open(self, job: _core.Job) -> _Opened | None:
+        """The job with what it calls; None when that cannot be had, which is its end."""
         try:
             function, args, kwargs, extras = self.child.begin(job)
             context = contextvars.copy_context()
             context.run(_carried.enter, extras)
-            task = context.run(_core.go_in, function, args, kwargs, group._scope, self, None)
+        except BaseException as error:
+            self.child.failed_job(job, error)
+            return None
+        return job, context, function, args, kwargs
+
+    def start(self, opened: _Opened, group: TaskGroup) -> None:
+        job, context, function, args, kwargs = opened
+        name = getattr(function, "__qualname__", None)
+        try:
+            task = context.run(_core.go_in, _guarded, (function, args, kwargs), {}, group._scope, self, name)
         except BaseException as error:
             self.child.failed_job(job, error)
             return
@@ -197,6 +234,8 @@ class _Weightless:
             error = task.exception()
         except TaskCancelled:
             error = Cancelled("the task was cancelled")
+        if isinstance(error, _Left):
+            error = error.error
         if error is None:
             self.child.done(job, task.result())
         else:
@@ -205,6 +244,11 @@ class _Weightless:
             self.stir.send_nowait(None)
 
     def give_up(self, error: BaseException) -> None:
+        if not self.running:
+            import logging
+
+            words = "something that a weightless task had started failed, and nobody waited for it"
+            logging.getLogger("thistledown").error(words, exc_info=error)
         for job, _ in self.running.values():
             self.child.failed_job(job, error)
         self.running.clear()

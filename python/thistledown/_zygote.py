@@ -53,7 +53,7 @@ class _Zygote:
         self.workers: dict[int, tuple[str, int]] = {}
         self.settings: dict[str, Any] = {}
         self.main: Any = None
-        self.later = ["cloudpickle"]
+        self.later = ["thistledown._by_value", "thistledown._failures"]
 
     def serve(self) -> None:
         """Does what is asked until the parent is gone or says no more."""
@@ -228,7 +228,8 @@ def _attribute(name: str) -> Any:
 
 
 def _import(name: str) -> None:
-    with contextlib.suppress(ImportError):
+    """What cannot be imported is said to the task that needs it."""
+    with contextlib.suppress(Exception):
         __import__(name)
 
 

@@ -15,8 +15,8 @@ nothing of the module: the process does.
 import types
 from typing import Any, Self
 
+from thistledown._pool import Workers
 from thistledown._task import Task
-from thistledown._workers import Workers
 
 __all__ = ["Process", "ProcessQueue", "start"]
 

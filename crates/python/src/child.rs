@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyBaseException;
@@ -35,6 +36,8 @@ pub(crate) struct Child {
     functions: Mutex<HashMap<u32, Known>>,
     /// A plain task that came while weightless ones ran: it waits for the end of their run.
     next_plain: Mutex<Option<Taken>>,
+    /// How many weightless tasks run.
+    weightless: AtomicUsize,
 }
 
 /// A weightless task of this worker.
@@ -97,7 +100,13 @@ impl Child {
         let child = unsafe { thistledown_workers::Child::adopt(inherited) };
         let child = Arc::new(child.map_err(|error| errors::system(&error))?);
         let upstream = upstream::set(Arc::clone(&child));
-        Ok(Self { child, upstream, functions: Mutex::default(), next_plain: Mutex::default() })
+        Ok(Self {
+            child,
+            upstream,
+            functions: Mutex::default(),
+            next_plain: Mutex::default(),
+            weightless: AtomicUsize::new(0),
+        })
     }
 
     /// The worker takes tasks from now on.
@@ -130,7 +139,7 @@ impl Child {
                 Next::Weightless(job) => {
                     this.upstream.listen().map_err(|error| errors::system(&error))?;
                     let worker = py.import(intern!(py, "thistledown._worker"))?;
-                    let job = Job { task: job, more: Mutex::default() };
+                    let job = this.take(job);
                     worker.call_method1(intern!(py, "weightless"), (slf, job))?;
                 }
                 Next::Nothing if this.child.region().is_to_leave() => return Ok(()),
@@ -151,7 +160,7 @@ impl Child {
         let mut next_plain = self.next_plain.lock();
         while next_plain.is_none() {
             match self.next()? {
-                Next::Weightless(task) => return Ok(Some(Job { task, more: Mutex::default() })),
+                Next::Weightless(task) => return Ok(Some(self.take(task))),
                 Next::Plain(job) => *next_plain = Some(job),
                 Next::Nothing => {
                     // Hushed before the last look, so that nothing that comes now goes unheard.
@@ -185,13 +194,16 @@ impl Child {
 
     /// A weightless task has returned this.
     fn done(&self, py: Python<'_>, job: &Job, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.finish(py, job.task.id, 0, success(py, value))
+        let finished = success(py, value);
+        self.leave();
+        self.finish(py, job.task.id, 0, finished)
     }
 
     /// A weightless task has raised this.
     fn failed_job(&self, py: Python<'_>, job: &Job, error: &Bound<'_, PyBaseException>) -> PyResult<()> {
         let more = job.more.lock().as_ref().map(|more| more.bind(py).clone());
         let finished = failure(py, &PyErr::from_value(error.clone().into_any()), more.as_ref());
+        self.leave();
         self.finish(py, job.task.id, 0, finished)
     }
 }
@@ -215,6 +227,19 @@ impl Child {
         }
     }
 
+    /// A weightless task that was taken.
+    fn take(&self, task: Taken) -> Job {
+        self.weightless.fetch_add(1, Ordering::Relaxed);
+        Job { task, more: Mutex::default() }
+    }
+
+    /// A weightless task is over.
+    fn leave(&self) {
+        if self.weightless.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.upstream.task_is_over();
+        }
+    }
+
     /// Runs a plain task.
     fn run(&self, py: Python<'_>, job: &Taken) -> PyResult<()> {
         let began = now();
@@ -232,10 +257,7 @@ impl Child {
                 function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty()))
             })
         });
-        if self.upstream.is_forked() {
-            // The task has forked, and this is the child, which has come here instead of ending: it must not answer.
-            std::process::exit(0);
-        }
+        self.end_if_forked();
         self.child.region().end();
         self.upstream.task_is_over();
         let finished = match &ended {
@@ -267,7 +289,15 @@ impl Child {
         Ok(function)
     }
 
+    /// A task has forked, and this is the child, which has come here instead of ending: it must not answer.
+    fn end_if_forked(&self) {
+        if self.upstream.is_forked() {
+            std::process::exit(0);
+        }
+    }
+
     fn finish(&self, py: Python<'_>, id: u64, nanos: u64, finished: Finished) -> PyResult<()> {
+        self.end_if_forked();
         // A blob is made now, so that the task fails, and not the worker, when there is nothing to make it of.
         let finished = match finished.parcel.passable() {
             Ok(parcel) => Finished { parcel, ..finished },
@@ -284,6 +314,9 @@ impl Child {
     }
 
     fn reply(&self, py: Python<'_>, reply: &Reply, body: &[u8]) -> PyResult<()> {
+        if self.upstream.is_forked() {
+            return Ok(());
+        }
         py.detach(|| self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
     }
 }

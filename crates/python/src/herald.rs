@@ -22,6 +22,9 @@ use crate::task::{Outcome, Task};
 /// A task that nobody holds: its name, and how it ended.
 pub(crate) type Lost = (String, Arc<Ended>);
 
+/// How much of what workers say waits to be told; what comes then is counted, and dropped.
+const SAID_BYTES: usize = 8 * 1024 * 1024;
+
 /// How long it waits for more, when no pool is open.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -30,6 +33,9 @@ struct News {
     tasks: Vec<Py<Task>>,
     lost: Vec<Lost>,
     said: Vec<Vec<u8>>,
+    said_bytes: usize,
+    /// How much more they said than is kept.
+    unsaid: usize,
     /// Pools that are open: what they bring has to be told.
     pools: usize,
     runs: bool,
@@ -95,7 +101,16 @@ pub(crate) fn mourn(lost: Vec<Lost>) {
 
 /// Workers have said this.
 pub(crate) fn pass_on(said: Vec<Vec<u8>>) {
-    add(|news| news.said.extend(said));
+    add(|news| {
+        for bytes in said {
+            if news.said_bytes + bytes.len() > SAID_BYTES {
+                news.unsaid += 1;
+                continue;
+            }
+            news.said_bytes += bytes.len();
+            news.said.push(bytes);
+        }
+    });
 }
 
 fn add(more: impl FnOnce(&mut News)) {
@@ -135,7 +150,7 @@ pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
 /// What the herald's thread does.
 #[pyfunction]
 pub(crate) fn tell_news(py: Python<'_>) {
-    while let Some(News { tasks, lost, said, .. }) = py.detach(next) {
+    while let Some(News { tasks, lost, said, unsaid, .. }) = py.detach(next) {
         for bytes in said {
             let heard = py
                 .import("thistledown._carried")
@@ -143,6 +158,9 @@ pub(crate) fn tell_news(py: Python<'_>) {
             if let Err(error) = heard {
                 error.write_unraisable(py, None);
             }
+        }
+        if unsaid > 0 {
+            report(py, "unsaid", (unsaid,));
         }
         for (name, ended) in lost {
             if let Some(Outcome::Error(error)) = ended.unpack(py, &name) {
@@ -178,6 +196,8 @@ fn next() -> Option<News> {
         tasks: std::mem::take(&mut news.tasks),
         lost: std::mem::take(&mut news.lost),
         said: std::mem::take(&mut news.said),
+        said_bytes: std::mem::take(&mut news.said_bytes),
+        unsaid: std::mem::take(&mut news.unsaid),
         ..News::default()
     })
 }

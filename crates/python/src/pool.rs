@@ -297,9 +297,13 @@ impl Pool {
                     false => Some(launch_of(launch.bind(py))?),
                 };
                 let begins = launch.is_some();
-                let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
                 if begins {
                     herald::ensure(py)?;
+                }
+                let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
+                if begins {
+                    // One that was about to end may have ended before the pool was there.
+                    let _ = herald::ensure(py);
                 }
                 match submitted {
                     Ok(job) => {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
-use thistledown_runtime::Lock;
+use thistledown_runtime::{Guard, Lock};
 use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};
 
 use crate::errors;
@@ -52,6 +52,11 @@ struct State {
 
 /// Held while tasks are ended, so that no fork finds one half ended.
 static SETTLING: LazyLock<Lock<()>> = LazyLock::new(|| Lock::new(()));
+
+/// Held by whoever ends tasks.
+pub(crate) fn settling() -> Guard<'static, ()> {
+    SETTLING.lock()
+}
 
 /// Waits until nobody ends tasks, and lets nobody do it.
 pub(crate) fn lock_for_fork() {
@@ -135,12 +140,9 @@ impl Remote {
             // Nobody has this name: a wait for it is over at once.
             return TaskId::from_number(0);
         }
-        let known = state.party.is_some();
         let party = *state.party.get_or_insert_with(|| WORLD.with(|kernel| kernel.add_elsewhere(None)));
         drop(state);
-        if !known {
-            self.is_awaited();
-        }
+        self.is_awaited();
         party
     }
 
@@ -176,18 +178,16 @@ impl Remote {
         (state.party.take(), state.watched.take(), lost)
     }
 
-    /// Ends many. Needs no interpreter.
+    /// Ends many. Needs no interpreter. Who calls this holds [`settling`].
     pub(crate) fn settle_all(ended: impl IntoIterator<Item = (Arc<Self>, Outcome)>) {
         let mut parties = Vec::new();
         let (mut watched, mut lost) = (Vec::new(), Vec::new());
-        let settling = SETTLING.lock();
         for (remote, outcome) in ended {
             let (party, task, unheld) = remote.end(outcome);
             parties.extend(party);
             watched.extend(task);
             lost.extend(unheld);
         }
-        drop(settling);
         if !parties.is_empty() {
             WORLD.with(|kernel| parties.into_iter().for_each(|party| kernel.finish(party)));
         }
@@ -220,6 +220,12 @@ fn read(outcome: Outcome) -> Ended {
 pub(crate) struct Ticket(pub(crate) Arc<Remote>);
 
 impl Customer for Ticket {
+    type Settling = Guard<'static, ()>;
+
+    fn settling() -> Self::Settling {
+        settling()
+    }
+
     fn settle(ended: Vec<(Self, Outcome)>) {
         Remote::settle_all(ended.into_iter().map(|(ticket, outcome)| (ticket.0, outcome)));
     }

@@ -289,7 +289,11 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
         match answered.and_then(|answered| answered.is_truthy(py)) {
             Ok(true) => return task.get().mark_fetched(),
             Ok(false) => {}
-            Err(error) => error.write_unraisable(py, Some(task.as_any())),
+            Err(error) => {
+                if let Err(error) = end_run(py, error) {
+                    error.write_unraisable(py, Some(task.as_any()));
+                }
+            }
         }
     }
     if WORLD.with(|kernel| kernel.is_awaited(id)) {

@@ -332,19 +332,12 @@ impl Drop for Task {
             return;
         }
         let Some(remote) = self.remote() else { return };
-        let Some(ended) = remote.ended() else {
-            // It is told when it ends, if it fails.
-            let name = Python::try_attach(|py| self.name(py)).unwrap_or_default();
-            if remote.let_go(name) {
-                return;
-            }
-            return;
-        };
-        if !ended.is_error() {
-            return;
-        }
         Python::try_attach(|py| {
-            if let Some(error) = self.failure(py) {
+            // One that runs on is told of when it ends, if it fails.
+            if !remote.let_go(self.name(py))
+                && remote.ended().is_some_and(|ended| ended.is_error())
+                && let Some(error) = self.failure(py)
+            {
                 report(py, "failed_elsewhere", (self.name(py), error));
             }
         });

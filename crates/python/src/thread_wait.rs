@@ -47,7 +47,8 @@ pub(crate) fn wait_for_end(py: Python<'_>, task: &Task, timeout: Option<f64>) ->
             let mut wants = Wants::new(None);
             wants.push(Want::End(task.id()));
             sleep_for(py, wants, parker, deadline)?;
-            if !task.is_done() && !WORLD.with(|kernel| kernel.is_live(task.id())) {
+            let party = task.id();
+            if !task.is_done() && !WORLD.with(|kernel| kernel.is_live(party)) {
                 return Err(errors::misuse("the run of the task was given up before the task had ended"));
             }
         }

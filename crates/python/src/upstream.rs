@@ -41,6 +41,7 @@ pub(crate) struct Upstream {
 /// A task that was started here and runs elsewhere.
 struct Spawned {
     remote: Arc<Remote>,
+    is_cancelled: bool,
     /// While it runs, somebody else may have this worker's place.
     waiting: Option<Waiting>,
 }
@@ -84,15 +85,19 @@ impl Upstream {
         order: Order,
         remote: &Arc<Remote>,
     ) -> PyResult<()> {
+        if self.is_forked() {
+            return Err(errors::misuse(
+                "this process was forked by a task of a worker, and is none: make a `td.Workers()` of its own here",
+            ));
+        }
         let reference = self.next.fetch_add(1, Ordering::Relaxed);
         remote.set_job(reference);
         // Weightless tasks wait without stopping this thread, so what they have started stands for their wait.
         let waiting = self.child.region().running().is_none().then(|| self.wait());
-        let spawned = Spawned { remote: Arc::clone(remote), waiting };
+        let spawned = Spawned { remote: Arc::clone(remote), is_cancelled: false, waiting };
         self.spawned.lock().insert(reference, spawned);
-        let sent = py.detach(|| self.send(reference, &order));
-        sent.inspect_err(|_| drop(self.take(reference))).map_err(|error| errors::system(&error))?;
-        self.listen().map_err(|error| errors::system(&error))
+        let sent = self.listen().and_then(|()| py.detach(|| self.send(reference, &order)));
+        sent.inspect_err(|_| drop(self.take(reference))).map_err(|error| errors::system(&error))
     }
 
     fn send(&self, reference: u64, order: &Order) -> io::Result<()> {
@@ -111,13 +116,15 @@ impl Upstream {
     }
 
     pub(crate) fn cancel(&self, reference: u64) -> Cancel {
-        if self.is_forked() || !self.spawned.lock().contains_key(&reference) {
+        if self.is_forked() {
             return Cancel::TooLate;
         }
-        match self.child.reply(&Reply::CancelSpawned { reference }, 0, &[], None) {
-            Ok(()) => Cancel::Asked,
-            Err(_) => Cancel::TooLate,
+        match self.spawned.lock().get_mut(&reference) {
+            Some(spawned) => spawned.is_cancelled = true,
+            None => return Cancel::TooLate,
         }
+        self.say(&Reply::CancelSpawned { reference });
+        Cancel::Asked
     }
 
     /// Starts the thread that reads answers, once.
@@ -140,11 +147,16 @@ impl Upstream {
     fn read(&self) -> io::Result<()> {
         loop {
             let mut ended = Vec::new();
+            let settling = remote::settling();
             while let Some((answer, parcel)) = self.child.next_answer()? {
                 match answer {
                     Answer::Ended { reference, end, .. } => {
                         let spawned = self.take(reference);
-                        ended.extend(spawned.map(|spawned| (spawned.remote, outcome(end, parcel))));
+                        ended.extend(spawned.map(|spawned| match spawned.is_cancelled {
+                            // Whoever cancelled it was told that it will be.
+                            true => (spawned.remote, Outcome::Cancelled),
+                            false => (spawned.remote, outcome(end, parcel)),
+                        }));
                     }
                     Answer::Cancel { id } => {
                         self.cancelled.lock().push(id);
@@ -153,6 +165,7 @@ impl Upstream {
                 }
             }
             Remote::settle_all(ended);
+            drop(settling);
             if !self.child.sleep_for_answers()? {
                 return Ok(());
             }
@@ -164,6 +177,13 @@ impl Upstream {
         self.cancelled.lock().pop()
     }
 
+    /// Says something to the pool. When that is gone nobody needs it.
+    fn say(&self, reply: &Reply) {
+        if !self.is_forked() {
+            let _ = self.child.reply(reply, 0, &[], None);
+        }
+    }
+
     /// Somebody waits for this task: until it has ended somebody else may have the worker's place.
     pub(crate) fn is_awaited(self: &Arc<Self>, reference: u64) {
         if self.is_forked() {
@@ -171,7 +191,10 @@ impl Upstream {
         }
         let waiting = self.wait();
         let spare = match self.spawned.lock().get_mut(&reference) {
-            Some(spawned) if spawned.waiting.is_none() => spawned.waiting.replace(waiting),
+            // A wait of an earlier task does not count any more.
+            Some(spawned) if spawned.waiting.as_ref().is_none_or(|known| known.task != waiting.task) => {
+                spawned.waiting.replace(waiting)
+            }
             _ => Some(waiting),
         };
         drop(spare);
@@ -181,12 +204,12 @@ impl Upstream {
         let mut waits = self.waits.lock();
         waits.depth += 1;
         if waits.depth == 1 {
-            let _ = self.child.reply(&Reply::Waiting, 0, &[], None);
+            self.say(&Reply::Waiting);
         }
         Waiting { upstream: Arc::clone(self), task: waits.task }
     }
 
-    /// A plain task of this worker is over, and with it whatever it waited for: the parent takes its reply for that.
+    /// Nothing runs in this worker now, and so nothing waits: the parent takes the reply of the last task for that.
     pub(crate) fn task_is_over(&self) {
         let mut waits = self.waits.lock();
         waits.task += 1;
@@ -220,7 +243,7 @@ impl Drop for Waiting {
         }
         waits.depth -= 1;
         if waits.depth == 0 {
-            let _ = self.upstream.child.reply(&Reply::Resumed, 0, &[], None);
+            self.upstream.say(&Reply::Resumed);
         }
     }
 }
@@ -285,6 +308,10 @@ pub(crate) fn lock_for_fork() {
 pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
     // SAFETY: locked by `lock_for_fork`, by the contract above.
     unsafe { remote::unlock_after_fork() };
+    if in_child {
+        // The parent's pools are no concern of this process, also when it forks itself.
+        ENGINES.lock().clear();
+    }
     for engine in std::mem::take(&mut *HELD.lock()) {
         // SAFETY: locked by `lock_for_fork`, by the contract above.
         unsafe {

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{Ordering, fence};
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -177,7 +177,7 @@ impl Child {
     /// # Errors
     /// The system's, when the descriptors have been closed.
     pub fn sleep_for_work(&self) -> io::Result<bool> {
-        self.sleep(&self.work, &self.work_bell, None)
+        self.sleep(&self.work, &self.work_bell)
     }
 
     /// The same for answers.
@@ -185,7 +185,7 @@ impl Child {
     /// # Errors
     /// As for [`Self::sleep_for_work`].
     pub fn sleep_for_answers(&self) -> io::Result<bool> {
-        self.sleep(&self.answers, &self.answers_bell, None)
+        self.sleep(&self.answers, &self.answers_bell)
     }
 
     /// Makes the bell ring with the next piece of work. False: there is some now.
@@ -194,22 +194,18 @@ impl Child {
         self.work.lock().about_to_sleep()
     }
 
-    fn sleep(&self, lane: &Mutex<Receiver>, bell: &Bell, timeout: Option<Duration>) -> io::Result<bool> {
+    fn sleep(&self, lane: &Mutex<Receiver>, bell: &Bell) -> io::Result<bool> {
         if !lane.lock().about_to_sleep() {
             return Ok(true);
         }
-        let awake = self.poll(bell, timeout);
+        let awake = self.poll(bell);
         lane.lock().awake();
         awake
     }
 
-    fn poll(&self, bell: &Bell, timeout: Option<Duration>) -> io::Result<bool> {
+    fn poll(&self, bell: &Bell) -> io::Result<bool> {
         let mut watched = [PollFd::new(bell, PollFlags::IN), PollFd::new(&self.control, PollFlags::empty())];
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
-        match rustix::event::poll(&mut watched, timeout.as_ref()) {
+        match rustix::event::poll(&mut watched, None) {
             Err(Errno::INTR) => return Ok(true),
             polled => polled?,
         };
@@ -283,6 +279,8 @@ impl Child {
             self.pass(*tag, blob)?;
         }
         replies.push(&[&header, body[0], body[1]]).map_err(garbled)?;
+        // What is read next must not be older than what was pushed: the parent looks in the other order.
+        fence(Ordering::SeqCst);
         let busy =
             matches!(reply, Reply::Done { .. }) && self.work.lock().len() > self.region.ring_at() as usize;
         if !busy && replies.must_ring() {
@@ -295,7 +293,11 @@ impl Child {
     fn pass(&self, tag: u64, blob: &Blob) -> io::Result<()> {
         loop {
             match control::send(&self.control, &tag.to_le_bytes(), &[blob.as_fd()]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Too many descriptors are on their way, in this socket or among all of this user's.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        || Errno::from_io_error(&error) == Some(Errno::TOOMANYREFS) =>
+                {
                     self.parent_bell.ring();
                     wait_for_room(self.control.as_fd())?;
                 }

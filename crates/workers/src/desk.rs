@@ -1,5 +1,6 @@
 //! The desk: what the policy decides about, as it really is. The policy's `Floor`, made of workers and jobs.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ struct MemoryWatch {
 pub(crate) struct Desk<C> {
     pub(crate) jobs: SecondaryMap<JobId, Job<C>>,
     pub(crate) workers: SecondaryMap<WorkerId, Worker>,
+    /// The jobs that tasks of workers have started, by what these call them.
+    started: HashMap<WorkerId, HashMap<u64, JobId>>,
     /// The job that is being submitted: it may be offered before its name has come back.
     pub(crate) incoming: Option<Job<C>>,
     watches: Vec<MemoryWatch>,
@@ -68,6 +71,7 @@ impl<C> Default for Desk<C> {
         Self {
             jobs: SecondaryMap::new(),
             workers: SecondaryMap::new(),
+            started: HashMap::new(),
             incoming: None,
             watches: Vec::new(),
             touched: SmallVec::new(),
@@ -126,9 +130,13 @@ impl<C> Desk<C> {
     /// The job is over: whoever owns it is told.
     pub(crate) fn finish(&mut self, job: JobId, outcome: Outcome) {
         self.watches.retain(|watch| watch.job != job);
-        if let Some(job) = self.jobs.remove(job) {
-            self.conclude(job.owner, outcome);
+        let Some(job) = self.jobs.remove(job) else { return };
+        if let Owner::Worker(worker, reference) = job.owner
+            && let Some(started) = self.started.get_mut(&worker)
+        {
+            started.remove(&reference);
         }
+        self.conclude(job.owner, outcome);
     }
 
     /// Tells an owner what came of its job.
@@ -179,16 +187,20 @@ impl<C> Desk<C> {
         !self.watches.is_empty()
     }
 
-    /// The job that a worker's task has started and calls so.
-    pub(crate) fn started_as(&self, worker: WorkerId, reference: u64) -> Option<JobId> {
-        let is_it = |owner: &Owner<C>| matches!(owner, Owner::Worker(by, number) if *by == worker && *number == reference);
-        self.jobs.iter().find(|(_, job)| is_it(&job.owner)).map(|(job, _)| job)
+    /// A worker's task has started a job, and calls it so.
+    pub(crate) fn note_started(&mut self, worker: WorkerId, reference: u64, job: JobId) {
+        if self.jobs.contains_key(job) {
+            self.started.entry(worker).or_default().insert(reference, job);
+        }
     }
 
-    /// The jobs that a worker has started.
-    pub(crate) fn started_by(&self, worker: WorkerId) -> Vec<JobId> {
-        let owned =
-            self.jobs.iter().filter(|(_, job)| matches!(job.owner, Owner::Worker(by, _) if by == worker));
-        owned.map(|(job, _)| job).collect()
+    /// The job that a worker's task has started and calls so.
+    pub(crate) fn started_as(&self, worker: WorkerId, reference: u64) -> Option<JobId> {
+        self.started.get(&worker)?.get(&reference).copied()
+    }
+
+    /// The jobs that tasks of a worker have started, which is gone.
+    pub(crate) fn take_started_by(&mut self, worker: WorkerId) -> Vec<JobId> {
+        self.started.remove(&worker).unwrap_or_default().into_values().collect()
     }
 }

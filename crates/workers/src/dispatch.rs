@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use crate::bell::Bell;
 use crate::clock;
@@ -15,6 +16,7 @@ use crate::engine::{Customer, Shared};
 use crate::hall::{HANG_UP, Hall};
 use crate::outcome::Cause;
 use crate::policy::WorkerId;
+use crate::worker::Worker;
 
 /// How much of what workers write to their standard error is kept until somebody reads it; then they have to wait.
 const OUTPUT_BYTES: usize = 1024 * 1024;
@@ -161,11 +163,14 @@ fn sleep(watched: &[(RawFd, Watched)], timeout: Option<Duration>, ready: &mut Ve
         tv_nsec: timeout.subsec_nanos().into(),
     });
     ready.clear();
-    if rustix::event::poll(&mut polled, timeout.as_ref()).is_ok() {
-        ready.extend(
-            polled.iter().zip(watched).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, (_, what))| *what),
-        );
-    }
+    let polled_all = rustix::event::poll(&mut polled, timeout.as_ref());
+    let has_news = |fd: &PollFd<'_>| match polled_all {
+        Ok(_) => !fd.revents().is_empty(),
+        Err(Errno::INTR) => false,
+        // Nobody can say: each has to be asked.
+        Err(_) => true,
+    };
+    ready.extend(polled.iter().zip(watched).filter(|(fd, _)| has_news(fd)).map(|(_, (_, what))| *what));
 }
 
 /// Passes on what workers wrote, as much as goes without waiting: whoever reads it may need this very program for that.
@@ -173,7 +178,7 @@ fn pass_on(output: &mut Vec<u8>) {
     let part = output.len().min(AT_ONCE_BYTES);
     match rustix::io::write(rustix::stdio::stderr(), &output[..part]) {
         Ok(written) => drop(output.drain(..written)),
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+        Err(Errno::INTR | Errno::AGAIN) => {}
         // There is no standard error.
         Err(_) => output.clear(),
     }
@@ -204,9 +209,8 @@ fn has_left<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>) -> bool {
 /// Nothing is left to do: the zygote ends, and with it whoever is still there.
 fn close<C: Customer>(shared: &Shared<C>, mut hall: MutexGuard<'_, Hall<C>>) {
     let zygote = hall.zygote.take();
-    for worker in hall.desk.workers.values().filter(|worker| worker.is_orphan) {
-        worker.kill();
-    }
+    // Those that did not leave; of some the zygote does not know.
+    hall.desk.workers.values_mut().for_each(Worker::kill);
     drop(hall);
     if let Some(zygote) = zygote {
         zygote.close();

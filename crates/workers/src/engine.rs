@@ -23,7 +23,14 @@ use crate::zygote::Launch;
 
 /// Whoever gives jobs, and wants to know what comes of them.
 pub trait Customer: Send + Sized + 'static {
-    /// Jobs have ended. Called in any thread, with no lock held; must not block for long.
+    /// What is held from before the lock of the pool is released until [`Self::settle`] has returned, so that a fork finds
+    /// each job either with the pool or settled.
+    type Settling;
+
+    /// Jobs are about to be settled. Called with the lock of the pool held.
+    fn settling() -> Self::Settling;
+
+    /// Jobs have ended. Called in any thread, with no lock of the pool held; must not block for long.
     fn settle(ended: Vec<(Self, Outcome)>);
 
     /// A worker says something to its parent's program.
@@ -331,13 +338,15 @@ impl<C: Customer> Shared<C> {
         let said = std::mem::take(&mut hall.said);
         let bell = hall.take_wish();
         let notifies = hall.waiters > 0;
+        let settling = (!ended.is_empty()).then(C::settling);
         drop(hall);
+        if settling.is_some() {
+            C::settle(ended);
+        }
+        drop(settling);
         rings.iter().for_each(|bell| bell.ring());
         if let Some(bell) = bell {
             bell.ring();
-        }
-        if !ended.is_empty() {
-            C::settle(ended);
         }
         if !said.is_empty() {
             C::hear(said);

@@ -26,6 +26,9 @@ const STREAM: Duration = Duration::from_millis(1);
 /// How often it looks at the memory of tasks that have a limit.
 const MEMORY: Duration = Duration::from_millis(20);
 
+/// What is heard of a worker at a time.
+const FRAMES: usize = 4096;
+
 /// A worker whose socket is closed and that has not ended is killed after this.
 pub(crate) const HANG_UP: Duration = Duration::from_millis(200);
 
@@ -347,9 +350,7 @@ impl<C> Hall<C> {
     /// The zygote is gone: a new one makes the next workers. Those that it had finish what they do; how they end then, is
     /// said by nobody.
     fn zygote_gone(&mut self, now: u64) {
-        if let Some(mut zygote) = self.zygote.take() {
-            zygote.kill();
-        }
+        drop(self.zygote.take());
         for worker in self.desk.workers.values_mut() {
             worker.is_orphan = true;
         }
@@ -375,7 +376,7 @@ impl<C> Hall<C> {
         }
         self.policy.died(&mut self.desk, id, now);
         self.act();
-        for job in self.desk.started_by(id) {
+        for job in self.desk.take_started_by(id) {
             let _ = self.cancel(job, now);
         }
         self.desk.workers.remove(id);
@@ -384,7 +385,9 @@ impl<C> Hall<C> {
     /// Hears what a worker says. True: it said something.
     pub(crate) fn hear_worker(&mut self, id: WorkerId, now: u64) -> bool {
         let mut heard = false;
-        while let Some(worker) = self.desk.workers.get_mut(id) {
+        // Somebody who talks as fast as he is listened to has to let the others speak.
+        for _ in 0..FRAMES {
+            let Some(worker) = self.desk.workers.get_mut(id) else { break };
             let reply = worker.next_reply();
             match reply {
                 Ok(None) => break,
@@ -487,7 +490,9 @@ impl<C> Hall<C> {
         let timeout = timeout_nanos.map(std::time::Duration::from_nanos);
         let order = Order { function, call, priority, key, timeout, memory, retries };
         let spec = order.spec();
-        self.submit(spec, order.into_job(Owner::Worker(id, reference)), Some(id), now);
+        if let Some(job) = self.submit(spec, order.into_job(Owner::Worker(id, reference)), Some(id), now) {
+            self.desk.note_started(id, reference, job);
+        }
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use thistledown_wire::{self as lane, Receiver, Sender};
 
 /// What the region begins with, so that two versions never talk to each other.
-const MAGIC: u64 = 0x7468_6973_746c_0001;
+const MAGIC: u64 = 0x7468_6973_0000_0000 | thistledown_wire::VERSION as u64;
 
 /// Room of each lane.
 const LANE_BYTES: usize = 256 * 1024;

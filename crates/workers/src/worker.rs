@@ -42,6 +42,8 @@ pub(crate) struct Worker {
     stderr: Option<OwnedFd>,
     stderr_tail: VecDeque<u8>,
     process: Option<(i32, OwnedFd)>,
+    /// What is to be sent to it when it is known to be born.
+    pending: Option<Signal>,
     /// The functions that it has, and how long each is.
     functions: HashMap<u32, u64>,
     /// Where on the lane the tasks stand that it has been offered.
@@ -91,6 +93,7 @@ impl Worker {
             stderr: Some(stderr),
             stderr_tail: VecDeque::new(),
             process: None,
+            pending: None,
             functions: HashMap::new(),
             places: HashMap::new(),
             outbox: VecDeque::new(),
@@ -124,6 +127,9 @@ impl Worker {
     /// It lives.
     pub(crate) fn born(&mut self, pid: i32, process: OwnedFd) {
         self.process = Some((pid, process));
+        if let Some(signal) = self.pending.take() {
+            self.signal(signal);
+        }
     }
 
     pub(crate) fn pid(&self) -> Option<i32> {
@@ -309,19 +315,21 @@ impl Worker {
     }
 
     /// Stops the task that it runs, between two bytecodes.
-    pub(crate) fn interrupt(&self, job: JobId) {
+    pub(crate) fn interrupt(&mut self, job: JobId) {
         self.region.interrupt(job.number());
         self.signal(crate::interrupt_signal());
     }
 
     /// Ends it at once.
-    pub(crate) fn kill(&self) {
+    pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
     }
 
-    fn signal(&self, signal: Signal) {
-        if let Some((_, process)) = &self.process {
-            let _ = rustix::process::pidfd_send_signal(process, signal);
+    fn signal(&mut self, signal: Signal) {
+        match &self.process {
+            Some((_, process)) => drop(rustix::process::pidfd_send_signal(process, signal)),
+            // It may take tasks before it is known to be born.
+            None => self.pending = Some(signal),
         }
     }
 

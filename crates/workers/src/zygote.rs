@@ -10,9 +10,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::event::Timespec;
 
 use crate::blob::Blob;
 use crate::control::{self, Heard};
+
+/// How long a zygote has for its end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How to start a zygote.
 #[derive(Clone, Debug)]
@@ -43,7 +50,7 @@ pub(crate) enum News {
 /// A zygote that was started.
 #[derive(Debug)]
 pub(crate) struct Zygote {
-    process: Child,
+    process: Mutex<Option<Child>>,
     socket: OwnedFd,
 }
 
@@ -63,7 +70,7 @@ impl Zygote {
             .stdin(Stdio::from(theirs))
             .process_group(0)
             .spawn()?;
-        let zygote = Self { process, socket };
+        let zygote = Self { process: Mutex::new(Some(process)), socket };
         let blob = Blob::write(&[&launch.preparation])?;
         let words = format!("prepare {}", launch.preparation.len());
         control::send(&zygote.socket, words.as_bytes(), &[blob.as_fd()])?;
@@ -95,23 +102,41 @@ impl Zygote {
 
     /// Closes the socket, upon which it kills what it has forked and goes; waits for that.
     pub(crate) fn close(self) {
-        let Self { mut process, socket } = self;
         // Also when a fork of this process holds it too.
-        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
-        drop(socket);
-        let _ = process.wait();
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let mut pause = Duration::from_micros(200);
+        let patience = Instant::now() + PATIENCE;
+        let Some(mut process) = self.process.lock().take() else { return };
+        while let Ok(None) = process.try_wait() {
+            if Instant::now() > patience {
+                // It is stopped, or hangs.
+                let _ = process.kill();
+                let _ = process.wait();
+                return;
+            }
+            let _ = rustix::event::poll(&mut [], Some(&timespec(pause)));
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
     }
 
     /// In a forked child: it is the parent's. Its socket is closed here, and it is not waited for.
     pub(crate) fn desert(self) {
-        drop(self.socket);
+        drop(self.process.lock().take());
     }
+}
 
-    /// Makes sure that it is gone, when it does not behave.
-    pub(crate) fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+impl Drop for Zygote {
+    /// One that was not closed does not behave, or could not be prepared.
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.get_mut().take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: 0, tv_nsec: duration.subsec_nanos().into() }
 }
 
 fn parse(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Option<News> {

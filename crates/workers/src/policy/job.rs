@@ -60,6 +60,8 @@ pub(super) struct Job {
     pub(super) spec: JobSpec,
     /// The place among its priority: grows with every submission.
     pub(super) sequence: u64,
+    /// How many jobs wait above it: it was started by one that was started by one.
+    pub(super) depth: u16,
     pub(super) place: Place,
     /// Known to have begun, since it could not be taken back. Unknown otherwise.
     pub(super) begun: bool,
@@ -70,16 +72,22 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(spec: JobSpec, sequence: u64) -> Self {
+    pub(super) fn new(spec: JobSpec, sequence: u64, depth: u16) -> Self {
         Self {
             spec,
             sequence,
+            depth,
             place: Place::Held,
             begun: false,
             stop: None,
             deadline: NEVER,
             retries_left: spec.retries,
         }
+    }
+
+    /// Its place among its priority: the deeper ones first, then the order of submission.
+    pub(super) fn rank(&self) -> u64 {
+        (u64::from(u16::MAX - self.depth) << 48) | (self.sequence & ((1 << 48) - 1))
     }
 
     /// The worker that it is with.

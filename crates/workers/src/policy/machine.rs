@@ -92,14 +92,15 @@ impl Policy {
     /// When no more jobs are taken.
     pub fn submit(&mut self, floor: &mut impl Floor, spec: JobSpec, now: Nanos) -> Result<JobId, Refused> {
         match self.door {
-            Door::Open => Ok(self.admit(floor, spec, now)),
+            Door::Open => Ok(self.admit(floor, spec, 0, now)),
             Door::Closed => Err(Refused::Closed),
             Door::Broken => Err(Refused::Broken),
         }
     }
 
-    /// A new job, by a job that is with this worker. Such a one is taken after `close`, too: what was accepted before
-    /// may need it to come to its end.
+    /// A new job, by a job that is with this worker. It goes before those that nobody waits for; otherwise the place of a
+    /// job that waits would go to the next one that will. And it is taken after `close`, too: what was accepted before may
+    /// need it to come to its end.
     ///
     /// # Errors
     /// When no more jobs are taken.
@@ -110,17 +111,21 @@ impl Policy {
         spec: JobSpec,
         now: Nanos,
     ) -> Result<JobId, Refused> {
-        let has_jobs = self.workers.get(worker).is_some_and(|worker| !worker.jobs.is_empty());
-        if self.door == Door::Closed && has_jobs {
-            return Ok(self.admit(floor, spec, now));
+        let jobs = self.workers.get(worker).into_iter().flat_map(|worker| &worker.jobs);
+        let parents = jobs.filter_map(|job| self.jobs.get(*job));
+        let Some(depth) = parents.map(|parent| parent.depth.saturating_add(1)).max() else {
+            return self.submit(floor, spec, now);
+        };
+        match self.door {
+            Door::Open | Door::Closed => Ok(self.admit(floor, spec, depth, now)),
+            Door::Broken => Err(Refused::Broken),
         }
-        self.submit(floor, spec, now)
     }
 
-    fn admit(&mut self, floor: &mut impl Floor, spec: JobSpec, now: Nanos) -> JobId {
+    fn admit(&mut self, floor: &mut impl Floor, spec: JobSpec, depth: u16, now: Nanos) -> JobId {
         let sequence = self.counted.submitted;
         self.counted.submitted += 1;
-        let id = self.jobs.insert(Job::new(spec, sequence));
+        let id = self.jobs.insert(Job::new(spec, sequence, depth));
         if spec.key.is_none_or(|key| self.keys.join(key, Entry { sequence, job: id })) {
             self.enqueue(id);
             if self.is_first(id) {
@@ -137,7 +142,7 @@ impl Policy {
         let Some(job) = self.jobs.get_mut(id) else { return };
         job.place = Place::Queued;
         job.begun = false;
-        let entry = Entry { sequence: job.sequence, job: id };
+        let entry = Entry { sequence: job.rank(), job: id };
         let queue = if job.spec.weightless { &mut self.weightless } else { &mut self.plain };
         queue.insert(job.spec.priority, entry);
     }

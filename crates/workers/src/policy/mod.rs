@@ -5,7 +5,8 @@
 //! comes out of [`Policy::take_actions`]. The same events with the same answers make the same decisions.
 //!
 //! What is promised:
-//! - Order: higher priority first, then the order of submission. A job that goes back to the queue gets its old place.
+//! - Order: higher priority first, then jobs that other jobs have started, the deeper the sooner, then the order of
+//!   submission. A job that goes back to the queue gets its old place.
 //!   Weightless and plain jobs never share a worker; each kind has its queue, and the two are compared when a worker
 //!   with nothing is to be given away. While a weightless job that comes first waits for such a worker, nothing plain
 //!   is laid behind other jobs.

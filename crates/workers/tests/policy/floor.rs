@@ -17,6 +17,8 @@ pub(crate) enum State {
 pub(crate) struct Job {
     pub(crate) spec: JobSpec,
     pub(crate) number: u64,
+    /// How many jobs wait above it.
+    pub(crate) depth: u16,
     pub(crate) state: State,
     pub(crate) retries_left: u32,
     pub(crate) begins: u32,
@@ -61,7 +63,7 @@ pub(crate) struct FakeFloor {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     /// A job that is being submitted: its name is not known yet.
-    pub(crate) incoming: Option<(JobSpec, u64)>,
+    pub(crate) incoming: Option<(JobSpec, u64, u16)>,
     /// Every offer that was taken, in order.
     pub(crate) offers: Vec<(WorkerId, JobId)>,
     /// Jobs that should have come before one that was offered, unless they end in the same step.
@@ -70,9 +72,10 @@ pub(crate) struct FakeFloor {
 
 impl FakeFloor {
     pub(crate) fn register(&mut self, id: JobId) {
-        if let Some((spec, number)) = self.incoming.take() {
+        if let Some((spec, number, depth)) = self.incoming.take() {
             let state = State::Queued;
-            let job = Job { spec, number, state, retries_left: spec.retries, begins: 0, stopped: false };
+            let job =
+                Job { spec, number, depth, state, retries_left: spec.retries, begins: 0, stopped: false };
             assert!(self.jobs.insert(id, job).is_none(), "the name of a job was used before");
         }
     }
@@ -130,7 +133,7 @@ impl FakeFloor {
 
     fn note_passed_over(&mut self, worker: WorkerId, id: JobId) {
         let job = &self.jobs[&id];
-        let rank = |job: &Job| (-job.spec.priority, job.number);
+        let rank = |job: &Job| (-job.spec.priority, std::cmp::Reverse(job.depth), job.number);
         let comes_before = |other: &JobId| rank(&self.jobs[other]) < rank(job);
         let mut passed_over: Vec<JobId> = self.blockers(job).collect();
         passed_over.extend(self.runnable(job.spec.weightless).into_iter().filter(comes_before));

@@ -26,6 +26,19 @@ fn nested_jobs_find_a_worker_at_any_depth() {
 }
 
 #[test]
+fn what_a_job_has_started_goes_before_what_nobody_waits_for() {
+    let (mut rig, workers) = Rig::with_workers(Config::of_size(1));
+    let outer = rig.plain();
+    let [second, third] = [rig.plain(), rig.plain()];
+    assert_eq!(rig.begin(workers[0]), Some(outer));
+    let nested = rig.try_submit(Some(workers[0]), JobSpec::default()).expect("the door is open");
+    rig.wait(workers[0]);
+    let other = rig.hire();
+    assert_eq!(rig.begin(other), Some(nested), "or else more and more would wait for what is never begun");
+    assert_eq!((rig.worker_of(second), rig.worker_of(third)), (None, None));
+}
+
+#[test]
 fn beyond_the_limit_nested_jobs_wait_like_any_other() {
     let (mut rig, _) = Rig::with_workers(Config { max_workers: 3, ..Config::of_size(1) });
     let workers = descend(&mut rig, 3);

@@ -87,7 +87,12 @@ impl Rig {
     }
 
     pub(crate) fn try_submit(&mut self, parent: Option<WorkerId>, spec: JobSpec) -> Result<JobId, Refused> {
-        self.floor.incoming = Some((spec, self.submitted));
+        let with = parent.into_iter().flat_map(|parent| {
+            let with = [State::Offered(parent), State::Begun(parent)];
+            self.floor.jobs.values().filter(move |job| with.contains(&job.state))
+        });
+        let depth = with.map(|job| job.depth + 1).max().unwrap_or(0);
+        self.floor.incoming = Some((spec, self.submitted, depth));
         let answer = match parent {
             None => self.policy.submit(&mut self.floor, spec, self.now),
             Some(worker) => self.policy.submit_nested(&mut self.floor, worker, spec, self.now),

@@ -1,0 +1,63 @@
+"""What a process has that a test must not leave behind: threads, descriptors, children."""
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+
+from support import PATIENCE
+
+
+def foreign_threads():
+    return {thread for thread in threading.enumerate() if not thread.name.startswith("thistledown")}
+
+
+def helper_count():
+    return sum(thread.name.startswith("thistledown") for thread in threading.enumerate())
+
+
+def open_files():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+    return found
+
+
+def count_pipes(files):
+    return sum(target.startswith("pipe:") for target in files.values())
+
+
+def child_processes(process="self"):
+    children = set()
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            children.update(int(pid) for pid in path.read_text().split())
+    return children
+
+
+def descendants(process="self"):
+    """Live processes below this one, whoever started them."""
+    children = child_processes(process)
+    return children.union(*(descendants(child) for child in children))
+
+
+def engine_threads(name):
+    """Threads of the engine by the beginning of their name, also those of which Python does not know."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if task.joinpath("comm").read_text().startswith(f"thistledown-{name}"[:15]):
+                found.add(int(task.name))
+    return found
+
+
+def eventually(condition, words):
+    """Waits for what the system does in its own time, as taking a thread that has ended off its list."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, words
+        time.sleep(0.001)

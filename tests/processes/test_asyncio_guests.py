@@ -1,0 +1,263 @@
+"""Tasks of pools in asyncio, under each loop: `await task`, `wrap_future`; the loop never stands still."""
+
+import asyncio
+import importlib.util
+import threading
+
+import pytest
+import thistledown as td
+import work
+from pools import Workers
+
+from leaks import open_files
+from support import PATIENCE
+
+LOOPS = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request):
+    """Runs a coroutine in a new loop of each kind, with a limit of time."""
+    factory = None if request.param == "asyncio" else importlib.import_module(request.param).new_event_loop
+
+    def run(main):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(asyncio.wait_for(main(), PATIENCE))
+
+    return run
+
+
+def test_a_task_can_be_awaited(run, pool):
+    async def main():
+        assert await pool.go(work.double, 4) == 8
+        with pytest.raises(LookupError, match="lost"):
+            await pool.go(work.fail, LookupError("lost"))
+        done = pool.go(work.double, 5)
+        pool.wait_idle(PATIENCE)
+        assert done.done()
+        return await done, await done
+
+    assert run(main) == (10, 10)
+
+
+def test_the_loop_goes_on_while_a_task_is_awaited(run, pool, gate):
+    async def main():
+        async def open_it():
+            await asyncio.to_thread(gate.wait_for_arrivals)
+            gate.open()
+            return "opened"
+
+        return await asyncio.gather(pool.go(work.pass_gate, gate.path), open_it())
+
+    assert run(main) == [gate.path, "opened"]
+
+
+def test_awaiting_starts_no_thread(run, pool, gate):
+    async def main():
+        task = asyncio.ensure_future(wait_for(pool.go(work.pass_gate, gate.path)))
+        await asyncio.sleep(0)
+        before = threading.active_count()
+        await asyncio.sleep(0)
+        during = threading.active_count()
+        gate.open()
+        await task
+        return before, during
+
+    threads = threading.active_count()
+    before, during = run(main)
+    assert before == during == threads
+
+
+async def wait_for(task):
+    return await task
+
+
+def test_a_thousand_at_a_time(run, pool):
+    async def main():
+        tasks = [pool.go(work.double, number) for number in range(1000)]
+        return await asyncio.gather(*tasks)
+
+    assert run(main) == list(range(0, 2000, 2))
+
+
+def test_wrap_future(run, pool):
+    async def main():
+        wrapped = [asyncio.wrap_future(pool.go(work.double, number)) for number in range(100)]
+        assert await asyncio.gather(*wrapped) == list(range(0, 200, 2))
+        with pytest.raises(LookupError):
+            await asyncio.wrap_future(pool.go(work.fail, LookupError("lost")))
+
+    run(main)
+
+
+def test_a_pool_is_an_executor_of_the_loop(run, pool):
+    async def main():
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(pool, work.double, number) for number in range(20)))
+
+    assert run(main) == list(range(0, 40, 2))
+
+
+def test_cancelling_who_waits_leaves_the_task_running(run, pool, gate):
+    async def main():
+        task = pool.go(work.pass_gate, gate.path)
+        waiter = asyncio.ensure_future(wait_for(task))
+        await asyncio.to_thread(gate.wait_for_arrivals)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert task.running()
+        gate.open()
+        return await task
+
+    assert run(main) == gate.path
+
+
+def test_a_timeout_of_asyncio_leaves_the_task_running(run, pool, gate):
+    async def main():
+        task = pool.go(work.pass_gate, gate.path)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await task
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait_for(task), 0.01)
+        assert not task.done()
+        gate.open()
+        return await task
+
+    assert run(main) == gate.path
+
+
+def test_a_task_that_is_cancelled_tells_who_waits(run, pool, gate):
+    async def main():
+        task = pool.go(work.pass_gate, gate.path)
+        waiters = [asyncio.ensure_future(wait_for(task)) for _ in range(3)]
+        await asyncio.to_thread(gate.wait_for_arrivals)
+        assert task.cancel()
+        return await asyncio.gather(*waiters, return_exceptions=True)
+
+    assert [type(error) for error in run(main)] == [td.TaskCancelled] * 3
+
+
+def test_cancelling_a_wrapped_future_cancels_the_task(run, pool, gate):
+    async def main():
+        task = pool.go(work.pass_gate, gate.path)
+        wrapped = asyncio.wrap_future(task)
+        await asyncio.to_thread(gate.wait_for_arrivals)
+        wrapped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wrapped
+        return task
+
+    task = run(main)
+    with pytest.raises(td.TaskCancelled):
+        task.result(PATIENCE)
+
+
+def test_many_waiters_of_one_task(run, pool, gate):
+    async def main():
+        task = pool.go(work.pass_gate, gate.path)
+        waiters = [asyncio.ensure_future(wait_for(task)) for _ in range(100)]
+        await asyncio.sleep(0)
+        gate.open()
+        return set(await asyncio.gather(*waiters))
+
+    assert run(main) == {gate.path}
+
+
+def test_a_group_of_asyncio(run, pool):
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(wait_for(pool.go(work.double, number))) for number in range(10)]
+        return [task.result() for task in tasks]
+
+    assert run(main) == list(range(0, 20, 2))
+
+
+def test_asking_in_the_loop_for_an_unfinished_task(run, pool, gate):
+    """`result()` blocks, as every future of `concurrent.futures` does; here it gives up after its timeout."""
+
+    async def main():
+        task = pool.go(work.pass_gate, gate.path)
+        with pytest.raises(TimeoutError):
+            task.result(0.01)
+        gate.open()
+        return await task
+
+    assert run(main) == gate.path
+
+
+def test_two_loops_in_two_threads_wait_for_one_task(run, pool, gate):
+    task = pool.go(work.pass_gate, gate.path)
+    results = []
+
+    async def main():
+        results.append(await task)
+
+    threads = [threading.Thread(target=run, args=(main,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    gate.wait_for_arrivals()
+    gate.open()
+    for thread in threads:
+        thread.join()
+    assert results == [gate.path] * 2
+
+
+def test_a_loop_may_end_with_waits_left(run, pool, gate):
+    async def main():
+        pool_task = pool.go(work.pass_gate, gate.path)
+        waiter = asyncio.ensure_future(wait_for(pool_task))
+        await asyncio.to_thread(gate.wait_for_arrivals)
+        return pool_task, waiter
+
+    task, _ = run(main)
+    gate.open()
+    assert task.result(PATIENCE) == gate.path
+
+
+def test_many_loops_leave_nothing_behind(run, pool):
+    async def main():
+        return await pool.go(work.double, 1)
+
+    assert run(main) == 2
+    files = open_files()
+    assert [run(main) for _ in range(20)] == [2] * 20
+    assert len(open_files()) <= len(files)
+
+
+def test_await_outside_of_any_loop_says_what_to_write(pool):
+    task = pool.go(work.double, 4)
+    waits = wait_for(task)
+    if not task.done():
+        with pytest.raises(RuntimeError, match=r"task\.result\(\)"):
+            waits.send(None)
+    waits.close()
+    assert task.result(PATIENCE) == 8
+
+
+def test_weightless_tasks_of_workers_are_awaited_like_others(run, pool):
+    async def main():
+        return await asyncio.gather(*(pool.go(give, number) for number in range(50)))
+
+    assert run(main) == list(range(50))
+
+
+async def give(value):
+    await td.sleep(0)
+    return value
+
+
+def test_async_comprehensions_over_tasks(run, pool):
+    async def main():
+        return [await task for task in [pool.go(work.double, number) for number in range(20)]]
+
+    assert run(main) == list(range(0, 40, 2))
+
+
+def test_a_pool_in_the_block_of_asyncio(run):
+    async def main():
+        with Workers(1) as pool:
+            return await pool.go(work.double, 4)
+
+    assert run(main) == 8
