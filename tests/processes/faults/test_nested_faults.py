@@ -1,70 +1,39 @@
 """Tasks that start tasks, deep and with deaths on the way."""
 
-import os
-
 import pytest
 import thistledown as td
 import victims
 from witness import PATIENCE
 
 
-def descend(pool, depth):
-    if depth == 0:
-        return 0
-    return 1 + pool.submit(descend, pool, depth - 1).result()
-
-
-def descend_and_die(pool, depth):
-    if depth == 0:
-        os._exit(3)
-    return pool.submit(descend_and_die, pool, depth - 1).result()
-
-
-def fan(pool, width, depth):
-    if depth == 0:
-        return 1
-    return sum(task.result() for task in [pool.submit(fan, pool, width, depth - 1) for _ in range(width)])
-
-
 def test_fifty_deep_on_two_workers(pool):
-    assert pool.submit(descend, pool, 50).result(PATIENCE) == 50
+    assert pool.submit(victims.descend, pool, 50).result(PATIENCE) == 50
 
 
 def test_several_towers_beside_each_other(pool):
-    assert [task.result(PATIENCE) for task in [pool.submit(descend, pool, 10) for _ in range(4)]] == [10] * 4
+    assert [task.result(PATIENCE) for task in [pool.submit(victims.descend, pool, 10) for _ in range(4)]] == [10] * 4
 
 
 def test_wide_and_deep_on_one_worker(single):
-    assert single.submit(fan, single, 4, 3).result(PATIENCE) == 64
+    assert single.submit(victims.fan, single, 4, 3).result(PATIENCE) == 64
 
 
 def test_a_death_at_the_bottom_reaches_the_top(pool):
     with pytest.raises(td.WorkerDied, match="exit code 3") as caught:
-        pool.submit(descend_and_die, pool, 10).result(PATIENCE)
+        pool.submit(victims.descend_and_die, pool, 10).result(PATIENCE)
     assert caught.value.exitcode == 3
     assert pool.submit(victims.square, 3).result(PATIENCE) == 9
 
 
 def test_a_death_at_the_top_ends_what_it_has_started(pool, meeting):
-    def starts_and_dies(pool, address):
-        for _ in range(5):
-            pool.submit(victims.stay, address)
-        victims.arrive(address)
-        os._exit(4)
-
     with pytest.raises(td.WorkerDied, match="exit code 4"):
-        pool.submit(starts_and_dies, pool, meeting.address).result(PATIENCE)
+        pool.submit(victims.start_and_die, pool, meeting.address).result(PATIENCE)
     assert pool.submit(victims.square, 3).result(PATIENCE) == 9
     assert pool.wait_idle(PATIENCE)
 
 
 def test_a_tower_is_cancelled_from_the_top(pool, meeting):
-    def tower(pool, address, depth):
-        if depth == 0:
-            return victims.begin(address, victims.sleep)
-        return pool.submit(tower, pool, address, depth - 1).result()
-
-    task = pool.submit(tower, pool, meeting.address, 5)
+    task = pool.submit(victims.tower, pool, meeting.address, 5)
     meeting.hear()
     assert task.cancel()
     with pytest.raises(td.TaskCancelled):
