@@ -263,7 +263,7 @@ impl<C> Hall<C> {
         self.actions = actions;
         for (job, error) in std::mem::take(&mut self.desk.unsent) {
             if self.policy.cancel(&mut self.desk, job, clock::now()) != Cancel::TooLate {
-                self.desk.finish(job, Outcome::Unsent(error.to_string()));
+                self.desk.finish(job, Outcome::Unsent(error.raw_os_error()));
             }
         }
     }

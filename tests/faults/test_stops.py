@@ -30,8 +30,8 @@ def test_cancel_ends_a_task_that_goes_on_for_ever(pool, meeting, endless):
     with pytest.raises(td.TaskCancelled):
         task.result(PATIENCE)
     assert [task.result(PATIENCE) for task in queued] == [n * n for n in range(20)]
-    if endless not in (victims.spin, victims.sleep):
-        assert witness.wait_gone([process]) == set()
+    # It was stopped before it was deaf, and its worker lives on; or the worker is gone.
+    assert process in pool.statistics()["processes"] or witness.wait_gone([process]) == set()
 
 
 @pytest.mark.parametrize("endless", victims.ENDLESS)

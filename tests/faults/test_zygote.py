@@ -72,7 +72,7 @@ import os, signal, time
 import thistledown as td, victims
 def work():
     os.write(1, b"%d\\n" % os.getpid())
-    victims.deaf()
+    time.sleep(3600)
 task = td.go(work)
 time.sleep(3600)
 """
