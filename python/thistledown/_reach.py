@@ -333,10 +333,13 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _is_written(value: Any) -> bool:
-    """Whether it is a method that somebody wrote, and that was not made by ``dataclasses`` and the like."""
+    """Whether it is a method that somebody wrote, and that was not made by ``dataclasses``."""
     if not isinstance(value, types.FunctionType):
         return type(value) in PARTS
-    return value.__code__.co_filename != "<string>" and value.__globals__.get("__name__") != "dataclasses"
+    if value.__globals__.get("__name__") in ("dataclasses", "reprlib"):
+        # What they have put around it holds a set.
+        value = vars(value).get("__wrapped__", value)
+    return not value.__code__.co_qualname.startswith("__create_fn__.")
 
 
 def is_importable(value: Any) -> bool:

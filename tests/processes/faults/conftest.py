@@ -16,7 +16,7 @@ def mark(monkeypatch, request):
     threads, memory = witness.native_threads(), witness.memory_files()
     yield mark
     request.node.funcargs.clear()  # It would hold the pool until after the end of the test.
-    left = witness.wait_gone(witness.marked(mark))
+    left = witness.wait_gone(witness.marked(mark), 10)
     description = witness.described(left)
     witness.end(left)
     assert not left, f"processes left behind:\n{description}"

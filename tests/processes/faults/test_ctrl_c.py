@@ -203,5 +203,3 @@ def test_ctrl_c_typed_at_a_terminal(mark):
         assert is_short(text), text
     finally:
         os.close(master)
-
-

@@ -22,18 +22,11 @@ def test_a_task_that_takes_more_than_it_may_is_ended_alone(pool):
 
 def test_the_limit_is_for_the_growth_of_the_task_alone(single):
     """What its worker had before is not counted."""
-    kept = single.submit(hold, 100 * MIB).result(PATIENCE)
+    kept = single.submit(victims.hold, 100 * MIB).result(PATIENCE)
     limited = single.options(memory=64 * MIB)
     assert limited.submit(victims.process).result(PATIENCE) == kept
     assert limited.submit(victims.grow, 16 * MIB).result(PATIENCE) == 16 * MIB
     assert isinstance(limited.submit(victims.grow_for_ever).exception(PATIENCE), td.MemoryLimitExceeded)
-
-
-def hold(size_bytes):
-    import os
-
-    victims.held = bytearray(b"x") * size_bytes
-    return os.getpid()
 
 
 def test_many_that_take_too_much_and_many_that_do_not(pool):

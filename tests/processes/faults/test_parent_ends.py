@@ -199,5 +199,3 @@ def test_a_worker_has_no_way_to_the_parent_s_terminal_input(script):
     program = script(HEAD + "import io\nprint(repr(td.go(victims.read_input).result()), flush=True)")
     assert program.line() == "''"
     assert program.ends()[0] == 0
-
-
