@@ -40,11 +40,11 @@ def blobs():
     return sum(count for name, count in witness.memory_files().items() if "blob" in name)
 
 
-def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped(pool):
+def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped(pair):
     """It is in shared memory as long as somebody may ask for it, and takes no descriptor."""
-    pool.submit(victims.square, 1).result(PATIENCE)
+    pair.submit(victims.square, 1).result(PATIENCE)
     before = witness.descriptors()
-    task = pool.submit(victims.large, MEGABYTES)
+    task = pair.submit(victims.large, MEGABYTES)
     assert td.wait([task], PATIENCE).done == {task}
     assert witness.descriptors().keys() <= before.keys()
     assert blobs() == 1
@@ -53,40 +53,40 @@ def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped
     assert witness.eventually(lambda: gone() is None and blobs() == 0)
 
 
-def test_a_large_result_that_was_read_is_given_back_with_its_value(pool):
+def test_a_large_result_that_was_read_is_given_back_with_its_value(pair):
     for _ in range(5):
-        assert len(pool.submit(victims.large, MEGABYTES).result(PATIENCE)) == MEGABYTES
+        assert len(pair.submit(victims.large, MEGABYTES).result(PATIENCE)) == MEGABYTES
         gc.collect()
     assert blobs() == 0
 
 
-def test_large_results_of_tasks_that_are_cancelled_or_dropped_are_given_back(pool):
+def test_large_results_of_tasks_that_are_cancelled_or_dropped_are_given_back(pair):
     before = witness.descriptors()
     for _ in range(20):
-        tasks = [pool.submit(victims.large, 1_000_000) for _ in range(5)]
+        tasks = [pair.submit(victims.large, 1_000_000) for _ in range(5)]
         tasks[0].cancel()
         del tasks
-    assert pool.wait_idle(PATIENCE)
+    assert pair.wait_idle(PATIENCE)
     assert witness.eventually(lambda: blobs() == 0)
-    pool.shutdown()
+    pair.shutdown()
     assert len(witness.descriptors()) <= len(before)
 
 
-def test_large_arguments_are_given_back_when_their_task_has_ended(pool):
+def test_large_arguments_are_given_back_when_their_task_has_ended(pair):
     data = bytes(MEGABYTES // 10)
     for _ in range(20):
-        assert pool.submit(len, data).result(PATIENCE) == len(data)
+        assert pair.submit(len, data).result(PATIENCE) == len(data)
     assert blobs() == 0
 
 
-def test_large_arguments_of_a_task_whose_worker_died_are_given_back(pool):
+def test_large_arguments_of_a_task_whose_worker_died_are_given_back(pair):
     def die(data):
         import os
 
         os._exit(3)
 
     data = bytes(MEGABYTES // 10)
-    tasks = [pool.submit(die, data) for _ in range(5)]
+    tasks = [pair.submit(die, data) for _ in range(5)]
     assert all(isinstance(task.exception(PATIENCE), td.WorkerDied) for task in tasks)
     assert witness.eventually(lambda: blobs() == 0)
 
