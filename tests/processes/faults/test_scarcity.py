@@ -217,13 +217,13 @@ with td.Workers(1) as pool:
             small = pool.submit(victims.square, 3)
             print("taken", small.result(15), task.result(15))
         except OSError as error:
-            print(error.errno and errno.errorcode[error.errno])
+            print("Too many open files" in str(error))
     small = good(pool)
     release(held)
     print(small, pool.submit(len, data).result(30), good(pool))
 """,
     )
-    assert lines == ["EMFILE", "EMFILE", "EMFILE", "True 1000000 True"]
+    assert lines == ["True", "True", "True", "True 1000000 True"]
 
 
 def test_no_descriptor_for_a_large_result_is_no_hang(script):
