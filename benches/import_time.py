@@ -1,6 +1,7 @@
 """How much longer does an interpreter take to start when it imports the package?
 
 An interpreter that imports nothing runs before each one that does, and is taken off: the median of the differences.
+The least CPU of each is what is left where others use the machine.
 """
 
 import os
@@ -12,9 +13,13 @@ from time import perf_counter
 import measure
 import peers
 
+#: Without these there is no class of futures with types; ours are a part of it.
+FLOOR = "concurrent.futures and typing"
+
 IMPORTS: dict[str, str] = {
     "thistledown": "import thistledown",
     "thistledown / with a pool": "import thistledown; thistledown.Workers",
+    FLOOR: "from concurrent.futures import Future; import typing",
     "asyncio": "import asyncio",
     "multiprocessing.Pool": "import multiprocessing.pool",
     "ProcessPoolExecutor": "from concurrent.futures import ProcessPoolExecutor",
@@ -46,9 +51,11 @@ def case(statement: str) -> measure.Case:
         run_interpreter("-c", statement)
         count = modules(statement) - modules("pass")
         pairs = [(run_interpreter("-c", "pass"), run_interpreter("-c", statement)) for _ in range(times)]
+        least, least_bare = min(with_it[1] for _, with_it in pairs), min(bare[1] for bare, _ in pairs)
         return {
             "ms": median(with_it[0] - bare[0] for bare, with_it in pairs) * 1e3,
             "CPU ms": median(with_it[1] - bare[1] for bare, with_it in pairs) * 1e3,
+            "least CPU ms": (least - least_bare) * 1e3,
             "modules": count,
         }
 
@@ -61,12 +68,13 @@ QUESTIONS = [
         title="Import, over an interpreter that imports nothing",
         script=__file__,
         cases={label: case(statement) for label, statement in IMPORTS.items()},
-        units=("ms", "CPU ms", "modules"),
+        units=("ms", "CPU ms", "least CPU ms", "modules"),
         size=30,
         sizes={"ray": 5, "dask": 5},
         quick_size=2,
         target="at most 20 ms",
         bounds=(measure.Bound(20.0, cases=frozenset({peers.OURS})),),
+        baseline=FLOOR,
         note="`with a pool`: what a program imports that starts worker processes.",
     )
 ]

@@ -7,6 +7,7 @@ what is reported is the median over the rounds.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -162,6 +163,8 @@ def main(questions: Sequence[Question]) -> None:
     question = next(question for question in questions if question.name == words.question)
     if words.case not in question.cases:
         parser.error(f"--case is one of: {', '.join(question.cases)}")
+    # Interpreters that are started from here find compiled modules, as those of an installed package are.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     tell(question.cases[words.case](words.size or question.size))
 
 

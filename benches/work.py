@@ -1,11 +1,11 @@
-"""What worker processes are given to do. A module of its own, so that each peer can import it where it works."""
+"""What worker processes are given to do. A module of its own, so that each peer can import it where it works.
+
+It imports little: workers that start clean have to import it again.
+"""
 
 import os
 import time
 from functools import cache
-from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
 from typing import Any
 
 PAGE = 4096
@@ -36,12 +36,13 @@ def wait_for(path: str) -> None:
 
 def tell_and_stay(path: str) -> None:
     """Writes which process this is into a file, and stays until it is killed."""
-    Path(path + ".new").write_text(str(os.getpid()))
+    with open(path + ".new", "w") as file:
+        file.write(str(os.getpid()))
     os.rename(path + ".new", path)
     time.sleep(3600)
 
 
-def tell(connection: Connection) -> None:
+def tell(connection: Any) -> None:
     connection.send(os.getpid())
 
 
@@ -73,5 +74,7 @@ def touch_block(name: str) -> float:
 
 
 @cache
-def block(name: str) -> SharedMemory:
+def block(name: str) -> Any:
+    from multiprocessing.shared_memory import SharedMemory
+
     return SharedMemory(name)

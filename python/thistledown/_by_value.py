@@ -8,6 +8,7 @@ when it was told to go.
 
 import contextlib
 import contextvars
+import enum
 import functools
 import io
 import itertools
@@ -113,7 +114,9 @@ def _with_our_setter(class_: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         _own.add(class_)
     make, args, state, _, _, setter = reduced
     slots = vars(class_).get("__slots__")
-    if isinstance(slots, str | tuple | list | dict) and isinstance(args[3], dict):
+    # These see to themselves.
+    is_special = isinstance(class_, enum.EnumMeta) or (issubclass(class_, tuple) and "_fields" in vars(class_))
+    if isinstance(slots, str | tuple | list | dict) and not is_special:
         # Without them its objects would have a dictionary there, which those here have no place for.
         args = (*args[:3], {**args[3], "__slots__": slots}, *args[4:])
         written = {name: value for name, value in state[0].items() if type(value) is not types.MemberDescriptorType}

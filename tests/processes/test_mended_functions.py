@@ -214,6 +214,33 @@ def test_objects_with_slots(main, pool):
         assert pool.go(script.moved, script.Point(1)).result(PATIENCE) == script.Point(2)
 
 
+def test_named_tuples_and_enumerations(main, pool):
+    script = main(
+        "import collections, typing\n"
+        "Pair = collections.namedtuple('Pair', 'x y')\n"
+        "class Point(typing.NamedTuple):\n"
+        "    x: int\n"
+        "    y: int = 5\n"
+        "    def sum(self): return self.x + self.y\n"
+        "class Child(Point):\n"
+        "    __slots__ = ()\n"
+        "import enum\n"
+        "class Slotted:\n"
+        "    __slots__ = ()\n"
+        "class Color(Slotted, enum.Enum):\n"
+        "    __slots__ = ()\n"
+        "    RED = 1\n"
+        "def look(color): return color, color is Color.RED, list(Color)\n"
+        "def turned(pair): return type(pair)(pair.y, pair.x)\n"
+    )
+    for kind in (script.Pair, script.Point, script.Child):
+        for _ in range(2):
+            turned = pool.go(script.turned, kind(1, 2)).result(PATIENCE)
+            assert (type(turned), turned) == (kind, (2, 1))
+    assert pool.go(script.look, script.Color.RED).result(PATIENCE) == (script.Color.RED, True, [script.Color.RED])
+    assert pool.go(script.Point.sum, script.Point(1)).result(PATIENCE) == 6
+
+
 # --- what the standard library puts around functions ------------------------------------------------------------
 
 

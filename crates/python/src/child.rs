@@ -244,6 +244,12 @@ impl Child {
     fn run(&self, py: Python<'_>, job: &Taken) -> PyResult<()> {
         let began = now();
         self.child.region().begin(job.id, began);
+        if self.child.region().is_interrupted() {
+            // It was to be stopped before it began: the signal has come already, and found nothing that ran.
+            self.child.region().end();
+            let stopped = Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
+            return self.finish(py, job.id, 0, stopped);
+        }
         let mut more = None;
         // In a context of its own: what a task sets there, no later one sees.
         let ended = context::copy(py).and_then(|own| {

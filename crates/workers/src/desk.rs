@@ -11,7 +11,7 @@ use thistledown_wire::{Answer, End};
 use crate::bell::Bell;
 use crate::function::Function;
 use crate::outcome::Outcome;
-use crate::parcel::{Parcel, is_short_of_descriptors};
+use crate::parcel::Parcel;
 use crate::policy::{Floor, JobId, WorkerId};
 use crate::worker::Worker;
 
@@ -91,10 +91,9 @@ impl<C> Floor for Desk<C> {
         let (Some(at), Some(what)) = (self.workers.get_mut(worker), self.jobs.get(job)) else { return false };
         let offered = match at.offer(job, &what.function, &what.call) {
             Ok(()) => true,
-            // There will be room later, or a descriptor.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_short_of_descriptors(&error) => {
-                false
-            }
+            // There will be room later.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            // No memory or no descriptor for a blob: this one cannot be sent, and nobody has to stand behind it.
             Err(error) => {
                 self.unsent.push((job, error));
                 false
