@@ -12,7 +12,7 @@ import victims
 import witness
 from witness import PATIENCE
 
-MEGABYTES = 100_000_000
+HUNDRED_MB = 100_000_000
 
 HEAD = """
 import errno, os, resource, sys, threading, time
@@ -23,7 +23,8 @@ def limit(name, value):
     resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
 
 def good(pool):
-    return [task.result(30) for task in [pool.submit(victims.square, n) for n in range(20)]] == [n * n for n in range(20)]
+    tasks = [pool.submit(victims.square, n) for n in range(20)]
+    return [task.result(30) for task in tasks] == [n * n for n in range(20)]
 """
 
 
@@ -44,7 +45,7 @@ def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped
     """It is in shared memory as long as somebody may ask for it, and takes no descriptor."""
     pair.submit(victims.square, 1).result(PATIENCE)
     before = witness.descriptors()
-    task = pair.submit(victims.large, MEGABYTES)
+    task = pair.submit(victims.large, HUNDRED_MB)
     assert td.wait([task], PATIENCE).done == {task}
     assert witness.descriptors().keys() <= before.keys()
     assert blobs() == 1
@@ -54,8 +55,8 @@ def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped
 
 
 def test_a_large_result_that_was_read_is_given_back_with_its_value(pair):
-    for _ in range(5):
-        assert len(pair.submit(victims.large, MEGABYTES).result(PATIENCE)) == MEGABYTES
+    for _ in range(2):
+        assert len(pair.submit(victims.large, HUNDRED_MB).result(PATIENCE)) == HUNDRED_MB
         gc.collect()
     assert blobs() == 0
 
@@ -73,7 +74,7 @@ def test_large_results_of_tasks_that_are_cancelled_or_dropped_are_given_back(pai
 
 
 def test_large_arguments_are_given_back_when_their_task_has_ended(pair):
-    data = bytes(MEGABYTES // 10)
+    data = bytes(HUNDRED_MB // 10)
     for _ in range(20):
         assert pair.submit(len, data).result(PATIENCE) == len(data)
     assert blobs() == 0
@@ -85,7 +86,7 @@ def test_large_arguments_of_a_task_whose_worker_died_are_given_back(pair):
 
         os._exit(3)
 
-    data = bytes(MEGABYTES // 10)
+    data = bytes(HUNDRED_MB // 10)
     tasks = [pair.submit(die, data) for _ in range(5)]
     assert all(isinstance(task.exception(PATIENCE), td.WorkerDied) for task in tasks)
     assert witness.eventually(lambda: blobs() == 0)
@@ -250,7 +251,7 @@ with td.Workers(1) as pool:
     assert lines[1:] == ["True", "1000000 True"]
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 4, 6, 8, 10, 12, 16])
+@pytest.mark.parametrize("left", [0, 1, 2, 5, 8, 12, 16])
 def test_no_descriptor_to_start_a_worker_is_said_or_waited_for(script, left):
     lines = run(
         script,

@@ -36,7 +36,7 @@ def test_cancel_ends_a_task_that_goes_on_for_ever(pair, meeting, endless):
 
 @pytest.mark.parametrize("endless", victims.ENDLESS)
 def test_all_workers_are_freed_at_once(pair, meeting, endless):
-    tasks = [pair.options(timeout=0.3).submit(victims.begin, meeting.address, endless) for _ in range(6)]
+    tasks = [pair.options(timeout=0.3).submit(victims.begin, meeting.address, endless) for _ in range(4)]
     for task in tasks:
         with pytest.raises(TimeoutError):
             task.result(PATIENCE)
