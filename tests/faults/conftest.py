@@ -34,7 +34,7 @@ def meeting():
 
 
 @pytest.fixture
-def pool(meeting):
+def pair(meeting):
     """Two workers; what still runs at the end of the test is released first."""
     with td.Workers(2, grace=0.2) as pool:
         yield pool

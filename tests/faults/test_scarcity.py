@@ -12,7 +12,7 @@ import victims
 import witness
 from witness import PATIENCE
 
-MEGABYTES = 100_000_000
+HUNDRED_MB = 100_000_000
 
 HEAD = """
 import errno, os, resource, sys, threading, time
@@ -23,7 +23,8 @@ def limit(name, value):
     resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
 
 def good(pool):
-    return [task.result(30) for task in [pool.submit(victims.square, n) for n in range(20)]] == [n * n for n in range(20)]
+    tasks = [pool.submit(victims.square, n) for n in range(20)]
+    return [task.result(30) for task in tasks] == [n * n for n in range(20)]
 """
 
 
@@ -40,11 +41,11 @@ def blobs():
     return sum(count for name, count in witness.memory_files().items() if "blob" in name)
 
 
-def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped(pool):
+def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped(pair):
     """It is in shared memory as long as somebody may ask for it, and takes no descriptor."""
-    pool.submit(victims.square, 1).result(PATIENCE)
+    pair.submit(victims.square, 1).result(PATIENCE)
     before = witness.descriptors()
-    task = pool.submit(victims.large, MEGABYTES)
+    task = pair.submit(victims.large, HUNDRED_MB)
     assert td.wait([task], PATIENCE).done == {task}
     assert witness.descriptors().keys() <= before.keys()
     assert blobs() == 1
@@ -53,40 +54,40 @@ def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped
     assert witness.eventually(lambda: gone() is None and blobs() == 0)
 
 
-def test_a_large_result_that_was_read_is_given_back_with_its_value(pool):
-    for _ in range(5):
-        assert len(pool.submit(victims.large, MEGABYTES).result(PATIENCE)) == MEGABYTES
+def test_a_large_result_that_was_read_is_given_back_with_its_value(pair):
+    for _ in range(2):
+        assert len(pair.submit(victims.large, HUNDRED_MB).result(PATIENCE)) == HUNDRED_MB
         gc.collect()
     assert blobs() == 0
 
 
-def test_large_results_of_tasks_that_are_cancelled_or_dropped_are_given_back(pool):
+def test_large_results_of_tasks_that_are_cancelled_or_dropped_are_given_back(pair):
     before = witness.descriptors()
     for _ in range(20):
-        tasks = [pool.submit(victims.large, 1_000_000) for _ in range(5)]
+        tasks = [pair.submit(victims.large, 1_000_000) for _ in range(5)]
         tasks[0].cancel()
         del tasks
-    assert pool.wait_idle(PATIENCE)
+    assert pair.wait_idle(PATIENCE)
     assert witness.eventually(lambda: blobs() == 0)
-    pool.shutdown()
+    pair.shutdown()
     assert len(witness.descriptors()) <= len(before)
 
 
-def test_large_arguments_are_given_back_when_their_task_has_ended(pool):
-    data = bytes(MEGABYTES // 10)
+def test_large_arguments_are_given_back_when_their_task_has_ended(pair):
+    data = bytes(HUNDRED_MB // 10)
     for _ in range(20):
-        assert pool.submit(len, data).result(PATIENCE) == len(data)
+        assert pair.submit(len, data).result(PATIENCE) == len(data)
     assert blobs() == 0
 
 
-def test_large_arguments_of_a_task_whose_worker_died_are_given_back(pool):
+def test_large_arguments_of_a_task_whose_worker_died_are_given_back(pair):
     def die(data):
         import os
 
         os._exit(3)
 
-    data = bytes(MEGABYTES // 10)
-    tasks = [pool.submit(die, data) for _ in range(5)]
+    data = bytes(HUNDRED_MB // 10)
+    tasks = [pair.submit(die, data) for _ in range(5)]
     assert all(isinstance(task.exception(PATIENCE), td.WorkerDied) for task in tasks)
     assert witness.eventually(lambda: blobs() == 0)
 
@@ -217,13 +218,13 @@ with td.Workers(1) as pool:
             small = pool.submit(victims.square, 3)
             print("taken", small.result(15), task.result(15))
         except OSError as error:
-            print(error.errno and errno.errorcode[error.errno])
+            print("Too many open files" in str(error))
     small = good(pool)
     release(held)
     print(small, pool.submit(len, data).result(30), good(pool))
 """,
     )
-    assert lines == ["EMFILE", "EMFILE", "EMFILE", "True 1000000 True"]
+    assert lines == ["True", "True", "True", "True 1000000 True"]
 
 
 def test_no_descriptor_for_a_large_result_is_no_hang(script):
@@ -250,7 +251,7 @@ with td.Workers(1) as pool:
     assert lines[1:] == ["True", "1000000 True"]
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 4, 6, 8, 10, 12, 16])
+@pytest.mark.parametrize("left", [0, 1, 2, 5, 8, 12, 16])
 def test_no_descriptor_to_start_a_worker_is_said_or_waited_for(script, left):
     lines = run(
         script,

@@ -176,13 +176,13 @@ KINDS = {
 }
 
 
-def kill_at_random(pool, dice, deadline, over):
+def kill_at_random(pair, dice, deadline, over):
     """Kills a worker now and then, and seldom the zygote, until the time is over."""
     killed = collections.Counter()
     while time.monotonic() < deadline:
         # How long a process lives is chance as well.
         over.wait(dice.choice([0.001, 0.01, 0.03, 0.1]))
-        processes = pool.statistics()["processes"]
+        processes = pair.statistics()["processes"]
         if not processes:
             continue
         victim = dice.choice(processes)
