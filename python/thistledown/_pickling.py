@@ -106,9 +106,10 @@ def unpack(data: Any, buffers: Any = ()) -> Any:
 
 
 def pack_function(function: Any) -> tuple[bytes, bool, bool, str]:
-    """A function as bytes; see ``_functions.pack``."""
+    """A function as bytes; see ``_functions.pack``, which takes the place of this one: it is called for each task."""
     from thistledown import _functions
 
+    globals()["pack_function"] = _functions.pack
     return _functions.pack(function)
 
 
