@@ -16,32 +16,45 @@ __all__ = ["wait_for"]
 T = TypeVar("T")
 
 
+class _Futures(dict[int, "asyncio.Future[None]"]):
+    """What is to be set when a wait is over. Only its loop holds it, whose futures hold the loop."""
+
+
+def _hear(guest: _core.Guest, futures: _Futures) -> None:
+    for wait in guest.take():
+        future = futures.get(wait)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+
 class _Waits:
     """What is waited for in one loop."""
 
     def __init__(self) -> None:
         self.guest = _core.Guest()
-        self.futures: dict[int, asyncio.Future[None]] = {}
+        self.futures: weakref.ref[_Futures] | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop, task: Task[Any]) -> tuple[int, asyncio.Future[None]]:
         future = loop.create_future()
-        if not self.futures:
+        futures = self.held()
+        if not futures:
+            futures = _Futures()
+            self.futures = weakref.ref(futures)
             # Watched only while somebody waits: an idle loop has no descriptor of ours, and can be closed.
-            loop.add_reader(self.guest.fileno(), self.hear)
+            loop.add_reader(self.guest.fileno(), _hear, self.guest, futures)
         wait = self.guest.watch(task)
-        self.futures[wait] = future
+        futures[wait] = future
         return wait, future
 
-    def hear(self) -> None:
-        for wait in self.guest.take():
-            future = self.futures.get(wait)
-            if future is not None and not future.done():
-                future.set_result(None)
+    def held(self) -> "_Futures | None":
+        return None if self.futures is None else self.futures()
 
     def end(self, loop: asyncio.AbstractEventLoop, wait: int) -> None:
-        self.futures.pop(wait, None)
+        futures = self.held()
+        if futures is not None:
+            futures.pop(wait, None)
         self.guest.forget(wait)
-        if not self.futures and not loop.is_closed():
+        if not futures and not loop.is_closed():
             loop.remove_reader(self.guest.fileno())
 
 

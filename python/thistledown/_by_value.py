@@ -8,11 +8,13 @@ when it was told to go.
 
 import contextlib
 import contextvars
+import enum
 import functools
 import io
 import itertools
 import pickle
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -111,6 +113,14 @@ def _with_our_setter(class_: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     if class_ not in _came:
         _own.add(class_)
     make, args, state, _, _, setter = reduced
+    slots = vars(class_).get("__slots__")
+    # These see to themselves.
+    is_special = isinstance(class_, enum.EnumMeta) or (issubclass(class_, tuple) and "_fields" in vars(class_))
+    if isinstance(slots, str | tuple | list | dict) and not is_special:
+        # Without them its objects would have a dictionary there, which those here have no place for.
+        args = (*args[:3], {**args[3], "__slots__": slots}, *args[4:])
+        written = {name: value for name, value in state[0].items() if type(value) is not types.MemberDescriptorType}
+        state = written, *state[1:]
     return make, args, (setter, state), None, None, _settle
 
 

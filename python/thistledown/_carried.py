@@ -9,10 +9,10 @@ import contextvars
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["LONGEST", "call", "enter", "heard", "is_to_be_retried", "outgoing", "reduce_variable", "thread_limits"]
+__all__ = ["LONGEST", "enter", "heard", "outgoing", "reduce_variable", "tell", "telling", "thread_limits"]
 
 Variable = contextvars.ContextVar[Any]
 Location = tuple[str, str]
@@ -68,19 +68,6 @@ def enter(extras: dict[str, Any] | None) -> None:
             continue
 
 
-def call(extras: dict[str, Any] | None, function: Callable[..., Any], args: Iterable[Any], kwargs: Any) -> Any:
-    """Calls a function in a context of its own, with what was carried. What it sets there, no later task sees."""
-    context = contextvars.copy_context()
-    if extras is not None:
-        context.run(enter, extras)
-    return context.run(function, *args, **kwargs)
-
-
-def is_to_be_retried(extras: dict[str, Any] | None, error: BaseException) -> bool:
-    """Whether a task that failed so may be tried again, for what its caller said. The engine calls this in a worker."""
-    return extras is not None and isinstance(error, extras.get("retry_on", ()))
-
-
 def reduce_variable(variable: Variable) -> tuple[Any, ...]:
     """For a pickler: a context variable stands for the one of the same place in the other process."""
     location = _location(variable)
@@ -98,8 +85,7 @@ def _value(variable: Variable, value: Any) -> bytes | None:
     from thistledown import _pickling
 
     try:
-        data = pickle.dumps(value, _pickling.PROTOCOL)
-        return _pickling.dumps_by_value(value) if _pickling.goes_by_value(data) else data
+        return _pickling.dumps(value)
     except Exception:
         _stay_here.add((variable, kind))
         return None
@@ -309,8 +295,6 @@ def _can_travel(value: Any) -> bool:
 # --- thread limits ----------------------------------------------------------------------------------------------
 
 
-def thread_limits(workers: int, environment: dict[str, str]) -> dict[str, str]:
-    """For the environment of worker processes: numerical libraries share the cores, unless it says otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = str(max(1, cores // workers))
-    return {name: share for name in THREAD_LIMITS if name not in environment}
+def thread_limits(threads: int, environment: dict[str, str]) -> dict[str, str]:
+    """For the environment of worker processes: so many threads for numerical libraries, unless it says otherwise."""
+    return {name: str(threads) for name in THREAD_LIMITS if name not in environment}

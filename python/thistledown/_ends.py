@@ -4,6 +4,7 @@ The interpreter does not end before the work is done, as with the standard libra
 somebody pressed Ctrl-C.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -30,9 +31,11 @@ def see_to(workers: "Workers", pool: _core.Pool | None) -> None:
     if pool is not None:
         _pools[id(pool)] = pool
         if not _sees_to_the_end:
-            # Before the interpreter joins its threads, as the standard library's pools do it.
-            threading._register_atexit(_end_all)  # type: ignore[attr-defined]
-            _sees_to_the_end = True
+            # Refused when the interpreter ends already; then it waits for a thread, which sees to its pool itself.
+            with contextlib.suppress(RuntimeError):
+                # Before the interpreter joins its threads, as the standard library's pools do it.
+                threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+                _sees_to_the_end = True
 
 
 def forget(pool: _core.Pool) -> None:
@@ -70,7 +73,16 @@ def _end_all() -> None:
 
 
 class _Forked:
-    """Stands for a pool in a forked child, which has neither its thread nor its processes."""
+    """Stands for a pool in a forked child, which has neither its thread nor its processes: it has nothing to end."""
+
+    def shutdown(self, cancel: bool) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
+    def closed(self, timeout: float | None = None) -> bool:
+        return True
 
     def __getattr__(self, name: str) -> NoReturn:
         raise RuntimeError(
@@ -85,6 +97,7 @@ def _after_fork_in_child() -> None:
     _pools.clear()
     for one in list(_live):
         one._pool = _Forked()  # type: ignore[assignment]
+        one._pumps.clear()
     _live.clear()
 
 

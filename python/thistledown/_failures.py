@@ -65,7 +65,10 @@ def _chain(error: BaseException) -> list[Link]:
     # The list grows while it is walked.
     for one in errors:
         for other in (one.__cause__, one.__context__):
-            if other is not None and id(other) not in places and len(errors) < CHAIN:
+            if other is None or isinstance(other, RemoteTraceback):
+                # What it says is in the text of this one's traceback.
+                continue
+            if id(other) not in places and len(errors) < CHAIN:
                 places[id(other)] = len(errors)
                 errors.append(other)
     return [
@@ -110,36 +113,26 @@ def _pickled(error: BaseException) -> bytes | None:
 
 
 def _whole(error: BaseException) -> bytes:
-    return _dumps(error)
+    return _pickling.dumps(error)
 
 
 def _by_parts(error: BaseException) -> bytes:
     """Past an initialiser that wants other arguments than those it keeps."""
-    return _dumps(_Parts(type(error), error.args, vars(error)))
+    return _pickling.dumps(_Parts(type(error), error.args, vars(error)))
 
 
 def _without_odd_parts(error: BaseException) -> bytes:
     attributes = {name: value for name, value in vars(error).items() if _can_travel(value)}
     args = tuple(value if _can_travel(value) else repr(value) for value in error.args)
-    return _dumps(_Parts(type(error), args, attributes))
+    return _pickling.dumps(_Parts(type(error), args, attributes))
 
 
 def _can_travel(value: Any) -> bool:
     try:
-        pickle.loads(_dumps(value))
+        pickle.loads(_pickling.dumps(value))
     except Exception:
         return False
     return True
-
-
-def _dumps(value: Any) -> bytes:
-    try:
-        data = pickle.dumps(value, _pickling.PROTOCOL)
-        if not _pickling.goes_by_value(data):
-            return data
-    except Exception:
-        pass
-    return _pickling.dumps_by_value(value)
 
 
 class _Parts:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from thistledown import _carried, _functions, _pickling
+from thistledown import _carried, _core, _functions, _pickling
 
 __all__ = ["cores", "launch", "packed_initializer"]
 
@@ -59,7 +59,7 @@ def launch(
         )
     command = [sys.executable, *_interpreter_flags(), "-c", START.format(folder=FOLDER)]
     environment = dict(os.environ)
-    environment |= _carried.thread_limits(size, environment)
+    environment |= _carried.thread_limits(max(1, cores() // size), environment)
     settings = {"telling": _carried.telling(), "initializer": initializer}
     preparation = {
         "path": _functions.tell_path(),
@@ -103,6 +103,11 @@ def packed_initializer(
         return None, (b"", [])
     if not callable(initializer) and not isinstance(initializer, str):
         raise TypeError(f"initializer must be a function, got {initializer!r}")
+    if callable(initializer) and _core.makes_body(initializer):
+        raise TypeError(
+            f"initializer must be a plain function, got {initializer!r}, which makes a weightless task: "
+            "write a function that calls `td.run(...)` with it"
+        )
     data, buffers = _pickling.pack_call(tuple(initargs), {})
     return _pickling.pack_function(initializer)[0], (data, [bytes(buffer) for buffer in buffers])
 

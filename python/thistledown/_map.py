@@ -87,6 +87,7 @@ class Results(Iterator[T], AsyncIterator[T], Generic[T]):
             return
         self._is_over = True
         self._values.clear()
+        self._failure = None
         self._pump.stop()
         if self._bar is not None:
             self._bar.close()

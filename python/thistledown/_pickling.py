@@ -7,6 +7,7 @@ can travel without a copy; at the other end they are read-only.
 Nothing here knows of processes or pools. The engine calls these functions, and nobody else has to.
 """
 
+import operator
 import os
 import pickle
 import sys
@@ -17,6 +18,8 @@ from thistledown import _carried
 from thistledown._errors import NotPicklable
 
 __all__ = [
+    "dumps",
+    "dumps_by_value",
     "key_number",
     "pack",
     "pack_call",
@@ -103,9 +106,10 @@ def unpack(data: Any, buffers: Any = ()) -> Any:
 
 
 def pack_function(function: Any) -> tuple[bytes, bool, bool, str]:
-    """A function as bytes; see ``_functions.pack``."""
+    """A function as bytes; see ``_functions.pack``, which takes the place of this one: it is called for each task."""
     from thistledown import _functions
 
+    globals()["pack_function"] = _functions.pack
     return _functions.pack(function)
 
 
@@ -131,21 +135,53 @@ def unpack_error(data: Any) -> BaseException:
 
 
 def key_number(key: Any) -> int:
-    """The number that stands for a key, the same in every process: equal texts, numbers and tuples of them have one.
+    """The number that stands for a key, the same in every process.
+
+    Equal texts, bytes, whole numbers and floats have one, whatever their classes; so have tuples and sets of them.
 
     Raises:
         TypeError: it cannot be hashed, or cannot be sent.
     """
     import hashlib
-    import marshal
 
     hash(key)
+    return int.from_bytes(hashlib.blake2b(_key_bytes(key), digest_size=8).digest(), "little")
+
+
+def _key_bytes(key: Any) -> bytes:
+    if isinstance(key, tuple):
+        return b"(%s)" % b"".join(map(_key_part, key))
+    if isinstance(key, frozenset):
+        return b"{%s}" % b"".join(sorted(map(_key_part, key)))
+    if isinstance(key, str):
+        return b"s" + str.encode(key, "utf-8", "surrogatepass")
+    if isinstance(key, bytes):
+        return b"b" + bytes.__bytes__(key)
+    if isinstance(key, float) and float.is_integer(key):
+        key = int(key)
+    if isinstance(key, float):
+        return b"f" + float.hex(key).encode()
+    if hasattr(type(key), "__index__"):
+        return b"i%d" % operator.index(key)
+    return b"p" + pack(key)[0]
+
+
+def _key_part(key: Any) -> bytes:
+    data = _key_bytes(key)
+    return b"%d:%s" % (len(data), data)
+
+
+def dumps(value: Any) -> bytes:
+    """A pickle in which what no worker can import stands by value: by the C pickler, if that can do it."""
     try:
-        # This version knows no references, so that equal values have equal bytes.
-        data = marshal.dumps(key, 2)
-    except ValueError:
-        data = pack(key)[0]
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+        data = pickle.dumps(value, PROTOCOL)
+        if not goes_by_value(data):
+            return data
+    except MemoryError:
+        raise
+    except Exception:
+        pass
+    return dumps_by_value(value)
 
 
 def dumps_by_value(

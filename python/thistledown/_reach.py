@@ -73,7 +73,7 @@ class Snapshot:
         ValueError: it reaches what may change inside, or too much.
     """
 
-    __slots__ = ("classes", "function", "others")
+    __slots__ = ("function", "others")
 
     def __init__(self, function: types.FunctionType, by_value: Iterable[Any]) -> None:
         """Takes it.
@@ -89,20 +89,15 @@ class Snapshot:
             raise ValueError("it reaches something that may change") from None
         if any(id(one) not in reach.seen for one in by_value):
             raise ValueError("it reaches something in a way that is not known")
-        self.others = reach.functions
-        self.classes = reach.classes
+        self.others: list[tuple[Held, _FunctionState | _ClassState]] = [*reach.functions, *reach.classes]
 
     def is_of(self, function: types.FunctionType) -> bool:
         """Whether all that the function reaches is what it was."""
         if not self.function.is_of(function):
             return False
-        for held, other in self.others:
+        for held, state in self.others:
             one = held()
-            if one is None or not other.is_of(one):
-                return False
-        for held, class_ in self.classes:
-            one = held()
-            if one is None or not class_.is_of(one):
+            if one is None or not state.is_of(one):
                 return False
         return True
 
@@ -126,6 +121,8 @@ class _Table:
         for name, value in self.firm:
             if get(name, GONE) is not value:
                 return False
+        if not self.weak and not self.parts:
+            return True
         for name, held in self.weak:
             if get(name, GONE) is not held():
                 return False
@@ -173,16 +170,16 @@ class _FunctionState:
             or not self.globals.is_of(function.__globals__)
         ):
             return False
-        for table, values in (
-            (self.keywords, function.__kwdefaults__),
-            (self.annotations, function.__annotations__),
-            (self.attributes, function.__dict__),
-        ):
-            if table is None:
-                if values:
-                    return False
-            elif not table.is_of(values or {}):
-                return False
+        # Mostly there are none of these; asking each by itself is what takes least time.
+        values = function.__kwdefaults__
+        if values if self.keywords is None else not self.keywords.is_of(values or {}):
+            return False
+        values = function.__annotations__
+        if values if self.annotations is None else not self.annotations.is_of(values):
+            return False
+        values = function.__dict__
+        if values if self.attributes is None else not self.attributes.is_of(values):
+            return False
         return self.closure is None or self.closure.is_of(_closure(function))
 
 
@@ -333,10 +330,13 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _is_written(value: Any) -> bool:
-    """Whether it is a method that somebody wrote, and that was not made by ``dataclasses`` and the like."""
+    """Whether it is a method that somebody wrote, and that was not made by ``dataclasses``."""
     if not isinstance(value, types.FunctionType):
         return type(value) in PARTS
-    return value.__code__.co_filename != "<string>" and value.__globals__.get("__name__") != "dataclasses"
+    if value.__globals__.get("__name__") in ("dataclasses", "reprlib"):
+        # What they have put around it holds a set.
+        value = vars(value).get("__wrapped__", value)
+    return not value.__code__.co_qualname.startswith("__create_fn__.")
 
 
 def is_importable(value: Any) -> bool:

@@ -102,7 +102,7 @@ def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> 
     # Logging asks for the current thread's name, which would leave a dummy behind for a thread that is not Python's.
     threading.Thread(
         target=stall_logger.warning,
-        args=("%s (move heavy work out with td.thread)", words),
+        args=("%s (move heavy work out: `await td.go(function, ...)`)", words),
         name="thistledown-report",
         daemon=True,
     ).start()
@@ -110,7 +110,9 @@ def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> 
 
 def unsaid(count: int) -> None:
     """Worker processes logged faster than this program listens. The engine calls this."""
-    logger.warning("%d log records and warnings of worker processes were dropped: they came faster than they were told", count)
+    logger.warning(
+        "%d log records and warnings of worker processes were dropped: they came faster than they were told", count
+    )
 
 
 def failed_elsewhere(name: str, error: BaseException) -> None:

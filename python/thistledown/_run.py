@@ -142,7 +142,5 @@ def _after_fork_in_child() -> None:
 atexit.register(_stop_runs)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_core.before_fork,
-        after_in_parent=_core.after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )

@@ -156,7 +156,6 @@ class Place(Verbs):
         self._max_workers = base._max_workers
         self._pumps = base._pumps
         self._given: dict[str, Any] = {**base._given, **options} if isinstance(base, Place) else options
-        # Who asks for retries means each error that is not the end of the process.
         self._engine = _core.Options(**self._given)
 
     @property

@@ -15,7 +15,8 @@ import types
 from collections.abc import Callable, Generator
 from typing import Any, cast
 
-from thistledown import _carried, _core
+# Each worker needs the last of these; here it is imported before the fork.
+from thistledown import _carried, _core, _functions, _pickling
 from thistledown._errors import Cancelled, TaskCancelled
 from thistledown._group import TaskGroup
 from thistledown._run import run
@@ -89,14 +90,12 @@ def _reseed() -> None:
 
 def _initialized(child: _core.Child, settings: bytes) -> bool:
     """Sets up what was asked for; False when that failed, which the parent then knows."""
-    from thistledown import _pickling
-
     try:
         wanted = _pickling.unpack(settings)
         _to_undo.append(_carried.tell(wanted["telling"], child.say))
         function, args = wanted["initializer"]
         if function is not None:
-            call, (args, kwargs, _) = _pickling.unpack_function(function), _pickling.unpack(*args)
+            call, (args, kwargs, _) = _functions.unpack(function), _pickling.unpack(*args)
             call(*args, **kwargs)
     except BaseException as error:
         child.failed(_pickling.pack_error(error, _carried.LONGEST))

@@ -53,7 +53,7 @@ class _Zygote:
         self.workers: dict[int, tuple[str, int]] = {}
         self.settings: dict[str, Any] = {}
         self.main: Any = None
-        self.later = ["cloudpickle"]
+        self.later = ["thistledown._by_value", "thistledown._failures"]
 
     def serve(self) -> None:
         """Does what is asked until the parent is gone or says no more."""

@@ -30,8 +30,8 @@ def main(monkeypatch):
     module = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", module)
 
-    def run(source):
-        exec(compile(source, "script", "exec"), vars(module))
+    def run(source, file="script"):
+        exec(compile(source, file, "exec"), vars(module))
         return module
 
     return run
@@ -122,6 +122,15 @@ def test_what_changes_in_a_class(main, pool):
     assert pool.go(script.look).result(PATIENCE) is None
 
 
+def test_what_special_methods_reach(main, pool):
+    script = main(
+        "number = 1\nclass Kept:\n    def __init__(self): self.x = number\ndef look(): return Kept().x", "<string>"
+    )
+    assert pool.go(script.look).result(PATIENCE) == 1
+    script.number = 2
+    assert pool.go(script.look).result(PATIENCE) == 2
+
+
 def test_a_class_that_is_named_in_an_annotation_alone(main, pool):
     script = main("class Kept:\n    x = 1\ndef look(given: Kept | None): return given.x")
     assert pool.go(script.look, script.Kept()).result(PATIENCE) == 1
@@ -176,6 +185,60 @@ def test_objects_are_of_the_class_in_the_worker_too(main, pool):
         assert is_same
         assert type(given) is script.Kept
         script.Kept.later = 1
+
+
+def test_objects_with_slots(main, pool):
+    script = main(
+        "import dataclasses\n"
+        "class Slotted:\n"
+        "    __slots__ = ('x', '__hidden', '__dict__')\n"
+        "    def __init__(self, x): self.x = self.__hidden = self.more = x\n"
+        "    def look(self): return self.x, self.__hidden, self.more\n"
+        "class One:\n"
+        "    __slots__ = 'x'\n"
+        "class Child(One):\n"
+        "    __slots__ = ()\n"
+        "@dataclasses.dataclass(slots=True)\n"
+        "class Point:\n"
+        "    x: int\n"
+        "def moved(point):\n"
+        "    point.x += 1\n"
+        "    assert hasattr(point, '__dict__') is (type(point).__name__ == 'Slotted')\n"
+        "    return point\n"
+    )
+    child = script.Child()
+    child.x = 1
+    for _ in range(2):
+        assert pool.go(script.moved, script.Slotted(1)).result(PATIENCE).look() == (2, 1, 1)
+        assert pool.go(script.moved, child).result(PATIENCE).x == 2
+        assert pool.go(script.moved, script.Point(1)).result(PATIENCE) == script.Point(2)
+
+
+def test_named_tuples_and_enumerations(main, pool):
+    script = main(
+        "import collections, typing\n"
+        "Pair = collections.namedtuple('Pair', 'x y')\n"
+        "class Point(typing.NamedTuple):\n"
+        "    x: int\n"
+        "    y: int = 5\n"
+        "    def sum(self): return self.x + self.y\n"
+        "class Child(Point):\n"
+        "    __slots__ = ()\n"
+        "import enum\n"
+        "class Slotted:\n"
+        "    __slots__ = ()\n"
+        "class Color(Slotted, enum.Enum):\n"
+        "    __slots__ = ()\n"
+        "    RED = 1\n"
+        "def look(color): return color, color is Color.RED, list(Color)\n"
+        "def turned(pair): return type(pair)(pair.y, pair.x)\n"
+    )
+    for kind in (script.Pair, script.Point, script.Child):
+        for _ in range(2):
+            turned = pool.go(script.turned, kind(1, 2)).result(PATIENCE)
+            assert (type(turned), turned) == (kind, (2, 1))
+    assert pool.go(script.look, script.Color.RED).result(PATIENCE) == (script.Color.RED, True, [script.Color.RED])
+    assert pool.go(script.Point.sum, script.Point(1)).result(PATIENCE) == 6
 
 
 # --- what the standard library puts around functions ------------------------------------------------------------

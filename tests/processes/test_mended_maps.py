@@ -125,3 +125,10 @@ def test_after_its_error_a_map_is_over(pool):
     with pytest.raises(ValueError, match="'x'"):
         next(results)
     assert list(results) == []
+
+
+def test_a_map_that_is_closed_before_its_error_is_over(pool):
+    results = pool.map(int, ["1", "x"], chunksize=2)
+    assert next(results) == 1
+    results.close()
+    assert list(results) == []

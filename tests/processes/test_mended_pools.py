@@ -2,14 +2,19 @@
 
 import asyncio
 import contextlib
+import enum
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 
+import numpy
 import pytest
 import thistledown as td
+from thistledown import _pickling
 
 from support import PATIENCE
 
@@ -175,3 +180,122 @@ def test_a_process_that_a_task_has_forked_has_not_the_pool_of_the_worker():
         assert "forked" in said
         assert said.endswith("; own: 2")
         assert pool.go(len, "abc").result(PATIENCE) == 3
+
+
+def test_a_thread_that_outlives_the_main_one_can_have_a_pool(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import threading, thistledown as td\n"
+        "def late():\n"
+        "    threading.main_thread().join()\n"
+        "    with td.Workers(1) as pool:\n"
+        "        print(pool.go(len, 'ab').result())\n"
+        "threading.Thread(target=late).start()\n"
+    )
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (ended.stdout, ended.stderr) == ("2\n", "")
+
+
+def test_a_loop_that_is_closed_while_somebody_waits_is_let_go(pipe):
+    with td.Workers(1, grace=0.1) as pool:
+        task = pool.go(wait_for_ever, str(pipe))
+
+        async def wait():
+            await task
+
+        loop = asyncio.new_event_loop()
+        waiting = loop.create_task(wait())
+        loop.call_later(0.05, loop.stop)
+        loop.run_forever()
+        loop.close()
+        ref = weakref.ref(loop)
+        waiting._log_destroy_pending = False
+        del loop, waiting
+        gc.collect()
+        assert ref() is None
+        task.cancel()
+
+
+def test_a_forked_child_has_nothing_to_wait_for():
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(td.Workers(1))
+        results = pool.map(abs, range(10), buffersize=2)
+        assert pool.go(len, "ab").result(PATIENCE) == 2
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                signal.alarm(20)
+                stack.close()
+                pool.shutdown(cancel_futures=True)
+                code = 7
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 7
+        assert list(results) == list(range(10))
+
+
+# --- what they are given ----------------------------------------------------------------------------------------
+
+
+async def body():
+    pass
+
+
+def test_an_initializer_that_would_not_run_is_refused():
+    with pytest.raises(TypeError, match=r"td\.run"):
+        td.Workers(1, initializer=body)
+
+
+class Name(str):
+    __slots__ = ()
+
+
+class Level(enum.IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    "equal",
+    [
+        (1, True, 1.0, Level.ONE, numpy.int64(1)),
+        (0, False, 0.0, -0.0),
+        ("a", Name("a"), numpy.str_("a")),
+        (1.5, numpy.float64(1.5)),
+        ((1, "a"), (1.0, Name("a"))),
+        (frozenset("abcdefgh"), frozenset("hgfedcba")),
+        (1 << 100, float(1 << 100)),
+    ],
+    ids=repr,
+)
+def test_keys_that_are_equal_are_one(equal):
+    assert len(set(equal)) == 1
+    assert len({_pickling.key_number(key) for key in equal}) == 1
+
+
+def test_keys_that_differ_are_several():
+    keys = [
+        0,
+        1,
+        -1,
+        1.5,
+        "1",
+        b"1",
+        None,
+        "",
+        b"",
+        (),
+        ("a",),
+        ("a", "b"),
+        ("ab",),
+        (("a",), "b"),
+        frozenset(),
+        "f1",
+        ("1",),
+        1 << 64,
+        "\udc80",
+    ]
+    assert len({_pickling.key_number(key) for key in keys}) == len(keys)
+    with pytest.raises(TypeError):
+        _pickling.key_number([])

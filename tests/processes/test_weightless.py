@@ -159,6 +159,30 @@ def test_one_can_be_cancelled_and_the_others_go_on(gate, journal):
         assert pool.statistics()["died"] == 0
 
 
+def test_a_plain_task_behind_what_a_weightless_one_has_left_can_be_cancelled(gate, journal):
+
+    async def leave_behind(path):
+        async def stay():
+            with td.shield():
+                await stand_at(path)
+
+        td.go(stay)
+        await td.sleep(0)
+
+    with Workers(1, grace=PATIENCE) as pool:
+        left = pool.go(leave_behind, gate.path)
+        gate.wait_for_arrivals()
+        plain = pool.go(work.write, journal.path, "ran")
+        assert left.result(PATIENCE) is None
+        assert plain.cancel()
+        gate.open()
+        with pytest.raises(td.TaskCancelled):
+            plain.result(PATIENCE)
+        assert pool.go(work.double, 4).result(PATIENCE) == 8
+        assert pool.statistics()["died"] == 0
+    assert journal.lines() == []
+
+
 def test_one_that_is_queued_behind_the_limit_can_be_cancelled(gate, journal):
     async def write():
         work.write(journal.path, "ran")

@@ -1,6 +1,8 @@
 //! Forks: the child gets the kernel whole, and starts without runs.
 #![allow(unsafe_code, reason = "locks are held across a fork, where no guard can live")]
 
+use std::sync::Once;
+
 use pyo3::prelude::*;
 
 use crate::current::Current;
@@ -9,19 +11,26 @@ use crate::payload::WORLD;
 use crate::run::watchdog;
 use crate::upstream;
 
-/// Before a fork: nobody else is in the middle of anything.
-#[pyfunction]
-pub(crate) fn before_fork() {
+/// Sees to it that each fork of this process, also one by C code, finds nobody in the middle of anything.
+///
+/// Not by Python's own hooks: between those other Python code runs, and may wait for a thread that waits for the locks.
+pub(crate) fn watch() {
+    static ONCE: Once = Once::new();
+    // SAFETY: the functions live as long as the process, as this module is never unloaded.
+    ONCE.call_once(|| unsafe {
+        libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_here));
+    });
+}
+
+extern "C" fn before_fork() {
     // Pools before the world, as whoever settles tasks does.
     upstream::lock_for_fork();
     watchdog().lock_for_fork();
     WORLD.lock_for_fork();
 }
 
-/// After a fork, in the parent.
-#[pyfunction]
-pub(crate) fn after_fork_in_parent() {
-    // SAFETY: Python calls this after `before_fork`, in the thread that forked, once.
+extern "C" fn after_fork_in_parent() {
+    // SAFETY: the C library calls this after `before_fork`, in the thread that forked, once.
     unsafe {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
@@ -29,18 +38,23 @@ pub(crate) fn after_fork_in_parent() {
     }
 }
 
-/// After a fork, in the child: a run that was going on belongs to the parent.
+/// In the child. The watchdog's lock stays taken: it is replaced.
+extern "C" fn after_fork_here() {
+    // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
+    unsafe {
+        WORLD.unlock_after_fork();
+        upstream::unlock_after_fork(true);
+    }
+}
+
+/// After a fork, in the child: what was going on belongs to the parent.
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
-    // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
-    unsafe { WORLD.unlock_after_fork() };
     crate::run::replace_watchdog();
-    // SAFETY: as above. Pools come last: their tasks end here, and whoever waits is told.
-    unsafe {
-        herald::forget();
-        upstream::unlock_after_fork(true);
-        upstream::forget_worker();
-    }
+    herald::forget();
+    // Tasks of the parent's pools end here, and whoever waits is told.
+    upstream::desert();
+    upstream::forget_worker();
     if let Some(run) = Current::run() {
         run.forked.set(true);
     }

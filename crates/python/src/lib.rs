@@ -55,7 +55,7 @@ use pyo3::prelude::*;
 /// The engine of thistledown. Import `thistledown` instead.
 #[pymodule(gil_used = true)]
 mod _core {
-    use super::{Bound, PyModule, PyModuleMethods, PyResult, body, slots};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
     #[pymodule_export]
     use super::body::makes_body;
@@ -64,7 +64,7 @@ mod _core {
     #[pymodule_export]
     use super::child::{Child, Job};
     #[pymodule_export]
-    use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
+    use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::freight::Slice;
     #[pymodule_export]
@@ -100,6 +100,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        fork::watch();
         body::learn_states(module.py())?;
         body::learn_code(module.py())?;
         module.add("INTERRUPT_SIGNAL", thistledown_workers::INTERRUPT_SIGNAL)?;

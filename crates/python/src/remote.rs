@@ -28,8 +28,8 @@ pub(crate) enum Ended {
     TimedOut(std::time::Duration),
     Died(Death),
     Refused(Refusal),
-    /// It cannot be read; why.
-    Lost(String),
+    /// It did not get through: the system's number for why.
+    Lost(Option<i32>),
     /// It was read, and is kept by its task.
     Read {
         is_error: bool,
@@ -203,14 +203,14 @@ impl Remote {
 fn read(outcome: Outcome) -> Ended {
     let open = |parcel: Parcel, make: fn(Opened) -> Ended| match parcel.open() {
         Ok(opened) => make(opened),
-        Err(error) => Ended::Lost(error.to_string()),
+        Err(error) => Ended::Lost(error.raw_os_error()),
     };
     match outcome {
         Outcome::Value(parcel) => open(parcel, Ended::Value),
         Outcome::Error(parcel) => open(parcel, Ended::Error),
         Outcome::Cancelled => Ended::Cancelled,
         Outcome::TimedOut(after) => Ended::TimedOut(after),
-        Outcome::Unsent(words) => Ended::Lost(words),
+        Outcome::Unsent(number) => Ended::Lost(number),
         Outcome::Died(death) => Ended::Died(death),
         Outcome::Refused(refusal) => Ended::Refused(refusal),
     }
@@ -269,8 +269,11 @@ impl Ended {
             Self::TimedOut(after) => Ok(errors::timed_out(py, name, after.as_secs_f64())),
             Self::Died(death) => errors::worker_died(py, name, death),
             Self::Refused(refusal) => errors::refused(py, name, refusal),
-            Self::Lost(words) => {
-                Err(PyOSError::new_err(format!("task {name} or its result did not get through: {words}")))
+            Self::Lost(number) => {
+                let why = number
+                    .map_or_else(String::new, |number| std::io::Error::from_raw_os_error(number).to_string());
+                let words = format!("task {name} or its result did not get through: {why}");
+                Err(PyOSError::new_err((*number, words)))
             }
         };
         let error = unpacked.unwrap_or_else(|error| error.into_value(py).into_any());

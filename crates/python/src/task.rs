@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -325,6 +326,7 @@ fn tell_waiters(
     }
 }
 
+#[allow(unsafe_code, reason = "the interpreter is asked whether it is there")]
 impl Drop for Task {
     /// An error in another process that nobody has asked for is told, so that it is not lost.
     fn drop(&mut self) {
@@ -332,6 +334,10 @@ impl Drop for Task {
             return;
         }
         let Some(remote) = self.remote() else { return };
+        // SAFETY: a question that can be asked at any time. When the interpreter is ending nobody can be told.
+        if unsafe { ffi::Py_IsInitialized() } == 0 {
+            return;
+        }
         Python::try_attach(|py| {
             // One that runs on is told of when it ends, if it fails.
             if !remote.let_go(self.name(py))

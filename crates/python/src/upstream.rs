@@ -308,17 +308,26 @@ pub(crate) fn lock_for_fork() {
 pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
     // SAFETY: locked by `lock_for_fork`, by the contract above.
     unsafe { remote::unlock_after_fork() };
-    if in_child {
-        // The parent's pools are no concern of this process, also when it forks itself.
-        ENGINES.lock().clear();
-    }
-    for engine in std::mem::take(&mut *HELD.lock()) {
-        // SAFETY: locked by `lock_for_fork`, by the contract above.
+    let mut held = HELD.lock();
+    for engine in held.iter() {
+        // SAFETY: as above.
         unsafe {
             match in_child {
-                true => engine.unlock_in_child(),
+                true => engine.give_up_in_child(),
                 false => engine.unlock_in_parent(),
             }
         }
+    }
+    if !in_child {
+        held.clear();
+    }
+}
+
+/// In a forked child, where Python may be called: the parent's pools are no concern of this process, also when it forks
+/// itself. Their descriptors are closed, and their tasks end.
+pub(crate) fn desert() {
+    ENGINES.lock().clear();
+    for engine in std::mem::take(&mut *HELD.lock()) {
+        engine.desert();
     }
 }

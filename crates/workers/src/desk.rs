@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset, WouldBlock};
 use std::sync::Arc;
 
 use slotmap::SecondaryMap;
@@ -11,7 +12,7 @@ use thistledown_wire::{Answer, End};
 use crate::bell::Bell;
 use crate::function::Function;
 use crate::outcome::Outcome;
-use crate::parcel::{Parcel, is_short_of_descriptors};
+use crate::parcel::Parcel;
 use crate::policy::{Floor, JobId, WorkerId};
 use crate::worker::Worker;
 
@@ -91,10 +92,9 @@ impl<C> Floor for Desk<C> {
         let (Some(at), Some(what)) = (self.workers.get_mut(worker), self.jobs.get(job)) else { return false };
         let offered = match at.offer(job, &what.function, &what.call) {
             Ok(()) => true,
-            // There will be room later, or a descriptor.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_short_of_descriptors(&error) => {
-                false
-            }
+            // There will be room later; or it is dead, and will be buried.
+            Err(error) if matches!(error.kind(), WouldBlock | BrokenPipe | ConnectionReset) => false,
+            // No memory or no descriptor for a blob: this one cannot be sent, and nobody has to stand behind it.
             Err(error) => {
                 self.unsent.push((job, error));
                 false
@@ -152,7 +152,9 @@ impl<C> Desk<C> {
                     Outcome::TimedOut(after) => {
                         (End::TimedOut, Parcel::words(&after.as_nanos().to_le_bytes()))
                     }
-                    Outcome::Unsent(words) => (End::Refused, Parcel::words(words.as_bytes())),
+                    Outcome::Unsent(_) => {
+                        (End::Refused, Parcel::words(b"there was no memory or no descriptor to send it"))
+                    }
                     Outcome::Died(death) => (End::Died, Parcel::words(&death.encode())),
                     Outcome::Refused(refusal) => (End::Refused, Parcel::words(refusal.words().as_bytes())),
                 };

@@ -315,18 +315,26 @@ impl<C: Customer> Engine<C> {
         unsafe { self.shared.hall.force_unlock() };
     }
 
-    /// After a fork, in the child: the pool is the parent's. Its descriptors are closed here, so that the parent's end
-    /// is noticed by those whom it concerns; customers hear that they ask in the wrong process.
+    /// After a fork, in the child: the pool is the parent's, and its lock means nothing here. It stays taken: threads that
+    /// are not here may stand in its queue.
     ///
     /// # Safety
     /// As for [`Self::unlock_in_parent`].
-    #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
-    pub unsafe fn unlock_in_child(&self) {
+    #[allow(unsafe_code, reason = "the caller promises that the lock is held, which nobody can check")]
+    pub unsafe fn give_up_in_child(&self) {
         self.shared.forked.store(true, Ordering::Relaxed);
-        // The lock stays taken: threads that are not here may stand in its queue. Nobody asks for it any more.
-        // SAFETY: the caller holds the lock, by the contract above, and no other thread is here.
-        let ended = unsafe { (*self.shared.hall.data_ptr()).desert() };
-        C::settle(ended);
+    }
+
+    /// In the child, afterwards: the parent's descriptors are closed, so that its end is noticed by those whom it
+    /// concerns, and customers hear that they ask in the wrong process.
+    #[allow(unsafe_code, reason = "what a lock guards is looked at that nobody can take any more")]
+    pub fn desert(&self) {
+        if self.shared.forked.load(Ordering::Relaxed) {
+            // SAFETY: the lock was taken before the fork by this very thread, which is the only one here; whoever else
+            // comes sees the mark and stays away.
+            let ended = unsafe { (*self.shared.hall.data_ptr()).desert() };
+            C::settle(ended);
+        }
     }
 }
 

@@ -15,8 +15,8 @@ pub enum Outcome {
     Cancelled,
     /// It took longer than it was given.
     TimedOut(Duration),
-    /// It could not be sent; why.
-    Unsent(String),
+    /// It could not be sent: the system's number for why.
+    Unsent(Option<i32>),
     /// Its worker died.
     Died(Death),
     /// No worker can be had; why.

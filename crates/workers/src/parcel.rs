@@ -127,7 +127,7 @@ impl Parcel {
 }
 
 /// Whether there will be a descriptor later.
-pub(crate) fn is_short_of_descriptors(error: &io::Error) -> bool {
+fn is_short_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 

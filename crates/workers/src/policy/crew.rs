@@ -9,6 +9,9 @@ use super::worker::{Phase, Worker};
 /// After so many failed starts in a row, and without any worker, jobs are not kept waiting.
 pub const MAX_FAILED_STARTS: u32 = 5;
 
+/// The same for workers that could not be forked at all: some ten seconds.
+pub const MAX_SCARCE_STARTS: u32 = 16;
+
 /// The pause after the first failed start; it doubles with each, up to the longest.
 const FIRST_PAUSE: Nanos = 10_000_000;
 const LONGEST_PAUSE: Nanos = 1_000_000_000;
@@ -50,7 +53,10 @@ impl Policy {
 
     /// A worker could not be started. It is not known any more.
     pub fn start_failed(&mut self, floor: &mut impl Floor, worker: WorkerId, now: Nanos) {
+        // What the system is short of now it will have again.
+        self.patience = MAX_SCARCE_STARTS;
         self.died(floor, worker, now);
+        self.patience = MAX_FAILED_STARTS;
     }
 
     /// A worker takes jobs from now on.
@@ -171,7 +177,7 @@ impl Policy {
         let pause = FIRST_PAUSE << self.failures.min(20);
         self.failures = self.failures.saturating_add(1);
         self.start_at = now.saturating_add(pause.min(LONGEST_PAUSE));
-        if self.failures >= MAX_FAILED_STARTS && self.workers.is_empty() {
+        if self.failures >= self.patience && self.workers.is_empty() {
             self.end_unbegun(Ending::NoWorkers);
         }
     }

@@ -50,6 +50,8 @@ pub struct Policy {
     pub(super) spare_at: Nanos,
     /// Failed starts in a row.
     pub(super) failures: u32,
+    /// After how many of them the jobs go.
+    pub(super) patience: u32,
     pub(super) actions: Vec<Action>,
     pub(super) counted: Statistics,
 }
@@ -81,6 +83,7 @@ impl Policy {
             start_at: 0,
             spare_at: NEVER,
             failures: 0,
+            patience: super::crew::MAX_FAILED_STARTS,
             actions: Vec::new(),
             counted: Statistics::default(),
         }

@@ -54,7 +54,7 @@ mod stopping;
 mod terms;
 mod worker;
 
-pub use crew::MAX_FAILED_STARTS;
+pub use crew::{MAX_FAILED_STARTS, MAX_SCARCE_STARTS};
 pub use ids::{JobId, WorkerId};
 pub use job::JobSpec;
 pub use machine::Policy;

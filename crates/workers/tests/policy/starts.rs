@@ -1,6 +1,6 @@
 //! When workers are started, when no more of them are tried, and how long they live.
 
-use thistledown_workers::policy::{Action, Config, Ending, MAX_FAILED_STARTS, Refused};
+use thistledown_workers::policy::{Action, Config, Ending, MAX_FAILED_STARTS, MAX_SCARCE_STARTS, Refused};
 
 use crate::rig::{End, MICROSECOND, Rig, SECOND};
 
@@ -69,7 +69,7 @@ fn pauses_between_failed_starts_grow() {
 fn jobs_end_when_no_worker_can_be_started() {
     let mut rig = Rig::new(Config::of_size(1));
     let jobs = [rig.plain(), rig.plain()];
-    for failures in 1..=MAX_FAILED_STARTS {
+    for failures in 1..=MAX_SCARCE_STARTS {
         assert_eq!(rig.end(jobs[0]), None, "after {} failures", failures - 1);
         rig.pass_until_due();
         rig.fail_start();

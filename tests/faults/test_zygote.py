@@ -19,42 +19,38 @@ def kill_zygote_of(worker):
     assert witness.wait_gone([zygote]) == set()
 
 
-def test_the_zygote_is_killed_while_the_pool_is_idle(pool):
-    process = pool.submit(victims.process).result(PATIENCE)
+def test_the_zygote_is_killed_while_the_pool_is_idle(pair):
+    process = pair.submit(victims.process).result(PATIENCE)
     kill_zygote_of(process)
     for number in range(20):
-        assert pool.submit(victims.square, number).result(PATIENCE) == number * number
+        assert pair.submit(victims.square, number).result(PATIENCE) == number * number
 
 
-def test_a_running_task_gives_its_result_although_its_zygote_is_gone(pool, meeting):
-    task = pool.submit(victims.stay, meeting.address)
+def test_a_running_task_gives_its_result_although_its_zygote_is_gone(pair, meeting):
+    task = pair.submit(victims.stay, meeting.address)
     process = meeting.hear()
     kill_zygote_of(process)
-    others = [pool.submit(victims.square, n) for n in range(20)]
+    others = [pair.submit(victims.square, n) for n in range(20)]
     assert [other.result(PATIENCE) for other in others] == [n * n for n in range(20)]
     meeting.release()
-    try:
-        assert task.result(PATIENCE) == process
-    except td.WorkerDied as error:
-        assert error.cause
-        assert error.pid == process
+    assert task.result(PATIENCE) == process
 
 
-def test_an_orphan_that_dies_is_noticed(pool, meeting):
-    task = pool.submit(victims.stay, meeting.address)
+def test_an_orphan_that_dies_is_noticed(pair, meeting):
+    task = pair.submit(victims.stay, meeting.address)
     process = meeting.hear()
     kill_zygote_of(process)
     os.kill(process, signal.SIGKILL)
     with pytest.raises(td.WorkerDied) as caught:
         task.result(PATIENCE)
     assert caught.value.pid == process
-    assert pool.submit(victims.square, 3).result(PATIENCE) == 9
+    assert pair.submit(victims.square, 3).result(PATIENCE) == 9
 
 
 @pytest.mark.parametrize("endless", [victims.sleep, victims.deaf])
 @pytest.mark.parametrize("way", ["timeout", "cancel"])
-def test_an_orphan_can_be_stopped(pool, meeting, endless, way):
-    place = pool.options(timeout=0.5) if way == "timeout" else pool
+def test_an_orphan_can_be_stopped(pair, meeting, endless, way):
+    place = pair.options(timeout=0.5) if way == "timeout" else pair
     task = place.submit(victims.begin, meeting.address, endless)
     process = meeting.hear()
     kill_zygote_of(process)
@@ -62,7 +58,7 @@ def test_an_orphan_can_be_stopped(pool, meeting, endless, way):
         assert task.cancel()
     with pytest.raises((TimeoutError, td.TaskCancelled, td.WorkerDied)):
         task.result(PATIENCE)
-    assert pool.submit(victims.square, 3).result(PATIENCE) == 9
+    assert pair.submit(victims.square, 3).result(PATIENCE) == 9
 
 
 def test_orphans_of_a_killed_parent_are_gone(script, mark):
@@ -72,7 +68,7 @@ import os, signal, time
 import thistledown as td, victims
 def work():
     os.write(1, b"%d\\n" % os.getpid())
-    victims.deaf()
+    time.sleep(3600)
 task = td.go(work)
 time.sleep(3600)
 """
@@ -92,10 +88,10 @@ def test_orphans_of_a_closed_pool_are_gone(mark, meeting):
     assert witness.wait_gone([process]) == set()
 
 
-def test_the_zygote_is_killed_again_and_again(pool):
+def test_the_zygote_is_killed_again_and_again(pair):
     for number in range(8):
-        tasks = [pool.submit(victims.square, n) for n in range(50)]
-        process = pool.submit(victims.process)
+        tasks = [pair.submit(victims.square, n) for n in range(50)]
+        process = pair.submit(victims.process)
         with contextlib.suppress(td.WorkerDied, FileNotFoundError):
             witness.end([witness.zygote_of(process.result(PATIENCE))])
         for n, task in enumerate(tasks):
@@ -115,23 +111,23 @@ def test_the_zygote_is_killed_before_it_has_made_a_worker(mark):
             assert error is not None or task.result() == 9
 
 
-def test_a_zygote_that_is_stopped_for_a_while_holds_up_only_new_workers(pool, meeting):
-    process = pool.submit(victims.process).result(PATIENCE)
+def test_a_zygote_that_is_stopped_for_a_while_holds_up_only_new_workers(pair, meeting):
+    process = pair.submit(victims.process).result(PATIENCE)
     zygote = witness.zygote_of(process)
     assert zygote is not None
     os.kill(zygote, signal.SIGSTOP)
     try:
-        tasks = [pool.submit(victims.square, n) for n in range(50)]
+        tasks = [pair.submit(victims.square, n) for n in range(50)]
         assert [task.result(PATIENCE) for task in tasks] == [n * n for n in range(50)]
     finally:
         os.kill(zygote, signal.SIGCONT)
-    assert pool.submit(victims.square, 3).result(PATIENCE) == 9
+    assert pair.submit(victims.square, 3).result(PATIENCE) == 9
 
 
-def test_zygote_and_workers_are_killed_together(pool, meeting, mark):
-    tasks = [pool.submit(victims.stay, meeting.address) for _ in range(2)]
+def test_zygote_and_workers_are_killed_together(pair, meeting, mark):
+    tasks = [pair.submit(victims.stay, meeting.address) for _ in range(2)]
     processes = [meeting.hear() for _ in tasks]
-    queued = [pool.submit(victims.square, n) for n in range(20)]
+    queued = [pair.submit(victims.square, n) for n in range(20)]
     witness.end([witness.zygote_of(processes[0]), *processes])
     for task in tasks:
         with pytest.raises(td.WorkerDied):

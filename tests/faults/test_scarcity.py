@@ -12,7 +12,7 @@ import victims
 import witness
 from witness import PATIENCE
 
-MEGABYTES = 100_000_000
+HUNDRED_MB = 100_000_000
 
 HEAD = """
 import errno, os, resource, sys, threading, time
@@ -23,7 +23,8 @@ def limit(name, value):
     resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
 
 def good(pool):
-    return [task.result(30) for task in [pool.submit(victims.square, n) for n in range(20)]] == [n * n for n in range(20)]
+    tasks = [pool.submit(victims.square, n) for n in range(20)]
+    return [task.result(30) for task in tasks] == [n * n for n in range(20)]
 """
 
 
@@ -36,55 +37,59 @@ def run(script, source, *arguments):
 # --- large results ------------------------------------------------------------------------------------------
 
 
-def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped(pool, meeting):
-    """It is in shared memory, and holds a descriptor, as long as somebody may ask for it."""
-    pool.submit(victims.square, 1).result(PATIENCE)
+def blobs():
+    return sum(count for name, count in witness.memory_files().items() if "blob" in name)
+
+
+def test_a_large_result_that_nobody_reads_is_given_back_when_its_task_is_dropped(pair):
+    """It is in shared memory as long as somebody may ask for it, and takes no descriptor."""
+    pair.submit(victims.square, 1).result(PATIENCE)
     before = witness.descriptors()
-    task = pool.submit(victims.large, MEGABYTES)
+    task = pair.submit(victims.large, HUNDRED_MB)
     assert td.wait([task], PATIENCE).done == {task}
-    assert sum("memfd:" in name for name in witness.descriptors().values()) >= 1
+    assert witness.descriptors().keys() <= before.keys()
+    assert blobs() == 1
     gone = weakref.ref(task)
     del task
-    assert witness.eventually(lambda: gone() is None and len(witness.descriptors()) <= len(before))
-    assert not any("blob" in name for name in witness.memory_files())
+    assert witness.eventually(lambda: gone() is None and blobs() == 0)
 
 
-def test_a_large_result_that_was_read_is_given_back_with_its_value(pool):
-    for _ in range(5):
-        assert len(pool.submit(victims.large, MEGABYTES).result(PATIENCE)) == MEGABYTES
+def test_a_large_result_that_was_read_is_given_back_with_its_value(pair):
+    for _ in range(2):
+        assert len(pair.submit(victims.large, HUNDRED_MB).result(PATIENCE)) == HUNDRED_MB
         gc.collect()
-    assert not any("blob" in name for name in witness.memory_files())
+    assert blobs() == 0
 
 
-def test_large_results_of_tasks_that_are_cancelled_or_dropped_are_given_back(pool):
+def test_large_results_of_tasks_that_are_cancelled_or_dropped_are_given_back(pair):
     before = witness.descriptors()
     for _ in range(20):
-        tasks = [pool.submit(victims.large, 1_000_000) for _ in range(5)]
+        tasks = [pair.submit(victims.large, 1_000_000) for _ in range(5)]
         tasks[0].cancel()
         del tasks
-    assert pool.wait_idle(PATIENCE)
-    assert witness.eventually(lambda: not any("blob" in name for name in witness.memory_files()))
-    pool.shutdown()
+    assert pair.wait_idle(PATIENCE)
+    assert witness.eventually(lambda: blobs() == 0)
+    pair.shutdown()
     assert len(witness.descriptors()) <= len(before)
 
 
-def test_large_arguments_are_given_back_when_their_task_has_ended(pool):
-    data = bytes(MEGABYTES // 10)
+def test_large_arguments_are_given_back_when_their_task_has_ended(pair):
+    data = bytes(HUNDRED_MB // 10)
     for _ in range(20):
-        assert pool.submit(len, data).result(PATIENCE) == len(data)
-    assert not any("blob" in name for name in witness.memory_files())
+        assert pair.submit(len, data).result(PATIENCE) == len(data)
+    assert blobs() == 0
 
 
-def test_large_arguments_of_a_task_whose_worker_died_are_given_back(pool):
+def test_large_arguments_of_a_task_whose_worker_died_are_given_back(pair):
     def die(data):
         import os
 
         os._exit(3)
 
-    data = bytes(MEGABYTES // 10)
-    tasks = [pool.submit(die, data) for _ in range(5)]
+    data = bytes(HUNDRED_MB // 10)
+    tasks = [pair.submit(die, data) for _ in range(5)]
     assert all(isinstance(task.exception(PATIENCE), td.WorkerDied) for task in tasks)
-    assert witness.eventually(lambda: not any("blob" in name for name in witness.memory_files()))
+    assert witness.eventually(lambda: blobs() == 0)
 
 
 # --- no room ------------------------------------------------------------------------------------------------
@@ -197,7 +202,7 @@ def release(held):
 """
 
 
-def test_no_descriptor_for_a_large_argument_is_an_error_of_who_gives_it(script):
+def test_no_descriptor_for_a_large_argument_is_an_error_of_that_task_and_small_ones_go_on(script):
     lines = run(
         script,
         DESCRIPTORS
@@ -209,16 +214,17 @@ with td.Workers(1) as pool:
     held = hold_all(0)
     for _ in range(3):
         try:
-            pool.submit(len, data)
-            print("taken")
+            task = pool.submit(len, data)
+            small = pool.submit(victims.square, 3)
+            print("taken", small.result(15), task.result(15))
         except OSError as error:
-            print(errno.errorcode[error.errno])
+            print("Too many open files" in str(error))
     small = good(pool)
     release(held)
     print(small, pool.submit(len, data).result(30), good(pool))
 """,
     )
-    assert lines == ["EMFILE", "EMFILE", "EMFILE", "True 1000000 True"]
+    assert lines == ["True", "True", "True", "True 1000000 True"]
 
 
 def test_no_descriptor_for_a_large_result_is_no_hang(script):
@@ -245,7 +251,7 @@ with td.Workers(1) as pool:
     assert lines[1:] == ["True", "1000000 True"]
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 4, 6, 8, 10, 12, 16])
+@pytest.mark.parametrize("left", [0, 1, 2, 5, 8, 12, 16])
 def test_no_descriptor_to_start_a_worker_is_said_or_waited_for(script, left):
     lines = run(
         script,
@@ -326,10 +332,12 @@ limit("RLIMIT_AS", int(open("/proc/self/statm").read().split()[0]) * 4096 + 1_00
 try:
     pool.submit(victims.square, 3).result(30)
     print("came")
-except (td.WorkersBroken, OSError, MemoryError) as error:
-    print(type(error).__name__)
+except (td.WorkersBroken, OSError, MemoryError, RuntimeError) as error:
+    print(error)
 limit("RLIMIT_AS", -1)
+print(good(pool))
 pool.shutdown()
 """,
     )
-    assert len(lines) == 1
+    assert "thread" in lines[0]
+    assert lines[1:] == ["True"]

@@ -1,5 +1,8 @@
 """Processes that the parent makes while its pool runs: forks get a clear error, and nobody keeps the pool's things."""
 
+import os
+import signal
+
 import pytest
 import thistledown as td
 import victims
@@ -166,7 +169,7 @@ def test_workers_of_a_killed_parent_are_gone_although_its_other_child_lives(scri
         assert witness.wait_gone([*workers, zygote]) == set()
         assert witness.state_of(child) in "SR"
     finally:
-        witness.end([child])
+        os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("other", ["a fork", "Popen"])
@@ -178,7 +181,7 @@ def test_a_pool_closes_although_another_child_lives(script, mark, other):
         assert program.process.wait(witness.PATIENCE) == 0
         assert witness.wait_gone(witness.marked(mark) - {child}) == set()
     finally:
-        witness.end([child])
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_program_that_is_started_inherits_nothing(script, mark):
@@ -196,16 +199,16 @@ print(shown.stdout + shown.stderr, flush=True)
     assert program.ends()[0] == 0
 
 
-def test_a_task_may_start_programs_of_its_own(pool):
+def test_a_task_may_start_programs_of_its_own(pair):
     def echo():
         import subprocess
 
         return subprocess.run(["echo", "said"], capture_output=True, text=True, check=True).stdout
 
-    assert pool.submit(echo).result(witness.PATIENCE) == "said\n"
+    assert pair.submit(echo).result(witness.PATIENCE) == "said\n"
 
 
-def test_a_task_may_use_pools_of_the_standard_library(pool):
+def test_a_task_may_use_pools_of_the_standard_library(pair):
     def sum_of_squares():
         import concurrent.futures
         import multiprocessing
@@ -214,10 +217,10 @@ def test_a_task_may_use_pools_of_the_standard_library(pool):
         with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as inner:
             return sum(inner.map(victims.square, range(5)))
 
-    assert pool.submit(sum_of_squares).result(witness.PATIENCE) == 30
+    assert pair.submit(sum_of_squares).result(witness.PATIENCE) == 30
 
 
-def test_a_process_that_a_task_forks_is_no_worker(pool):
+def test_a_process_that_a_task_forks_is_no_worker(pair):
     """It must not speak for the worker; a pool of its own is what it may have."""
 
     def fork():
@@ -233,4 +236,4 @@ def test_a_process_that_a_task_forks_is_no_worker(pool):
                 os._exit(code)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    assert pool.submit(fork).result(witness.PATIENCE) == 9
+    assert pair.submit(fork).result(witness.PATIENCE) == 9

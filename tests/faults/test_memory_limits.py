@@ -8,10 +8,10 @@ from witness import PATIENCE
 MIB = 1 << 20
 
 
-def test_a_task_that_takes_more_than_it_may_is_ended_alone(pool):
-    limited = pool.options(memory="64MiB")
+def test_a_task_that_takes_more_than_it_may_is_ended_alone(pair):
+    limited = pair.options(memory="64MiB")
     victim = limited.submit(victims.grow_for_ever)
-    others = [pool.submit(victims.square, n) for n in range(20)]
+    others = [pair.submit(victims.square, n) for n in range(20)]
     with pytest.raises(td.MemoryLimitExceeded, match="64 MiB") as caught:
         victim.result(PATIENCE)
     assert isinstance(caught.value, MemoryError)
@@ -22,22 +22,15 @@ def test_a_task_that_takes_more_than_it_may_is_ended_alone(pool):
 
 def test_the_limit_is_for_the_growth_of_the_task_alone(single):
     """What its worker had before is not counted."""
-    kept = single.submit(hold, 100 * MIB).result(PATIENCE)
+    kept = single.submit(victims.hold, 100 * MIB).result(PATIENCE)
     limited = single.options(memory=64 * MIB)
     assert limited.submit(victims.process).result(PATIENCE) == kept
     assert limited.submit(victims.grow, 16 * MIB).result(PATIENCE) == 16 * MIB
     assert isinstance(limited.submit(victims.grow_for_ever).exception(PATIENCE), td.MemoryLimitExceeded)
 
 
-def hold(size_bytes):
-    import os
-
-    victims.held = bytearray(b"x") * size_bytes
-    return os.getpid()
-
-
-def test_many_that_take_too_much_and_many_that_do_not(pool):
-    limited = pool.options(memory="48MiB")
+def test_many_that_take_too_much_and_many_that_do_not(pair):
+    limited = pair.options(memory="48MiB")
     tasks = [limited.submit(*call) for call in [(victims.grow_for_ever,), (victims.grow, MIB)] * 5]
     assert all(isinstance(task.exception(PATIENCE), td.MemoryLimitExceeded) for task in tasks[::2])
     assert all(task.result(PATIENCE) == MIB for task in tasks[1::2])

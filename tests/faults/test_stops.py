@@ -10,10 +10,10 @@ MANY = 100_000
 
 
 @pytest.mark.parametrize("endless", victims.ENDLESS)
-def test_a_timeout_ends_a_task_that_goes_on_for_ever(pool, meeting, endless):
-    task = pool.options(timeout=0.3).submit(victims.begin, meeting.address, endless)
+def test_a_timeout_ends_a_task_that_goes_on_for_ever(pair, meeting, endless):
+    task = pair.options(timeout=0.3).submit(victims.begin, meeting.address, endless)
     process = meeting.hear()
-    queued = [pool.submit(victims.square, n) for n in range(20)]
+    queued = [pair.submit(victims.square, n) for n in range(20)]
     with pytest.raises(TimeoutError):
         task.result(PATIENCE)
     assert [task.result(PATIENCE) for task in queued] == [n * n for n in range(20)]
@@ -22,25 +22,25 @@ def test_a_timeout_ends_a_task_that_goes_on_for_ever(pool, meeting, endless):
 
 
 @pytest.mark.parametrize("endless", victims.ENDLESS)
-def test_cancel_ends_a_task_that_goes_on_for_ever(pool, meeting, endless):
-    task = pool.submit(victims.begin, meeting.address, endless)
+def test_cancel_ends_a_task_that_goes_on_for_ever(pair, meeting, endless):
+    task = pair.submit(victims.begin, meeting.address, endless)
     process = meeting.hear()
-    queued = [pool.submit(victims.square, n) for n in range(20)]
+    queued = [pair.submit(victims.square, n) for n in range(20)]
     assert task.cancel()
     with pytest.raises(td.TaskCancelled):
         task.result(PATIENCE)
     assert [task.result(PATIENCE) for task in queued] == [n * n for n in range(20)]
-    if endless not in (victims.spin, victims.sleep):
-        assert witness.wait_gone([process]) == set()
+    # It was stopped before it was deaf, and its worker lives on; or the worker is gone.
+    assert process in pair.statistics()["processes"] or witness.wait_gone([process]) == set()
 
 
 @pytest.mark.parametrize("endless", victims.ENDLESS)
-def test_all_workers_are_freed_at_once(pool, meeting, endless):
-    tasks = [pool.options(timeout=0.3).submit(victims.begin, meeting.address, endless) for _ in range(6)]
+def test_all_workers_are_freed_at_once(pair, meeting, endless):
+    tasks = [pair.options(timeout=0.3).submit(victims.begin, meeting.address, endless) for _ in range(4)]
     for task in tasks:
         with pytest.raises(TimeoutError):
             task.result(PATIENCE)
-    assert pool.submit(victims.square, 3).result(PATIENCE) == 9
+    assert pair.submit(victims.square, 3).result(PATIENCE) == 9
 
 
 def test_a_stop_in_python_code_keeps_the_worker(single, meeting):
@@ -101,8 +101,8 @@ def test_many_queued_tasks_are_cancelled_one_by_one(single, meeting):
     assert single.submit(victims.square, 5).result(PATIENCE) == 25
 
 
-def test_many_queued_tasks_are_cancelled_from_the_last_to_the_first_while_others_end(pool):
-    queued = [pool.submit(victims.square, n) for n in range(20_000)]
+def test_many_queued_tasks_are_cancelled_from_the_last_to_the_first_while_others_end(pair):
+    queued = [pair.submit(victims.square, n) for n in range(20_000)]
     answers = [task.cancel() for task in reversed(queued)][::-1]
     for number, (task, answer) in enumerate(zip(queued, answers, strict=True)):
         if answer:
@@ -110,7 +110,7 @@ def test_many_queued_tasks_are_cancelled_from_the_last_to_the_first_while_others
                 task.result(PATIENCE)
         else:
             assert task.result(PATIENCE) == number * number
-    assert pool.submit(victims.square, 5).result(PATIENCE) == 25
+    assert pair.submit(victims.square, 5).result(PATIENCE) == 25
 
 
 def test_many_queued_tasks_are_cancelled_by_shutdown(meeting):
@@ -125,23 +125,23 @@ def test_many_queued_tasks_are_cancelled_by_shutdown(meeting):
         assert victim.result(PATIENCE) == process
 
 
-def test_a_map_that_is_closed_frees_its_workers(pool, meeting):
-    results = pool.map(victims.begin, [meeting.address] * 100, [victims.sleep] * 100, chunksize=1)
+def test_a_map_that_is_closed_frees_its_workers(pair, meeting):
+    results = pair.map(victims.begin, [meeting.address] * 100, [victims.sleep] * 100, chunksize=1)
     meeting.hear()
     results.close()
-    assert pool.submit(victims.square, 6).result(PATIENCE) == 36
+    assert pair.submit(victims.square, 6).result(PATIENCE) == 36
 
 
-def test_a_map_that_takes_too_long_frees_its_workers(pool):
+def test_a_map_that_takes_too_long_frees_its_workers(pair):
     with pytest.raises(TimeoutError):
-        list(pool.map(victims.spin, range(100), timeout=0.3, chunksize=1))
-    assert pool.submit(victims.square, 6).result(PATIENCE) == 36
+        list(pair.map(victims.spin, range(100), timeout=0.3, chunksize=1))
+    assert pair.submit(victims.square, 6).result(PATIENCE) == 36
 
 
-async def test_a_timeout_around_an_await_frees_the_worker(pool, meeting):
-    task = pool.go(victims.begin, meeting.address, victims.deaf)
+async def test_a_timeout_around_an_await_frees_the_worker(pair, meeting):
+    task = pair.go(victims.begin, meeting.address, victims.deaf)
     with pytest.raises(TimeoutError):
         with td.timeout(0.2):
             await task
     task.cancel()
-    assert await pool.go(victims.square, 6) == 36
+    assert await pair.go(victims.square, 6) == 36

@@ -70,7 +70,9 @@ def test_a_stopped_worker_of_a_killed_parent_is_gone(script, mark):
 QUEUES = {
     "default pool": "for n in range(200): td.go(note, sys.argv[1], n)",
     "a pool": "pool = td.Workers(2)\nfor n in range(200): pool.submit(note, sys.argv[1], n)",
-    "a pool nobody holds": "for n in range(200): td.Workers(1).submit(note, sys.argv[1], n) if n % 100 == 0 else td.go(note, sys.argv[1], n)",
+    "pools nobody holds": (
+        "for n in range(200): (td.Workers(1).submit if n % 100 == 0 else td.go)(note, sys.argv[1], n)"
+    ),
     "map": "results = td.map(note, [sys.argv[1]] * 200, range(200))",
     "shutdown without waiting": (
         "pool = td.Workers(2)\nfor n in range(200): pool.submit(note, sys.argv[1], n)\npool.shutdown(wait=False)"
@@ -199,5 +201,3 @@ def test_a_worker_has_no_way_to_the_parent_s_terminal_input(script):
     program = script(HEAD + "import io\nprint(repr(td.go(victims.read_input).result()), flush=True)")
     assert program.line() == "''"
     assert program.ends()[0] == 0
-
-

@@ -118,6 +118,13 @@ def grow_for_ever():
         kept.append(bytearray(b"x") * (1 << 20))
 
 
+def hold(size_bytes):
+    """Takes memory and keeps it, after this task as well."""
+    global held
+    held = bytearray(b"x") * size_bytes
+    return os.getpid()
+
+
 def large(size_bytes):
     return bytes(size_bytes)
 
@@ -178,6 +185,45 @@ def start_threads(count, address):
     for _ in range(count):
         threading.Thread(target=stay, args=(address,), daemon=True).start()
     return os.getpid()
+
+
+# --- to start tasks of their own ----------------------------------------------------------------------------------
+
+
+def descend(pool, depth):
+    if depth == 0:
+        return 0
+    return 1 + pool.submit(descend, pool, depth - 1).result()
+
+
+def descend_and_die(pool, depth):
+    if depth == 0:
+        os._exit(3)
+    return pool.submit(descend_and_die, pool, depth - 1).result()
+
+
+def fan(pool, width, depth):
+    if depth == 0:
+        return 1
+    return sum(task.result() for task in [pool.submit(fan, pool, width, depth - 1) for _ in range(width)])
+
+
+def tower(pool, address, depth):
+    """Whoever is stopped stops what he waits for."""
+    if depth == 0:
+        return begin(address, sleep)
+    task = pool.submit(tower, pool, address, depth - 1)
+    try:
+        return task.result()
+    finally:
+        task.cancel()
+
+
+def start_and_die(pool, address):
+    for _ in range(5):
+        pool.submit(stay, address)
+    arrive(address)
+    os._exit(4)
 
 
 # --- values that do not travel ------------------------------------------------------------------------------------
@@ -241,6 +287,17 @@ def fail_with(make, *args):
     raise make(*args)
 
 
+def fail_unknown(text):
+    """With an exception whose class exists nowhere but in this process."""
+    lock = threading.Lock()
+
+    class Unknown(Exception):
+        def held(self):
+            return lock
+
+    raise Unknown(text)
+
+
 def fail_deep():
     try:
         raise ValueError("the first")
@@ -262,3 +319,44 @@ def stop_generator():
 
 def read_input():
     return sys.stdin.read()
+
+
+# --- to be counted ------------------------------------------------------------------------------------------------
+
+
+def note(path, number):
+    """Leaves its number where each that has begun leaves it, and gives it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.write(descriptor, number.to_bytes(8, "little"))
+    finally:
+        os.close(descriptor)
+    return number
+
+
+def note_and_sleep(path, number, seconds):
+    note(path, number)
+    time.sleep(seconds)
+    return number
+
+
+def note_and_give(path, number, data):
+    note(path, number)
+    return data
+
+
+def note_and_nest(path, number, pool):
+    note(path, number)
+    return pool.submit(square, number).result()
+
+
+def note_and_exit(path, number):
+    note(path, number)
+    os._exit(3)
+
+
+async def rest(number):
+    import thistledown
+
+    await thistledown.sleep(0.001)
+    return number

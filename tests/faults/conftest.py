@@ -16,7 +16,7 @@ def mark(monkeypatch, request):
     threads, memory = witness.native_threads(), witness.memory_files()
     yield mark
     request.node.funcargs.clear()  # It would hold the pool until after the end of the test.
-    left = witness.wait_gone(witness.marked(mark))
+    left = witness.wait_gone(witness.marked(mark), 10)
     description = witness.described(left)
     witness.end(left)
     assert not left, f"processes left behind:\n{description}"
@@ -34,7 +34,7 @@ def meeting():
 
 
 @pytest.fixture
-def pool(meeting):
+def pair(meeting):
     """Two workers; what still runs at the end of the test is released first."""
     with td.Workers(2, grace=0.2) as pool:
         yield pool
