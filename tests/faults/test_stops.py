@@ -31,7 +31,7 @@ def test_cancel_ends_a_task_that_goes_on_for_ever(pair, meeting, endless):
         task.result(PATIENCE)
     assert [task.result(PATIENCE) for task in queued] == [n * n for n in range(20)]
     # It was stopped before it was deaf, and its worker lives on; or the worker is gone.
-    assert process in pool.statistics()["processes"] or witness.wait_gone([process]) == set()
+    assert process in pair.statistics()["processes"] or witness.wait_gone([process]) == set()
 
 
 @pytest.mark.parametrize("endless", victims.ENDLESS)

@@ -230,8 +230,8 @@ def test_an_exception_of_the_program_itself_can_be_named(pool, journal):
 
 def test_a_task_out_of_time_is_not_tried_again(pool, journal):
     with pytest.raises(TimeoutError):
-        pool.options(retries=2, timeout=0.05).go(fail_at_first, journal.path, 5, spin).result(PATIENCE)
-    assert journal.lines() == ["tried"]
+        pool.options(retries=2, timeout=0.5).go(fail_at_first, journal.path, 5, spin).result(PATIENCE)
+    assert len(journal.lines()) <= 1  # on a busy machine its time may be over before it has begun to write
 
 
 def test_a_cancelled_task_is_not_tried_again(pool, journal, gate):

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyBaseException;
@@ -36,6 +36,8 @@ pub(crate) struct Child {
     functions: Mutex<HashMap<u32, Known>>,
     /// A plain task that came while weightless ones ran: it waits for the end of their run.
     next_plain: Mutex<Option<Taken>>,
+    /// The task that was told to stop last, and has been stopped.
+    stopped: AtomicU64,
     /// How many weightless tasks run.
     weightless: AtomicUsize,
 }
@@ -105,6 +107,7 @@ impl Child {
             upstream,
             functions: Mutex::default(),
             next_plain: Mutex::default(),
+            stopped: AtomicU64::new(0),
             weightless: AtomicUsize::new(0),
         })
     }
@@ -124,9 +127,10 @@ impl Child {
         self.reply(py, &Reply::Say, data)
     }
 
-    /// Whether the task that runs is the one that the parent wants stopped.
+    /// Whether the task that runs is the one that the parent wants stopped. True once for each: it may be told again.
     fn interrupted(&self) -> bool {
-        self.child.region().is_interrupted()
+        let running = self.child.region().running().filter(|_| self.child.region().is_interrupted());
+        running.is_some_and(|(task, _)| self.stopped.swap(task, Ordering::Relaxed) != task)
     }
 
     /// Runs tasks until there will be no more.

@@ -270,9 +270,9 @@ impl Ended {
             Self::Died(death) => errors::worker_died(py, name, death),
             Self::Refused(refusal) => errors::refused(py, name, refusal),
             Self::Lost(number) => {
-                let words = format!(
-                    "task {name} or its result did not get through: no memory or no descriptor is left"
-                );
+                let why = number
+                    .map_or_else(String::new, |number| std::io::Error::from_raw_os_error(number).to_string());
+                let words = format!("task {name} or its result did not get through: {why}");
                 Err(PyOSError::new_err((*number, words)))
             }
         };

@@ -26,6 +26,9 @@ const STREAM: Duration = Duration::from_millis(1);
 /// How often it looks at the memory of tasks that have a limit.
 const MEMORY: Duration = Duration::from_millis(20);
 
+/// How often a task is told to stop.
+const STOPPING: Duration = Duration::from_millis(50);
+
 /// What is heard of a worker at a time.
 const FRAMES: usize = 4096;
 
@@ -54,6 +57,8 @@ pub(crate) struct Hall<C> {
     /// Why the last worker was not started.
     failed_start: Refusal,
     actions: Vec<Action>,
+    /// Plain tasks that were told to stop: they are told again until they have ended.
+    stopping: Vec<(WorkerId, JobId)>,
     closing: bool,
     /// When the workers were told to leave.
     pub(crate) leaving: Option<Instant>,
@@ -80,6 +85,7 @@ impl<C> Hall<C> {
             refusal: None,
             failed_start: Refusal::Start("no worker could be started".to_owned()),
             actions: Vec::new(),
+            stopping: Vec::new(),
             closing: false,
             leaving: None,
             thread: None,
@@ -133,6 +139,9 @@ impl<C> Hall<C> {
         }
         if self.leaving.is_some() {
             at_most(HANG_UP);
+        }
+        if !self.stopping.is_empty() {
+            at_most(STOPPING);
         }
         let soon = soon.map(|soon| clock::now() + u64::try_from(soon.as_nanos()).unwrap_or(u64::MAX));
         [soon, self.policy.next_deadline()].into_iter().flatten().min()
@@ -268,12 +277,15 @@ impl<C> Hall<C> {
         }
     }
 
-    fn interrupt(&mut self, worker: WorkerId, job: JobId) {
+    fn interrupt(&mut self, id: WorkerId, job: JobId) {
         let weightless = self.desk.jobs.get(job).is_some_and(|job| job.function.weightless);
-        let Some(worker) = self.desk.workers.get_mut(worker) else { return };
+        let Some(worker) = self.desk.workers.get_mut(id) else { return };
         match weightless {
             true => worker.answer(Answer::Cancel { id: job.number() }, Parcel::empty()),
-            false => worker.interrupt(job),
+            false => {
+                worker.interrupt(job);
+                self.stopping.push((id, job));
+            }
         }
     }
 
@@ -496,8 +508,23 @@ impl<C> Hall<C> {
         Ok(())
     }
 
+    /// Tells those again that were told to stop and run on: a signal that comes between two things is heard by neither.
+    fn tell_again(&mut self) {
+        let Self { desk, stopping, .. } = self;
+        stopping.retain(|(worker, job)| {
+            let Some(worker) = desk.workers.get_mut(*worker).filter(|_| desk.jobs.contains_key(*job)) else {
+                return false;
+            };
+            if worker.region.running().is_some_and(|(running, _)| running == job.number()) {
+                worker.interrupt(*job);
+            }
+            true
+        });
+    }
+
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: u64) {
+        self.tell_again();
         self.policy.tick(&mut self.desk, now);
         self.act();
         for (worker, limit) in self.desk.grown() {
