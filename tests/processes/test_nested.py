@@ -1,6 +1,7 @@
 """Tasks that start tasks and wait for them, to any depth: a worker that waits gives up its place."""
 
 import concurrent.futures as futures
+import contextlib
 import functools
 import os
 
@@ -312,6 +313,31 @@ def test_cancelling_the_outer_task_ends_its_wait(gate):
             task.result(PATIENCE)
         assert pool.statistics()["died"] == 0
         gate.open()
+
+
+def test_a_task_that_is_stopped_at_its_first_nested_one_does_not_spoil_later_ones():
+    """It is stopped where the worker makes ready to hear of nested tasks, which it does once."""
+
+    def stop_in_the_middle():
+        from thistledown import _report
+
+        start_herald = _report.start_herald
+
+        def stop():
+            _report.start_herald = start_herald
+            raise td.Cancelled("in the middle")
+
+        _report.start_herald = stop
+
+    def nest():
+        return td.go(work.double, 1).result()
+
+    with Workers(1) as pool:
+        pool.go(stop_in_the_middle).result(PATIENCE)
+        with contextlib.suppress(td.TaskCancelled):
+            assert pool.go(nest).result(PATIENCE) == 2
+        assert pool.go(nest).result(PATIENCE) == 2
+        assert pool.statistics()["died"] == 0
 
 
 def test_partials_and_methods_in_nested_tasks():

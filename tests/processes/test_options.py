@@ -118,6 +118,30 @@ def test_a_running_task_that_is_cancelled_sees_cancelled_and_cleans_up(pool, gat
     assert journal.lines() == ["cancelled", "cleaned up"]
 
 
+def test_a_task_that_is_stopped_where_errors_are_ignored_is_stopped_a_little_later(gate):
+    """Python ignores what is raised in `__del__`."""
+
+    class Stands:
+        def __init__(self, path):
+            self.path = path
+
+        def __del__(self):
+            work.pass_gate(self.path)
+
+    def drop_and_spin(path):
+        Stands(path)
+        spin()
+
+    with Workers(1, grace=PATIENCE / 10) as pool:
+        process = pool.go(work.process).result(PATIENCE)
+        task = pool.go(drop_and_spin, gate.path)
+        gate.wait_for_arrivals()
+        assert task.cancel()
+        with pytest.raises(td.TaskCancelled):
+            task.result(PATIENCE)
+        assert pool.go(work.process).result(PATIENCE) == process, "its worker had to be killed"
+
+
 # --- retries ------------------------------------------------------------------------------------------------
 
 
