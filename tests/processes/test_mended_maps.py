@@ -112,7 +112,7 @@ def test_a_map_of_a_run_that_has_ended_is_let_go_without_a_word(pool, capsys):
         return results
 
     results = td.run(main)
-    pump = results._pump
+    pump = results._batches._pump
     del results
     gc.collect()
     assert capsys.readouterr().err == ""
