@@ -13,13 +13,6 @@ from support import PATIENCE
 VARIABLE = contextvars.ContextVar("VARIABLE", default=None)
 
 
-@pytest.fixture(scope="module")
-def pool():
-    with td.Workers(2) as pool:
-        assert list(pool.map(abs, [1, 2], chunksize=1)) == [1, 2]
-        yield pool
-
-
 def look(_):
     return VARIABLE.get()
 
