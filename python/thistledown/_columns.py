@@ -25,16 +25,15 @@ class Whole:
     def __init__(self, iterables: tuple[Iterable[Any], ...]) -> None:
         self._columns = _taken(iterables)
         self._position = 0
-        self.total: int | None = min(map(len, self._columns))
-        self.left: int | None = self.total
+        self.total: int = min(map(len, self._columns))
+        self.left: int = self.total
 
     def take(self, count: int) -> list[Column]:
         """The columns of so many items that come next, or of those that are left."""
-        assert self.left is not None
         begin = self._position
-        self._position += min(count, self.left)
-        self.left -= self._position - begin
-        columns = [column[begin : self._position] for column in self._columns]
+        self._position = end = min(begin + count, self.total)
+        self.left = self.total - end
+        columns = [column[begin:end] for column in self._columns]
         if not self.left:
             self._columns = [()] * len(columns)
         return columns
@@ -43,8 +42,8 @@ class Whole:
 class Bounded:
     """What the iterables give, read as far as it is asked for; nobody knows how much that will be."""
 
-    total: int | None = None
-    left: int | None = None
+    total: None = None
+    left: None = None
 
     def __init__(self, iterables: tuple[Iterable[Any], ...]) -> None:
         self._width = len(iterables)

@@ -168,7 +168,7 @@ class Pump:
         self.put(chunk)
 
     def go_with(self, columns: list[Column]) -> Task[Any]:
-        args = tuple(columns) if self.is_chunked else tuple(column[0] for column in columns)
+        args = tuple(columns) if self.is_chunked else next(zip(*columns, strict=True))
         return self.context.run(self.go, self.function, args)
 
     def spare(self, chunk: Chunk, columns: list[Column]) -> None:
