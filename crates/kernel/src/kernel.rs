@@ -195,10 +195,10 @@ impl<P: Payload> Kernel<P> {
             Some(None) => {}
             None => self.elsewhere += 1,
         }
-        self.parties.insert(Party::new(Place::Elsewhere(runner), None, ScopeId::default()))
+        self.parties.insert(Party::new(Place::Elsewhere { runner, stop: None }, None, ScopeId::default()))
     }
 
-    /// A thread that is about to wait, woken by `waker`; [`Self::finish`] takes it away.
+    /// A thread that is about to wait or to open scopes, woken by `waker`; [`Self::finish`] takes it away.
     pub fn add_thread(&mut self, waker: P::Waker) -> TaskId {
         self.parties.insert(Party::new(Place::Thread(waker), None, ScopeId::default()))
     }
@@ -251,10 +251,10 @@ impl<P: Payload> Kernel<P> {
         }
         self.leave_scope(task);
         let Some(party) = self.parties.remove(task) else { return };
-        if let Place::Elsewhere(None) = party.place {
+        if let Place::Elsewhere { runner: None, .. } = party.place {
             self.elsewhere -= 1;
         }
-        if let Place::Elsewhere(Some(runner)) = party.place
+        if let Place::Elsewhere { runner: Some(runner), .. } = party.place
             && let Some(runner) = self.runners.get_mut(runner)
         {
             runner.elsewhere -= 1;

@@ -15,6 +15,7 @@
 //! and undo the rest from Concurrent ML; scopes and level-triggered cancellation from trio.
 
 mod channel;
+mod elsewhere;
 mod graph;
 mod ids;
 mod kernel;
@@ -28,6 +29,7 @@ mod wait;
 mod waits;
 
 pub use channel::{RecvRefused, SendRefused};
+pub use elsewhere::JoinRefused;
 pub use graph::Cycle;
 pub use ids::{ChannelId, RunnerId, ScopeId, SourceId, TaskId};
 pub use kernel::{Kernel, Payload, Prospects, Turn};

@@ -11,8 +11,13 @@ pub(crate) enum Place<W> {
     Runner(RunnerId),
     /// A thread asleep on its own waker.
     Thread(W),
-    /// A body that runs elsewhere (a thread call): it never waits here, others wait for its end.
-    Elsewhere(Option<RunnerId>),
+    /// A body that runs elsewhere (in a thread, in another process): it never waits here, others wait for its end.
+    Elsewhere {
+        /// The run that knows of it; without one all do.
+        runner: Option<RunnerId>,
+        /// How to tell it to stop. Set when it joins a scope; taken when it is told, which is once.
+        stop: Option<W>,
+    },
 }
 
 /// What a party is doing.
@@ -86,8 +91,12 @@ impl<B, V, W> Party<B, V, W> {
     pub(crate) fn runner(&self) -> Option<RunnerId> {
         match self.place {
             Place::Runner(runner) => Some(runner),
-            Place::Elsewhere(runner) => runner,
+            Place::Elsewhere { runner, .. } => runner,
             Place::Thread(_) => None,
         }
+    }
+
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self.place, Place::Elsewhere { .. })
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! A scope is opened by a task inside the scope it is in; tasks started in it are its members. Cancellation is
 //! level-triggered: as long as a cancelled scope encloses a task, each of its waits is refused, except under a shield.
-//! A run is a scope without a parent. Source: trio's cancel scopes and nurseries, here one thing.
+//! A run is a scope without a parent, and so is the outermost one of a plain thread. What runs elsewhere can be a member
+//! too (`elsewhere`). Source: trio's cancel scopes and nurseries, here one thing.
 
 use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::kernel::{Kernel, Payload};
 use crate::list::List;
 use crate::moment::Moment;
-use crate::party::{Party, Phase};
+use crate::party::{Party, Phase, Place};
 use crate::timers::Entry;
 use crate::wait::{Event, Wake};
 use crate::waits::SCOPE_BRANCH;
@@ -23,10 +24,14 @@ pub(crate) struct Scope {
     pub(crate) expired: bool,
     pub(crate) shield: bool,
     pub(crate) timed: bool,
+    /// When it expires, for a thread's, which keeps its own time; a run has it among its timers.
+    pub(crate) deadline: Moment,
     /// Live members.
     pub(crate) members: usize,
     pub(crate) first_member: TaskId,
     pub(crate) last_member: TaskId,
+    /// A body that runs elsewhere is a member, or was.
+    pub(crate) has_elsewhere: bool,
     pub(crate) first_child: ScopeId,
     pub(crate) previous_sibling: ScopeId,
     pub(crate) next_sibling: ScopeId,
@@ -44,9 +49,11 @@ impl Scope {
             expired: false,
             shield,
             timed: false,
+            deadline: Moment::NEVER,
             members: 0,
             first_member: TaskId::default(),
             last_member: TaskId::default(),
+            has_elsewhere: false,
             first_child: ScopeId::default(),
             previous_sibling: ScopeId::default(),
             next_sibling: ScopeId::default(),
@@ -80,10 +87,14 @@ pub enum ScopeMisuse {
 }
 
 impl<P: Payload> Kernel<P> {
-    /// Opens a scope inside the task's present one.
+    /// Opens a scope inside the present one of a task, or of a thread. Nothing when there is no such party.
     pub fn open_scope(&mut self, task: TaskId, deadline: Option<Moment>, shield: bool) -> Option<ScopeId> {
         let party = self.parties.get(task)?;
-        let runner = party.runner()?;
+        let runner = match party.place {
+            Place::Runner(runner) => runner,
+            Place::Thread(_) => RunnerId::default(),
+            Place::Elsewhere { .. } => return None,
+        };
         let parent = party.scope;
         let id = self.scopes.insert(Scope::new(runner, task, parent, shield));
         if let Some(outer) = self.scopes.get_mut(parent) {
@@ -102,6 +113,10 @@ impl<P: Payload> Kernel<P> {
 
     fn set_deadline(&mut self, scope: ScopeId, runner: RunnerId, at: Moment) {
         self.scopes[scope].timed = true;
+        if !self.runners.contains_key(runner) {
+            self.scopes[scope].deadline = at;
+            return;
+        }
         let tag = self.next_tag(SCOPE_BRANCH);
         self.runners[runner].timers.set(Entry { at, tag, owner: scope.number() });
     }
@@ -118,6 +133,21 @@ impl<P: Payload> Kernel<P> {
         Ok(self.remove_scope(task, id))
     }
 
+    /// Takes a scope away from its owner, with those that were opened inside of it; what lives in them is cancelled.
+    /// Nothing when the owner does not have it open.
+    pub fn evict_scope(&mut self, owner: TaskId, id: ScopeId) -> Option<ScopeEnd> {
+        self.scopes.get(id).filter(|scope| scope.owner == owner)?;
+        let end = self.scope_state(id);
+        loop {
+            let innermost = self.parties.get(owner)?.scope;
+            self.cancel_scope(innermost);
+            self.remove_scope(owner, innermost);
+            if innermost == id {
+                return end;
+            }
+        }
+    }
+
     /// Takes the innermost scope of a task away.
     pub(crate) fn remove_scope(&mut self, task: TaskId, id: ScopeId) -> ScopeEnd {
         self.wake_drained(id);
@@ -127,7 +157,11 @@ impl<P: Payload> Kernel<P> {
         let (previous, next) = (self.scopes[id].previous_sibling, self.scopes[id].next_sibling);
         match self.scopes.get_mut(previous) {
             Some(previous) => previous.next_sibling = next,
-            None => self.scopes[parent].first_child = next,
+            None => {
+                if let Some(outer) = self.scopes.get_mut(parent) {
+                    outer.first_child = next;
+                }
+            }
         }
         if let Some(next) = self.scopes.get_mut(next) {
             next.previous_sibling = previous;
@@ -148,13 +182,17 @@ impl<P: Payload> Kernel<P> {
         end
     }
 
-    /// Makes the members of a scope members of the one around it.
+    /// Makes the members of a scope members of the one around it. What runs elsewhere is told to stop, and is nobody's.
     fn move_members(&mut self, id: ScopeId, parent: ScopeId) -> Vec<TaskId> {
         let cancelled = self.scopes[id].cancelled;
         let mut moved = Vec::new();
         while self.scopes[id].first_member != TaskId::default() {
             let member = self.scopes[id].first_member;
             self.leave_scope(member);
+            if self.parties[member].is_elsewhere() {
+                self.disown(member);
+                continue;
+            }
             let was_there = self.parties[member].scope == id;
             // What was cancelled stays so, also outside.
             self.parties[member].cancelled |= cancelled;
@@ -238,6 +276,9 @@ impl<P: Payload> Kernel<P> {
         while let Some(id) = scopes.pop() {
             let scope = &self.scopes[id];
             let (owner, mut member, mut child) = (scope.owner, scope.first_member, scope.first_child);
+            if scope.has_elsewhere {
+                self.stop_members(id);
+            }
             self.suspect(owner);
             while let Some(party) = self.parties.get(member) {
                 let next = party.next_member;
@@ -253,10 +294,13 @@ impl<P: Payload> Kernel<P> {
         }
     }
 
-    fn suspect(&mut self, task: TaskId) {
+    pub(crate) fn suspect(&mut self, task: TaskId) {
         let Some(party) = self.parties.get_mut(task) else { return };
         party.suspect = true;
-        if party.phase == Phase::Waiting && self.is_cancelled(task) {
+        let (waits, is_elsewhere) = (party.phase == Phase::Waiting, party.is_elsewhere());
+        if is_elsewhere {
+            self.tell_to_stop(task);
+        } else if waits && self.is_cancelled(task) {
             self.wake(task, Wake::Cancelled);
         }
     }

@@ -191,7 +191,7 @@ impl<P: Payload> Kernel<P> {
                 }
             }
             Place::Thread(waker) => self.wakers.push(waker.clone()),
-            Place::Elsewhere(_) => {}
+            Place::Elsewhere { .. } => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //! that the kernel drops nothing and that nothing is left over at the end.
 
 mod channels;
+mod elsewhere;
 mod ends;
 mod parking;
 mod rig;

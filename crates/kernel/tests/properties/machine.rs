@@ -276,6 +276,9 @@ impl Machine {
     fn spawn(&mut self, chance: &mut Chance) {
         let Some(scope) = self.any_scope(chance) else { return };
         let runner = self.reference.scopes.iter().find(|s| s.id == scope).expect("that one").runner;
+        if runner == RunnerId::default() {
+            return; // a thread's: it holds no tasks of runs
+        }
         let task = self.kernel.spawn(runner, Start::InScope(scope), self.bodies.make(0)).expect("a scope");
         self.reference.add_party(task, Kind::Task(runner), Some(scope));
         self.names.push(task);
@@ -283,7 +286,18 @@ impl Machine {
 
     fn elsewhere(&mut self, chance: &mut Chance) {
         match self.any_party(chance, |kind, _| matches!(kind, Kind::Elsewhere(_))) {
-            Some(task) if chance.once_in(2) => self.finish(task),
+            Some(task) if chance.once_in(4) => self.finish(task),
+            Some(task) if chance.once_in(3) => {
+                self.kernel.fail(task);
+                self.reference.fail(task);
+            }
+            Some(task) if chance.once_in(2) && self.reference.base(task).is_none() => {
+                let scopes: Vec<_> = self.reference.scopes.iter().skip(RUNNERS.len()).map(|s| s.id).collect();
+                if let Some(scope) = chance.pick(&scopes) {
+                    assert_eq!(self.kernel.join(task, scope, "stop"), Ok(()));
+                    self.reference.join(task, scope);
+                }
+            }
             _ => {
                 let runner = chance.pick(&self.runners).expect("a runner");
                 let task = self.kernel.add_elsewhere(Some(runner));
@@ -313,9 +327,19 @@ impl Machine {
     fn threads(&mut self, chance: &mut Chance) {
         match self.any_party(chance, |kind, _| kind == Kind::Thread) {
             Some(thread) if chance.once_in(2) => self.thread_leaves(thread),
+            Some(thread) if chance.once_in(2) => {
+                self.kernel.expire_thread(thread, self.now);
+                self.reference.expire_thread(thread, self.now);
+            }
             _ => {
                 let thread = self.kernel.add_thread("thread");
                 self.reference.add_party(thread, Kind::Thread, None);
+                for _ in 0..chance.below(3) {
+                    let deadline = chance.once_in(2).then(|| self.moment(chance));
+                    let shield = chance.once_in(3);
+                    let scope = self.kernel.open_scope(thread, deadline, shield).expect("a thread");
+                    self.reference.open_scope(thread, scope, deadline, shield);
+                }
                 let wants = self.wants(chance);
                 if !self.wait(thread, wants) {
                     self.finish(thread);
@@ -388,7 +412,9 @@ impl Machine {
             runner.map_or("thread", |id| RUNNERS[self.runners.iter().position(|&at| at == id).expect("one")])
         };
         let mut called: Vec<_> = std::mem::take(&mut self.reference.woken).into_iter().map(name).collect();
-        let mut woken = self.kernel.take_wakers();
+        let (told, mut woken): (Vec<_>, Vec<_>) =
+            self.kernel.take_wakers().into_iter().partition(|&waker| waker == "stop");
+        assert_eq!(told.len(), std::mem::take(&mut self.reference.told), "who is told to stop");
         called.sort_unstable();
         woken.sort_unstable();
         assert_eq!(woken, called, "who is woken");
@@ -401,6 +427,9 @@ impl Machine {
             );
         }
         for party in &self.reference.parties {
+            if party.kind == Kind::Thread {
+                assert_eq!(self.kernel.next_deadline(party.id), self.reference.next_deadline(party.id));
+            }
             assert_eq!(
                 self.kernel.is_cancelled(party.id),
                 self.reference.is_cancelled(party.id),

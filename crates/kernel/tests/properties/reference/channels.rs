@@ -88,7 +88,11 @@ impl Reference {
     }
 
     fn runners(&self) -> Vec<RunnerId> {
-        self.scopes.iter().filter(|scope| scope.parent.is_none()).map(|scope| scope.runner).collect()
+        self.scopes
+            .iter()
+            .filter(|scope| scope.parent.is_none() && scope.runner != RunnerId::default())
+            .map(|scope| scope.runner)
+            .collect()
     }
 
     /// How many values are inside: in buffers, in the hands of senders, and on their way to receivers.

@@ -34,6 +34,8 @@ pub(crate) struct Party {
     number: u64,
     pub(crate) wake: Option<Wake<u64>>,
     cancelled: bool,
+    /// It runs elsewhere, and is to be told to stop when it is cancelled.
+    listens: bool,
     base: Option<ScopeId>,
     /// Outermost first.
     pub(crate) open: Vec<ScopeId>,
@@ -80,6 +82,8 @@ pub(crate) struct Reference {
     pub(crate) spent: Vec<u64>,
     /// A runner that was called, or a thread.
     pub(crate) woken: Vec<Option<RunnerId>>,
+    /// How many bodies elsewhere were told to stop.
+    pub(crate) told: usize,
 }
 
 fn is_never(want: &Want<u64>) -> bool {
@@ -168,6 +172,12 @@ impl Reference {
         let waiting = self.parties.iter().filter(|party| party.state == State::Waiting);
         let hit: Vec<TaskId> = waiting.filter(|p| self.is_cancelled(p.id)).map(|p| p.id).collect();
         hit.into_iter().for_each(|id| self.wake(id, Wake::Cancelled, number));
+        let listening = self.parties.iter().filter(|party| party.listens);
+        let told: Vec<TaskId> = listening.filter(|p| self.is_cancelled(p.id)).map(|p| p.id).collect();
+        for id in told {
+            self.party(id).listens = false;
+            self.told += 1;
+        }
     }
 
     pub(crate) fn wait(&mut self, id: TaskId, wants: Vec<Want<u64>>) -> Result<(), ()> {
@@ -269,6 +279,7 @@ impl Reference {
             number: 0,
             wake: None,
             cancelled: false,
+            listens: false,
             base,
             open: Vec::new(),
         });
@@ -317,6 +328,22 @@ impl Reference {
         if let Kind::Elsewhere(runner) = kind {
             self.call(runner);
         }
+    }
+
+    pub(crate) fn join(&mut self, id: TaskId, scope: ScopeId) {
+        let party = self.party(id);
+        (party.base, party.listens) = (Some(scope), true);
+        self.settle();
+    }
+
+    pub(crate) fn fail(&mut self, id: TaskId) {
+        let base = self.party(id).base;
+        self.finish(id);
+        base.into_iter().for_each(|scope| self.cancel_scope(scope));
+    }
+
+    pub(crate) fn base(&mut self, id: TaskId) -> Option<ScopeId> {
+        self.party(id).base
     }
 
     pub(crate) fn is_awaited(&self, id: TaskId) -> bool {

@@ -42,6 +42,21 @@ impl Reference {
         }
     }
 
+    pub(crate) fn next_deadline(&self, thread: TaskId) -> Option<Moment> {
+        self.around(thread).into_iter().flatten().filter_map(|scope| Some(scope.deadline?.0)).min()
+    }
+
+    pub(crate) fn expire_thread(&mut self, thread: TaskId, now: Moment) {
+        for id in self.party(thread).open.clone() {
+            let scope = self.scope(id);
+            if scope.deadline.is_some_and(|(at, _)| at <= now) {
+                scope.deadline = None;
+                scope.end = ScopeEnd { cancelled: true, expired: !scope.end.cancelled };
+                self.settle();
+            }
+        }
+    }
+
     fn scope(&mut self, id: ScopeId) -> &mut Scope {
         self.scopes.iter_mut().find(|scope| scope.id == id).expect("an open scope")
     }
@@ -58,7 +73,11 @@ impl Reference {
     pub(crate) fn open_scope(&mut self, task: TaskId, id: ScopeId, deadline: Option<Moment>, shield: bool) {
         let number = self.next_number();
         let party = self.party(task);
-        let Kind::Task(runner) = party.kind else { unreachable!("only tasks open scopes") };
+        let runner = match party.kind {
+            Kind::Task(runner) => runner,
+            Kind::Thread => RunnerId::default(),
+            Kind::Elsewhere(_) => unreachable!("it opens none"),
+        };
         let parent = party.open.last().copied().or(party.base);
         party.open.push(id);
         let end = ScopeEnd { cancelled: false, expired: false };
@@ -72,9 +91,10 @@ impl Reference {
         self.scopes.retain(|scope| scope.id != id);
         self.scopes.iter_mut().filter(|s| s.parent == Some(id)).for_each(|s| s.parent = parent);
         for member in self.parties.iter_mut().filter(|party| party.base == Some(id)) {
-            member.base = parent;
-            // What was cancelled stays so, also outside.
-            member.cancelled |= end.cancelled;
+            let is_elsewhere = matches!(member.kind, Kind::Elsewhere(_));
+            member.base = parent.filter(|_| !is_elsewhere);
+            // What was cancelled stays so, also outside; what runs elsewhere is told to stop in any case.
+            member.cancelled |= end.cancelled || is_elsewhere;
         }
         self.party(task).open.pop();
         self.settle();
