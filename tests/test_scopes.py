@@ -334,12 +334,6 @@ each_scope = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
 @each_scope
-def test_a_scope_needs_a_task(make):
-    with pytest.raises(RuntimeError, match=r"task|td\.run"):
-        make().__enter__()
-
-
-@each_scope
 async def test_scopes_close_in_the_order_they_nest(make):
     async def body():
         outer, inner = make(), make()

@@ -1,12 +1,14 @@
-"""Groups: tasks that belong together, and end together.
+"""Groups: tasks that belong together, and end together, wherever they run.
 
-A group stands on a scope of the engine: its tasks are the scope's members, and cancelling the scope cancels them.
-Sources: trio's nurseries, asyncio's ``TaskGroup``.
+A group stands on a scope of the engine: its tasks are the scope's members, and cancelling the scope cancels them. For
+a weightless task that is ``Cancelled`` at its wait; for one of a worker process, what ``cancel`` of that task does; for
+a thread call, ``Cancelled`` between two bytecodes. A member is one until it has ended, so a group that is empty has
+nothing that runs. Sources: trio's nurseries, asyncio's ``TaskGroup``.
 """
 
 import types
 from collections.abc import Callable, Generator
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from thistledown import _core
 from thistledown._errors import Cancelled
@@ -14,41 +16,104 @@ from thistledown._task import Task
 
 __all__ = ["TaskGroup"]
 
+T = TypeVar("T")
+
+LOOKED_THROUGH = 64
+"""Tasks that run elsewhere, above which those that have ended well are let go."""
+
 
 class TaskGroup:
     """Holds tasks; leaving the block means that none of them runs any more.
 
-    ``async with td.TaskGroup() as tg: tg.go(work, 1)``. When one fails the others are cancelled, and so is the block.
-    One error is raised as itself, several as an ``ExceptionGroup``; ``except*`` takes both. The end of the block is a
-    cancel point.
+    ``async with td.TaskGroup() as tg: tg.go(work, 1)``. It holds weightless tasks, tasks of worker processes
+    (``tg.go(fib, 35)``, ``tg.add(pool.go(fib, 35))``) and thread calls (``tg.thread(fn, x)``). When one fails the
+    others are cancelled, and so is the block. One error is raised as itself, several as an ``ExceptionGroup``;
+    ``except*`` takes both. The end of the block is a cancel point.
 
-    In a generator task: ``with td.TaskGroup() as tg: ...; yield from tg.join()``, the join as the last line.
+    In a generator task: ``with td.TaskGroup() as tg: ...; yield from tg.join()``, the join as the last line. In plain
+    code: ``with td.TaskGroup() as tg: ...``, which waits at its end, and ends the tasks on Ctrl-C; weightless ones need
+    a ``td.run``.
     """
 
     def __init__(self) -> None:
         self._scope = _core.group_scope()
         self._errors: list[BaseException] = []
+        # Those that run elsewhere, whose errors are asked for when the group ends.
+        self._elsewhere: list[Task[Any]] = []
+        self._look_through_at = LOOKED_THROUGH
         self._over = False
 
     def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Starts a task in the group, as ``td.go`` does.
+
+        Args:
+            body: for a weightless task a coroutine or generator function or object; for one of the default pool a plain
+                function, or its name as ``"package.module:function"``; for a thread call a ``td.thread(...)``.
+            args, kwargs: for the function.
 
         Returns:
             The task.
 
         Raises:
             TypeError: no task body.
-            RuntimeError: the group's block has not been entered, or has been left.
+            RuntimeError: the group's block has not been entered, or has been left; a weightless body where no run is.
+            NotPicklable: an argument cannot be sent to a worker process.
         """
         return _core.go_in(body, args, kwargs, self._scope, self, None)
+
+    def thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Calls a plain function in a helper thread, as a member of the group; the same as ``go(td.thread(...))``.
+
+        When the group is cancelled ``Cancelled`` is raised in the call, between two bytecodes; one that has not begun
+        never does. A thread cannot be killed: the block's end waits for a call that stands in C code.
+
+        Returns:
+            The task.
+
+        Raises:
+            TypeError: no plain function.
+            RuntimeError: the group's block has not been entered, or has been left.
+        """
+        return self.go(_core.thread(fn, *args, **kwargs))
+
+    def add(self, task: Task[T], /) -> Task[T]:
+        """Takes in a task that was started in a pool: ``tg.add(pool.options(timeout=5).go(f, x))``.
+
+        From now on it is a member like any other.
+
+        Returns:
+            The task itself.
+
+        Raises:
+            TypeError: it does not run in a worker process.
+            RuntimeError: it is in a group already, or the group's block has not been entered, or has been left.
+        """
+        _check_is_task(task)
+        self._scope.adopt(task)
+        self._hold(task)
+        return task
 
     def cancel(self) -> None:
         """Cancels the tasks of the group and its block. The block ends without an error."""
         self._scope.cancel()
 
+    def _go_elsewhere(self, body: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
+        """Starts a task of the default pool in the group. The engine calls this."""
+        from thistledown import _workers
+
+        _ = self._scope.empty  # raises when the block is not open, before anything is started
+        return self.add(_workers.go(body, args, kwargs))
+
+    def _hold(self, task: Task[Any]) -> None:
+        """One that runs elsewhere is a member now. Those that have ended well are let go, now and then."""
+        self._elsewhere.append(task)
+        if len(self._elsewhere) > self._look_through_at:
+            self._elsewhere = [task for task in self._elsewhere if not task.done() or task._has_failed()]
+            self._look_through_at = max(LOOKED_THROUGH, 2 * len(self._elsewhere))
+
     def _failed(self, error: BaseException) -> bool:
         """A task of the group failed; the engine calls this. False: the group is over and cannot answer for it."""
-        if self._over:
+        if self._over or self._scope.taken_away:
             return False
         self._errors.append(error)
         self.cancel()
@@ -71,6 +136,8 @@ class TaskGroup:
 
     @types.coroutine
     def _end(self, error: BaseException | None) -> Generator[Any, Any, bool]:
+        if self._scope.taken_away and error is not None:
+            return False
         was_cancelled = self._scope.cancelled
         if error is not None:
             self._scope.cancel()
@@ -80,6 +147,38 @@ class TaskGroup:
             if error is None:
                 return self._leave(cancelled, was_cancelled=True, is_raised=False)
         return self._leave(error, was_cancelled=was_cancelled, is_raised=True)
+
+    def _end_plain(self, error: BaseException | None) -> bool:
+        """Waits at the end of a block in plain code. Whoever interrupts it, as by Ctrl-C, cancels the tasks; once more,
+        and they are left to end by themselves."""
+        was_cancelled = self._scope.cancelled
+        if error is not None:
+            self._scope.cancel()
+        try:
+            self._wait()
+        except BaseException as interrupted:
+            # Whoever stops this task of a worker raises `Cancelled` too, and that is not the group's to end.
+            was_cancelled = self._scope.cancelled
+            self._scope.cancel()
+            stronger = self._wait_shielded() or interrupted
+            if error is None or not isinstance(stronger, Cancelled):
+                return self._leave(stronger, was_cancelled=was_cancelled, is_raised=False)
+        return self._leave(error, was_cancelled=was_cancelled, is_raised=True)
+
+    def _wait_shielded(self) -> BaseException | None:
+        """Waits for what is cancelled, unless somebody interrupts that too."""
+        try:
+            with _core.shield():
+                self._wait()
+        except BaseException as interrupted:
+            return interrupted
+        return None
+
+    def _wait(self) -> None:
+        while not self._scope.empty:
+            for task in self._elsewhere:
+                task._is_awaited()
+            self._scope.drain().wait()
 
     def _leave(self, error: BaseException | None, *, was_cancelled: bool, is_raised: bool) -> bool:
         """Leaves the scope and raises what there is to raise.
@@ -93,6 +192,11 @@ class TaskGroup:
         self._scope.leave()
         self._over = True
         errors, self._errors = self._errors, []
+        elsewhere, self._elsewhere = self._elsewhere, []
+        for task in elsewhere:
+            if task._has_failed() and (failure := task._take_failure()) is not None:
+                errors.append(failure)
+        # Somebody who waited for one inside of the block has raised its error already.
         if error is not None and not isinstance(error, Cancelled) and all(error is not other for other in errors):
             errors.insert(0, error)
         if len(errors) > 1:
@@ -129,6 +233,10 @@ class TaskGroup:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> bool:
+        if self._scope.taken_away and error is not None:
+            return False
+        if _core.current_task() is None:
+            return self._end_plain(error)
         was_cancelled = self._scope.cancelled
         if error is not None:
             self._scope.cancel()
@@ -141,3 +249,8 @@ class TaskGroup:
                 )
             )
         return self._leave(error, was_cancelled=was_cancelled, is_raised=True)
+
+
+def _check_is_task(task: object) -> None:
+    if not isinstance(task, Task):
+        raise TypeError(f"add takes a task, as `pool.go(fn, *args)` gives it; got {task!r}: write `tg.go(...)` for it")

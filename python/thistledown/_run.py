@@ -63,7 +63,7 @@ def run(main: Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
         TypeError: main is no task body.
         BaseException: what ``main`` or a task that nobody waited for raised; several as a group.
     """
-    with _signals_seen() as signals, _generators_closed():
+    with _signals_seen() as signals, generators_closed():
         return _core.run(main, args, stall_after, False, signals)
 
 
@@ -102,10 +102,13 @@ def _signals_seen() -> Iterator[int | None]:
 
 
 @contextlib.contextmanager
-def _generators_closed() -> Iterator[None]:
-    """Lets async generators that are dropped in the middle clean up in a task, as asyncio does."""
+def generators_closed() -> Iterator[None]:
+    """Lets async generators that are dropped in the middle clean up in a task, as asyncio does.
+
+    The engine is told of each one that begins: one that yields inside of a scope is found out.
+    """
     hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(finalizer=_close_generator)
+    sys.set_asyncgen_hooks(firstiter=_core.generator_begins, finalizer=_close_generator)
     try:
         yield
     finally:

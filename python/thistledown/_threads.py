@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from thistledown._errors import Cancelled
 from thistledown._task import Task
 
 THREADS = 64
@@ -85,7 +86,7 @@ class _Threads:
     def withdraw(self, task: Task[Any]) -> None:
         """A call that nobody waits for any more is not made, if it has not begun."""
         if self.calls.pop(task, None) is not None:
-            task._settle(None, None)
+            task._settle(None, Cancelled())
 
     def resting(self) -> int:
         """How many of the threads have nothing to do."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from thistledown import _core
+from thistledown._run import generators_closed
 
 __all__ = ["run"]
 
@@ -14,4 +15,5 @@ def run(main: Callable[..., Any] | Any, *args: Any) -> Any:
     An hour of sleeps takes no time, and comes out the same each time. The clock waits for thread calls. Source: trio's
     autojump clock.
     """
-    return _core.run(main, args, None, True, None)
+    with generators_closed():
+        return _core.run(main, args, None, True, None)

@@ -48,6 +48,15 @@ pool.submit(work)
 pool.wait_idle()
 """,
     "as_completed": "list(td.as_completed([td.go(work)]))",
+    "end of a group": """
+with td.TaskGroup() as group:
+    group.go(work)
+    group.thread(time.sleep, 0)
+""",
+    "inside of a group and a timeout": """
+with td.timeout(3600), td.TaskGroup() as group:
+    group.go(work).result()
+""",
     "wait": "td.wait([td.go(work)])",
     "stdlib's as_completed": "list(concurrent.futures.as_completed([td.go(work)]))",
     "stdlib's wait": "concurrent.futures.wait([td.go(work)])",

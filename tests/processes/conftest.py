@@ -23,15 +23,15 @@ POOLS = ("pool", "default_pool")
 
 @pytest.fixture(autouse=True)
 def no_leaks(first_pipes, request):
-    """No process, thread or descriptor more than before; the file's pool has the workers that it had."""
-    [shared] = [request.getfixturevalue(name) for name in POOLS if name in request.fixturenames] or [None]
+    """No process, thread or descriptor more than before; pools of the file have the workers that they had."""
+    shared = [request.getfixturevalue(name) for name in POOLS if name in request.fixturenames]
     threads, files = foreign_threads(), open_files()
     below, of_pools = descendants(), engine_threads("pool")
-    workers = shared and shared.statistics()["processes"]
+    workers = [pool.statistics()["processes"] for pool in shared]
     yield
-    if shared is not None:
-        assert shared.wait_idle(PATIENCE), "the file's pool has tasks left"
-        assert shared.statistics()["processes"] == workers, "the file's pool has other workers"
+    for pool, processes in zip(shared, workers, strict=True):
+        assert pool.wait_idle(PATIENCE), "the file's pool has tasks left"
+        assert pool.statistics()["processes"] == processes, "the file's pool has other workers"
     if open_files().keys() - files.keys():
         gc.collect()  # a cycle may still hold a pool; what survives this is a leak
     left = {target for fd, target in open_files().items() if fd not in files}

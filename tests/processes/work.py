@@ -65,3 +65,43 @@ def fork_out(depth):
     if depth == 0:
         return 1
     return sum(task.result() for task in [td.go(fork_out, depth - 1) for _ in range(2)])
+
+
+def be_deaf(path):
+    """Stands at a gate, and cannot be told to stop."""
+    import signal
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    pass_gate(path)
+
+
+def group_in_worker(count):
+    """As many tasks in a group as it says, each of which waits for the pool's one place."""
+    import thistledown as td
+
+    with td.TaskGroup() as group:
+        tasks = [group.go(double, number) for number in range(count)]
+    return len([task for task in tasks if task.done()])
+
+
+def hold_in_group(path):
+    """Holds a task in a group; both end when this one is stopped."""
+    import thistledown as td
+
+    with td.TaskGroup() as group:
+        group.go(pass_gate, path)
+
+
+class Failure(Exception):
+    """What is known by its text alone."""
+
+
+def fail_by_name():
+    raise Failure("failed")
+
+
+def hang():
+    import time
+
+    while True:
+        time.sleep(60)

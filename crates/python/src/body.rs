@@ -14,10 +14,10 @@ use crate::operation::Operation;
 use crate::root;
 use crate::task::Task;
 
-const CO_GENERATOR: i32 = 0x20;
-const CO_COROUTINE: i32 = 0x80;
-const CO_ITERABLE_COROUTINE: i32 = 0x100;
-const CO_ASYNC_GENERATOR: i32 = 0x200;
+pub(crate) const CO_GENERATOR: i32 = 0x20;
+pub(crate) const CO_COROUTINE: i32 = 0x80;
+pub(crate) const CO_ITERABLE_COROUTINE: i32 = 0x100;
+pub(crate) const CO_ASYNC_GENERATOR: i32 = 0x200;
 
 /// Where a generator or coroutine stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,6 +53,8 @@ pub(crate) struct Current {
     pub(crate) budget: Cell<u32>,
     /// The task gives way by an operation, which is to end when its turn comes again.
     pub(crate) gives_way: Cell<bool>,
+    /// How many scopes of async generators are open in this thread.
+    pub(crate) held_open: Cell<usize>,
     run: RefCell<Option<std::rc::Rc<Run>>>,
 }
 
@@ -64,6 +66,7 @@ thread_local! {
             wake: Cell::new(None),
             budget: Cell::new(0),
             gives_way: Cell::new(false),
+            held_open: Cell::new(0),
             run: RefCell::new(None),
         })
     };

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyBytes, PyString, PyType};
 use rustix::io::Errno;
-use thistledown_kernel::ScopeMisuse;
+use thistledown_kernel::{JoinRefused, ScopeMisuse};
 use thistledown_workers::{Cause, Death, Refusal};
 
 /// A result on the hot path: it travels in registers, where a `PyErr` would be copied through each caller.
@@ -49,12 +49,24 @@ python_errors! {
     channel_empty = "ChannelEmpty",
 }
 
+/// The class of the exception thrown into what is cancelled.
+pub(crate) fn cancelled_class(py: Python<'_>) -> Option<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "thistledown._errors", "Cancelled").ok()
+}
+
 /// Whether this is the exception thrown into what is cancelled.
 pub(crate) fn is_cancelled(py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    CLASS
-        .import(py, "thistledown._errors", "Cancelled")
-        .is_ok_and(|class| error.is_instance(class).unwrap_or(false))
+    cancelled_class(py).is_some_and(|class| error.is_instance(class).unwrap_or(false))
+}
+
+/// What runs elsewhere is not taken into a group.
+pub(crate) fn join_refused(refused: JoinRefused) -> PyErr {
+    misuse(match refused {
+        JoinRefused::Taken => "the task belongs to another group already".into(),
+        JoinRefused::NotOpen => "the group has ended: start tasks inside its block".into(),
+        _ => refused.to_string(),
+    })
 }
 
 /// `IncompleteReadError`, with what was read.
@@ -92,7 +104,7 @@ pub(crate) fn scope_misuse(misuse: ScopeMisuse) -> PyErr {
     let advice = match misuse {
         ScopeMisuse::OtherTask => "leave the block in the task that entered it",
         ScopeMisuse::NotInnermost => {
-            "leave the inner block first; do not hold a block open across a generator's yield"
+            "leave the inner block first; do not hold a block open across a generator's `yield`"
         }
         _ => "a scope is entered once, by `with`",
     };

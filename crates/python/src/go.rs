@@ -8,6 +8,7 @@ use thistledown_kernel::Start;
 use crate::body::{self, Arguments, Packed};
 use crate::current::Current;
 use crate::errors;
+use crate::operation::{Kind, Operation};
 use crate::run;
 use crate::scope::Scope;
 use crate::task::Task;
@@ -71,9 +72,23 @@ fn start<'py>(
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
+    if let (Some(group), Start::InScope(scope)) = (&group, start)
+        && let Ok(operation) = body.cast_exact::<Operation>()
+        && let Kind::Thread(call) = &operation.get().kind
+    {
+        let task = call.go(body.py(), scope)?;
+        group.bind(body.py()).call_method1(intern!(body.py(), "_hold"), (&task,))?;
+        return Ok(task);
+    }
     let Some(current) = Current::run() else {
-        if group.is_none() && body::goes_elsewhere(body)? {
-            return elsewhere(body, arguments, name);
+        if body::goes_elsewhere(body)? {
+            return elsewhere(body, arguments, group, name);
+        }
+        if group.is_some() {
+            return Err(errors::misuse(
+                "no weightless tasks run in this thread: this group holds tasks of worker processes and thread calls; \
+                 for weightless ones use `async with td.TaskGroup()` inside of `td.run(main)`",
+            ));
         }
         return Err(errors::misuse(
             "no weightless tasks run in this thread: start them with `td.run(main)`, and call `td.go` inside of it",
@@ -81,23 +96,26 @@ fn start<'py>(
     };
     let iterator = match body::weightless(body, arguments)? {
         Some(iterator) => iterator,
-        None if group.is_none() => return elsewhere(body, arguments, name),
-        None => body::iterator(body, arguments)?,
+        None => return elsewhere(body, arguments, group, name),
     };
     let origin = body::origin(body, &iterator);
     run::spawn(body.py(), &current, iterator, origin, start, group, name)
 }
 
-/// Starts a task in the default pool of worker processes.
+/// Starts a task in the default pool of worker processes; a group takes it in.
 fn elsewhere<'py>(
     body: &Bound<'py, PyAny>,
     arguments: &impl Arguments<'py>,
+    group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
     let py = body.py();
     let workers = py.import(intern!(py, "thistledown._workers"))?;
     let (args, kwargs) = arguments.pack(py)?;
-    let task = workers.call_method1(intern!(py, "go"), (body, args, kwargs))?;
+    let task = match group {
+        Some(group) => group.bind(py).call_method1(intern!(py, "_go_elsewhere"), (body, args, kwargs))?,
+        None => workers.call_method1(intern!(py, "go"), (body, args, kwargs))?,
+    };
     if let Some(name) = name {
         task.setattr(intern!(py, "name"), name)?;
     }

@@ -1,6 +1,6 @@
 //! The herald: a thread that calls Python for those that must not, the threads of the pools.
 //!
-//! It calls done-callbacks, tells the standard library's waiters, passes on what workers say (log records, warnings), and
+//! It calls done-callbacks, stops thread calls of groups, tells the standard library's waiters, passes on what workers say (log records, warnings), and
 //! reports errors of tasks that nobody holds. It is a thread of Python's, started by whoever makes it needed: a pool that begins, or somebody who wants
 //! to be called. It ends when no pool is open and there was nothing to tell for a while.
 
@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use thistledown_runtime::Clock;
 
+use crate::group_call::Call;
 use crate::remote::Ended;
 use crate::report::report;
 use crate::task::{Outcome, Task};
@@ -32,6 +33,7 @@ const IDLE: Duration = Duration::from_millis(200);
 struct News {
     tasks: Vec<Py<Task>>,
     lost: Vec<Lost>,
+    stops: Vec<Arc<Call>>,
     said: Vec<Vec<u8>>,
     said_bytes: usize,
     /// How much more they said than is kept.
@@ -47,7 +49,7 @@ struct News {
 
 impl News {
     fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && self.lost.is_empty() && self.said.is_empty()
+        self.tasks.is_empty() && self.lost.is_empty() && self.stops.is_empty() && self.said.is_empty()
     }
 }
 
@@ -97,6 +99,11 @@ pub(crate) fn tell(tasks: Vec<Py<Task>>) {
 /// Tasks that nobody holds have failed so.
 pub(crate) fn mourn(lost: Vec<Lost>) {
     add(|news| news.lost.extend(lost));
+}
+
+/// This thread call is to stop.
+pub(crate) fn stop(call: Arc<Call>) {
+    add(|news| news.stops.push(call));
 }
 
 /// Workers have said this.
@@ -150,7 +157,8 @@ pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
 /// What the herald's thread does.
 #[pyfunction]
 pub(crate) fn tell_news(py: Python<'_>) {
-    while let Some(News { tasks, lost, said, unsaid, .. }) = py.detach(next) {
+    while let Some(News { tasks, lost, stops, said, unsaid, .. }) = py.detach(next) {
+        stops.iter().for_each(|call| call.stop(py));
         for bytes in said {
             let heard = py
                 .import("thistledown._carried")
@@ -195,6 +203,7 @@ fn next() -> Option<News> {
     Some(News {
         tasks: std::mem::take(&mut news.tasks),
         lost: std::mem::take(&mut news.lost),
+        stops: std::mem::take(&mut news.stops),
         said: std::mem::take(&mut news.said),
         said_bytes: std::mem::take(&mut news.said_bytes),
         unsaid: std::mem::take(&mut news.unsaid),

@@ -3,6 +3,8 @@
 //! - `payload` says what the kernel carries for Python, and holds the one world of the process.
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
+//! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
+//!   stands still, `stop` and `group_call` reach members that run elsewhere.
 //! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
@@ -24,7 +26,9 @@ mod errors;
 mod fork;
 mod freight;
 mod go;
+mod group_call;
 mod guest;
+mod held_open;
 mod herald;
 mod objects;
 mod operation;
@@ -40,10 +44,12 @@ mod scratch;
 mod select;
 mod slots;
 mod socket;
+mod stop;
 mod stream;
 mod switch;
 mod task;
 mod thread_call;
+mod thread_scope;
 mod thread_wait;
 mod timers;
 mod turn;
@@ -71,6 +77,8 @@ mod _core {
     use super::go::{current_task, go, go_in};
     #[pymodule_export]
     use super::guest::Guest;
+    #[pymodule_export]
+    use super::held_open::generator_begins;
     #[pymodule_export]
     use super::herald::{fall_silent, herald_rests, tell_news};
     #[pymodule_export]

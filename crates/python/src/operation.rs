@@ -169,6 +169,9 @@ impl Operation {
     pub(crate) fn step(&self, py: Python<'_>) -> Quick<Step> {
         Current::with(|current| {
             let Some(task) = current.task.get() else { return Err(self.needs_task(py).into()) };
+            if current.held_open.get() > 0 {
+                crate::held_open::check(py, task)?;
+            }
             match self.phase.load(Ordering::Relaxed) {
                 WAITING => return self.resume(py, current.wake.take()),
                 IDLE => {

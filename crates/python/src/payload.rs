@@ -10,6 +10,7 @@ use thistledown_runtime::{ParkerWaker, Wakes, World};
 use crate::guest::GuestWaker;
 use crate::operation::Operation;
 use crate::root::Root;
+use crate::stop::Stop;
 use crate::switch::Switches;
 use crate::task::Task;
 
@@ -34,12 +35,16 @@ pub(crate) struct Extra {
     pub(crate) switches: Switches,
 }
 
-/// How sleepers are woken.
+/// How sleepers are woken, and what runs elsewhere is stopped.
 #[derive(Clone)]
 pub(crate) enum Waker {
     Runner(ReactorWaker),
     Thread(ParkerWaker),
     Guest(GuestWaker),
+    /// What runs elsewhere is told to stop.
+    Stop(Stop),
+    /// A thread that has scopes open, and does not wait.
+    Nobody,
 }
 
 impl Wakes for Waker {
@@ -48,6 +53,8 @@ impl Wakes for Waker {
             Self::Runner(waker) => waker.wake(),
             Self::Thread(waker) => waker.wake(),
             Self::Guest(waker) => waker.wake(),
+            Self::Stop(stop) => stop.wake(),
+            Self::Nobody => {}
         }
     }
 }

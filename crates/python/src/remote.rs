@@ -8,15 +8,16 @@ use std::sync::{Arc, LazyLock};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use thistledown_kernel::TaskId;
-use thistledown_runtime::{Guard, Lock};
+use thistledown_kernel::{JoinRefused, ScopeId, TaskId};
+use thistledown_runtime::Lock;
 use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};
 
 use crate::errors;
 use crate::freight;
 use crate::herald::{self, Lost};
-use crate::payload::WORLD;
+use crate::payload::{WORLD, Waker};
 use crate::pool::Source;
+use crate::stop::{Settling, Stop};
 use crate::task::{self, Task};
 
 /// How it ended, with what is in a blob already mapped, so that no descriptor is held.
@@ -50,12 +51,21 @@ struct State {
     unheld: Option<String>,
 }
 
+/// Who is to be told of an end.
+#[derive(Default)]
+struct Told {
+    /// The kernel; with whether it failed.
+    party: Option<(TaskId, bool)>,
+    watched: Option<Py<Task>>,
+    lost: Option<Lost>,
+}
+
 /// Held while tasks are ended, so that no fork finds one half ended.
 static SETTLING: LazyLock<Lock<()>> = LazyLock::new(|| Lock::new(()));
 
 /// Held by whoever ends tasks.
-pub(crate) fn settling() -> Guard<'static, ()> {
-    SETTLING.lock()
+pub(crate) fn settling() -> Settling {
+    Settling::new(SETTLING.lock())
 }
 
 /// Waits until nobody ends tasks, and lets nobody do it.
@@ -119,10 +129,30 @@ impl Remote {
 
     /// Stops it. False: it has ended.
     pub(crate) fn cancel(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.stop())
+    }
+
+    /// The same for those who need no interpreter.
+    pub(crate) fn stop(&self) -> bool {
         let state = self.state.lock();
         let job = state.job.filter(|_| state.ended.is_none());
         drop(state);
-        job.is_some_and(|job| py.detach(|| self.source.cancel(job)) != Cancel::TooLate)
+        job.is_some_and(|job| self.source.cancel(job) != Cancel::TooLate)
+    }
+
+    /// Makes it a member of a scope. One that has ended does what its end would have done.
+    pub(crate) fn join(self: &Arc<Self>, scope: ScopeId) -> Result<(), JoinRefused> {
+        let party = self.known_party();
+        let stop = Waker::Stop(Stop::Task(Arc::downgrade(self)));
+        match party.map(|party| WORLD.with(|kernel| kernel.join(party, scope, stop))) {
+            None | Some(Err(JoinRefused::NotElsewhere)) => {
+                if self.ended().is_some_and(|ended| ended.is_error()) {
+                    WORLD.with(|kernel| kernel.cancel_scope(scope));
+                }
+                Ok(())
+            }
+            Some(joined) => joined,
+        }
     }
 
     /// Nobody holds its task any more. False: it has ended.
@@ -135,19 +165,23 @@ impl Remote {
 
     /// The kernel's name for it, for whoever waits for its end.
     pub(crate) fn party(&self) -> TaskId {
-        let mut state = self.state.lock();
-        if state.ended.is_some() {
-            // Nobody has this name: a wait for it is over at once.
-            return TaskId::from_number(0);
-        }
-        let party = *state.party.get_or_insert_with(|| WORLD.with(|kernel| kernel.add_elsewhere(None)));
-        drop(state);
+        // Nobody has the other name: a wait for it is over at once.
+        let Some(party) = self.known_party() else { return TaskId::from_number(0) };
         self.is_awaited();
         party
     }
 
+    /// The same; nothing when it has ended.
+    fn known_party(&self) -> Option<TaskId> {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return None;
+        }
+        Some(*state.party.get_or_insert_with(|| WORLD.with(|kernel| kernel.add_elsewhere(None))))
+    }
+
     /// In a worker: whoever waits gives up his place, so that what he waits for finds one.
-    fn is_awaited(&self) {
+    pub(crate) fn is_awaited(&self) {
         let job = self.state.lock().job;
         if let (Source::Above(upstream), Some(job)) = (&self.source, job) {
             upstream.is_awaited(job);
@@ -167,15 +201,16 @@ impl Remote {
     }
 
     /// Ends it. Gives whom to tell.
-    fn end(&self, outcome: Outcome) -> (Option<TaskId>, Option<Py<Task>>, Option<Lost>) {
+    fn end(&self, outcome: Outcome) -> Told {
         let ended = Arc::new(read(outcome));
         let mut state = self.state.lock();
         if state.ended.is_some() {
-            return (None, None, None);
+            return Told::default();
         }
         state.ended = Some(Arc::clone(&ended));
-        let lost = state.unheld.take().filter(|_| ended.is_error()).map(|name| (name, ended));
-        (state.party.take(), state.watched.take(), lost)
+        let lost = state.unheld.take().filter(|_| ended.is_error()).map(|name| (name, Arc::clone(&ended)));
+        let party = state.party.take().map(|party| (party, ended.is_error()));
+        Told { party, watched: state.watched.take(), lost }
     }
 
     /// Ends many. Needs no interpreter. Who calls this holds [`settling`].
@@ -183,13 +218,17 @@ impl Remote {
         let mut parties = Vec::new();
         let (mut watched, mut lost) = (Vec::new(), Vec::new());
         for (remote, outcome) in ended {
-            let (party, task, unheld) = remote.end(outcome);
-            parties.extend(party);
-            watched.extend(task);
-            lost.extend(unheld);
+            let told = remote.end(outcome);
+            parties.extend(told.party);
+            watched.extend(told.watched);
+            lost.extend(told.lost);
         }
         if !parties.is_empty() {
-            WORLD.with(|kernel| parties.into_iter().for_each(|party| kernel.finish(party)));
+            WORLD.with(|kernel| {
+                for (party, is_error) in parties {
+                    if is_error { kernel.fail(party) } else { kernel.finish(party) }
+                }
+            });
         }
         if !watched.is_empty() {
             herald::tell(watched);
@@ -220,7 +259,7 @@ fn read(outcome: Outcome) -> Ended {
 pub(crate) struct Ticket(pub(crate) Arc<Remote>);
 
 impl Customer for Ticket {
-    type Settling = Guard<'static, ()>;
+    type Settling = Settling;
 
     fn settling() -> Self::Settling {
         settling()

@@ -3,12 +3,15 @@
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyGeneratorExit, PyTimeoutError};
 use pyo3::prelude::*;
-use thistledown_kernel::{ScopeEnd, ScopeId};
+use thistledown_kernel::{ScopeEnd, ScopeId, ScopeMisuse, TaskId};
 
 use crate::current::{Current, Run, number_of_seconds, seconds};
 use crate::errors;
+use crate::held_open;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
+use crate::task::Task;
+use crate::thread_scope;
 
 /// What leaving a scope means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,9 +31,11 @@ enum State {
     New,
     Open(ScopeId),
     Closed(ScopeEnd),
+    /// It was taken away from a generator that held it open across its `yield`.
+    TakenAway(ScopeEnd),
 }
 
-/// A region of a weightless task, as a ``with`` block.
+/// A region of a weightless task, or of a plain thread, as a ``with`` block.
 #[pyclass(frozen, weakref, module = "thistledown")]
 pub(crate) struct Scope {
     purpose: Purpose,
@@ -49,6 +54,10 @@ impl Scope {
             State::Open(id) => Ok(id),
             State::New => Err(errors::misuse("the block has not been entered: use it as `with ...:`")),
             State::Closed(_) => Err(errors::misuse("the block has been left")),
+            State::TakenAway(_) => Err(errors::misuse(
+                "the block was ended because an async generator held it open across its `yield`: leave it before the \
+                 `yield`",
+            )),
         }
     }
 
@@ -58,7 +67,7 @@ impl Scope {
 
     fn end(&self) -> ScopeEnd {
         match *self.state.lock() {
-            State::Closed(end) => end,
+            State::Closed(end) | State::TakenAway(end) => end,
             State::Open(id) => WORLD
                 .with(|kernel| kernel.scope_state(id))
                 .unwrap_or(ScopeEnd { cancelled: false, expired: false }),
@@ -67,20 +76,40 @@ impl Scope {
     }
 
     /// Leaves the block.
-    fn close(&self) -> PyResult<ScopeEnd> {
+    fn close(&self, py: Python<'_>) -> PyResult<ScopeEnd> {
         let id = self.id()?;
-        let task = Current::need_task("a scope")?;
-        let end = WORLD.with(|kernel| kernel.close_scope(task, id)).map_err(errors::scope_misuse)?;
+        let owner = thread_scope::owner().ok_or_else(|| errors::scope_misuse(ScopeMisuse::OtherTask))?;
+        held_open::left(self);
+        // Those of a generator that stands still are taken away, so that this one can be left; it is said afterwards.
+        let stands_still = match Current::with(|current| current.held_open.get()) {
+            0 => Ok(()),
+            _ => held_open::check(py, owner),
+        };
+        thread_scope::look_at_the_time();
+        let end = WORLD.with(|kernel| kernel.close_scope(owner, id)).map_err(errors::scope_misuse)?;
         *self.state.lock() = State::Closed(end);
-        Ok(end)
+        thread_scope::left(owner);
+        stands_still.map(|()| end)
+    }
+
+    /// Ends the block of a generator that stands still: what lives in it is cancelled.
+    pub(crate) fn take_away(&self, owner: TaskId) {
+        let Ok(id) = self.id() else { return };
+        if let Some(end) = WORLD.with(|kernel| kernel.evict_scope(owner, id)) {
+            *self.state.lock() = State::TakenAway(end);
+        }
     }
 }
 
 #[pymethods]
 impl Scope {
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        let task = Current::need_task("this block")?;
+        let owner = thread_scope::owner_to_be(slf.py())?;
         let this = slf.get();
+        if Current::with(|current| current.held_open.get()) > 0 {
+            held_open::check(slf.py(), owner)?;
+        }
+        thread_scope::look_at_the_time();
         if !matches!(*this.state.lock(), State::New) {
             return Err(errors::misuse("a block like this is entered once: make a new one"));
         }
@@ -90,12 +119,13 @@ impl Scope {
         };
         let shield = this.purpose == Purpose::Shield;
         let id = WORLD
-            .with(|kernel| kernel.open_scope(task, deadline, shield))
+            .with(|kernel| kernel.open_scope(owner, deadline, shield))
             .ok_or_else(|| errors::misuse("the run is over"))?;
         *this.state.lock() = State::Open(id);
         if this.seconds == Some(0.0) {
             WORLD.with(|kernel| kernel.expire_scope(id));
         }
+        held_open::opened(owner, &slf)?;
         Ok(slf)
     }
 
@@ -106,17 +136,22 @@ impl Scope {
         error: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let end = match self.close() {
+        let end = match self.close(py) {
             Ok(end) => end,
             // The body is closed from outside, as when a run is given up: there is nothing left to leave.
             Err(_) if error.is_instance_of::<PyGeneratorExit>() => return Ok(false),
+            // It was said to whom it concerns.
+            Err(_) if self.taken_away() && !error.is_none() => return Ok(false),
             Err(misuse) => return Err(misuse),
         };
         if !end.cancelled || error.is_none() || !errors::is_cancelled(py, error) {
             return Ok(false);
         }
-        let task = Current::need_task("a scope")?;
-        if self.purpose == Purpose::Shield || WORLD.with(|kernel| kernel.is_cancelled(task)) {
+        let goes_on = || {
+            let owner = thread_scope::owner();
+            owner.is_some_and(|owner| WORLD.with(|kernel| kernel.is_cancelled(owner)))
+        };
+        if self.purpose == Purpose::Shield || goes_on() {
             return Ok(false);
         }
         if self.purpose == Purpose::Timeout && end.expired {
@@ -150,7 +185,7 @@ impl Scope {
         let state = *self.state.lock();
         match state {
             State::Open(id) => WORLD.with(|kernel| kernel.cancel_scope(id)),
-            State::Closed(_) => {}
+            State::Closed(_) | State::TakenAway(_) => {}
             State::New => return self.id().map(drop),
         }
         Ok(())
@@ -181,15 +216,27 @@ impl Scope {
     }
 
     /// Leaves the block, and says whether it was cancelled. What a group does at its end.
-    fn leave(&self) -> PyResult<bool> {
-        self.close().map(|end| end.cancelled)
+    fn leave(&self, py: Python<'_>) -> PyResult<bool> {
+        self.close(py).map(|end| end.cancelled)
+    }
+
+    /// Whether it was taken away from a generator that held it open across its ``yield``.
+    #[getter]
+    fn taken_away(&self) -> bool {
+        matches!(*self.state.lock(), State::TakenAway(_))
+    }
+
+    /// Takes in a task of a worker process. A group's.
+    #[pyo3(signature = (task, /))]
+    fn adopt(&self, task: &Bound<'_, Task>) -> PyResult<()> {
+        task.get().join(self.id()?)
     }
 }
 
 /// Ends the block with ``TimeoutError`` when it takes too long.
 ///
-/// ``with td.timeout(5): ...`` in a weightless task, async or generator. Each wait in the block raises ``Cancelled``
-/// once the time is over; leaving the block makes ``TimeoutError`` of it.
+/// ``with td.timeout(5): ...`` in a weightless task, async or generator, or in plain code. Each wait in the block raises
+/// ``Cancelled`` once the time is over; leaving the block makes ``TimeoutError`` of it.
 ///
 /// Args:
 ///     seconds: how long, from when the block is entered; ``math.inf`` for no limit.

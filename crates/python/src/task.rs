@@ -12,7 +12,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString, PyType};
-use thistledown_kernel::TaskId;
+use thistledown_kernel::{ScopeId, TaskId};
 
 use crate::current::Current;
 use crate::errors::{self, Quick};
@@ -113,6 +113,16 @@ impl Task {
     pub(crate) fn set_remote(&self, remote: Arc<Remote>) {
         self.state.lock().extra.get_or_insert_default().remote = Some(remote);
         self.id.store(REMOTE, Ordering::Release);
+    }
+
+    /// Makes it a member of a scope, if it runs in another process.
+    pub(crate) fn join(&self, scope: ScopeId) -> PyResult<()> {
+        match self.remote() {
+            Some(remote) => remote.join(scope).map_err(errors::join_refused),
+            None => Err(errors::wrong_type(
+                "a group takes in tasks of worker processes: start a weightless one with `tg.go(body, *args)`",
+            )),
+        }
     }
 
     fn remote(&self) -> Option<Arc<Remote>> {
@@ -500,10 +510,36 @@ impl Task {
 
     /// Ends a task whose body ran elsewhere.
     fn _settle(slf: Bound<'_, Self>, value: Py<PyAny>, error: Option<Py<PyAny>>) {
-        let outcome = error.map_or(Outcome::Value(value), Outcome::Error);
+        let outcome = match error {
+            None => Outcome::Value(value),
+            Some(error) if errors::is_cancelled(slf.py(), error.bind(slf.py())) => Outcome::Cancelled,
+            Some(error) => Outcome::Error(error),
+        };
+        let is_error = matches!(outcome, Outcome::Error(_));
         Self::settle(&slf, outcome);
         let id = slf.get().id();
-        WORLD.with(|kernel| kernel.finish(id));
+        WORLD.with(|kernel| if is_error { kernel.fail(id) } else { kernel.finish(id) });
+    }
+
+    /// Whether it has failed. Unpacks nothing.
+    fn _has_failed(&self) -> bool {
+        let known = self.state.lock().outcome.as_ref().map(|outcome| matches!(outcome, Outcome::Error(_)));
+        known.unwrap_or_else(|| {
+            self.remote().and_then(|remote| remote.ended()).is_some_and(|ended| ended.is_error())
+        })
+    }
+
+    /// What it failed with; whoever asks answers for it.
+    fn _take_failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.mark_fetched();
+        self.failure(py)
+    }
+
+    /// Somebody is about to wait for a group that it is in: in a worker, somebody else may have the place until then.
+    fn _is_awaited(&self) {
+        if let Some(remote) = self.remote() {
+            remote.is_awaited();
+        }
     }
 
     /// What the standard library's `wait` and `as_completed` look for: the condition and the list of waiters.

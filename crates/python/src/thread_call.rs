@@ -8,11 +8,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use thistledown_kernel::Want;
+use thistledown_kernel::{ScopeId, Want};
 
+use crate::current::Current;
 use crate::errors;
+use crate::group_call::GroupCall;
 use crate::operation::{Kind, Operation, Wants};
-use crate::payload::WORLD;
+use crate::payload::{WORLD, Waker};
+use crate::stop::Stop;
 use crate::task::Task;
 
 /// A call, and the task that stands for it while it runs.
@@ -80,12 +83,38 @@ impl ThreadCall {
         Ok(())
     }
 
-    fn start(&self, py: Python<'_>, wants: &Wants<'_>) -> PyResult<Py<Task>> {
-        let runner = wants.run.map(|run| run.runner);
+    /// Starts it as a member of a scope.
+    pub(crate) fn go(&self, py: Python<'_>, scope: ScopeId) -> PyResult<Py<Task>> {
+        let task = self.task(py)?;
+        let call = GroupCall::new(self.function.clone_ref(py), task.clone().unbind());
+        let stop = Waker::Stop(Stop::Call(call.call()));
+        let call = Bound::new(py, call)?;
+        let runner = Current::run().map(|run| run.runner);
+        let id = WORLD.with(|kernel| kernel.add_elsewhere(runner));
+        task.get().set_id(id);
+        let joined = WORLD.with(|kernel| kernel.join(id, scope, stop)).map_err(errors::join_refused);
+        let started = joined.and_then(|()| {
+            py.import(intern!(py, "thistledown._threads"))?
+                .call_method1(intern!(py, "start"), (&task, call, &self.args, &self.kwargs))
+        });
+        if let Err(error) = started {
+            WORLD.with(|kernel| kernel.finish(id));
+            return Err(error);
+        }
+        Ok(task.unbind())
+    }
+
+    /// A task that stands for the call.
+    fn task<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Task>> {
         let function = self.function.bind(py);
         let origin = function.getattr(intern!(py, "__qualname__")).and_then(|name| name.str());
         let origin = origin.or_else(|_| function.get_type().qualname())?;
-        let task = Task::make(py, Some(origin.unbind()))?;
+        Task::make(py, Some(origin.unbind()))
+    }
+
+    fn start(&self, py: Python<'_>, wants: &Wants<'_>) -> PyResult<Py<Task>> {
+        let runner = wants.run.map(|run| run.runner);
+        let task = self.task(py)?;
         let id = WORLD.with(|kernel| kernel.add_elsewhere(runner));
         task.get().set_id(id);
         // Set before the thread starts: a call may be over before this returns.

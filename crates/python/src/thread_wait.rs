@@ -8,7 +8,7 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::IntoPyDict;
-use thistledown_kernel::{Event, Moment, TaskId, Wake, Want};
+use thistledown_kernel::{Event, Kernel, Moment, TaskId, Wake, Want};
 use thistledown_runtime::{Clock, Parked, Parker};
 
 use crate::current::{Current, seconds};
@@ -17,6 +17,7 @@ use crate::errors;
 use crate::operation::{Operation, Wants};
 use crate::payload::{WORLD, Waker};
 use crate::task::Task;
+use crate::thread_scope;
 
 thread_local! {
     static PARKER: RefCell<Option<Parker>> = const { RefCell::new(None) };
@@ -44,6 +45,7 @@ pub(crate) fn wait(py: Python<'_>, operation: &Operation, timeout: Option<f64>) 
 pub(crate) fn wait_for_end(py: Python<'_>, task: &Task, timeout: Option<f64>) -> PyResult<()> {
     until(timeout, |parker, deadline| {
         if !task.is_done() {
+            thread_scope::check(py)?;
             let mut wants = Wants::new(None);
             wants.push(Want::End(task.id()));
             sleep_for(py, wants, parker, deadline)?;
@@ -88,6 +90,7 @@ fn attempt(
     parker: &mut Parker,
     deadline: Option<Moment>,
 ) -> PyResult<Option<Py<PyAny>>> {
+    thread_scope::check(py)?;
     if let Some(value) = operation.attempt(py, None)? {
         return Ok(Some(value));
     }
@@ -111,10 +114,23 @@ fn sleep_for(
     let timer = timer.min_by_key(|&(at, _)| at);
     let (watched, list) = (wants.watched, wants.list);
     let waker = Waker::Thread(parker.waker());
+    // A wait inside of another one, as a signal's handler may do it, is no wait of the thread's scopes.
+    let scoped = thread_scope::party().filter(|&party| !WORLD.with(|kernel| kernel.is_waiting(party)));
     let party = WORLD
         .with(|kernel| {
-            let party = kernel.add_thread(waker);
-            kernel.wait(party, list).map(|()| party).inspect_err(|_| kernel.finish(party))
+            let party = match scoped {
+                Some(party) => {
+                    kernel.set_waker(party, waker);
+                    party
+                }
+                None => kernel.add_thread(waker),
+            };
+            let leave = |kernel: &mut Kernel<_>| {
+                if scoped.is_none() {
+                    kernel.finish(party)
+                }
+            };
+            kernel.wait(party, list).map(|()| party).inspect_err(|_| leave(kernel))
         })
         .map_err(|cycle| errors::deadlock(py, cycle.to_string()))?;
     let known = watch_signals(py, parker.descriptor().as_raw_fd());
@@ -124,12 +140,16 @@ fn sleep_for(
     }
     let wake = WORLD.with(|kernel| {
         let wake = kernel.withdraw(party);
-        kernel.finish(party);
+        match scoped {
+            Some(party) => kernel.set_waker(party, Waker::Nobody),
+            None => kernel.finish(party),
+        }
         wake
     });
     // What was committed meanwhile counts, whatever else happened.
     match wake {
         Some(Wake::Event { branch, event }) => Ok((branch, event)),
+        Some(Wake::Cancelled) => ended.and_then(|_| Err(errors::cancelled(py, "the block is cancelled"))),
         _ => ended,
     }
 }
@@ -165,6 +185,11 @@ fn sleep(
             return Ok((0, Event::Ready));
         }
         let now = Clock::System.now();
+        let expires = WORLD.with(|kernel| kernel.next_deadline(party));
+        if expires.is_some_and(|at| at <= now) {
+            WORLD.with(|kernel| kernel.expire_thread(party, now));
+            continue;
+        }
         if let Some((at, branch)) = timer
             && at <= now
         {
@@ -173,7 +198,7 @@ fn sleep(
         if deadline.is_some_and(|at| at <= now) {
             return Err(PyTimeoutError::new_err("not done in time"));
         }
-        let next = [timer.map(|(at, _)| at), deadline].into_iter().flatten().min();
+        let next = [timer.map(|(at, _)| at), deadline, expires].into_iter().flatten().min();
         let timeout: Option<Duration> = next.map(|at| at.since(now));
         let slept = py.detach(|| parker.sleep(&fds, timeout)).map_err(|error| errors::system(&error))?;
         match slept {

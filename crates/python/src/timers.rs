@@ -7,10 +7,11 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyInt;
 use thistledown_kernel::Moment;
 
-use crate::current::{Current, Run, number_of_seconds, seconds as checked};
+use crate::current::{Run, number_of_seconds, seconds as checked};
 use crate::objects;
 use crate::operation::{Kind, Operation, Sleep};
 use crate::payload::WORLD;
+use crate::thread_scope;
 
 /// An operation that is over so many seconds after it is first waited for.
 ///
@@ -65,8 +66,8 @@ pub(crate) fn after(#[pyo3(from_py_with = number_of_seconds)] seconds: f64) -> P
     Ok(Operation::new(Kind::After(moment)))
 }
 
-/// Whether a wait of the present task would be refused.
+/// Whether a wait of the present task would be refused, or of this thread.
 #[pyfunction]
 pub(crate) fn is_cancelled() -> bool {
-    Current::task().is_some_and(|task| WORLD.with(|kernel| kernel.is_cancelled(task)))
+    thread_scope::owner().is_some_and(|owner| WORLD.with(|kernel| kernel.is_cancelled(owner)))
 }
