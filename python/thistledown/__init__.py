@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from thistledown._collect import AsCompleted, as_completed, wait
     from thistledown._decorator import TaskFunction, task
     from thistledown._errors import MemoryLimitExceeded, WorkerDied, WorkersBroken
+    from thistledown._gathering import AsyncResults
     from thistledown._map import Results
     from thistledown._pool import Workers
     from thistledown._server import Server, serve
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsCompleted",
+    "AsyncResults",
     "Cancelled",
     "Channel",
     "ChannelClosed",
@@ -117,6 +119,7 @@ __all__ = [
 # What takes long to import, and is not needed by every program, is imported when it is asked for first.
 _LATER = {
     "AsCompleted": "_collect",
+    "AsyncResults": "_gathering",
     "MemoryLimitExceeded": "_deaths",
     "Place": "_verbs",
     "Procedure": "_sockets",

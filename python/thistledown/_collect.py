@@ -3,10 +3,11 @@
 import concurrent.futures
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from thistledown import _core
+from thistledown._task import Task
 
 if TYPE_CHECKING:
     from thistledown._progress import Bar
@@ -31,7 +32,7 @@ class AsCompleted(Iterator[F], Generic[F]):
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._progress = progress
         self._ended = _core.Channel[F](UNBOUNDED)
-        waited = dict.fromkeys(tasks)
+        waited = dict.fromkeys(_told_to_go(task) for task in tasks)
         self._total = self._left = len(waited)
         for task in waited:
             task.add_done_callback(cast(Callable[[Future[Any]], None], self._ended.send_nowait))
@@ -108,13 +109,31 @@ class AsCompleted(Iterator[F], Generic[F]):
         return TimeoutError(f"{self._left} (of {self._total}) tasks have not ended within {self._seconds} s")
 
 
-def as_completed(fs: Iterable[F], timeout: float | None = None, *, progress: bool = False) -> AsCompleted[F]:
+def _told_to_go(task: Any) -> Any:
+    return task if isinstance(task, concurrent.futures.Future) else _core.go(task)
+
+
+@overload
+def as_completed(fs: Iterable[F], timeout: float | None = None, *, progress: bool = False) -> AsCompleted[F]: ...
+
+
+@overload
+def as_completed(
+    fs: Iterable[Coroutine[Any, Any, T] | Generator[Any, Any, T]],
+    timeout: float | None = None,
+    *,
+    progress: bool = False,
+) -> AsCompleted[Task[T]]: ...
+
+
+def as_completed(fs: Iterable[Any], timeout: float | None = None, *, progress: bool = False) -> AsCompleted[Any]:
     """Gives tasks as they end, those that have ended first. Named as the standard library's.
 
     ``for task in td.as_completed(tasks)`` in a plain thread, ``async for`` in a weightless task.
 
     Args:
-        fs: tasks, or any futures of ``concurrent.futures``. One that is given twice comes once.
+        fs: tasks, or any futures of ``concurrent.futures``. One that is given twice comes once. In a weightless task
+            also coroutines and generators: each is started, as by ``td.go``.
         timeout: seconds for all of them, from this call; None waits for as long as it takes.
         progress: shows a bar on stderr: tqdm's, when it is installed, else one line.
 

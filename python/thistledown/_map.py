@@ -23,7 +23,7 @@ from thistledown._task import Task
 if TYPE_CHECKING:
     from thistledown._progress import Bar
 
-__all__ = ["Results", "start_map"]
+__all__ = ["Results", "check_counts", "start_map", "total_of"]
 
 T = TypeVar("T")
 
@@ -231,6 +231,7 @@ def start_map(
     timeout: float | None,
     chunksize: int | None,
     buffersize: int | None,
+    concurrency: int | None,
     progress: bool,
     ordered: bool,
     alone: bool,
@@ -244,11 +245,7 @@ def start_map(
         alone: each item is to be a task of its own, unless ``chunksize`` says otherwise.
         keep: is given what starts the tasks, which must ``flush`` or ``end_starting`` before the pool is closed.
     """
-    for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-            raise TypeError(f"{name} must be a whole number or None, got {number!r}")
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be >= 1, got {number}")
+    check_counts(chunksize=chunksize, buffersize=buffersize, concurrency=concurrency)
     if not iterables:
         raise TypeError("map takes a function and at least one iterable")
     if not isinstance(function, str) and _core.makes_body(function):
@@ -257,7 +254,11 @@ def start_map(
         chunksize = 1
     if alone and chunksize is None:
         chunksize = 1
-    total = _total(iterables) if progress else None
+    if concurrency is not None:
+        chunksize = chunksize or 1
+        # Those that have ended and were not taken count too: so the input is read no further than that.
+        buffersize = min(buffersize or concurrency * chunksize, concurrency * chunksize)
+    total = total_of(iterables) if progress else None
     items = Whole(iterables) if buffersize is None else Bounded(iterables)
     pump = Pump(go, function, items, workers=workers, chunksize=chunksize, buffersize=buffersize, ordered=ordered)
     try:
@@ -273,7 +274,17 @@ def start_map(
         raise
 
 
-def _total(iterables: tuple[Iterable[Any], ...]) -> int | None:
+def check_counts(**counts: int | None) -> None:
+    """Refuses what is no number of things."""
+    for name, number in counts.items():
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise TypeError(f"{name} must be a whole number or None, got {number!r}")
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be >= 1, got {number}")
+
+
+def total_of(iterables: tuple[Iterable[Any], ...]) -> int | None:
+    """How many items there will be; None when nobody knows."""
     try:
         return min(len(iterable) for iterable in iterables)  # type: ignore[arg-type]
     except TypeError:

@@ -1,12 +1,18 @@
 """Places: where tasks run. All have the same verbs."""
 
-from collections.abc import Callable
-from typing import Any
+import functools
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from thistledown import _core
 from thistledown._task import Task
 
+if TYPE_CHECKING:
+    from thistledown._gathering import AsyncResults
+
 __all__ = ["Here", "here"]
+
+T = TypeVar("T")
 
 CO_ASYNC_GENERATOR = 0x200
 """The flag of a function's code; the module that has its name takes long to import."""
@@ -42,6 +48,62 @@ class Here:
                 "`td.go(fn, *args)`, or make it a body with `async def` or `yield`"
             )
         return _core.go_in(body, args, kwargs, None, None, self._name)
+
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T] | Generator[Any, Any, T]],
+        *iterables: Iterable[Any],
+        concurrency: int | None = None,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        progress: bool = False,
+        ordered: bool = True,
+    ) -> "AsyncResults[T]":
+        """Calls a coroutine or generator function for each item, in weightless tasks.
+
+        Args:
+            fn: the function.
+            iterables: one for each argument of the function; the shortest ends the map. They are read as far as there
+                is room, so they may be endless.
+            concurrency: how many tasks run at a time; None for 100.
+            buffersize: how many may have been started ahead of the results that were taken; None for ``concurrency``.
+            timeout: seconds for all of it, from this call.
+            progress: shows a bar on stderr: tqdm's, when it is installed.
+            ordered: gives the results in the order of the items, else as they come.
+
+        Returns:
+            An iterator over the results, for ``async for`` in a weightless task. The first error of an item is raised
+            at its place; it cancels the rest, and waits for them.
+
+        Raises:
+            TimeoutError: while iterating: the time is over.
+            RuntimeError: while iterating: no run in this thread.
+            TypeError, ValueError: an argument has an impossible value.
+        """
+        from thistledown._gathering import CONCURRENCY, AsyncResults
+        from thistledown._map import check_counts, total_of
+
+        check_counts(concurrency=concurrency, buffersize=buffersize)
+        if not callable(fn) or not _core.makes_body(fn):
+            raise TypeError(f"{fn!r} makes no weightless task: for a plain function write `td.map(fn, ...)`")
+        if not iterables:
+            raise TypeError("map takes a function and at least one iterable")
+        concurrency = CONCURRENCY if concurrency is None else concurrency
+        bar = None
+        if progress:
+            from thistledown import _progress
+
+            bar = functools.partial(_progress.bar, total_of(iterables), getattr(fn, "__name__", "map"))
+        return AsyncResults(
+            self.go,
+            fn,
+            iterables,
+            concurrency=concurrency,
+            buffersize=concurrency if buffersize is None else buffersize,
+            timeout=timeout,
+            bar=bar,
+            ordered=ordered,
+        )
 
     def __repr__(self) -> str:
         return "td.here" if self._name is None else f"td.here.options(name={self._name!r})"

@@ -88,6 +88,7 @@ class Verbs:
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        concurrency: int | None = None,
         progress: bool = False,
         ordered: bool = True,
     ) -> Results[T]:
@@ -100,6 +101,8 @@ class Verbs:
             chunksize: how many items go together in one task. None finds it out: one at first, more while they are
                 fast. Items that have a timeout, a memory limit, retries or a key go one by one.
             buffersize: how many items may be taken from the iterables ahead of the results. None takes all at once.
+            concurrency: how many tasks there are at a time, of one item each unless ``chunksize`` says otherwise; the
+                iterables are read no further than that. None leaves it to the pool.
             progress: shows a bar on stderr: tqdm's, when it is installed.
             ordered: gives the results in the order of the items, else as they come.
 
@@ -123,6 +126,7 @@ class Verbs:
             timeout=timeout,
             chunksize=chunksize,
             buffersize=buffersize,
+            concurrency=concurrency,
             progress=progress,
             ordered=ordered,
             alone=self._needs_tasks_alone(),

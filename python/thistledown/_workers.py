@@ -3,10 +3,13 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar, overload
 
+from thistledown import _core
+from thistledown._gathering import AsyncResults
 from thistledown._map import Results
+from thistledown._places import here
 from thistledown._pool import Workers
 from thistledown._task import Task
 from thistledown._verbs import started
@@ -36,28 +39,88 @@ def go(fn: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, An
     return started(workers()._pool, fn, args, kwargs, None)
 
 
+@overload
+def map(  # type: ignore[overload-overlap]
+    fn: Callable[..., Coroutine[Any, Any, T]],
+    *iterables: Iterable[Any],
+    timeout: float | None = None,
+    chunksize: int | None = None,
+    buffersize: int | None = None,
+    concurrency: int | None = None,
+    progress: bool = False,
+    ordered: bool = True,
+) -> AsyncResults[T]: ...
+
+
+@overload
 def map(
     fn: Callable[..., T] | str,
     *iterables: Iterable[Any],
     timeout: float | None = None,
     chunksize: int | None = None,
     buffersize: int | None = None,
+    concurrency: int | None = None,
     progress: bool = False,
     ordered: bool = True,
-) -> Results[T]:
-    """Calls a function for each item, in the processes of the default pool; see ``Workers.map``.
+) -> Results[T]: ...
+
+
+def map(
+    fn: Callable[..., Any] | str,
+    *iterables: Iterable[Any],
+    timeout: float | None = None,
+    chunksize: int | None = None,
+    buffersize: int | None = None,
+    concurrency: int | None = None,
+    progress: bool = False,
+    ordered: bool = True,
+) -> Results[Any] | AsyncResults[Any]:
+    """Calls a function for each item, with a bounded number of calls at a time.
+
+    As ``td.go`` does, it decides by the function. A plain one runs in the processes of the default pool
+    (``Workers.map``), and its results are for ``for`` in a plain thread and ``async for`` in a weightless task. A
+    coroutine or generator function runs in weightless tasks of this run (``td.here.map``), and its results are for
+    ``async for``. With ``concurrency`` the iterables are read no further than so many items ahead, so they may be
+    endless.
+
+    Args:
+        fn: a function, or the name of a plain one as ``"package.module:function"``.
+        iterables: one for each argument of the function; the shortest ends the map.
+        timeout: seconds for all of it, from this call.
+        chunksize: for plain functions, how many items go together in one task.
+        buffersize: how many items may be taken from the iterables ahead of the results.
+        concurrency: how many calls run at a time. None: for a plain function what the pool has room for, with all of
+            the input read at once; for a weightless one 100.
+        progress: shows a bar on stderr: tqdm's, when it is installed.
+        ordered: gives the results in the order of the items, else as they come.
+
+    Returns:
+        An iterator over the results. The first error is raised at its place, and cancels the rest.
 
     Raises:
         TimeoutError: while iterating: the time is over.
         NotPicklable: the function or an item cannot be sent.
         TypeError, ValueError: an argument has an impossible value.
     """
+    if not isinstance(fn, str) and callable(fn) and _core.makes_body(fn):
+        if chunksize not in (None, 1):
+            raise ValueError("chunksize is for plain functions: each item of a weightless one is a task of its own")
+        return here.map(
+            fn,
+            *iterables,
+            concurrency=concurrency,
+            buffersize=buffersize,
+            timeout=timeout,
+            progress=progress,
+            ordered=ordered,
+        )
     return workers().map(
         fn,
         *iterables,
         timeout=timeout,
         chunksize=chunksize,
         buffersize=buffersize,
+        concurrency=concurrency,
         progress=progress,
         ordered=ordered,
     )

@@ -475,3 +475,36 @@ def test_progress_of_a_program_whose_stderr_is_closed():
         """
     )
     assert (done.stdout, done.returncode) == ("4950\n", 0)
+
+
+# --- concurrency --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_with_concurrency_an_endless_input_is_read_no_further(pool, ordered):
+    read = []
+
+    def numbers():
+        for number in itertools.count():
+            read.append(number)
+            yield number
+
+    results = pool.map(work.double, numbers(), concurrency=3, ordered=ordered)
+    for taken in range(1, 21):
+        next(results)
+        assert len(read) <= taken + 3
+    results.close()
+
+
+def test_with_concurrency_no_more_run_at_a_time(gate):
+    with Workers(3) as pool:
+        results = pool.map(work.pass_gate, [gate.path] * 6, concurrency=2)
+        gate.wait_for_arrivals(2)
+        statistics = pool.statistics()
+        assert (statistics["busy"], statistics["submitted"]) == (2, 2)
+        gate.open(6)
+        assert list(results) == [gate.path] * 6
+
+
+async def test_a_weightless_task_takes_what_a_bounded_map_of_plain_functions_gives(default_pool):
+    assert [result async for result in td.map(work.double, range(50), concurrency=5)] == list(range(0, 100, 2))
