@@ -1,6 +1,7 @@
 //! The hall: everything that the lock of a pool guards. What happens is told to the policy, and what it decides is done.
 
 use std::io;
+use std::io::ErrorKind::{NotFound, PermissionDenied};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -313,9 +314,14 @@ impl<C> Hall<C> {
             let launch = self.launch.as_ref().filter(|_| self.zygote.is_none());
             let program = launch.and_then(|launch| launch.command.first());
             let what = program.map_or_else(|| "a worker".to_owned(), |program| program.display().to_string());
-            self.failed_start = Refusal::Start(format!("{what} does not start: {error}"));
+            let words = format!("{what} does not start: {error}");
+            self.failed_start = Refusal::Start(words.clone());
             self.policy.start_failed(&mut self.desk, id, now);
             self.act();
+            if self.zygote.is_none() && matches!(error.kind(), NotFound | PermissionDenied) {
+                // What the system is short of it will have again; a program that is not there will not come.
+                self.refuse(&words, now);
+            }
         }
     }
 

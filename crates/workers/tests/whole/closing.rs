@@ -85,6 +85,19 @@ fn a_worker_that_is_stopped_is_killed() {
 }
 
 #[test]
+fn one_that_nobody_has_any_more_does_what_it_has_and_ends() {
+    play(1, |stage| {
+        let other = stage.another(1);
+        let (job, puppet) = other.puppet();
+        let behind = other.echoes(20);
+        drop(other);
+        puppet.returns(b"done");
+        assert_eq!(job.value(), b"done");
+        assert_echoed(&behind);
+    });
+}
+
+#[test]
 fn one_that_has_begun_nothing_waits_for_idle_at_once() {
     play(1, |stage| {
         assert!(stage.engine().wait_idle(Some(Duration::ZERO)));

@@ -3,7 +3,7 @@
 use thistledown_workers::Outcome;
 
 use crate::puppet::Puppet;
-use crate::stage::{Job, Stage, content, kill, play};
+use crate::stage::{Job, Stage, content, in_time, kill, play};
 
 /// A puppet that this one starts, and what it calls it.
 pub(crate) fn spawn_puppet(stage: &Stage, puppet: &Puppet) -> (String, crate::puppet::Entrance) {
@@ -105,9 +105,25 @@ fn many_tasks_that_wait_all_come_to_their_end() {
 #[test]
 fn more_answers_than_a_lane_holds_arrive() {
     play(2, |stage| {
-        // Echoes of 3,000 bytes: more than twice what the lane takes; none is read before all were started.
-        assert_all_return(&[stage.go("gather", b"200")], b"200");
+        let (job, puppet) = stage.puppet();
+        let echoes = 5_000..5_100;
+        for length in echoes.clone() {
+            spawn(&puppet, "echo", &vec![b'x'; length]);
+        }
+        // None is read before all have ended: half of them have no room, and nothing more happens that could make some.
+        in_time("all have ended", || stage.engine().statistics().0.replied == 100);
+        for length in echoes {
+            let answer = puppet.tell("wait", length.to_string().as_bytes());
+            assert_eq!(answer.len(), "Value ".len() + length);
+        }
+        puppet.returns(b"");
+        job.value();
     });
+}
+
+#[test]
+fn a_task_waits_for_many_others() {
+    play(2, |stage| assert_all_return(&[stage.go("gather", b"200")], b"200"));
 }
 
 #[test]

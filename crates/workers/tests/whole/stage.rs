@@ -93,7 +93,7 @@ pub(crate) fn play_with(config: Config, manner: Manner, scene: impl FnOnce(&Stag
     if let Err(panic) = played.join() {
         resume_unwind(panic);
     }
-    assert_eq!(OPENED.load(Ordering::Relaxed), CLOSED.load(Ordering::Relaxed), "pools that began are over");
+    in_time("pools that began are over", || OPENED.load(Ordering::Relaxed) == CLOSED.load(Ordering::Relaxed));
     in_time("the pool's thread has ended", || threads() == 0);
     in_time("no process is left", children_are_gone);
     assert_eq!(descriptors(), before, "descriptors are left");

@@ -122,5 +122,6 @@ fn a_program_that_is_not_there_is_named() {
             Refusal::Start(words) => assert!(words.contains("/nowhere/at/all"), "{words}"),
             other => panic!("{other:?}"),
         }
+        assert!(stage.engine().statistics().0.died <= 1, "nobody tries again what cannot be");
     });
 }
