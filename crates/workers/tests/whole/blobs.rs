@@ -54,6 +54,33 @@ fn one_that_was_taken_back_is_not_taken_for_the_next_one() {
 }
 
 #[test]
+fn those_that_were_taken_back_are_not_kept_by_the_worker() {
+    play(1, |stage| {
+        let lingering = stage.lingering();
+        let offered = large_echoes(stage, 10);
+        assert_eq!(stage.engine().statistics().0.offered, 10);
+        for job in &offered[..9] {
+            let _ = stage.cancel(job);
+            job.assert_cancelled();
+        }
+        lingering.tell("bye", b"");
+        assert!(offered[9].value() == large(9));
+        let (job, puppet) = stage.puppet();
+        assert_eq!(puppet.process, lingering.process);
+        let kept = descriptors_of(puppet.process).filter(|target| target.contains("thistledown-blob"));
+        assert_eq!(kept.count(), 0);
+        puppet.returns(b"");
+        job.value();
+    });
+}
+
+/// What a process has open.
+fn descriptors_of(process: i32) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(format!("/proc/{process}/fd")).expect("a process");
+    entries.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string()))
+}
+
+#[test]
 fn one_that_is_offered_to_a_worker_without_a_connection_goes_to_the_next() {
     play(1, |stage| {
         let lingering = stage.lingering();

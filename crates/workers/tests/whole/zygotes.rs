@@ -74,6 +74,16 @@ fn an_orphan_does_not_survive_its_pool() {
 }
 
 #[test]
+fn an_orphan_that_does_not_leave_is_killed() {
+    play(1, |stage| {
+        let lingering = stage.lingering();
+        kill(lingering.zygote);
+        stage.close();
+        assert_eq!(lingering.hear(), None);
+    });
+}
+
+#[test]
 fn one_that_cannot_be_prepared_says_why() {
     refused(Manner::Broken, |_, refusal| match refusal {
         Refusal::Start(words) => assert!(words.contains("there is no such module"), "{words}"),
