@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use thistledown_wire::{Answer, Place, Receiver, Reply, Sender, Work};
+use thistledown_wire::{Answer, Position, Receiver, Reply, Sender, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
@@ -46,8 +46,8 @@ pub(crate) struct Worker {
     pending: Option<Signal>,
     /// The functions that it has, and how long each is.
     functions: HashMap<u32, u64>,
-    /// Where on the lane the tasks stand that it has been offered.
-    places: HashMap<JobId, Place>,
+    /// Where in its lane the tasks stand that it has been offered.
+    offered: HashMap<JobId, Position>,
     /// Answers for which there was no room.
     outbox: VecDeque<(Answer, Parcel)>,
     streams: bool,
@@ -95,7 +95,7 @@ impl Worker {
             process: None,
             pending: None,
             functions: HashMap::new(),
-            places: HashMap::new(),
+            offered: HashMap::new(),
             outbox: VecDeque::new(),
             streams: false,
             cause: None,
@@ -148,8 +148,8 @@ impl Worker {
         let call = call.passable()?;
         let task = Work::Task { id, function: function.id, weightless, blob: call.head_in_blob() };
         let blob = call.blob().map(|blob| (Tag::Task(id), blob));
-        let place = self.give(|into| task.encode(into), call.inline(), blob)?;
-        self.places.insert(job, place);
+        let position = self.give(|into| task.encode(into), call.inline(), blob)?;
+        self.offered.insert(job, position);
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl Worker {
         encode: impl FnOnce(&mut Vec<u8>),
         body: &[u8],
         blob: Option<(Tag, &Blob)>,
-    ) -> io::Result<Place> {
+    ) -> io::Result<Position> {
         let mut header = Vec::with_capacity(48);
         encode(&mut header);
         self.work.check_room(header.len() + body.len()).map_err(unroomy)?;
@@ -199,10 +199,10 @@ impl Worker {
 
     /// Takes a task back. True: it has not begun and never will.
     pub(crate) fn take_back(&mut self, job: JobId, has_blob: bool) -> bool {
-        let Some(place) = self.places.get(&job) else { return false };
-        let taken = self.work.revoke(*place);
+        let Some(position) = self.offered.get(&job) else { return false };
+        let taken = self.work.revoke(*position);
         if taken {
-            self.places.remove(&job);
+            self.offered.remove(&job);
             if has_blob {
                 self.drop_blob(job.number());
             }
@@ -212,12 +212,12 @@ impl Worker {
 
     /// A task of it has ended.
     pub(crate) fn forget(&mut self, job: JobId) {
-        self.places.remove(&job);
+        self.offered.remove(&job);
     }
 
     /// How many tasks it has been offered that have not ended.
     pub(crate) fn load(&self) -> usize {
-        self.places.len()
+        self.offered.len()
     }
 
     /// The bell to ring, if it sleeps and there is work.
