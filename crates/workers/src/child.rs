@@ -12,12 +12,12 @@ use std::sync::atomic::{Ordering, fence};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use thistledown_wire::{Answer, Reply, SpawnOptions, Work};
-use thistledown_wire::{Error as LaneError, Receiver, Sender};
+use thistledown_wire::{Answer, Receiver, Reply, SpawnOptions, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
 use crate::control::{self, Heard};
+use crate::frames::{self, Outgoing};
 use crate::function::Function;
 use crate::parcel::Parcel;
 use crate::region::{Lane, Region};
@@ -73,7 +73,7 @@ pub struct Child {
     control: OwnedFd,
     work: Mutex<Receiver>,
     answers: Mutex<Receiver>,
-    replies: Mutex<Sender>,
+    replies: Mutex<Outgoing>,
     work_bell: Bell,
     answers_bell: Bell,
     parent_bell: Bell,
@@ -101,7 +101,7 @@ impl Child {
             control: inherited.control,
             work: Mutex::new(work),
             answers: Mutex::new(answers),
-            replies: Mutex::new(replies),
+            replies: Mutex::new(Outgoing::new(replies)),
             work_bell: Bell::adopt(inherited.work_bell),
             answers_bell: Bell::adopt(inherited.answers_bell),
             parent_bell: Bell::adopt(inherited.parent_bell),
@@ -127,7 +127,8 @@ impl Child {
     /// What the parent wrote makes no sense, or the parent is gone.
     pub fn next_work(&self) -> io::Result<Option<Given>> {
         loop {
-            let Some((work, body)) = self.next_frame()? else { return Ok(None) };
+            let next = frames::next(&mut self.work.lock(), Work::decode)?;
+            let Some((work, body)) = next else { return Ok(None) };
             return Ok(Some(match work {
                 Work::Discard { task } => {
                     drop(self.blob(Tag::Task(task))?);
@@ -145,26 +146,13 @@ impl Child {
         }
     }
 
-    fn next_frame(&self) -> io::Result<Option<(Work, Arc<[u8]>)>> {
-        let taken =
-            self.work.lock().next(|frame| Work::decode(frame).map(|(work, body)| (work, body.into())));
-        match taken.map_err(garbled)? {
-            None => Ok(None),
-            Some(decoded) => decoded.map(Some).map_err(garbled),
-        }
-    }
-
     /// The next answer, if there is any.
     ///
     /// # Errors
     /// As for [`Self::next_work`].
     pub fn next_answer(&self) -> io::Result<Option<(Answer, Parcel)>> {
-        let taken = self
-            .answers
-            .lock()
-            .next(|frame| Answer::decode(frame).map(|(answer, body)| (answer, body.into())));
-        let Some(decoded) = taken.map_err(garbled)? else { return Ok(None) };
-        let (answer, body): (Answer, Arc<[u8]>) = decoded.map_err(garbled)?;
+        let next = frames::next(&mut self.answers.lock(), Answer::decode)?;
+        let Some((answer, body)) = next else { return Ok(None) };
         let parcel = match answer {
             Answer::Ended { reference, blob, .. } => self.parcel(body, blob, Tag::Answer(reference))?,
             _ => Parcel::Inline(body),
@@ -260,25 +248,19 @@ impl Child {
         body: &[u8],
         parcel: Option<&Parcel>,
     ) -> io::Result<bool> {
-        let blob = parcel.and_then(Parcel::blob).map(|blob| (tag, blob));
+        let blob = parcel.and_then(Parcel::blob).map(|blob| (Tag::Task(tag), blob));
         let inline = parcel.map_or(&[][..], Parcel::inline);
-        self.say(reply, &[body, inline], blob.as_slice())
+        self.say(reply, [body, inline], blob.as_slice())
     }
 
-    /// Blobs first, then the frame that names them, and nothing of another thread between.
-    fn say(&self, reply: &Reply, body: &[&[u8]; 2], blobs: &[(u64, &Blob)]) -> io::Result<bool> {
-        let mut header = Vec::with_capacity(64);
-        reply.encode(&mut header);
+    /// False: there is no room. Under one lock, so that nothing of another thread comes between a blob and its frame.
+    fn say(&self, reply: &Reply, body: [&[u8]; 2], blobs: &[(Tag, &Blob)]) -> io::Result<bool> {
         let mut replies = self.replies.lock();
-        match replies.check_room(header.len() + body[0].len() + body[1].len()) {
-            Ok(()) => {}
-            Err(LaneError::Full) => return Ok(false),
-            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())),
-        }
-        for (tag, blob) in blobs {
-            self.pass(*tag, blob)?;
-        }
-        replies.push(&[&header, body[0], body[1]]).map_err(garbled)?;
+        let sent = replies.send(|into| reply.encode(into), body, blobs, |tag, blob| self.pass(tag, blob));
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            sent => sent?,
+        };
         // What is read next must not be older than what was pushed: the parent looks in the other order.
         fence(Ordering::SeqCst);
         let busy =
@@ -290,9 +272,9 @@ impl Child {
     }
 
     /// Sends a blob on its way. The parent takes it with the frame that follows, so that there is room in the end.
-    fn pass(&self, tag: u64, blob: &Blob) -> io::Result<()> {
+    fn pass(&self, tag: Tag, blob: &Blob) -> io::Result<()> {
         loop {
-            match control::send(&self.control, &tag.to_le_bytes(), &[blob.as_fd()]) {
+            match control::send(&self.control, &tag.number().to_le_bytes(), &[blob.as_fd()]) {
                 // Too many descriptors are on their way, in this socket or among all of this user's.
                 Err(error)
                     if error.kind() == io::ErrorKind::WouldBlock
@@ -338,10 +320,10 @@ impl Child {
             options: (options != SpawnOptions::default()).then_some(options),
             blob: call.head_in_blob(),
         };
-        let of_function = function_body.blob().map(|blob| (Tag::Function(reference as u32).number(), blob));
-        let of_call = call.blob().map(|blob| (Tag::Answer(reference).number(), blob));
+        let of_function = function_body.blob().map(|blob| (Tag::Function(reference as u32), blob));
+        let of_call = call.blob().map(|blob| (Tag::Answer(reference), blob));
         let blobs: Vec<_> = [of_function, of_call].into_iter().flatten().collect();
-        while !self.say(&reply, &[body, call.inline()], &blobs)? {
+        while !self.say(&reply, [body, call.inline()], &blobs)? {
             self.wait_for_room();
         }
         Ok(())
@@ -360,8 +342,4 @@ fn wait_for_room(socket: BorrowedFd<'_>) -> io::Result<()> {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-fn garbled(error: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }

@@ -21,6 +21,7 @@ mod control;
 mod desk;
 mod dispatch;
 mod engine;
+mod frames;
 mod function;
 mod hall;
 mod lifeline;

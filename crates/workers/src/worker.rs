@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use thistledown_wire::{Answer, Position, Receiver, Reply, Sender, Work};
+use thistledown_wire::{Answer, Position, Receiver, Reply, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
 use crate::control::{self, Heard};
+use crate::frames::{self, Outgoing};
 use crate::function::Function;
 use crate::outcome::{Cause, Death};
 use crate::parcel::Parcel;
@@ -33,8 +34,8 @@ const FUNCTIONS_BYTES: u64 = 64 * 1024 * 1024;
 /// A worker, as its parent knows it.
 pub(crate) struct Worker {
     pub(crate) region: Region,
-    work: Sender,
-    answers: Sender,
+    work: Outgoing,
+    answers: Outgoing,
     replies: Receiver,
     control: OwnedFd,
     work_bell: Arc<Bell>,
@@ -84,8 +85,8 @@ impl Worker {
         };
         let worker = Self {
             region,
-            work,
-            answers,
+            work: Outgoing::new(work),
+            answers: Outgoing::new(answers),
             replies,
             control,
             work_bell: Arc::new(Bell::new()?),
@@ -160,13 +161,7 @@ impl Worker {
         body: &[u8],
         blob: Option<(Tag, &Blob)>,
     ) -> io::Result<Position> {
-        let mut header = Vec::with_capacity(48);
-        encode(&mut header);
-        self.work.check_room(header.len() + body.len()).map_err(unroomy)?;
-        if let Some((tag, blob)) = blob {
-            self.pass(tag, blob)?;
-        }
-        self.work.push(&[&header, body]).map_err(garbled)
+        self.work.send(encode, [body, &[]], blob.as_slice(), pass_through(&self.control))
     }
 
     /// A blob went to it that nothing asks for any more.
@@ -190,11 +185,6 @@ impl Worker {
         self.give(|into| lesson.encode(into), body.inline(), blob)?;
         self.functions.insert(function.id, body.head_in_blob().unwrap_or(body.inline().len() as u64));
         Ok(())
-    }
-
-    /// Sends a blob on its way, before the frame that it belongs to.
-    fn pass(&self, tag: Tag, blob: &Blob) -> io::Result<()> {
-        control::send(&self.control, &tag.number().to_le_bytes(), &[blob.as_fd()])
     }
 
     /// Takes a task back. True: it has not begun and never will.
@@ -255,18 +245,15 @@ impl Worker {
         let mut sent = false;
         while let Some((answer, parcel)) = self.outbox.front() {
             let Ok(parcel) = parcel.passable() else { break };
-            let mut header = Vec::with_capacity(48);
-            answer.encode(&mut header);
-            if self.answers.check_room(header.len() + parcel.inline().len()).is_err() {
+            let blob = match answer {
+                Answer::Ended { reference, .. } => parcel.blob().map(|blob| (Tag::Answer(*reference), blob)),
+                Answer::Cancel { .. } => None,
+            };
+            let pass = pass_through(&self.control);
+            let encode = |into: &mut Vec<u8>| answer.encode(into);
+            if self.answers.send(encode, [parcel.inline(), &[]], blob.as_slice(), pass).is_err() {
                 break;
             }
-            if let (Some(blob), Answer::Ended { reference, .. }) = (parcel.blob(), answer)
-                && self.pass(Tag::Answer(*reference), blob).is_err()
-            {
-                break;
-            }
-            // There is room: it cannot fail.
-            let _ = self.answers.push(&[&header, parcel.inline()]);
             self.outbox.pop_front();
             sent = true;
         }
@@ -282,12 +269,7 @@ impl Worker {
 
     /// The next reply.
     pub(crate) fn next_reply(&mut self) -> io::Result<Option<(Reply, Vec<u8>)>> {
-        let taken =
-            self.replies.next(|frame| Reply::decode(frame).map(|(reply, body)| (reply, body.to_vec())));
-        match taken.map_err(garbled)? {
-            None => Ok(None),
-            Some(decoded) => decoded.map(Some).map_err(garbled),
-        }
+        frames::next(&mut self.replies, Reply::decode)
     }
 
     /// From now on a reply rings. False: there is one already.
@@ -309,7 +291,10 @@ impl Worker {
                 }
                 // One that belongs to a reply which never came.
                 Heard::Message(..) => {}
-                _ => return Err(garbled("a reply names a blob that was not sent")),
+                _ => {
+                    let words = "a reply names a blob that was not sent";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+                }
             }
         }
     }
@@ -396,14 +381,7 @@ impl Worker {
     }
 }
 
-/// There is no room in the lane now, or the frame is no good.
-fn unroomy(error: thistledown_wire::Error) -> io::Error {
-    match error {
-        thistledown_wire::Error::Full => io::ErrorKind::WouldBlock.into(),
-        error => garbled(error),
-    }
-}
-
-fn garbled(error: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+/// Sends blobs on their way, as long as there is room in the socket.
+fn pass_through(control: &OwnedFd) -> impl FnMut(Tag, &Blob) -> io::Result<()> {
+    move |tag, blob| control::send(control, &tag.number().to_le_bytes(), &[blob.as_fd()])
 }
