@@ -9,25 +9,16 @@ use thistledown_wire::Answer;
 use crate::bell::Bell;
 use crate::clock;
 use crate::desk::{Desk, Job};
-use crate::engine::Config;
 use crate::function::Functions;
 use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
 use crate::policy::{Action, Cancel, Ending, JobId, JobSpec, JobState, Policy, Statistics, WorkerId};
-use crate::worker::Worker;
+use crate::terms::Config;
 use crate::zygote::{Launch, Zygote};
 
+mod due;
 mod lives;
 mod replies;
-
-/// How often the thread looks while tiny tasks stream.
-const STREAM: Duration = Duration::from_millis(1);
-
-/// How often it looks at the memory of tasks that have a limit.
-const MEMORY: Duration = Duration::from_millis(20);
-
-/// How often a task is told to stop.
-const STOPPING: Duration = Duration::from_millis(50);
 
 /// A worker whose socket is closed and that has not ended is killed after this.
 pub(crate) const HANG_UP: Duration = Duration::from_millis(200);
@@ -108,48 +99,12 @@ impl<C> Hall<C> {
         !self.desk.jobs.is_empty()
     }
 
-    /// The bell to ring, if the thread is to look at once.
-    pub(crate) fn take_wish(&mut self) -> Option<Arc<Bell>> {
-        let is_late = self.sleeps_until > 0 && self.next_due().is_some_and(|due| due < self.sleeps_until);
-        let wakes = std::mem::take(&mut self.wish) || is_late;
-        if wakes {
-            // Once is enough.
-            self.sleeps_until = 0;
-        }
-        wakes.then(|| self.bell.clone()).flatten()
-    }
-
-    /// When the thread has to look again, whoever says something or not.
-    pub(crate) fn next_due(&mut self) -> Option<u64> {
-        let mut soon: Option<Duration> = None;
-        let mut at_most = |pace: Duration| soon = Some(soon.map_or(pace, |soon| soon.min(pace)));
-        for worker in self.desk.workers.values() {
-            if worker.streams() || worker.has_unsent() {
-                at_most(STREAM);
-            }
-            if worker.hung_up.is_some() {
-                at_most(HANG_UP);
-            }
-        }
-        if self.desk.watches_memory() {
-            at_most(MEMORY);
-        }
-        if self.leaving.is_some() {
-            at_most(HANG_UP);
-        }
-        if !self.stopping.is_empty() {
-            at_most(STOPPING);
-        }
-        let soon = soon.map(|soon| clock::now() + u64::try_from(soon.as_nanos()).unwrap_or(u64::MAX));
-        [soon, self.policy.next_deadline()].into_iter().flatten().min()
-    }
-
     pub(crate) fn statistics(&self) -> Statistics {
         self.policy.statistics()
     }
 
     pub(crate) fn processes(&self) -> Vec<i32> {
-        self.desk.workers.values().filter_map(Worker::pid).collect()
+        self.desk.workers.values().filter_map(|worker| worker.process.pid()).collect()
     }
 
     pub(crate) fn is_running_job(&self, job: JobId) -> bool {
@@ -299,33 +254,6 @@ impl<C> Hall<C> {
             Ending::NoWorkers => refused(),
         };
         self.desk.finish(job, outcome);
-    }
-
-    /// Tells those again that were told to stop and run on: a signal that comes between two things is heard by neither.
-    fn tell_again(&mut self) {
-        let Self { desk, stopping, .. } = self;
-        stopping.retain(|(worker, job)| {
-            let Some(worker) = desk.workers.get_mut(*worker).filter(|_| desk.jobs.contains_key(*job)) else {
-                return false;
-            };
-            if worker.region.running().is_some_and(|(running, _)| running == job.number()) {
-                worker.interrupt(*job);
-            }
-            true
-        });
-    }
-
-    /// Time has passed.
-    pub(crate) fn tick(&mut self, now: u64) {
-        self.tell_again();
-        self.policy.tick(&mut self.desk, now);
-        self.act();
-        for (worker, limit) in self.desk.grown() {
-            if let Some(worker) = self.desk.workers.get_mut(worker) {
-                worker.cause = Some(Cause::Memory(limit));
-                worker.kill();
-            }
-        }
     }
 
     /// Nothing is left to be done, and nobody may bring more.

@@ -27,8 +27,11 @@ mod hall;
 mod lifeline;
 mod outcome;
 mod parcel;
+mod process;
 mod region;
+mod stderr;
 mod tag;
+mod terms;
 mod worker;
 mod zygote;
 
@@ -36,12 +39,13 @@ pub use bell::Bell;
 pub use blob::{Blob, Mapped, aligned};
 pub use child::{Child, Given, Inheritance};
 pub use clock::now;
-pub use engine::{Closed, Config, Customer, Engine, Order};
+pub use engine::Engine;
 pub use function::Function;
 pub use outcome::{Cause, Death, Outcome, Refusal};
 pub use parcel::{Opened, Parcel};
 pub use policy::{Cancel, JobId};
 pub use region::Region;
+pub use terms::{Closed, Config, Customer, Order};
 pub use thistledown_wire::{Answer, End, Reply, SpawnOptions};
 pub use zygote::Launch;
 

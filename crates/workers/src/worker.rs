@@ -18,14 +18,10 @@ use crate::function::Function;
 use crate::outcome::{Cause, Death};
 use crate::parcel::Parcel;
 use crate::policy::JobId;
+use crate::process::Process;
 use crate::region::{Lane, Region};
+use crate::stderr::Stderr;
 use crate::tag::Tag;
-
-/// Bytes of a worker's standard error that are kept for its obituary.
-const STDERR_BYTES: usize = 8 * 1024;
-
-/// How much of it is read at a time: what a pipe holds, mostly.
-const STDERR_READ_BYTES: usize = 64 * 1024;
 
 /// Functions that a worker keeps, and how long they are together; then it is told to forget them.
 const FUNCTIONS: usize = 1024;
@@ -40,11 +36,8 @@ pub(crate) struct Worker {
     control: OwnedFd,
     work_bell: Arc<Bell>,
     answers_bell: Bell,
-    stderr: Option<OwnedFd>,
-    stderr_tail: VecDeque<u8>,
-    process: Option<(i32, OwnedFd)>,
-    /// What is to be sent to it when it is known to be born.
-    pending: Option<Signal>,
+    pub(crate) stderr: Stderr,
+    pub(crate) process: Process,
     /// The functions that it has, and how long each is.
     functions: HashMap<u32, u64>,
     /// Where in its lane the tasks stand that it has been offered.
@@ -91,10 +84,8 @@ impl Worker {
             control,
             work_bell: Arc::new(Bell::new()?),
             answers_bell: Bell::new()?,
-            stderr: Some(stderr),
-            stderr_tail: VecDeque::new(),
-            process: None,
-            pending: None,
+            stderr: Stderr::new(stderr),
+            process: Process::default(),
             functions: HashMap::new(),
             offered: HashMap::new(),
             outbox: VecDeque::new(),
@@ -123,18 +114,6 @@ impl Worker {
             parent_bell.as_fd(),
             estate.stderr.as_fd(),
         ]
-    }
-
-    /// It lives.
-    pub(crate) fn born(&mut self, pid: i32, process: OwnedFd) {
-        self.process = Some((pid, process));
-        if let Some(signal) = self.pending.take() {
-            self.signal(signal);
-        }
-    }
-
-    pub(crate) fn pid(&self) -> Option<i32> {
-        self.process.as_ref().map(|(pid, _)| *pid)
     }
 
     /// Offers a task.
@@ -205,11 +184,6 @@ impl Worker {
         self.offered.remove(&job);
     }
 
-    /// How many tasks it has been offered that have not ended.
-    pub(crate) fn load(&self) -> usize {
-        self.offered.len()
-    }
-
     /// The bell to ring, if it sleeps and there is work.
     pub(crate) fn wants_ring(&self) -> Option<Arc<Bell>> {
         self.work.must_ring().then(|| Arc::clone(&self.work_bell))
@@ -217,7 +191,7 @@ impl Worker {
 
     /// It was given something: replies to all but the last half of it need not ring, because the parent looks anyway.
     pub(crate) fn stream(&mut self) {
-        let load = self.load();
+        let load = self.offered.len();
         self.streams = load > 1;
         let quiet = u32::try_from(load / 2).unwrap_or(u32::MAX);
         self.region.set_ring_at(if self.streams { quiet } else { u32::MAX });
@@ -302,20 +276,12 @@ impl Worker {
     /// Stops the task that it runs, between two bytecodes.
     pub(crate) fn interrupt(&mut self, job: JobId) {
         self.region.interrupt(job.number());
-        self.signal(crate::interrupt_signal());
+        self.process.signal(crate::interrupt_signal());
     }
 
     /// Ends it at once.
     pub(crate) fn kill(&mut self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        match &self.process {
-            Some((_, process)) => drop(rustix::process::pidfd_send_signal(process, signal)),
-            // It may take tasks before it is known to be born.
-            None => self.pending = Some(signal),
-        }
+        self.process.signal(Signal::KILL);
     }
 
     /// Nothing more comes for it.
@@ -334,45 +300,10 @@ impl Worker {
         self.control.as_fd()
     }
 
-    /// Readable when it has ended.
-    pub(crate) fn process(&self) -> Option<BorrowedFd<'_>> {
-        self.process.as_ref().map(|(_, process)| process.as_fd())
-    }
-
-    pub(crate) fn stderr(&self) -> Option<BorrowedFd<'_>> {
-        self.stderr.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Reads what it wrote to its standard error, and keeps the end of it. False: there may be more.
-    pub(crate) fn read_stderr(&mut self, all: &mut Vec<u8>) -> bool {
-        let mut bytes = [0; STDERR_READ_BYTES];
-        let Some(stderr) = &self.stderr else { return true };
-        match rustix::io::read(stderr, &mut bytes) {
-            Ok(0) => self.stderr = None,
-            Ok(length) => {
-                all.extend(&bytes[..length]);
-                self.stderr_tail.extend(&bytes[..length]);
-                let excess = self.stderr_tail.len().saturating_sub(STDERR_BYTES);
-                self.stderr_tail.drain(..excess);
-                return length < bytes.len();
-            }
-            Err(_) => {}
-        }
-        true
-    }
-
-    /// Resident memory of its own, in bytes.
-    pub(crate) fn memory(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.pid()?)).ok()?;
-        let mut pages = text.split(' ').skip(1).map_while(|number| number.parse::<u64>().ok());
-        let (resident, shared) = (pages.next()?, pages.next()?);
-        Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
-    }
-
     /// How it ended, for whoever waits for what it ran.
     pub(crate) fn death(&mut self) -> Death {
-        let stderr = String::from_utf8_lossy(self.stderr_tail.make_contiguous()).into_owned();
-        Death { pid: self.pid(), status: self.status, cause: self.cause.unwrap_or(Cause::Unknown), stderr }
+        let (pid, cause) = (self.process.pid(), self.cause.unwrap_or(Cause::Unknown));
+        Death { pid, status: self.status, cause, stderr: self.stderr.text() }
     }
 
     /// How long its socket has been closed.

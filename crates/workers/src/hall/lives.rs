@@ -54,7 +54,7 @@ impl<C> Hall<C> {
             match news {
                 News::Born(number, pid, process) => {
                     if let Some(worker) = self.desk.workers.get_mut(WorkerId::from_number(number)) {
-                        worker.born(pid, process);
+                        worker.process.born(pid, process);
                     }
                 }
                 News::Unborn(number, words) => {
@@ -76,7 +76,7 @@ impl<C> Hall<C> {
         for worker in self.desk.workers.values_mut() {
             worker.is_orphan = true;
         }
-        let gone = |worker: &Worker| worker.pid().is_none() || worker.hung_up.is_some();
+        let gone = |worker: &Worker| worker.process.pid().is_none() || worker.hung_up.is_some();
         let gone: Vec<WorkerId> =
             self.desk.workers.iter().filter(|(_, worker)| gone(worker)).map(|(id, _)| id).collect();
         gone.into_iter().for_each(|worker| self.bury(worker, None, now));
@@ -90,7 +90,7 @@ impl<C> Hall<C> {
         self.hear_worker(id, now);
         if let Some(worker) = self.desk.workers.get_mut(id) {
             // Its last words. Whatever has inherited its standard error may go on for ever.
-            (0..4).take_while(|_| !worker.read_stderr(&mut self.stderr)).for_each(drop);
+            (0..4).take_while(|_| !worker.stderr.read(&mut self.stderr)).for_each(drop);
             worker.status = status;
             if !worker.is_ready && status.is_some() {
                 self.failed_start = Refusal::Stillborn(worker.death());

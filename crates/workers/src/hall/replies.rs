@@ -7,11 +7,11 @@ use thistledown_wire::{End, Reply, SpawnOptions};
 
 use super::Hall;
 use crate::desk::Owner;
-use crate::engine::Order;
 use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
 use crate::policy::{JobId, Verdict, WorkerId};
 use crate::tag::Tag;
+use crate::terms::Order;
 
 /// What is heard of a worker at a time.
 const FRAMES: usize = 4096;
