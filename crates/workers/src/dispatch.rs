@@ -1,6 +1,6 @@
 //! The thread of a pool: it sleeps until somebody says something, and hears everybody.
 //!
-//! It knows nothing of Python and takes no lock but the pool's. While tiny tasks stream it looks every millisecond, so
+//! It knows nothing of Python, and takes no lock but the pool's and those of the customers that it tells. While tiny tasks stream it looks every millisecond, so
 //! that workers need not ring for each.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};

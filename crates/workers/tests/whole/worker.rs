@@ -226,6 +226,14 @@ impl Worker {
                 }
             }
             b"mutter" => eprintln!("{}", String::from_utf8_lossy(argument)),
+            _ => self.misbehave(verb),
+        }
+    }
+
+    /// The verbs by which a puppet does what no right worker does.
+    fn misbehave(&mut self, verb: &[u8]) {
+        let child = Arc::clone(&self.child);
+        match verb {
             b"hang-up" => {
                 let control = &self.secrets.control;
                 rustix::net::shutdown(control, rustix::net::Shutdown::Both).expect("a socket");
