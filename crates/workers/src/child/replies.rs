@@ -109,7 +109,7 @@ impl Child {
     }
 
     /// Waits a moment for the parent to make room among the replies.
-    pub fn wait_for_room(&self) {
+    fn wait_for_room(&self) {
         self.parent_bell.ring();
         let _ = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 200_000 }));
     }

@@ -18,6 +18,7 @@ mod limits;
 mod nested;
 mod packets;
 mod puppet;
+mod scarcity;
 mod stage;
 mod weightless;
 mod worker;
