@@ -1,7 +1,7 @@
 //! Puppets: tasks that do what the test tells them, and say when it is done.
 //!
 //! The task's only argument is a name to call. From then on each message is a verb and its argument, and each is
-//! answered when it is done; see `Worker::obey` for the verbs. A puppet whose task has ended still obeys: its worker takes
+//! answered when it is done; see `worker::puppet` for the verbs. A puppet whose task has ended still obeys: its worker takes
 //! nothing else before it was told `bye`, though its parent believes that it has nothing to do.
 
 use std::os::fd::OwnedFd;

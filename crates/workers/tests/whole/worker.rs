@@ -6,7 +6,7 @@
 //! | `fail`, `again` | raises what it was given; asks to be tried again |
 //! | `crash` | kills its process |
 //! | `deaf` | never ends, and is not told anything |
-//! | `puppet` | does what the test says; see `Worker::obey` |
+//! | `puppet` | does what the test says; see `worker::puppet` |
 //! | `gather` | has so many echoes run and waits for them |
 //! | `descend` | has itself run one deeper, waits for it, and returns the depth; at 0 the last one is |
 //! | `cross` | has echoes of large arguments run by several threads at once |
@@ -15,16 +15,16 @@
 #![allow(unsafe_code, reason = "a signal handler is installed, and shared memory is written over")]
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::io::Errno;
 use thistledown_workers::{
     Answer, Child, End, Function, Given, Inheritance, Parcel, Reply, SpawnOptions, now,
 };
 
-use crate::packets;
 use crate::zygote::Manner;
+
+mod puppet;
 
 /// What each task says that it took: so little that a lane is filled.
 const NANOS: u64 = 1;
@@ -146,127 +146,6 @@ impl Worker {
         let parcel = Parcel::new(value, &[]).and_then(|parcel| parcel.passable()).expect("room for a value");
         let reply = Reply::Done { id, end, retry, nanos: NANOS, blob: parcel.head_in_blob() };
         self.child.reply(&reply, id, b"", Some(&parcel)).expect("a parent");
-    }
-
-    /// Does what the test says:
-    ///
-    /// | verb | what is done |
-    /// |---|---|
-    /// | `value`, `error` | the task ends so |
-    /// | `bye` | the worker goes on to what lies in its lane |
-    /// | `stubborn` | from now on it does not stop when it is told to |
-    /// | `spawn NAME CALL` | has a task run, which it calls by the length of `CALL` |
-    /// | `unspawn REFERENCE` | cancels that |
-    /// | `wait REFERENCE` | waits for its end, and says it |
-    /// | `grow BYTES` | takes so much memory |
-    /// | `say WORDS`, `mutter WORDS` | to the program; to standard error |
-    /// | `chatter COUNT` | says 20,000 bytes, so often, each time others |
-    /// | `hang-up` | closes its connection |
-    /// | `scribble` | writes over the memory that it shares with its parent |
-    /// | `promise` | names a blob that it has not sent |
-    /// | `stray` | says that a task has ended which it was never given |
-    fn obey(&mut self, id: u64, name: &[u8]) {
-        let Ok(strings) = packets::call(name) else { return self.finish(id, End::Value, b"") };
-        let greeting = format!("{} {}", std::process::id(), std::os::unix::process::parent_id());
-        packets::say(&strings, greeting.as_bytes()).expect("a test");
-        let mut runs = true;
-        let mut grown = Vec::new();
-        loop {
-            if runs && self.is_to_stop() {
-                return self.finish(id, End::Cancelled, b"");
-            }
-            let message = match packets::hear(&strings) {
-                Err(Errno::INTR) => continue,
-                Ok(Some(message)) => message,
-                // The test has lost its interest.
-                Ok(None) | Err(_) if runs => return self.finish(id, End::Value, b""),
-                Ok(None) | Err(_) => return,
-            };
-            let space = message.iter().position(|byte| *byte == b' ').expect("a verb and an argument");
-            let (verb, argument) = (&message[..space], &message[space + 1..]);
-            let mut answer = Vec::new();
-            match verb {
-                b"value" | b"error" => {
-                    self.finish(id, if verb == b"value" { End::Value } else { End::Error }, argument);
-                    runs = false;
-                }
-                b"stubborn" => self.stubborn = true,
-                b"wait" => match self.wait(number(argument)) {
-                    Some((end, value)) => answer = [format!("{end:?} ").into_bytes(), value].concat(),
-                    None => continue,
-                },
-                b"grow" => grown.resize(grown.len() + number(argument) as usize, 1_u8),
-                _ => self.speak(verb, argument),
-            }
-            let _ = packets::say(&strings, &[b"done ", &answer[..]].concat());
-            if verb == b"bye" {
-                return;
-            }
-        }
-    }
-
-    /// The verbs by which a puppet says something to its parent.
-    fn speak(&mut self, verb: &[u8], argument: &[u8]) {
-        let child = Arc::clone(&self.child);
-        match verb {
-            b"bye" => {}
-            b"spawn" => {
-                let space = argument.iter().position(|byte| *byte == b' ').expect("a name and a call");
-                let call = &argument[space + 1..];
-                self.spawn(call.len() as u64, &argument[..space], call);
-            }
-            b"unspawn" => {
-                let reply = Reply::CancelSpawned { reference: number(argument) };
-                child.reply(&reply, 0, b"", None).expect("a parent");
-            }
-            b"say" => child.reply(&Reply::Say, 0, argument, None).expect("a parent"),
-            b"chatter" => {
-                for number in 0..number(argument) {
-                    child.reply(&Reply::Say, 0, &[number as u8; 20_000], None).expect("a parent");
-                }
-            }
-            b"mutter" => eprintln!("{}", String::from_utf8_lossy(argument)),
-            _ => self.misbehave(verb),
-        }
-    }
-
-    /// The verbs by which a puppet does what no right worker does.
-    fn misbehave(&mut self, verb: &[u8]) {
-        let child = Arc::clone(&self.child);
-        match verb {
-            b"hang-up" => {
-                let control = &self.secrets.control;
-                rustix::net::shutdown(control, rustix::net::Shutdown::Both).expect("a socket");
-            }
-            b"scribble" => {
-                self.scribble();
-                // Whatever it said now would put some of it right again.
-                sleep_for_ever();
-            }
-            b"promise" => {
-                let reply = Reply::Done { id: 1, end: End::Value, retry: false, nanos: NANOS, blob: Some(1) };
-                child.reply(&reply, 1, b"", None).expect("a parent");
-            }
-            b"stray" => {
-                let reply =
-                    Reply::Done { id: 77 << 32, end: End::Value, retry: false, nanos: NANOS, blob: None };
-                child.reply(&reply, 77, b"", None).expect("a parent");
-            }
-            _ => panic!("no such verb: {}", String::from_utf8_lossy(verb)),
-        }
-    }
-
-    fn is_to_stop(&self) -> bool {
-        !self.stubborn && self.child.region().is_interrupted()
-    }
-
-    /// Writes over all the memory that it shares with its parent, and wakes that.
-    fn scribble(&self) {
-        let region = std::fs::File::from(self.secrets.region.try_clone().expect("a descriptor"));
-        let length = region.metadata().expect("a size").len();
-        let nonsense = vec![0xa5; usize::try_from(length).expect("a length")];
-        std::os::unix::fs::FileExt::write_all_at(&region, &nonsense, 0).expect("memory");
-        rustix::io::write(self.secrets.parent_bell.as_fd(), &1_u64.to_ne_bytes()).expect("a bell");
     }
 
     fn spawn(&self, reference: u64, name: &[u8], call: &[u8]) {
