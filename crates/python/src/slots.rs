@@ -20,20 +20,20 @@ use crate::body::Arguments;
 use crate::channel::{Channel, ChannelIterator};
 use crate::errors::{self, Quick};
 use crate::objects;
-use crate::operation::{Operation, Step};
+use crate::operation::{Kind, Operation, Step};
 use crate::task::Task;
 use crate::timers;
 
 /// An awaiter: what makes a step, and what it yields when it has to wait.
 trait Awaiter: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
-    fn step(&self, py: Python<'_>) -> Quick<Step>;
+    fn step(&self, py: Python<'_>) -> Step;
     /// The operation to enlist: a new reference.
     fn parked(&self, py: Python<'_>, own: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
 impl Awaiter for Operation {
-    #[inline]
-    fn step(&self, py: Python<'_>) -> Quick<Step> {
+    #[inline(always)]
+    fn step(&self, py: Python<'_>) -> Step {
         Self::step(self, py)
     }
 
@@ -45,8 +45,8 @@ impl Awaiter for Operation {
 }
 
 impl Awaiter for ChannelIterator {
-    #[inline]
-    fn step(&self, py: Python<'_>) -> Quick<Step> {
+    #[inline(always)]
+    fn step(&self, py: Python<'_>) -> Step {
         Self::step(self, py)
     }
 
@@ -56,35 +56,48 @@ impl Awaiter for ChannelIterator {
     }
 }
 
-#[inline]
-unsafe fn step<T: Awaiter>(own: *mut ffi::PyObject, result: &mut *mut ffi::PyObject) -> ffi::PySendResult {
-    // SAFETY: the interpreter calls a slot while it is attached.
-    let py = unsafe { Python::assume_attached() };
+/// A step of an awaiter, as `am_send` gives it.
+#[inline(always)]
+unsafe fn step<T: Awaiter>(own: *mut ffi::PyObject, result: *mut *mut ffi::PyObject) -> ffi::PySendResult {
     // SAFETY: the slot is set on `T` alone, which cannot be subclassed; the caller holds a reference.
-    let awaiter = unsafe { Borrowed::from_ptr(py, own).cast_unchecked::<T>() };
+    let awaiter = unsafe { used_on::<T>(own) };
+    let py = awaiter.py();
     let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| awaiter.get().step(py)));
     match stepped {
-        Ok(Ok(Step::Return(value))) => {
-            *result = value.into_ptr();
+        Ok(Step::Return(value)) => {
+            // SAFETY: the interpreter passes a place for the result.
+            unsafe { *result = value.into_ptr() };
             ffi::PySendResult::PYGEN_RETURN
         }
-        Ok(Ok(Step::Park)) => {
-            *result = awaiter.get().parked(py, own);
-            ffi::PySendResult::PYGEN_NEXT
-        }
-        Ok(Ok(Step::GiveWay)) => {
-            *result = py.None().into_ptr();
-            ffi::PySendResult::PYGEN_NEXT
-        }
-        Ok(Err(thrown)) => {
-            not_an_end(py, thrown.into()).restore(py);
-            ffi::PySendResult::PYGEN_ERROR
-        }
-        Err(_panic) => {
-            pyo3::panic::PanicException::new_err("the engine panicked").restore(py);
-            ffi::PySendResult::PYGEN_ERROR
-        }
+        // SAFETY: as above.
+        other => unsafe { pause(awaiter, other, result) },
     }
+}
+
+/// A step after which the task does not simply go on.
+#[inline(never)]
+unsafe fn pause<T: Awaiter>(
+    awaiter: Borrowed<'_, '_, T>,
+    stepped: std::thread::Result<Step>,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    let py = awaiter.py();
+    let (given, kind) = match stepped {
+        Ok(Step::Return(value)) => (value.into_ptr(), ffi::PySendResult::PYGEN_RETURN),
+        Ok(Step::Park) => (awaiter.get().parked(py, awaiter.as_ptr()), ffi::PySendResult::PYGEN_NEXT),
+        Ok(Step::GiveWay) => (py.None().into_ptr(), ffi::PySendResult::PYGEN_NEXT),
+        Ok(Step::Raise(thrown)) => raised(py, thrown.into()),
+        Err(_panic) => raised(py, pyo3::panic::PanicException::new_err("the engine panicked")),
+    };
+    // SAFETY: a place for the result, by the caller's contract.
+    unsafe { *result = given };
+    kind
+}
+
+#[cold]
+fn raised(py: Python<'_>, error: PyErr) -> (*mut ffi::PyObject, ffi::PySendResult) {
+    not_an_end(py, error).restore(py);
+    (std::ptr::null_mut(), ffi::PySendResult::PYGEN_ERROR)
 }
 
 /// An error that is raised at a wait; `StopIteration` would be taken for the awaiter's own end.
@@ -103,16 +116,13 @@ unsafe extern "C" fn send<T: Awaiter>(
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
     // SAFETY: the interpreter passes a place for the result, and the object.
-    unsafe {
-        *result = std::ptr::null_mut();
-        step::<T>(own, &mut *result)
-    }
+    unsafe { step::<T>(own, result) }
 }
 
 unsafe extern "C" fn next<T: Awaiter>(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     let mut result = std::ptr::null_mut();
     // SAFETY: the interpreter passes the object.
-    match unsafe { step::<T>(own, &mut result) } {
+    match unsafe { step::<T>(own, &raw mut result) } {
         ffi::PySendResult::PYGEN_NEXT => result,
         ffi::PySendResult::PYGEN_RETURN => {
             // SAFETY: `result` is a new reference, given up here; the interpreter is attached.
@@ -166,18 +176,39 @@ unsafe fn called_on<'py, T>(own: *mut ffi::PyObject) -> Bound<'py, T> {
     unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), own).cast_into_unchecked::<T>() }
 }
 
+/// The same, borrowed for the call.
+///
+/// # Safety
+/// As for [`called_on`].
+#[inline(always)]
+unsafe fn used_on<'a, 'py, T>(own: *mut ffi::PyObject) -> Borrowed<'a, 'py, T> {
+    // SAFETY: by the contract; the interpreter passes no null.
+    unsafe {
+        std::hint::assert_unchecked(!own.is_null());
+        Borrowed::from_ptr(Python::assume_attached(), own).cast_unchecked::<T>()
+    }
+}
+
 /// `__await__` and `__iter__` of an operation: itself, unless it is being waited for.
 unsafe extern "C" fn operation_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on operations alone.
-    let operation = unsafe { called_on::<Operation>(own) };
-    given(operation.py(), || Operation::awaiter(operation))
+    let operation = unsafe { used_on::<Operation>(own) };
+    if operation.get().is_idle() { operation.to_owned().into_ptr() } else { second_awaiter(operation) }
+}
+
+#[cold]
+fn second_awaiter(operation: Borrowed<'_, '_, Operation>) -> *mut ffi::PyObject {
+    given(operation.py(), || Operation::second_awaiter(&operation))
 }
 
 unsafe extern "C" fn channel_send(own: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method is set on channels alone, and takes one argument.
-    let (channel, value) =
-        unsafe { (called_on::<Channel>(own), Bound::from_borrowed_ptr(Python::assume_attached(), value)) };
-    given(channel.py(), || Channel::send(channel, value.unbind()))
+    let (channel, value) = unsafe { (used_on::<Channel>(own), used_on::<PyAny>(value)) };
+    let kind = || Kind::Send(channel.to_owned().unbind(), value.to_owned().unbind());
+    match objects::again(channel.py(), kind) {
+        made if made.is_null() => first(channel.py(), kind),
+        made => made,
+    }
 }
 
 unsafe extern "C" fn channel_recv(
@@ -185,14 +216,29 @@ unsafe extern "C" fn channel_recv(
     _nothing: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: the method is set on channels alone.
-    let channel = unsafe { called_on::<Channel>(own) };
-    given(channel.py(), || Channel::recv(channel))
+    let channel = unsafe { used_on::<Channel>(own) };
+    let kind = || Kind::Receive(channel.to_owned().unbind());
+    match objects::again(channel.py(), kind) {
+        made if made.is_null() => first(channel.py(), kind),
+        made => made,
+    }
+}
+
+/// An operation, when none was kept to be used again.
+#[cold]
+fn first(py: Python<'_>, kind: impl FnOnce() -> Kind) -> *mut ffi::PyObject {
+    given(py, || objects::operation(py, kind))
 }
 
 unsafe extern "C" fn channel_next(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on iterators of channels alone.
-    let iterator = unsafe { called_on::<ChannelIterator>(own) };
-    given(iterator.py(), || ChannelIterator::__anext__(iterator))
+    let iterator = unsafe { used_on::<ChannelIterator>(own) };
+    if iterator.get().receive.get().is_idle() { iterator.to_owned().into_ptr() } else { refused(iterator) }
+}
+
+#[cold]
+fn refused(iterator: Borrowed<'_, '_, ChannelIterator>) -> *mut ffi::PyObject {
+    given(iterator.py(), || ChannelIterator::__anext__(iterator.to_owned()))
 }
 
 /// `__await__` and `__iter__` of a task.
