@@ -18,7 +18,8 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::body::Arguments;
 use crate::channel::{Channel, ChannelIterator};
-use crate::errors::{self, Quick};
+use crate::errors::{self, Quick, Thrown};
+use crate::group::Group;
 use crate::objects;
 use crate::operation::{Kind, Operation, Step};
 use crate::task::Task;
@@ -255,18 +256,32 @@ unsafe extern "C" fn go(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    let rest = usize::try_from(count).unwrap_or_default().checked_sub(1);
     // SAFETY: the interpreter passes `count` arguments and those with names behind, and calls while it is attached.
-    unsafe {
-        let py = Python::assume_attached();
-        let Some(rest) = rest else {
-            let missing = "go() missing 1 required positional argument: 'body'";
-            return given::<Task>(py, || Err(errors::wrong_type(missing).into()));
-        };
-        let body = Bound::from_borrowed_ptr(py, *args);
-        let arguments = OnTheStack { args: args.add(1), count: rest, names };
-        given(py, || Ok(crate::go::go_with(&body, &arguments)?.into_bound(py)))
-    }
+    let (py, passed) = unsafe { (Python::assume_attached(), OnTheStack::split(args, count, names)) };
+    given(py, || {
+        let (body, arguments) = passed.ok_or_else(|| missing("go"))?;
+        Ok(crate::go::go_with(&body, &arguments)?.into_bound(py))
+    })
+}
+
+/// `go` of a group, the same way.
+unsafe extern "C" fn group_go(
+    own: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the method is set on groups alone, and called with arguments as above.
+    let (group, passed) = unsafe { (called_on::<Group>(own), OnTheStack::split(args, count, names)) };
+    given(group.py(), || {
+        let (body, arguments) = passed.ok_or_else(|| missing("TaskGroup.go"))?;
+        Ok(crate::go::go_in_group(&group, &body, &arguments)?.into_bound(group.py()))
+    })
+}
+
+#[cold]
+fn missing(name: &str) -> Thrown {
+    errors::wrong_type(format!("{name}() missing 1 required positional argument: 'body'")).into()
 }
 
 /// Arguments as they stand on the interpreter's stack, those with names behind.
@@ -274,6 +289,25 @@ struct OnTheStack {
     args: *const *mut ffi::PyObject,
     count: usize,
     names: *mut ffi::PyObject,
+}
+
+impl OnTheStack {
+    /// The first argument, and the others; nothing when there is none.
+    ///
+    /// # Safety
+    /// The interpreter passes `count` arguments and those with names behind, while it is attached.
+    #[inline(always)]
+    unsafe fn split<'py>(
+        args: *const *mut ffi::PyObject,
+        count: ffi::Py_ssize_t,
+        names: *mut ffi::PyObject,
+    ) -> Option<(Bound<'py, PyAny>, Self)> {
+        let rest = usize::try_from(count).unwrap_or_default().checked_sub(1)?;
+        // SAFETY: by the contract there is a first one.
+        let (first, args) =
+            unsafe { (Bound::from_borrowed_ptr(Python::assume_attached(), *args), args.add(1)) };
+        Some((first, Self { args, count: rest, names }))
+    }
 }
 
 impl<'py> Arguments<'py> for OnTheStack {
@@ -381,7 +415,12 @@ fn set<T: Awaiter>(class: &Bound<'_, PyType>, awaiter: ffi::unaryfunc) {
 }
 
 /// Puts a function of CPython's convention in place of a method that PyO3 made; its documentation stays.
-fn set_method(class: &Bound<'_, PyType>, name: &str, flags: i32, function: ffi::PyCFunction) -> PyResult<()> {
+fn set_method(
+    class: &Bound<'_, PyType>,
+    name: &str,
+    flags: i32,
+    function: ffi::PyMethodDefPointer,
+) -> PyResult<()> {
     let made = class.getattr(name)?;
     // SAFETY: what PyO3 makes of a method of a class is a method descriptor. The definition has to live as long as the
     // class, which is for ever.
@@ -389,7 +428,7 @@ fn set_method(class: &Bound<'_, PyType>, name: &str, flags: i32, function: ffi::
         let known = &*(*made.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
         let definition = Box::leak(Box::new(ffi::PyMethodDef {
             ml_name: known.ml_name,
-            ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_meth: function,
             ml_flags: flags,
             ml_doc: known.ml_doc,
         }));
@@ -416,8 +455,11 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
             (*methods).am_anext = Some(channel_next);
         }
     }
-    set_method(&channel, "send", ffi::METH_O, channel_send)?;
-    set_method(&channel, "recv", ffi::METH_NOARGS, channel_recv)
+    let plain = |function| ffi::PyMethodDefPointer { PyCFunction: function };
+    set_method(&channel, "send", ffi::METH_O, plain(channel_send))?;
+    set_method(&channel, "recv", ffi::METH_NOARGS, plain(channel_recv))?;
+    let group_go = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: group_go };
+    set_method(&py.get_type::<Group>(), "go", ON_THE_STACK, group_go)
 }
 
 /// The same for the class of tasks, which Python makes.
