@@ -3,7 +3,8 @@
 A group stands on a scope of the engine: its tasks are the scope's members, and cancelling the scope cancels them. For
 a weightless task that is ``Cancelled`` at its wait; for one of a worker process, what ``cancel`` of that task does; for
 a thread call, ``Cancelled`` between two bytecodes. A member is one until it has ended, so a group that is empty has
-nothing that runs. Sources: trio's nurseries, asyncio's ``TaskGroup``.
+nothing that runs. The engine's part of the class has that scope, and ``go``.
+Sources: trio's nurseries, asyncio's ``TaskGroup``.
 """
 
 import types
@@ -22,7 +23,7 @@ LOOKED_THROUGH = 64
 """Tasks that run elsewhere, above which those that have ended well are let go."""
 
 
-class TaskGroup:
+class TaskGroup(_core.Group):
     """Holds tasks; leaving the block means that none of them runs any more.
 
     ``async with td.TaskGroup() as tg: tg.go(work, 1)``. It holds weightless tasks, tasks of worker processes
@@ -36,30 +37,11 @@ class TaskGroup:
     """
 
     def __init__(self) -> None:
-        self._scope = _core.group_scope()
         self._errors: list[BaseException] = []
         # Those that run elsewhere, whose errors are asked for when the group ends.
         self._elsewhere: list[Task[Any]] = []
         self._look_through_at = LOOKED_THROUGH
         self._over = False
-
-    def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """Starts a task in the group, as ``td.go`` does.
-
-        Args:
-            body: for a weightless task a coroutine or generator function or object; for one of the default pool a plain
-                function, or its name as ``"package.module:function"``; for a thread call a ``td.thread(...)``.
-            args, kwargs: for the function.
-
-        Returns:
-            The task.
-
-        Raises:
-            TypeError: no task body.
-            RuntimeError: the group's block has not been entered, or has been left; a weightless body where no run is.
-            NotPicklable: an argument cannot be sent to a worker process.
-        """
-        return _core.go_in(body, args, kwargs, self._scope, self, None)
 
     def thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Calls a plain function in a helper thread, as a member of the group; the same as ``go(td.thread(...))``.

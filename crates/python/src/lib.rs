@@ -5,7 +5,7 @@
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
 //!   stands still, `stop` and `group_call` reach members that run elsewhere.
-//! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole,
+//! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
@@ -26,6 +26,7 @@ mod errors;
 mod fork;
 mod freight;
 mod go;
+mod group;
 mod group_call;
 mod guest;
 mod held_open;
@@ -76,6 +77,8 @@ mod _core {
     #[pymodule_export]
     use super::go::{current_task, go, go_in};
     #[pymodule_export]
+    use super::group::Group;
+    #[pymodule_export]
     use super::guest::Guest;
     #[pymodule_export]
     use super::held_open::generator_begins;
@@ -90,7 +93,7 @@ mod _core {
     #[pymodule_export]
     use super::run::{count_interrupts, run, stop_runs};
     #[pymodule_export]
-    use super::scope::{Scope, group_scope, move_on_after, shield, timeout};
+    use super::scope::{Scope, move_on_after, shield, timeout};
     #[pymodule_export]
     use super::select::select;
     #[pymodule_export]

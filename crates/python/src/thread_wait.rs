@@ -91,7 +91,7 @@ fn attempt(
     deadline: Option<Moment>,
 ) -> PyResult<Option<Py<PyAny>>> {
     thread_scope::check(py)?;
-    if let Some(value) = operation.attempt(py, None)? {
+    if let Some(value) = operation.attempt(py)? {
         return Ok(Some(value));
     }
     let mut wants = Wants::new(None);
