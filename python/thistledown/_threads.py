@@ -112,6 +112,10 @@ def start(task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...], 
     _threads.start((task, contextvars.copy_context(), function, args, kwargs or {}))
 
 
+def take_notice() -> None:
+    """Runs a bytecode: what another thread has set to be raised in this one is raised now."""
+
+
 def resting() -> int:
     """How many helper threads have nothing to do."""
     return _threads.resting()

@@ -3,7 +3,8 @@
 //!
 //! A thread cannot be killed. `Cancelled` is raised in it between two bytecodes; a call that stands in C code notices when
 //! it is back. Whether that is still the same call is decided under the interpreter lock, without a bytecode between: an
-//! exception that comes too late is taken back.
+//! exception that comes too late is raised behind the call, and dropped. (Taking it back, as the interface offers it,
+//! leaves CPython 3.11 and 3.12 looking for it for ever.)
 #![allow(unsafe_code, reason = "an exception is raised in another thread by CPython's C interface")]
 
 use std::ffi::c_ulong;
@@ -103,8 +104,8 @@ impl GroupCall {
         let result = self.function.bind(py).call(args, kwargs);
         let told = std::mem::take(&mut *self.call.state.lock());
         if let State::Told = told {
-            // SAFETY: as in `stop`; null takes back what this thread has not been told yet.
-            unsafe { ffi::PyThreadState_SetAsyncExc(thread as _, std::ptr::null_mut()) };
+            let threads = py.import(intern!(py, "thistledown._threads"));
+            drop(threads.and_then(|threads| threads.call_method0(intern!(py, "take_notice"))));
         }
         result.map(Bound::unbind)
     }
