@@ -11,6 +11,7 @@ use pyo3::exceptions::{PyBufferError, PyEOFError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use thistledown_workers::{Mapped, Opened, Parcel, aligned};
 
@@ -241,8 +242,10 @@ fn usize_of(number: u64) -> PyResult<usize> {
 }
 
 /// The module that pickles.
-pub(crate) fn pickling(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(intern!(py, "thistledown._pickling"))
+pub(crate) fn pickling(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || py.import("thistledown._pickling").map(Bound::unbind))?;
+    Ok(module.bind(py))
 }
 
 /// Read-only memory that came from another process, for whoever reads buffers.
