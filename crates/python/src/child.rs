@@ -333,7 +333,7 @@ impl Child {
 
 /// What a task returned.
 fn success(py: Python<'_>, value: &Bound<'_, PyAny>) -> Finished {
-    match freight::pack_value(value, "pack_result") {
+    match freight::pack_result(value) {
         Ok(parcel) => Finished { end: End::Value, parcel, retry: false },
         Err(error) => failure(py, &error, None),
     }
