@@ -159,6 +159,7 @@ impl Pool {
         options: Option<&Bound<'_, Options>>,
     ) -> PyResult<Py<Task>> {
         let py = function.py();
+        self.begin(function)?;
         let (number, origin) = self.function(function)?;
         let options = options.map(Bound::get);
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
@@ -272,6 +273,22 @@ impl Pool {
         Self { place, functions: Mutex::default() }
     }
 
+    /// Starts the pool, if this is its first task: its zygote comes up while the task is packed.
+    fn begin(&self, function: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = function.py();
+        let Place::Own { engine, launch } = &self.place else { return Ok(()) };
+        if engine.is_started() {
+            return Ok(());
+        }
+        // Made before the lock is taken: making it runs Python code.
+        let launch = launch_of(launch.bind(py), function)?;
+        herald::ensure(py)?;
+        engine.start(launch);
+        // One that was about to end may have ended before the pool was there.
+        let _ = herald::ensure(py);
+        Ok(())
+    }
+
     /// The function's number, and what its tasks are called after.
     fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Py<PyString>)> {
         let py = function.py();
@@ -327,21 +344,8 @@ impl Pool {
     fn submit(&self, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
         match &self.place {
             Place::Above(upstream) => upstream.submit(py, order, remote),
-            Place::Own { engine, launch } => {
-                // Made before the lock is taken: making it runs Python code.
-                let launch = match engine.is_started() {
-                    true => None,
-                    false => Some(launch_of(launch.bind(py))?),
-                };
-                let begins = launch.is_some();
-                if begins {
-                    herald::ensure(py)?;
-                }
-                let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
-                if begins {
-                    // One that was about to end may have ended before the pool was there.
-                    let _ = herald::ensure(py);
-                }
+            Place::Own { engine, .. } => {
+                let submitted = engine.submit(order, Ticket(Arc::clone(remote)));
                 match submitted {
                     Ok(job) => {
                         job.into_iter().for_each(|job| remote.set_job(job.number()));
@@ -395,10 +399,10 @@ fn key_number(key: &Bound<'_, PyAny>) -> PyResult<u64> {
     number.extract()
 }
 
-/// How the pool's processes are started: what the Python side says.
-fn launch_of(launch: &Bound<'_, PyAny>) -> PyResult<Launch> {
+/// How the pool's processes are started: what the Python side says, with a view to the first task's function.
+fn launch_of(launch: &Bound<'_, PyAny>, function: &Bound<'_, PyAny>) -> PyResult<Launch> {
     let (command, environment, preparation) =
-        launch.call0()?.extract::<(Vec<OsString>, HashMap<OsString, OsString>, Vec<u8>)>()?;
+        launch.call1((function,))?.extract::<(Vec<OsString>, HashMap<OsString, OsString>, Vec<u8>)>()?;
     Ok(Launch { command, environment: environment.into_iter().collect(), preparation })
 }
 
