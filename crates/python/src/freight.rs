@@ -26,6 +26,8 @@ const LARGE_PICKLE: u8 = 2;
 
 /// Longer texts and bytes are pickled.
 const SHORT: usize = 4096;
+/// What is longer in all is copied without the interpreter's lock.
+const LONG: usize = 1024 * 1024;
 /// A pickle up to this length stands in the head.
 const HEAD: usize = 16 * 1024;
 
@@ -188,8 +190,12 @@ pub(crate) fn pack_result(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
 fn pack_pickle(packed: &Bound<'_, PyAny>) -> PyResult<Parcel> {
     let (data, buffers) = packed.extract::<(Bound<'_, PyBytes>, Vec<Bound<'_, PyAny>>)>()?;
     let views = buffers.iter().map(View::of).collect::<PyResult<Vec<_>>>()?;
-    let buffers: Vec<&[u8]> = views.iter().map(View::bytes).collect();
-    pickled(data.as_bytes(), &buffers)
+    let (data, buffers) = (data.as_bytes(), views.iter().map(View::bytes).collect::<Vec<_>>());
+    match data.len() + buffers.iter().map(|buffer| buffer.len()).sum::<usize>() > LONG {
+        // They are held, and nobody can resize them; other threads go on meanwhile.
+        true => packed.py().detach(|| pickled(data, &buffers)),
+        false => pickled(data, &buffers),
+    }
 }
 
 /// A pickle as a parcel.
