@@ -10,6 +10,7 @@ import functools
 import gc
 import inspect
 import os
+import signal
 import socket
 import time
 
@@ -27,6 +28,9 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "virtual_clock: run the coroutine test on a clock that jumps")
     config.addinivalue_line("markers", "slow: takes seconds, and still runs by default")
     config.stash[STDERR_KEY] = os.dup(2)
+    # A shell that starts a command in the background has it ignore Ctrl-C, and what that starts as well.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config):

@@ -79,6 +79,16 @@ def _take_signals(child: _core.Child) -> None:
             raise Cancelled("the task was told to stop")
 
     signal.signal(_core.INTERRUPT_SIGNAL, interrupt)
+    report = sys.unraisablehook
+
+    def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        # A finalizer was at work, or another callback that nobody waits for: the stop was meant for the task.
+        if isinstance(unraisable.exc_value, Cancelled):
+            child.not_stopped()
+        else:
+            report(unraisable)
+
+    sys.unraisablehook = lost
 
 
 def _reseed() -> None:

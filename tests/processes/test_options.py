@@ -88,6 +88,25 @@ def test_what_a_task_returns_after_its_time_does_not_count():
             pool.options(timeout=0.05).go(return_all_the_same).result(PATIENCE)
 
 
+def test_a_task_whose_time_is_over_cannot_be_cancelled_any_more(gate):
+    def linger(path, work_on, arrive, wait_at):
+        try:
+            work_on()
+        except BaseException:
+            arrive(path)
+            wait_at(path)
+
+    with Workers(1, grace=PATIENCE) as pool:
+        # What the worker has to import does not count.
+        pool.go(linger, gate.path, int, work.arrive, work.wait_at).result(PATIENCE)
+        task = pool.options(timeout=0.05).go(linger, gate.path, signal.pause, work.arrive, work.wait_at)
+        gate.arrival()
+        assert task.cancel() is False
+        gate.open()
+        with pytest.raises(TimeoutError):
+            task.result(PATIENCE)
+
+
 # --- cancel of what runs ------------------------------------------------------------------------------------
 
 

@@ -127,10 +127,19 @@ impl Child {
         self.reply(py, &Reply::Say, data)
     }
 
-    /// Whether the task that runs is the one that the parent wants stopped. True once for each: it may be told again.
+    /// Whether the task that runs is to be stopped now: the parent wants it, and it was not yet. The parent says it again
+    /// until the task has ended.
     fn interrupted(&self) -> bool {
-        let running = self.child.region().running().filter(|_| self.child.region().is_interrupted());
+        if self.upstream.is_unstoppable() || !self.child.region().is_interrupted() {
+            return false;
+        }
+        let running = self.child.region().running();
         running.is_some_and(|(task, _)| self.stopped.swap(task, Ordering::Relaxed) != task)
+    }
+
+    /// What stopped the task was lost, in a finalizer or another callback whose errors go nowhere: it is not stopped.
+    fn not_stopped(&self) {
+        self.stopped.store(0, Ordering::Relaxed);
     }
 
     /// Runs tasks until there will be no more.
@@ -141,7 +150,7 @@ impl Child {
             match next.map_or_else(|| this.next(), |job| Ok(Next::Plain(job)))? {
                 Next::Plain(job) => this.run(py, &job)?,
                 Next::Weightless(job) => {
-                    this.upstream.listen().map_err(|error| errors::system(&error))?;
+                    this.upstream.listen(py)?;
                     let worker = py.import(intern!(py, "thistledown._worker"))?;
                     let job = this.take(job);
                     worker.call_method1(intern!(py, "weightless"), (slf, job))?;
@@ -233,7 +242,9 @@ impl Child {
 
     /// A weightless task that was taken.
     fn take(&self, task: Taken) -> Job {
-        self.weightless.fetch_add(1, Ordering::Relaxed);
+        if self.weightless.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.upstream.task_begins();
+        }
         Job { task, more: Mutex::default() }
     }
 
@@ -247,10 +258,12 @@ impl Child {
     /// Runs a plain task.
     fn run(&self, py: Python<'_>, job: &Taken) -> PyResult<()> {
         let began = now();
+        self.upstream.task_begins();
         self.child.region().begin(job.id, began);
         if self.child.region().is_interrupted() {
             // It was to be stopped before it began: the signal has come already, and found nothing that ran.
             self.child.region().end();
+            self.upstream.task_is_over();
             let stopped = Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
             return self.finish(py, job.id, 0, stopped);
         }

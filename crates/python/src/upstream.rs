@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
@@ -30,7 +30,10 @@ pub(crate) struct Upstream {
     child: Arc<Child>,
     next: AtomicU64,
     spawned: Mutex<HashMap<u64, Spawned>>,
-    listens: AtomicBool,
+    /// The thread that reads answers is there.
+    listens: Mutex<bool>,
+    /// How many threads are at something of this package's that must not be left in the middle.
+    unstoppable: AtomicUsize,
     /// Weightless tasks of this worker that are to be cancelled.
     cancelled: Mutex<Vec<u64>>,
     waits: Mutex<Waits>,
@@ -58,7 +61,8 @@ pub(crate) fn set(child: Arc<Child>) -> Arc<Upstream> {
             child,
             next: AtomicU64::new(1),
             spawned: Mutex::default(),
-            listens: AtomicBool::new(false),
+            listens: Mutex::default(),
+            unstoppable: AtomicUsize::new(0),
             cancelled: Mutex::default(),
             waits: Mutex::default(),
             forked: AtomicBool::new(false),
@@ -96,8 +100,10 @@ impl Upstream {
         let waiting = self.child.region().running().is_none().then(|| self.wait());
         let spawned = Spawned { remote: Arc::clone(remote), is_cancelled: false, waiting };
         self.spawned.lock().insert(reference, spawned);
-        let sent = self.listen().and_then(|()| py.detach(|| self.send(reference, &order)));
-        sent.inspect_err(|_| drop(self.take(reference))).map_err(|error| errors::system(&error))
+        let sent = self.listen(py).and_then(|()| {
+            py.detach(|| self.send(reference, &order)).map_err(|error| errors::system(&error))
+        });
+        sent.inspect_err(|_| drop(self.take(reference)))
     }
 
     fn send(&self, reference: u64, order: &Order) -> io::Result<()> {
@@ -127,21 +133,36 @@ impl Upstream {
         Cancel::Asked
     }
 
-    /// Starts the thread that reads answers, once.
-    pub(crate) fn listen(self: &Arc<Self>) -> io::Result<()> {
-        if self.listens.swap(true, Ordering::Relaxed) {
+    /// Sees to it that the thread that reads answers is there, and the herald, who passes them on. A task that is told to
+    /// stop meanwhile is stopped when both are.
+    pub(crate) fn listen(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        self.unstoppable.fetch_add(1, Ordering::Relaxed);
+        let listens = self.start_reading().map_err(|error| errors::system(&error));
+        let listens = listens.and_then(|()| herald::ensure(py));
+        self.unstoppable.fetch_sub(1, Ordering::Relaxed);
+        listens
+    }
+
+    fn start_reading(self: &Arc<Self>) -> io::Result<()> {
+        let mut listens = self.listens.lock();
+        if *listens {
             return Ok(());
         }
-        // Nobody can start the herald from the thread that this one starts.
-        herald::pool_opened();
-        Python::attach(herald::ensure).map_err(|error| io::Error::other(error.to_string()))?;
         let upstream = Arc::clone(self);
         let thread = std::thread::Builder::new().name("thistledown-answers".into());
-        let started = thread.spawn(move || {
+        thread.spawn(move || {
             // When the parent is gone nobody needs an answer; the worker's main thread sees to the end.
             let _ = upstream.read();
-        });
-        started.map(drop).inspect_err(|_| self.listens.store(false, Ordering::Relaxed))
+        })?;
+        *listens = true;
+        // Nobody can start the herald from that thread, so it stays.
+        herald::pool_opened();
+        Ok(())
+    }
+
+    /// Whether a task must not be stopped at this moment. It is told again.
+    pub(crate) fn is_unstoppable(&self) -> bool {
+        self.unstoppable.load(Ordering::Relaxed) > 0
     }
 
     fn read(&self) -> io::Result<()> {
@@ -202,6 +223,10 @@ impl Upstream {
 
     fn wait(self: &Arc<Self>) -> Waiting {
         let mut waits = self.waits.lock();
+        if !waits.runs {
+            // Somebody else waits, as the herald's thread does in a callback of a task that is over.
+            return Waiting { upstream: Arc::clone(self), task: 0 };
+        }
         waits.depth += 1;
         if waits.depth == 1 {
             self.say(&Reply::Waiting);
@@ -209,26 +234,32 @@ impl Upstream {
         Waiting { upstream: Arc::clone(self), task: waits.task }
     }
 
+    /// A plain task is about to run in this worker, or weightless ones.
+    pub(crate) fn task_begins(&self) {
+        let mut waits = self.waits.lock();
+        *waits = Waits { task: waits.task + 1, runs: true, depth: 0 };
+    }
+
     /// Nothing runs in this worker now, and so nothing waits: the parent takes the reply of the last task for that.
     pub(crate) fn task_is_over(&self) {
         let mut waits = self.waits.lock();
-        waits.task += 1;
-        waits.depth = 0;
+        *waits = Waits { runs: false, depth: 0, ..*waits };
     }
 }
 
 /// How many tasks are waited for, which the present task has started.
 #[derive(Default)]
 struct Waits {
-    /// Counts the plain tasks of this worker.
+    /// Counts the plain tasks of this worker, and the times that it ran weightless ones; 0: there was none yet.
     task: u64,
+    runs: bool,
     depth: usize,
 }
 
 /// While it lives a task of this worker waits.
 pub(crate) struct Waiting {
     upstream: Arc<Upstream>,
-    /// Which of the worker's tasks.
+    /// Which of the worker's tasks; 0: none.
     task: u64,
 }
 
@@ -238,7 +269,7 @@ impl Drop for Waiting {
             return;
         }
         let mut waits = self.upstream.waits.lock();
-        if waits.task != self.task {
+        if !waits.runs || waits.task != self.task {
             return;
         }
         waits.depth -= 1;

@@ -13,6 +13,7 @@ impl Policy {
     pub fn cancel(&mut self, floor: &mut impl Floor, id: JobId, now: Nanos) -> Cancel {
         let Some(job) = self.jobs.get(id) else { return Cancel::TooLate };
         let worker = match job.place {
+            _ if job.stop == Some(Stop::TimedOut) => return Cancel::TooLate,
             _ if job.stop.is_some() => return Cancel::Asked,
             Place::Offered(worker) => worker,
             Place::Queued | Place::Held => {

@@ -103,7 +103,7 @@ pub enum Cancel {
     Removed,
     /// It runs and is being stopped. An [`Action::End`] follows.
     Asked,
-    /// It has ended.
+    /// It has ended, or is being stopped because its time is over, and will end so.
     TooLate,
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) begins: u32,
     /// It is being stopped: its reply will not count.
     pub(crate) stopped: bool,
+    /// And because it was cancelled.
+    pub(crate) cancelled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -74,8 +76,16 @@ impl FakeFloor {
     pub(crate) fn register(&mut self, id: JobId) {
         if let Some((spec, number, depth)) = self.incoming.take() {
             let state = State::Queued;
-            let job =
-                Job { spec, number, depth, state, retries_left: spec.retries, begins: 0, stopped: false };
+            let job = Job {
+                spec,
+                number,
+                depth,
+                state,
+                retries_left: spec.retries,
+                begins: 0,
+                stopped: false,
+                cancelled: false,
+            };
             assert!(self.jobs.insert(id, job).is_none(), "the name of a job was used before");
         }
     }

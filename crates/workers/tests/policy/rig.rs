@@ -182,12 +182,16 @@ impl Rig {
     }
 
     pub(crate) fn cancel(&mut self, id: JobId) -> Cancel {
-        let before = self.floor.jobs[&id].state;
+        let books = self.floor.job(id);
+        let before = books.state;
+        let is_timed_out = books.stopped && !books.cancelled;
         if let State::Begun(_) = before {
-            self.floor.job(id).stopped = true;
+            books.stopped = true;
+            books.cancelled = !is_timed_out;
         }
         let answer = self.policy.cancel(&mut self.floor, id, self.now);
         let expected = match before {
+            State::Begun(_) if is_timed_out => Cancel::TooLate,
             State::Queued | State::Offered(_) => Cancel::Removed,
             State::Begun(_) => Cancel::Asked,
             State::Ended => Cancel::TooLate,

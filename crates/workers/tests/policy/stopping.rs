@@ -38,6 +38,18 @@ fn a_job_that_has_begun_is_asked_and_then_its_worker_is_killed() {
 }
 
 #[test]
+fn a_job_whose_time_is_over_cannot_be_cancelled() {
+    let (mut rig, workers) = Rig::with_workers(Config::of_size(1));
+    let job = rig.submit(TIMED);
+    rig.begin(workers[0]);
+    rig.pass(SECOND);
+    assert_eq!(rig.actions, [Action::Interrupt(workers[0], job)]);
+    assert_eq!(rig.cancel(job), Cancel::TooLate);
+    assert_eq!(rig.reply(job, 1), Verdict::Overruled(Ending::TimedOut));
+    assert_eq!(rig.end(job), Some(End::Otherwise(Ending::TimedOut)));
+}
+
+#[test]
 fn a_job_that_stops_in_time_costs_no_worker() {
     let (mut rig, workers) = Rig::with_workers(Config::of_size(1));
     let job = rig.plain();
