@@ -7,6 +7,7 @@ thread, ``td.go(...)`` one more; whatever blocks is an operation, waited for wit
 
 from typing import TYPE_CHECKING, Any
 
+from thistledown import _lifetime as _lifetime
 from thistledown._core import (
     Channel,
     Operation,
