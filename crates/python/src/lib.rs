@@ -30,6 +30,7 @@ mod herald;
 mod objects;
 mod operation;
 mod payload;
+mod pickle;
 mod poll;
 mod pool;
 mod remote;
