@@ -4,15 +4,16 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from thistledown import _core
-from thistledown._gathering import AsyncResults
 from thistledown._map import Results
-from thistledown._places import here
 from thistledown._pool import Workers
 from thistledown._task import Task
 from thistledown._verbs import started
+
+if TYPE_CHECKING:
+    from thistledown._gathering import AsyncResults
 
 __all__ = ["at_worker", "go", "map", "workers"]
 
@@ -49,7 +50,7 @@ def map(  # type: ignore[overload-overlap]
     concurrency: int | None = None,
     progress: bool = False,
     ordered: bool = True,
-) -> AsyncResults[T]: ...
+) -> "AsyncResults[T]": ...
 
 
 @overload
@@ -74,7 +75,7 @@ def map(
     concurrency: int | None = None,
     progress: bool = False,
     ordered: bool = True,
-) -> Results[Any] | AsyncResults[Any]:
+) -> "Results[Any] | AsyncResults[Any]":
     """Calls a function for each item, with a bounded number of calls at a time.
 
     As ``td.go`` does, it decides by the function. A plain one runs in the processes of the default pool
@@ -105,6 +106,8 @@ def map(
     if not isinstance(fn, str) and callable(fn) and _core.makes_body(fn):
         if chunksize not in (None, 1):
             raise ValueError("chunksize is for plain functions: each item of a weightless one is a task of its own")
+        from thistledown._places import here
+
         return here.map(
             fn,
             *iterables,

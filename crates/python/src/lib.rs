@@ -34,6 +34,7 @@ mod herald;
 mod objects;
 mod operation;
 mod payload;
+mod pickle;
 mod poll;
 mod pool;
 mod remote;
