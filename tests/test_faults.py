@@ -219,9 +219,9 @@ def test_a_coroutine_refused_outside_of_a_run_is_still_good_for_one():
     assert td.run(body) == "value"
 
 
-def test_a_group_needs_a_run():
-    with pytest.raises(RuntimeError, match=r"td\.run|task"):
-        td.TaskGroup().__enter__()
+def test_a_group_outside_of_a_run_takes_no_weightless_tasks():
+    with td.TaskGroup() as group, pytest.raises(RuntimeError, match=r"td\.run\("):
+        group.go(value_of, 1)
 
 
 def test_an_operation_driven_by_hand_outside_of_a_run_raises():
