@@ -184,6 +184,9 @@ class TaskGroup(_core.Group):
         if len(errors) > 1:
             raise BaseExceptionGroup("several tasks of a group failed", errors)
         outcome = errors[0] if errors else error
+        if outcome is None and _core.is_cancelled():
+            # Its tasks may have ended because of that, before anybody waited for them: it must not go unnoticed.
+            raise Cancelled("the block around the group is cancelled")
         if outcome is None or (not errors and was_cancelled and not _core.is_cancelled()):
             return True
         if outcome is error and is_raised:
