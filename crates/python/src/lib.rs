@@ -33,6 +33,7 @@ mod held_open;
 mod herald;
 mod objects;
 mod operation;
+mod outside;
 mod payload;
 mod pickle;
 mod poll;

@@ -15,6 +15,7 @@ use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refu
 use crate::errors;
 use crate::freight;
 use crate::herald::{self, Lost};
+use crate::outside::outside;
 use crate::payload::{WORLD, Waker};
 use crate::pool::Source;
 use crate::stop::{Settling, Stop};
@@ -129,7 +130,7 @@ impl Remote {
 
     /// Stops it. False: it has ended.
     pub(crate) fn cancel(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.stop())
+        outside(py, || self.stop())
     }
 
     /// The same for those who need no interpreter.
