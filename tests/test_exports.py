@@ -13,11 +13,11 @@ from thistledown import pyprocess, testing
 FACE = [
     "after", "as_completed", "AsCompleted", "Cancelled", "Channel", "ChannelClosed", "ChannelEmpty",
     "ChannelFull", "connect", "current_task", "DeadlockError", "go", "Here", "here", "IncompleteReadError",
-    "LimitOverrunError", "listen", "map", "MemoryLimitExceeded", "move_on_after", "NotPicklable",
+    "LimitOverrunError", "Line", "listen", "map", "MemoryLimitExceeded", "move_on_after", "Node", "NotPicklable",
     "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Scope",
     "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "switch",
     "Task", "task", "TaskCancelled", "TaskFunction", "TaskGroup", "ThistledownError", "thread", "timeout",
-    "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",
+    "Tree", "tree", "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",
 ]
 # fmt: on
 HOMES = {"thistledown": td, "thistledown.pyprocess": pyprocess, "thistledown.testing": testing}

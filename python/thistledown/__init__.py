@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from thistledown._server import Server, serve
     from thistledown._shared import Shared, share
     from thistledown._sockets import Procedure, Socket, connect, listen
+    from thistledown._tree import Line, Node, Tree, tree
     from thistledown._verbs import Place
     from thistledown._workers import map, workers
 
@@ -68,7 +69,9 @@ __all__ = [
     "Here",
     "IncompleteReadError",
     "LimitOverrunError",
+    "Line",
     "MemoryLimitExceeded",
+    "Node",
     "NotPicklable",
     "Operation",
     "Place",
@@ -85,6 +88,7 @@ __all__ = [
     "TaskFunction",
     "TaskGroup",
     "ThistledownError",
+    "Tree",
     "WorkerDied",
     "Workers",
     "WorkersBroken",
@@ -109,6 +113,7 @@ __all__ = [
     "task",
     "thread",
     "timeout",
+    "tree",
     "wait",
     "workers",
     "writable",
@@ -117,7 +122,9 @@ __all__ = [
 # What takes long to import, and is not needed by every program, is imported when it is asked for first.
 _LATER = {
     "AsCompleted": "_collect",
+    "Line": "_tree",
     "MemoryLimitExceeded": "_deaths",
+    "Node": "_tree",
     "Place": "_verbs",
     "Procedure": "_sockets",
     "Results": "_map",
@@ -125,6 +132,7 @@ _LATER = {
     "Shared": "_shared",
     "Socket": "_sockets",
     "TaskFunction": "_decorator",
+    "Tree": "_tree",
     "WorkerDied": "_deaths",
     "Workers": "_pool",
     "WorkersBroken": "_deaths",
@@ -135,6 +143,7 @@ _LATER = {
     "serve": "_server",
     "share": "_shared",
     "task": "_decorator",
+    "tree": "_tree",
     "wait": "_collect",
     "workers": "_workers",
 }

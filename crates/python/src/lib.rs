@@ -4,7 +4,7 @@
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole,
-//!   `report` says what is wrong.
+//!   `report` says what is wrong, `survey` how everything stands.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! The module asks for the interpreter lock: what a turn borrows, what a root untracks and the memory that is used again
@@ -41,6 +41,7 @@ mod select;
 mod slots;
 mod socket;
 mod stream;
+mod survey;
 mod switch;
 mod task;
 mod thread_call;
@@ -87,6 +88,8 @@ mod _core {
     use super::select::select;
     #[pymodule_export]
     use super::socket::Socket;
+    #[pymodule_export]
+    use super::survey::survey;
     #[pymodule_export]
     use super::switch::switch;
     #[pymodule_export]

@@ -129,6 +129,9 @@ impl<'a> Wants<'a> {
     }
 }
 
+/// Something that is waited for: its name, and itself.
+pub(crate) type Target = (String, Py<PyAny>);
+
 /// What an awaiter does next.
 pub(crate) enum Step {
     Return(Py<PyAny>),
@@ -319,6 +322,18 @@ impl Operation {
         }
     }
 
+    /// Whom or what it waits for, as far as that has a name: tasks and channels.
+    pub(crate) fn targets(&self, py: Python<'_>, into: &mut Vec<Target>) {
+        match &self.kind {
+            Kind::Send(channel, _) | Kind::Receive(channel) => {
+                into.push((channel.get().name(), channel.clone_ref(py).into_any()));
+            }
+            Kind::Join(task) => into.push((task.get().name(py), task.clone_ref(py).into_any())),
+            Kind::Select(select) => select.targets(py, into),
+            _ => {}
+        }
+    }
+
     /// Another one like it, for a wait at the same time.
     pub(crate) fn copy(&self, py: Python<'_>) -> PyResult<Self> {
         Ok(Self::new(match &self.kind {
@@ -398,7 +413,7 @@ impl Operation {
     fn wait(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let operation = Self::awaiter(slf)?;
         operation.get().set_phase(WAITING);
-        let waited = crate::thread_wait::wait(operation.py(), operation.get(), timeout);
+        let waited = crate::thread_wait::wait(&operation, timeout);
         operation.get().abandon();
         waited
     }

@@ -22,6 +22,7 @@ use crate::freight::{self, pickling};
 use crate::herald;
 use crate::remote::{Remote, Ticket};
 use crate::root;
+use crate::survey::{self, Awaited};
 use crate::task::Task;
 use crate::upstream::{self, Upstream};
 
@@ -192,13 +193,13 @@ impl Pool {
     /// Waits until no thread and no process of it is left. Signals are seen at least every tenth of a second.
     #[pyo3(signature = (timeout=None))]
     fn closed(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        self.wait(py, timeout, Engine::wait_closed)
+        self.wait(py, timeout, "the end of a pool", Engine::wait_closed)
     }
 
     /// Waits until no task is left.
     #[pyo3(signature = (timeout=None))]
     fn wait_idle(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        self.wait(py, timeout, Engine::wait_idle)
+        self.wait(py, timeout, "the end of a pool's tasks", Engine::wait_idle)
     }
 
     /// Whether nothing is left of it: no task, no thread, no process. Does not wait.
@@ -323,6 +324,7 @@ impl Pool {
         &self,
         py: Python<'_>,
         timeout: Option<f64>,
+        what: &'static str,
         wait: impl Fn(&Engine<Ticket>, Option<Duration>) -> bool + Send + Sync,
     ) -> PyResult<bool> {
         let Place::Own { engine, .. } = &self.place else {
@@ -338,6 +340,7 @@ impl Pool {
         }
         let deadline = timeout.map(|timeout| seconds(timeout.max(0.0), "timeout")).transpose()?.flatten();
         let deadline = deadline.map(|timeout| Clock::System.now().after(timeout));
+        let _noted = survey::note_wait(Awaited::Words(what));
         loop {
             let slice = Duration::from_millis(100);
             let left = deadline.map(|at| at.since(Clock::System.now()));

@@ -83,19 +83,25 @@ pub(crate) fn run(
         let registered = registry.register(descriptor::borrow(signals), SIGNALS);
         registered.map_err(|error| errors::system(&error))?;
     }
+    let waker = Waker::Runner(reactor.waker());
+    let (runner, root) = WORLD.with(|kernel| kernel.add_runner(waker));
+    let clock = Arc::new(if virtual_clock { Clock::new_virtual() } else { Clock::System });
     let shared = Arc::new(Shared {
+        runner,
+        thread: crate::survey::this_thread(),
+        clock: Arc::clone(&clock),
         waker: reactor.waker(),
         exit: AtomicBool::new(false),
         over: AtomicBool::new(false),
         task: AtomicPtr::new(std::ptr::null_mut()),
     });
     let watched = match stall_after {
-        Some(limit) => watch(limit, &shared).map_err(|error| errors::system(&error))?,
+        Some(limit) => watch(limit, &shared).map_err(|error| {
+            WORLD.with(|kernel| kernel.remove_runner(runner));
+            errors::system(&error)
+        })?,
         None => Watched::by_nobody(),
     };
-    let waker = Waker::Runner(reactor.waker());
-    let (runner, root) = WORLD.with(|kernel| kernel.add_runner(waker));
-    let clock = Arc::new(if virtual_clock { Clock::new_virtual() } else { Clock::System });
     let run = Rc::new(Run {
         runner,
         root,
@@ -184,10 +190,7 @@ fn conclude(py: Python<'_>, run: &Run, ending: Option<PyErr>, main: Py<Task>) ->
 
 /// Lets the watchdog watch this thread.
 fn watch(limit: Duration, shared: &Arc<Shared>) -> io::Result<Watched> {
-    let thread = Python::attach(|py| {
-        py.import("threading").and_then(|t| t.call_method0("get_ident")?.extract::<u64>())
-    });
-    let thread = thread.unwrap_or_default();
+    let thread = shared.thread;
     let shared = Arc::clone(shared);
     let progress = Arc::new(std::sync::OnceLock::<Arc<thistledown_runtime::Progress>>::new());
     let known = Arc::clone(&progress);
@@ -217,12 +220,17 @@ pub(crate) fn count_interrupts(more: u32) {
     }
 }
 
+/// The runs of this process that are not over.
+pub(crate) fn runs() -> Vec<Arc<Shared>> {
+    RUNS.lock().clone()
+}
+
 /// Asks every run of another thread to end, because the interpreter is about to. True when all are over.
 #[pyfunction]
 pub(crate) fn stop_runs(py: Python<'_>) -> bool {
     // The watchdog's thread must not be inside of the interpreter when that ends.
     py.detach(|| watchdog().fall_silent());
-    let runs = RUNS.lock().clone();
+    let runs = runs();
     for run in &runs {
         run.exit.store(true, Ordering::Release);
         run.waker.wake();

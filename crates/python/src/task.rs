@@ -302,7 +302,7 @@ impl Task {
                  `await task` (in a generator task `yield from task`)",
             ));
         }
-        crate::thread_wait::wait_for_end(slf.py(), slf.get(), timeout)
+        crate::thread_wait::wait_for_end(slf, timeout)
     }
 }
 
