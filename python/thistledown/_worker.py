@@ -236,10 +236,12 @@ class _Weightless:
             self.child.failed_job(job, error)
             return
         self.running[job.id] = job, task
+        self.child.began(job, task)
         task.add_done_callback(lambda task: self.ended(job, cast(Task[Any], task)))
 
     def ended(self, job: _core.Job, task: Task[Any]) -> None:
         del self.running[job.id]
+        self.child.ended(task)
         try:
             error = task.exception()
         except TaskCancelled:

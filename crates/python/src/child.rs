@@ -205,6 +205,16 @@ impl Child {
         self.upstream.next_cancelled()
     }
 
+    /// A weightless task is this one of the kernel's from now on.
+    fn began(&self, job: &Job, task: &Bound<'_, crate::task::Task>) {
+        self.upstream.set_job(task.get().id(), Some(job.task.id));
+    }
+
+    /// It has ended.
+    fn ended(&self, task: &Bound<'_, crate::task::Task>) {
+        self.upstream.set_job(task.get().id(), None);
+    }
+
     /// A weightless task has returned this.
     fn done(&self, py: Python<'_>, job: &Job, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let finished = success(py, value);

@@ -206,7 +206,10 @@ impl Operation {
     fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>) -> Quick<Step> {
         let concluded = match wake {
             Some(Wake::Event { branch, event }) => self.conclude(py, branch, event),
-            Some(Wake::Cancelled) => Err(errors::cancelled(py, "the task is cancelled")),
+            Some(Wake::Cancelled) => {
+                self.deadlock();
+                Err(errors::cancelled(py, "the task is cancelled"))
+            }
             _ => return Err(errors::misuse("this operation is being waited for by another task").into()),
         };
         if let Ok(None) = concluded {
@@ -283,12 +286,31 @@ impl Operation {
             (_, Event::Gone) => Err(closed_descriptor()),
             (Kind::Join(_) | Kind::Thread(_), _) => match self.attempt(py, None)? {
                 Some(value) => Ok(Some(value)),
+                // Everybody who waits for it looks, when the wait of one can never end.
+                None if self.is_for_remote() => match self.deadlock() {
+                    Some(words) => Err(errors::deadlock(py, words)),
+                    None => Ok(None),
+                },
                 None => Err(errors::misuse("the run of the task was given up before the task had ended")),
             },
             (Kind::Socket(_) | Kind::Poll(_), _) => Ok(self.attempt(py, None)?),
             (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => {
                 Ok(Some(py.None()))
             }
+        }
+    }
+
+    /// Whether it waits for the end of a task in another process.
+    fn is_for_remote(&self) -> bool {
+        matches!(&self.kind, Kind::Join(task) if task.get().is_remote())
+    }
+
+    /// Says that the wait of this task is over, if that was for a task in another process. What it is to be told, if it
+    /// could never have ended.
+    fn deadlock(&self) -> Option<String> {
+        match (&self.kind, Current::task()) {
+            (Kind::Join(task), Some(waiting)) if task.get().is_remote() => task.get().unbinds(waiting),
+            _ => None,
         }
     }
 

@@ -14,7 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use thistledown_runtime::Clock;
-use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Order};
+use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Name, Order};
 
 use crate::current::{Current, seconds};
 use crate::errors;
@@ -101,6 +101,7 @@ struct Known {
     function: Py<PyAny>,
     number: Arc<Function>,
     origin: Py<PyString>,
+    words: Arc<str>,
 }
 
 /// A pool of worker processes.
@@ -149,7 +150,7 @@ impl Pool {
         options: Option<&Bound<'_, Options>>,
     ) -> PyResult<Py<Task>> {
         let py = function.py();
-        let (number, origin) = self.function(function)?;
+        let (number, origin, words) = self.function(function)?;
         let options = options.map(Bound::get);
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
         let call = freight::pack_call(args, kwargs, options.and_then(|options| options.retry_on.as_ref()))?;
@@ -162,13 +163,22 @@ impl Pool {
         task.get().set_remote(Arc::clone(&remote));
         // The engine does not hold it, so the collector has to know it.
         root::track(task.as_ptr());
-        let mut order =
-            Order { function: number, call, priority: 0, key: None, timeout: None, memory: None, retries: 0 };
+        let mut order = Order {
+            name: Name::numbered(&words, task.get().serial()),
+            function: number,
+            call,
+            priority: 0,
+            key: None,
+            timeout: None,
+            memory: None,
+            retries: 0,
+        };
         if let Some(options) = options {
             (order.priority, order.timeout) = (options.priority, options.timeout);
             (order.memory, order.retries) = (options.memory, options.retries);
             order.key = options.key;
             if let Some(name) = &options.name {
+                order.name = Name::given(&name.bind(py).to_string_lossy());
                 task.setattr(intern!(py, "name"), name)?;
             }
         }
@@ -260,11 +270,11 @@ impl Pool {
     }
 
     /// The function's number, and what its tasks are called after.
-    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Py<PyString>)> {
+    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Py<PyString>, Arc<str>)> {
         let py = function.py();
         let address = function.as_ptr() as usize;
         if let Some(known) = self.functions.lock().get(&address) {
-            return Ok((Arc::clone(&known.number), known.origin.clone_ref(py)));
+            return Ok((Arc::clone(&known.number), known.origin.clone_ref(py), Arc::clone(&known.words)));
         }
         let packed = pickling(py)?.call_method1(intern!(py, "pack_function"), (function,))?;
         let (body, weightless, stable, origin) = packed.extract::<(Vec<u8>, bool, bool, Py<PyString>)>()?;
@@ -273,11 +283,13 @@ impl Pool {
             Place::Above(upstream) => upstream.function(&body, weightless),
         };
         let number = number.map_err(|error| errors::system(&error))?;
+        let words: Arc<str> = origin.bind(py).to_string_lossy().into();
         if stable {
             let known = Known {
                 function: function.clone().unbind(),
                 number: Arc::clone(&number),
                 origin: origin.clone_ref(py),
+                words: Arc::clone(&words),
             };
             let mut functions = self.functions.lock();
             let forgotten = (functions.len() >= FUNCTIONS).then(|| std::mem::take(&mut *functions));
@@ -285,7 +297,7 @@ impl Pool {
             drop(functions);
             drop(forgotten);
         }
-        Ok((number, origin))
+        Ok((number, origin, words))
     }
 
     fn submit(&self, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {

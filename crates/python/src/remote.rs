@@ -18,6 +18,7 @@ use crate::herald::{self, Lost};
 use crate::payload::WORLD;
 use crate::pool::Source;
 use crate::task::{self, Task};
+use crate::upstream::Blocked;
 
 /// How it ended, with what is in a blob already mapped, so that no descriptor is held.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ struct State {
     watched: Option<Py<Task>>,
     /// The name of its task, which nobody holds any more.
     unheld: Option<String>,
+    /// Why the wait for it can never end, until whose wait it is has been told.
+    deadlock: Option<String>,
 }
 
 /// Held while tasks are ended, so that no fork finds one half ended.
@@ -164,6 +167,37 @@ impl Remote {
         drop(state);
         self.is_awaited();
         true
+    }
+
+    /// Who waits for it cannot go on before it has ended; see [`Task::blocks`].
+    pub(crate) fn blocks(&self, task: Option<TaskId>) -> Option<Blocked> {
+        let job = self.state.lock().job?;
+        match &self.source {
+            Source::Above(upstream) => upstream.blocked(job, task),
+            Source::Own(_) => None,
+        }
+    }
+
+    /// The same, of a wait that was said before.
+    pub(crate) fn bound(&self, task: TaskId) -> Option<Blocked> {
+        let job = self.state.lock().job?;
+        match &self.source {
+            Source::Above(upstream) => upstream.bound(job, task),
+            Source::Own(_) => None,
+        }
+    }
+
+    /// The wait for it can never end: everybody who waits looks, and whose wait it is, is told.
+    pub(crate) fn deadlocked(&self, words: String) {
+        let mut state = self.state.lock();
+        state.deadlock = Some(words);
+        let party = state.party.take();
+        drop(state);
+        party.into_iter().for_each(|party| WORLD.with(|kernel| kernel.finish(party)));
+    }
+
+    pub(crate) fn take_deadlock(&self) -> Option<String> {
+        self.state.lock().deadlock.take()
     }
 
     /// Ends it. Gives whom to tell.

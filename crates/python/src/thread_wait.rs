@@ -46,11 +46,20 @@ pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> Py
 pub(crate) fn wait_for_end(task: &Bound<'_, Task>, timeout: Option<f64>) -> PyResult<()> {
     let waits = || Awaited::Task(task.clone().unbind());
     let (py, task) = (task.py(), task.get());
+    let mut blocked = None;
     until(timeout, |parker, deadline| {
         if !task.is_done() {
             let mut wants = Wants::new(None);
             wants.push(Want::End(task.id()));
+            if deadline.is_none() && blocked.is_none() {
+                blocked = task.blocks(None);
+            }
             sleep_for(py, wants, &waits, parker, deadline)?;
+            if blocked.is_some()
+                && let Some(words) = task.take_deadlock()
+            {
+                return Err(errors::deadlock(py, words));
+            }
             let party = task.id();
             if !task.is_done() && !WORLD.with(|kernel| kernel.is_live(party)) {
                 return Err(errors::misuse("the run of the task was given up before the task had ended"));

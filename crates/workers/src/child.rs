@@ -19,6 +19,7 @@ use crate::bell::Bell;
 use crate::blob::Blob;
 use crate::control::{self, Heard};
 use crate::function::Function;
+use crate::name::Name;
 use crate::parcel::Parcel;
 use crate::region::{Lane, Region};
 use crate::tag::Tag;
@@ -262,15 +263,15 @@ impl Child {
     ) -> io::Result<bool> {
         let blob = parcel.and_then(Parcel::blob).map(|blob| (tag, blob));
         let inline = parcel.map_or(&[][..], Parcel::inline);
-        self.say(reply, &[body, inline], blob.as_slice())
+        self.say(reply, &[body, &[], inline], blob.as_slice())
     }
 
     /// Blobs first, then the frame that names them, and nothing of another thread between.
-    fn say(&self, reply: &Reply, body: &[&[u8]; 2], blobs: &[(u64, &Blob)]) -> io::Result<bool> {
+    fn say(&self, reply: &Reply, body: &[&[u8]; 3], blobs: &[(u64, &Blob)]) -> io::Result<bool> {
         let mut header = Vec::with_capacity(64);
         reply.encode(&mut header);
         let mut replies = self.replies.lock();
-        match replies.check_room(header.len() + body[0].len() + body[1].len()) {
+        match replies.check_room(header.len() + body.iter().map(|part| part.len()).sum::<usize>()) {
             Ok(()) => {}
             Err(LaneError::Full) => return Ok(false),
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())),
@@ -278,7 +279,7 @@ impl Child {
         for (tag, blob) in blobs {
             self.pass(*tag, blob)?;
         }
-        replies.push(&[&header, body[0], body[1]]).map_err(garbled)?;
+        replies.push(&[&header, body[0], body[1], body[2]]).map_err(garbled)?;
         // What is read next must not be older than what was pushed: the parent looks in the other order.
         fence(Ordering::SeqCst);
         let busy =
@@ -324,15 +325,18 @@ impl Child {
     pub fn spawn(
         &self,
         reference: u64,
+        name: &Name,
         function: &Function,
         call: &Parcel,
         options: SpawnOptions,
     ) -> io::Result<()> {
+        let name = name.to_bytes();
         let (function_body, call) = (function.body.passable()?, call.passable()?);
         let body = function_body.inline();
         let reply = Reply::Spawn {
             reference,
             function_length: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            name_length: u16::try_from(name.len()).unwrap_or(u16::MAX),
             function_blob: function_body.head_in_blob(),
             weightless: function.weightless,
             options: (options != SpawnOptions::default()).then_some(options),
@@ -341,7 +345,7 @@ impl Child {
         let of_function = function_body.blob().map(|blob| (Tag::Function(reference as u32).number(), blob));
         let of_call = call.blob().map(|blob| (Tag::Answer(reference).number(), blob));
         let blobs: Vec<_> = [of_function, of_call].into_iter().flatten().collect();
-        while !self.say(&reply, &[body, call.inline()], &blobs)? {
+        while !self.say(&reply, &[body, &name, call.inline()], &blobs)? {
             self.wait_for_room();
         }
         Ok(())

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::desk::{Desk, Job, Owner};
 use crate::engine::{Config, Order};
 use crate::function::Functions;
+use crate::name::Name;
 use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
 use crate::policy::{
@@ -463,9 +464,23 @@ impl<C> Hall<C> {
             Reply::Waiting => self.policy.waiting(&mut self.desk, id, now),
             Reply::Resumed => self.policy.resumed(&mut self.desk, id, now),
             Reply::Say => self.said.push(body),
+            Reply::Blocked { id: job, reference } => self.blocked(id, JobId::from_number(job), reference),
         }
         self.act();
         Ok(())
+    }
+
+    /// A job cannot go on before one that it has started has ended; or it goes on after all.
+    fn blocked(&mut self, id: WorkerId, job: JobId, reference: u64) {
+        let Some(on) = self.desk.started_as(id, reference) else { return self.policy.unblocked(id, job) };
+        let Err(deadlock) = self.policy.blocked(id, job, on) else { return };
+        let words = self.desk.explain(&deadlock, |job| match self.policy.state(job) {
+            Some(JobState::Offered(worker)) => Some(worker),
+            _ => None,
+        });
+        if let Some(worker) = self.desk.workers.get_mut(id) {
+            worker.answer(Answer::Deadlock { reference }, Parcel::words(words.as_bytes()));
+        }
     }
 
     fn parcel(&mut self, id: WorkerId, tag: u64, blob: Option<u64>, body: Vec<u8>) -> io::Result<Parcel> {
@@ -480,14 +495,26 @@ impl<C> Hall<C> {
 
     /// A task in a worker starts one of its own.
     fn spawn(&mut self, id: WorkerId, reply: Reply, body: Vec<u8>, now: u64) -> io::Result<()> {
-        let Reply::Spawn { reference, function_length, function_blob, weightless, options, blob } = reply
+        let Reply::Spawn {
+            reference,
+            function_length,
+            name_length,
+            function_blob,
+            weightless,
+            options,
+            blob,
+        } = reply
         else {
             return Ok(());
         };
         let SpawnOptions { timeout_nanos, memory, retries, priority, key } = options.unwrap_or_default();
         let length = function_length as usize;
-        if length > body.len() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a function is longer than its frame"));
+        let named = length + usize::from(name_length);
+        if named > body.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a function or a name is longer than its frame",
+            ));
         }
         let function = match function_blob {
             None => self.functions.intern(&body[..length], weightless)?,
@@ -498,9 +525,10 @@ impl<C> Hall<C> {
             }
         };
         let call =
-            self.parcel(id, crate::tag::Tag::Answer(reference).number(), blob, body[length..].to_vec())?;
+            self.parcel(id, crate::tag::Tag::Answer(reference).number(), blob, body[named..].to_vec())?;
         let timeout = timeout_nanos.map(std::time::Duration::from_nanos);
-        let order = Order { function, call, priority, key, timeout, memory, retries };
+        let name = Name::given(&String::from_utf8_lossy(&body[length..named]));
+        let order = Order { name, function, call, priority, key, timeout, memory, retries };
         let spec = order.spec();
         if let Some(job) = self.submit(spec, order.into_job(Owner::Worker(id, reference)), Some(id), now) {
             self.desk.note_started(id, reference, job);

@@ -6,7 +6,7 @@
 //!
 //! - `region` is the memory that a worker shares with its parent, `parcel` and `blob` are how calls and results travel,
 //!   `control` passes descriptors, `bell` wakes.
-//! - `lifeline` ends a worker whose parent is gone; `function`, `outcome`, `tag`, `clock` are what their names say.
+//! - `lifeline` ends a worker whose parent is gone; `function`, `name`, `outcome`, `tag`, `clock` are what their names say.
 //!
 //! Invariants: nothing here knows of Python; the thread takes no lock but the pool's; nobody holds that while he sleeps.
 //! What a worker says is checked before it is believed: it may be corrupt, and then it is killed.
@@ -24,6 +24,7 @@ mod engine;
 mod function;
 mod hall;
 mod lifeline;
+mod name;
 mod outcome;
 mod parcel;
 mod region;
@@ -37,6 +38,7 @@ pub use child::{Child, Given, Inheritance};
 pub use clock::now;
 pub use engine::{Closed, Config, Customer, Engine, Order};
 pub use function::Function;
+pub use name::Name;
 pub use outcome::{Cause, Death, Outcome, Refusal};
 pub use parcel::{Opened, Parcel};
 pub use policy::{Cancel, JobId};
