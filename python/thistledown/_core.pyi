@@ -17,6 +17,7 @@ from thistledown._task import Task as _Task
 
 __all__ = [
     "INTERRUPT_SIGNAL",
+    "LINES_SIGNAL",
     "Channel",
     "ChannelIterator",
     "Child",
@@ -50,6 +51,7 @@ __all__ = [
     "sleep",
     "stop_runs",
     "survey",
+    "survey_pools",
     "switch",
     "tell_news",
     "thread",
@@ -64,6 +66,7 @@ _Body: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, Any, _T]
 _Address: TypeAlias = Any
 
 INTERRUPT_SIGNAL: int
+LINES_SIGNAL: int
 
 @final
 class Child:
@@ -74,6 +77,7 @@ class Child:
     def say(self, data: bytes) -> None: ...
     def interrupted(self) -> bool: ...
     def not_stopped(self) -> None: ...
+    def shows_lines(self, descriptor: int) -> None: ...
     def next_job(self) -> Job | None: ...
     def next_cancelled(self) -> int | None: ...
     def bell(self) -> int: ...
@@ -291,6 +295,17 @@ def survey(
 ) -> tuple[
     list[tuple[int, bool, int, list[tuple[Any, ...]]]],
     list[tuple[int, str, list[tuple[str, Any]], float]],
+]: ...
+def survey_pools(
+    limit: int,
+) -> list[
+    tuple[
+        int,
+        bool,
+        list[tuple[int | None, str, int | None, list[tuple[str, float | None, str | None]]]],
+        list[tuple[str, float | None, str | None]],
+        int,
+    ]
 ]: ...
 def switch(other: Generator[Any, Any, Any] | Coroutine[Any, Any, Any], value: Any = None) -> Operation[Any]: ...
 def tell_news() -> None: ...

@@ -125,11 +125,18 @@ def tree(limit: int = LIMIT) -> Tree:
     channels: dict[int, tuple[str, Any]] = {}
     surveyed, sleepers = _core.survey(max(0, limit))
     runs = tuple(_run(run, channels) for run in surveyed)
-    pools = ()
+    # Only a program that uses worker processes has it imported.
+    pools = _pools() if "thistledown._pool" in sys.modules else ()
     threads = tuple(_threads({run[0] for run in surveyed}, sleepers, channels))
     awaited = tuple(_channel(name, channel) for name, channel in channels.values())
     program = " ".join(getattr(sys, "argv", None) or [sys.executable or "python"])
     return Tree(os.getpid(), program, runs + pools + threads + awaited)
+
+
+def _pools() -> tuple[Node, ...]:
+    from thistledown import _tree_pools
+
+    return _tree_pools.pools()
 
 
 # --- runs, with their groups and tasks --------------------------------------------------------------------------

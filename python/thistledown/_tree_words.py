@@ -44,8 +44,9 @@ def _below(nodes: Iterable["Node"]) -> Iterator[str]:
 def _head(node: "Node") -> str:
     name = node.name if node.kind in ("run", "group", "channel", "pool") else f"{node.kind} {node.name}"
     lasted = "" if node.since is None else f" for {_seconds(node.since)}"
-    if node.waits_for is None:
-        return f"{name}: {node.state}{lasted}"
+    if node.waits_for is None or node.state == "queued":
+        behind = f", {node.waits_for}" if node.waits_for else ""
+        return f"{name}: {node.state}{lasted}{behind}"
     cancelled = ", cancelled," if "cancelled" in node.state else ""
     return f"{name}{cancelled} waits{lasted} for {node.waits_for}"
 

@@ -142,6 +142,11 @@ impl Child {
         self.stopped.store(0, Ordering::Relaxed);
     }
 
+    /// The parent may ask at which line this process stands: it is sent a signal, and reads from this descriptor.
+    fn shows_lines(&self, descriptor: u32) {
+        self.child.region().show_lines(descriptor);
+    }
+
     /// Runs tasks until there will be no more.
     fn serve(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());

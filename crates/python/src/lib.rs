@@ -4,7 +4,7 @@
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole,
-//!   `report` says what is wrong, `survey` how everything stands.
+//!   `report` says what is wrong, `survey` how everything stands, `window` tells that to whoever asks from outside.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! The module asks for the interpreter lock: what a turn borrows, what a root untracks and the memory that is used again
@@ -50,6 +50,7 @@ mod timers;
 mod turn;
 mod upstream;
 mod verbs;
+mod window;
 
 use pyo3::prelude::*;
 
@@ -89,7 +90,7 @@ mod _core {
     #[pymodule_export]
     use super::socket::Socket;
     #[pymodule_export]
-    use super::survey::survey;
+    use super::survey::{survey, survey_pools};
     #[pymodule_export]
     use super::switch::switch;
     #[pymodule_export]
@@ -107,6 +108,7 @@ mod _core {
         body::learn_states(module.py())?;
         body::learn_code(module.py())?;
         module.add("INTERRUPT_SIGNAL", thistledown_workers::INTERRUPT_SIGNAL)?;
+        module.add("LINES_SIGNAL", thistledown_workers::LINES_SIGNAL)?;
         slots::install(module)
     }
 }

@@ -25,6 +25,7 @@ use crate::root;
 use crate::survey::{self, Awaited};
 use crate::task::Task;
 use crate::upstream::{self, Upstream};
+use crate::window;
 
 /// Functions whose numbers are remembered.
 const FUNCTIONS: usize = 1024;
@@ -203,7 +204,11 @@ impl Pool {
     /// Waits until no thread and no process of it is left. Signals are seen at least every tenth of a second.
     #[pyo3(signature = (timeout=None))]
     fn closed(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        self.wait(py, timeout, "the end of a pool", Engine::wait_closed)
+        let closed = self.wait(py, timeout, "the end of a pool", Engine::wait_closed)?;
+        if closed {
+            window::settle(py);
+        }
+        Ok(closed)
     }
 
     /// Waits until no task is left.

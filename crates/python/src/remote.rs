@@ -19,6 +19,7 @@ use crate::payload::WORLD;
 use crate::pool::Source;
 use crate::task::{self, Task};
 use crate::upstream::Blocked;
+use crate::window;
 
 /// How it ended, with what is in a blob already mapped, so that no descriptor is held.
 #[derive(Debug)]
@@ -270,10 +271,12 @@ impl Customer for Ticket {
 
     fn opened() {
         herald::pool_opened();
+        window::user_comes();
     }
 
     fn closed() {
         herald::pool_closed();
+        window::user_goes();
     }
 }
 

@@ -26,6 +26,7 @@ use crate::report::{self, report};
 use crate::root::Root;
 use crate::task::{Outcome, Task};
 use crate::turn;
+use crate::window;
 
 /// What the signals' descriptor is registered as; no source has this number.
 const SIGNALS: u64 = u64::MAX - 1;
@@ -113,6 +114,7 @@ pub(crate) fn run(
         forked: Cell::new(false),
     });
     RUNS.lock().push(Arc::clone(&run.shared));
+    let window = window::User::new();
     Current::set_run(py, Some(Rc::clone(&run)));
     let origin = crate::body::origin(&main, &iterator);
     let task = spawn(py, &run, iterator, origin, Start::InRun, None, None);
@@ -136,6 +138,9 @@ pub(crate) fn run(
     Current::set_run(py, outer);
     let concluded = looped.and_then(|main| conclude(py, &run, ending, main));
     RUNS.lock().retain(|other| !Arc::ptr_eq(other, &run.shared));
+    if !run.forked.get() {
+        window.goes(py);
+    }
     // From here on no Python code runs in here: a thread that the exiting interpreter stops in there takes the
     // process down, so whoever waits for the end of the run has to wait until now.
     run.shared.over.store(true, Ordering::Release);
@@ -229,7 +234,10 @@ pub(crate) fn runs() -> Vec<Arc<Shared>> {
 #[pyfunction]
 pub(crate) fn stop_runs(py: Python<'_>) -> bool {
     // The watchdog's thread must not be inside of the interpreter when that ends.
-    py.detach(|| watchdog().fall_silent());
+    py.detach(|| {
+        watchdog().fall_silent();
+        window::fall_silent();
+    });
     let runs = runs();
     for run in &runs {
         run.exit.store(true, Ordering::Release);

@@ -1,4 +1,4 @@
-//! How everything stands, for `thistledown._tree`: runs with their tasks and groups, and plain threads that wait.
+//! How everything stands, for `thistledown._tree`: runs with their tasks and groups, plain threads that wait, and pools.
 //!
 //! Computed when somebody asks. What is kept for it meanwhile is little: the moment at which a task's wait began, which the
 //! kernel has, and a list of the plain threads that sleep, which a thread joins for as long as it does.
@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use thistledown_kernel::{Doing, Moment, Seen};
 use thistledown_runtime::Clock;
+use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};
 
 use crate::operation::{Operation, Target};
 use crate::payload::WORLD;
@@ -143,6 +144,43 @@ pub(crate) fn survey(py: Python<'_>, limit: usize) -> PyResult<(Py<PyList>, Py<P
         threads.append((thread, words, whom, since))?;
     }
     Ok((runs.unbind(), threads.unbind()))
+}
+
+/// A task of a pool: its name, for how many seconds it has run, and the name of the one that it waits for.
+type JobRow = (String, Option<f64>, Option<String>);
+
+/// A worker: its process, what it does, its descriptor with its lines, and its tasks.
+type WorkerRow = (Option<i32>, &'static str, Option<u32>, Vec<JobRow>);
+
+/// A pool: its size, whether it is closing, its workers, the first tasks that wait for one, and how many these are.
+type PoolRow = (usize, bool, Vec<WorkerRow>, Vec<JobRow>, usize);
+
+/// Every pool of this process, with up to ``limit`` of the tasks that wait for a worker. Each worker that has tasks is
+/// asked for its lines, which it writes to the descriptor of this number in its own process.
+#[pyfunction]
+pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
+    let engines = crate::upstream::engines();
+    let views = py.detach(|| engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
+    let job = |job: JobView| {
+        let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());
+        (job.name, seconds, job.waits_for)
+    };
+    let jobs = |jobs: Vec<JobView>| jobs.into_iter().map(job).collect::<Vec<JobRow>>();
+    let worker = |worker: WorkerView| {
+        let phase = match worker.phase {
+            WorkerPhase::Starting => "starting",
+            WorkerPhase::Idle => "idle",
+            WorkerPhase::Busy => "busy",
+            WorkerPhase::Waiting => "waiting",
+            WorkerPhase::Leaving => "leaving",
+        };
+        (worker.pid, phase, worker.lines, jobs(worker.jobs))
+    };
+    let pool = |pool: PoolView| {
+        let workers = pool.workers.into_iter().map(worker).collect();
+        (pool.size, pool.is_closing, workers, jobs(pool.queued), pool.queued_count)
+    };
+    views.into_iter().map(pool).collect()
 }
 
 fn row(py: Python<'_>, found: Found, now: Moment, running: Option<&Py<Task>>) -> Row {

@@ -384,6 +384,12 @@ pub(crate) fn pools_have_tasks() -> bool {
     spawned || engines.iter().any(|engine| engine.has_jobs())
 }
 
+/// The engines of this process that have begun and are not over.
+pub(crate) fn engines() -> Vec<Arc<Engine<Ticket>>> {
+    let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
+    engines.into_iter().filter(|engine| engine.is_started()).collect()
+}
+
 /// The engines that are held across a fork.
 static HELD: Mutex<Vec<Arc<Engine<Ticket>>>> = Mutex::new(Vec::new());
 

@@ -6,7 +6,7 @@
 //!
 //! - `region` is the memory that a worker shares with its parent, `parcel` and `blob` are how calls and results travel,
 //!   `control` passes descriptors, `bell` wakes.
-//! - `lifeline` ends a worker whose parent is gone; `function`, `name`, `outcome`, `tag`, `clock` are what their names say.
+//! - `lifeline` ends a worker whose parent is gone; `view` says how it stands; `function`, `name`, `outcome`, `tag`, `clock` are what their names say.
 //!
 //! Invariants: nothing here knows of Python; the thread takes no lock but the pool's; nobody holds that while he sleeps.
 //! What a worker says is checked before it is believed: it may be corrupt, and then it is killed.
@@ -29,6 +29,7 @@ mod outcome;
 mod parcel;
 mod region;
 mod tag;
+mod view;
 mod worker;
 mod zygote;
 
@@ -41,15 +42,19 @@ pub use function::Function;
 pub use name::Name;
 pub use outcome::{Cause, Death, Outcome, Refusal};
 pub use parcel::{Opened, Parcel};
-pub use policy::{Cancel, JobId};
+pub use policy::{Cancel, JobId, WorkerPhase};
 pub use region::Region;
 pub use thistledown_wire::{Answer, End, Reply, SpawnOptions};
+pub use view::{JobView, PoolView, WorkerView};
 pub use zygote::Launch;
 
 /// What is sent to a worker to stop the task that it runs: a real-time signal, which nothing else uses.
 pub const INTERRUPT_SIGNAL: i32 = 54;
 
-/// The same, as the system's type.
+/// What makes a process write down at which lines it stands: the next one.
+pub const LINES_SIGNAL: i32 = 55;
+
+/// The interrupt, as the system's type.
 #[allow(unsafe_code, reason = "rustix has no names for real-time signals")]
 fn interrupt_signal() -> rustix::process::Signal {
     // SAFETY: a real-time signal that the C library does not keep for itself.

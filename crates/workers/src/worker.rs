@@ -1,5 +1,5 @@
 //! The parent's side of one worker: its lanes, its descriptors, and how it ended.
-#![allow(unsafe_code, reason = "the ends of the lanes are taken once")]
+#![allow(unsafe_code, reason = "the ends of the lanes are taken once, and a real-time signal has no name")]
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -318,6 +318,21 @@ impl Worker {
     pub(crate) fn interrupt(&mut self, job: JobId) {
         self.region.interrupt(job.number());
         self.signal(crate::interrupt_signal());
+    }
+
+    /// Asks at which line it stands, if it can say so: the descriptor, in that process, from which the answer is to be read.
+    pub(crate) fn ask_lines(&self) -> Option<u32> {
+        // Who has said so has a handler for the signal, and lives on.
+        let lines = self.region.lines().filter(|_| self.process.is_some())?;
+        // SAFETY: a real-time signal that the C library does not keep for itself.
+        self.signal_now(unsafe { Signal::from_raw_unchecked(crate::LINES_SIGNAL) });
+        Some(lines)
+    }
+
+    fn signal_now(&self, signal: Signal) {
+        if let Some((_, process)) = &self.process {
+            let _ = rustix::process::pidfd_send_signal(process, signal);
+        }
     }
 
     /// Ends it at once.

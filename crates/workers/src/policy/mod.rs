@@ -56,6 +56,7 @@ mod queue;
 mod recall;
 mod stopping;
 mod terms;
+mod view;
 mod worker;
 
 pub use crew::{MAX_FAILED_STARTS, MAX_SCARCE_STARTS};
@@ -64,3 +65,4 @@ pub use ids::{JobId, WorkerId};
 pub use job::JobSpec;
 pub use machine::Policy;
 pub use terms::{Action, Cancel, Config, Ending, Floor, JobState, Nanos, Refused, Statistics, Verdict};
+pub use view::WorkerPhase;
