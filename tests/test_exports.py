@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pytest
 import thistledown as td
-from thistledown import pyprocess, testing
+from thistledown import pyprocess, pytest_plugin, testing
 
 # fmt: off
 FACE = [
@@ -20,7 +20,12 @@ FACE = [
     "Tree", "tree", "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",
 ]
 # fmt: on
-HOMES = {"thistledown": td, "thistledown.pyprocess": pyprocess, "thistledown.testing": testing}
+HOMES = {
+    "thistledown": td,
+    "thistledown.pyprocess": pyprocess,
+    "thistledown.pytest_plugin": pytest_plugin,
+    "thistledown.testing": testing,
+}
 
 
 def public_modules():

@@ -115,7 +115,7 @@ def test_the_words_name_worker_task_and_line(gate):
         task.result(PATIENCE)
     assert "pool of 1 worker: open, 0 queued" in text
     assert f"worker {pid}: busy" in text
-    assert f"task {task.name}: running for 0." in text
+    assert f"task {task.name}: running for " in text
     assert " in waits_at" in text
 
 

@@ -50,6 +50,8 @@ struct State {
     /// Counts the times that there was a first of them.
     generation: u64,
     has_thread: bool,
+    /// From when it is decided to open it until all is closed.
+    is_open: bool,
     /// Rung when the last one is over; there while the window is open.
     bell: Option<std::sync::Arc<Bell>>,
     /// The interpreter is about to end.
@@ -159,7 +161,7 @@ pub(crate) fn user_goes() {
 pub(crate) fn settle(py: Python<'_>) {
     // SAFETY: as in `window`.
     let Some(window) = (unsafe { WINDOW.load(Ordering::Acquire).as_ref() }) else { return };
-    let is_closing = |state: &mut State| state.users == 0 && state.bell.is_some() && !state.is_silent;
+    let is_closing = |state: &mut State| state.users == 0 && state.is_open && !state.is_silent;
     if is_closing(&mut window.state.lock()) {
         py.detach(|| {
             let mut state = window.state.lock();
@@ -211,9 +213,12 @@ fn watch() {
                 return;
             }
         } else if state.generation == seen || QUIT.load(Ordering::Relaxed) {
+            state.is_open = true;
             drop(state);
             open(window);
             state = window.state.lock();
+            state.is_open = false;
+            window.closed.notify_all();
             (seen, idle) = (state.generation, 0);
             continue;
         } else {
@@ -269,7 +274,6 @@ fn open(window: &'static Window) {
     OPEN[BELL].store(-1, Ordering::Release);
     state.bell = None;
     drop(bell);
-    window.closed.notify_all();
 }
 
 fn listen() -> io::Result<UnixListener> {

@@ -51,8 +51,8 @@ pub use zygote::Launch;
 /// What is sent to a worker to stop the task that it runs: a real-time signal, which nothing else uses.
 pub const INTERRUPT_SIGNAL: i32 = 54;
 
-/// What makes a process write down at which lines it stands: the next one.
-pub const LINES_SIGNAL: i32 = 55;
+/// What makes a process write down at which lines it stands: the one behind that of the lifeline, which is the next.
+pub const LINES_SIGNAL: i32 = 56;
 
 /// The interrupt, as the system's type.
 #[allow(unsafe_code, reason = "rustix has no names for real-time signals")]
