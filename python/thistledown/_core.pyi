@@ -21,6 +21,7 @@ __all__ = [
     "Channel",
     "ChannelIterator",
     "Child",
+    "Group",
     "Guest",
     "Job",
     "Operation",
@@ -37,7 +38,6 @@ __all__ = [
     "fall_silent",
     "go",
     "go_in",
-    "group_scope",
     "herald_rests",
     "is_cancelled",
     "makes_body",
@@ -87,6 +87,13 @@ class Child:
     def done(self, job: Job, value: object) -> None: ...
     def failed_job(self, job: Job, error: BaseException) -> None: ...
 
+@disjoint_base
+class Group:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    @property
+    def _scope(self) -> Scope: ...
+    def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> _Task[Any]: ...
+
 @final
 class Guest:
     def __new__(cls) -> Self: ...
@@ -123,7 +130,7 @@ class Pool:
         grace: float,
         concurrency: int,
         max_tasks_per_child: int | None,
-        launch: Callable[[], tuple[list[str], dict[str, str], bytes]],
+        launch: Callable[[Any], tuple[list[str], dict[str, str], bytes]],
     ) -> Self: ...
     @staticmethod
     def upstream() -> Pool | None: ...
@@ -275,7 +282,6 @@ def go_in(
     group: object,
     name: str | None,
 ) -> _Task[Any]: ...
-def group_scope() -> Scope: ...
 def herald_rests() -> bool: ...
 def is_cancelled() -> bool: ...
 def makes_body(callable: object) -> bool: ...

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from thistledown import _carried, _core, _functions, _pickling
+from thistledown import _carried, _core, _functions, _pickling, _reach
 
 __all__ = ["cores", "launch", "packed_initializer"]
 
@@ -44,9 +44,15 @@ Packed = tuple[bytes, list[bytes]]
 
 
 def launch(
-    size: int, preload: list[str], initializer: tuple[bytes | None, Packed]
+    size: int, preload: list[str], initializer: tuple[bytes | None, Packed], first: Any
 ) -> tuple[list[str], dict[str, str], bytes]:
-    """What starts the zygote of a pool. The engine calls this.
+    """What starts the zygote of a pool. The engine calls this, before it packs the first task.
+
+    Args:
+        size: of the pool: processes that work at a time.
+        preload: names of modules that the zygote is to import.
+        initializer: what each worker calls first, packed.
+        first: the function of the first task.
 
     Returns:
         Its command, to which the number of its socket's descriptor is to be added; its environment; what it is to be
@@ -57,15 +63,20 @@ def launch(
             "worker processes need a Python interpreter to run, and this one, embedded in another program, does not "
             "know of any: set sys.executable to the path of one before the first task"
         )
-    command = [sys.executable, *_interpreter_flags(), "-c", START.format(folder=FOLDER)]
+    folder = _folder()
+    flags = _interpreter_flags()
+    if folder is None:
+        # CPython 3.13.0 cannot import much while the first folder of its path is one that is gone.
+        flags.append("-P")
+    command = [sys.executable, *flags, "-c", START.format(folder=FOLDER)]
     environment = dict(os.environ)
     environment |= _carried.thread_limits(max(1, cores() // size), environment)
     settings = {"telling": _carried.telling(), "initializer": initializer}
     preparation = {
         "path": _functions.tell_path(),
-        "cwd": _folder(),
+        "cwd": folder or "/",
         "argv": list(getattr(sys, "argv", [""])),
-        "preload": [*preload, *(["cloudpickle"] if _will_send_by_value() else [])],
+        "preload": [*preload, *(["cloudpickle"] if _will_send_by_value(first) else [])],
         "worker": pickle.dumps(settings, _pickling.PROTOCOL),
     }
     return command, environment, pickle.dumps(preparation, _pickling.PROTOCOL)
@@ -81,19 +92,22 @@ def _interpreter_flags() -> list[str]:
     return flags
 
 
-def _will_send_by_value() -> bool:
-    """Whether the workers will soon need cloudpickle: it is in use here, or the script has functions of its own."""
+def _will_send_by_value(first: Any) -> bool:
+    """Whether the workers will soon need cloudpickle: it is in use here, or there are functions that go by value."""
     if "cloudpickle" in sys.modules:
+        return True
+    inner = first.function if isinstance(first, _functions.Chunks) else first
+    if type(inner) is types.FunctionType and not _reach.is_importable(inner):
         return True
     values = list(vars(sys.modules["__main__"]).values())
     return any(type(value) is types.FunctionType and value.__module__ == "__main__" for value in values)
 
 
-def _folder() -> str:
+def _folder() -> str | None:
     try:
         return os.getcwd()
     except OSError:
-        return "/"
+        return None
 
 
 def packed_initializer(

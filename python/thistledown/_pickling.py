@@ -4,7 +4,8 @@ The C pickler goes first. What it refuses, and what belongs to ``__main__``, whi
 with cloudpickle, imported when it is needed first. Buffers of 64 KiB and more stay outside of the bytes, so that they
 can travel without a copy; at the other end they are read-only.
 
-Nothing here knows of processes or pools. The engine calls these functions, and nobody else has to.
+Nothing here knows of processes or pools. The engine calls these functions, and nobody else has to. For what has
+neither large buffers nor anything that goes by value it calls the C pickler by itself.
 """
 
 import operator
@@ -12,12 +13,13 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from thistledown import _carried
 from thistledown._errors import NotPicklable
 
 __all__ = [
+    "Outcomes",
     "dumps",
     "dumps_by_value",
     "key_number",
@@ -45,6 +47,19 @@ BREADTH = 200
 Packed = tuple[bytes, list[memoryview]]
 
 
+class Outcomes(NamedTuple):
+    """What came of several calls in one task, which go back together."""
+
+    seconds: float
+    """That they took."""
+
+    results: list[Any]
+    """What they returned, up to the first error."""
+
+    failure: bytes | None
+    """That error, packed."""
+
+
 def pack(value: Any) -> Packed:
     """A value as bytes, and its large buffers.
 
@@ -67,25 +82,33 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], retry_on: tuple[typ
     extras = _carried.outgoing()
     if retry_on:
         extras = {**(extras or {}), "retry_on": retry_on}
-    packed = _packed((args, kwargs, extras))
-    if packed is None:
-        packed = _pack((args, kwargs, extras), lambda error: not_picklable(_arguments(args, kwargs), "", error))
-    if len(packed[0]) < LARGE_BYTES or not any(map(_is_large, (*args, *kwargs.values()))):
-        return packed
-    outside = tuple(map(_outside, args)), {name: _outside(value) for name, value in kwargs.items()}, extras
-    return _pack(outside, lambda error: error)
+    call = args, kwargs, extras
+    if any(map(_is_large, (*args, *kwargs.values()))):
+        call = tuple(map(_outside, args)), {name: _outside(value) for name, value in kwargs.items()}, extras
+    return _pack(call, lambda error: not_picklable(_arguments(args, kwargs), "", error))
 
 
 def pack_result(value: Any) -> Packed:
-    """What a task returned, as bytes.
+    """What a task returned, as bytes. Of several results the first that cannot be sent is the error of its call.
 
     Raises:
         NotPicklable: says that it is the result that cannot be sent.
     """
-    packed = None if _is_large(value) else _packed(value)
-    if packed is None:
-        packed = _pack(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
-    return packed
+    try:
+        return _pack(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
+    except NotPicklable:
+        if not isinstance(value, Outcomes):
+            raise
+        return _pack(_up_to_a_refused(value), lambda error: error)
+
+
+def _up_to_a_refused(outcomes: Outcomes) -> Outcomes:
+    for number, result in enumerate(outcomes.results):
+        try:
+            pack_result(result)
+        except NotPicklable as error:
+            return Outcomes(outcomes.seconds, outcomes.results[:number], pack_error(error))
+    return outcomes
 
 
 def unpack(data: Any, buffers: Any = ()) -> Any:
@@ -217,18 +240,6 @@ def explained(error: ImportError | AttributeError) -> ImportError | AttributeErr
         return error
     words = f"process {os.getpid()} does not find what the task needs: {error}"
     return AttributeError(words, name=error.name, obj=error.obj)
-
-
-def _packed(value: Any) -> Packed | None:
-    """The short way, for nearly all: the C pickler, and no buffers."""
-    buffers: list[Any] = []
-    try:
-        data = pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)
-    except MemoryError:
-        raise
-    except Exception:
-        return None
-    return None if buffers or goes_by_value(data) else (data, [])
 
 
 def _pack(value: Any, explain: Callable[[Exception], Exception]) -> Packed:

@@ -83,6 +83,23 @@ def test_a_global_that_was_not_there(main, pool):
     assert pool.go(script.look).result(PATIENCE) == 5
 
 
+def test_what_has_not_changed_goes_once(main, pool):
+    script = main("number = 1\ncalls = 0\ndef look():\n    global calls\n    calls += 1\n    return number, calls")
+    # One after the other: nothing is on its way between them.
+    assert [pool.go(script.look).result(PATIENCE) for _ in range(3)] == [(1, 1), (1, 2), (1, 3)]
+    script.number = 2
+    assert [pool.go(script.look).result(PATIENCE) for _ in range(2)] == [(2, 1), (2, 2)]
+
+
+def test_a_function_that_was_sent_is_not_kept_alive(main, pool):
+    script = main("def look(): return 1")
+    held = weakref.ref(script.look)
+    assert pool.go(script.look).result(PATIENCE) == 1
+    del script.look
+    gc.collect()
+    assert held() is None
+
+
 def test_what_a_function_reaches_through_others(main, pool):
     script = main("number = 1\ndef inner(): return number\ndef outer(): return inner()")
     assert pool.go(script.outer).result(PATIENCE) == 1

@@ -115,14 +115,14 @@ pub enum Reply {
         /// The length of the blob's head, if the body travels as a blob.
         blob: Option<u64>,
     },
-    /// A task of this worker starts another. The body is the function, what the task is called, and the arguments.
+    /// A task of this worker starts another. The body is what the task is called, the function, and the arguments.
     Spawn {
         /// The worker's name for it.
         reference: u64,
-        /// So many bytes of the body are what it calls.
-        function_length: u32,
-        /// So many bytes behind those are what people call it.
+        /// So many bytes of the body are what people call it.
         name_length: u16,
+        /// So many bytes behind those are what it calls.
+        function_length: u32,
         /// The length of the blob's head, if what it calls travels as a blob.
         function_blob: Option<u64>,
         /// Whether others may run beside it.

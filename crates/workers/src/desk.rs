@@ -70,6 +70,8 @@ pub(crate) struct Desk<C> {
     pub(crate) unsent: Vec<(JobId, io::Error)>,
     /// What came of the jobs of customers.
     pub(crate) ended: Vec<(C, Outcome)>,
+    /// Calls of jobs that are over, with blobs. Giving back their memory takes long, so that is done last, without the lock.
+    pub(crate) spent: Vec<Parcel>,
 }
 
 impl<C> Default for Desk<C> {
@@ -83,6 +85,7 @@ impl<C> Default for Desk<C> {
             touched: SmallVec::new(),
             unsent: Vec::new(),
             ended: Vec::new(),
+            spent: Vec::new(),
         }
     }
 }
@@ -110,7 +113,7 @@ impl<C> Floor for Desk<C> {
                 self.touched.push(worker);
             }
             if let Some(limit) = what.limits.as_ref().and_then(|limits| limits.memory) {
-                let before = at.memory().unwrap_or(0);
+                let before = at.process.memory().unwrap_or(0);
                 self.watches.push(MemoryWatch { worker, job, before, limit });
             }
         }
@@ -140,6 +143,9 @@ impl<C> Desk<C> {
             && let Some(started) = self.started.get_mut(&worker)
         {
             started.remove(&reference);
+        }
+        if job.call.needs_blob() {
+            self.spent.push(job.call);
         }
         self.conclude(job.owner, outcome);
     }
@@ -183,7 +189,7 @@ impl<C> Desk<C> {
     /// The workers whose task has grown beyond its limit.
     pub(crate) fn grown(&self) -> Vec<(WorkerId, u64)> {
         let grown = self.watches.iter().filter(|watch| {
-            let now = self.workers.get(watch.worker).and_then(Worker::memory);
+            let now = self.workers.get(watch.worker).and_then(|worker| worker.process.memory());
             now.is_some_and(|now| now.saturating_sub(watch.before) > watch.limit)
         });
         grown.map(|watch| (watch.worker, watch.limit)).collect()
@@ -224,7 +230,7 @@ impl<C> Desk<C> {
         let next = cycle.iter().skip(1).chain(cycle.first());
         let lines = cycle.iter().zip(next).take(LISTED).map(|(&job, &next)| match place(job) {
             Some(worker) => {
-                let pid = self.workers.get(worker).and_then(Worker::pid);
+                let pid = self.workers.get(worker).and_then(|worker| worker.process.pid());
                 let place = pid.map_or_else(String::new, |pid| format!(", in worker {pid},"));
                 format!("  {}{place} waits for the end of task {}", name(job), name(next))
             }

@@ -55,7 +55,7 @@ impl<C> Hall<C> {
             let job = |job: &JobId| self.job_view(*job, began(job).map(|since| now.saturating_sub(since)));
             let jobs: Vec<JobView> = jobs.iter().map(job).collect();
             let lines = worker.filter(|_| !jobs.is_empty()).and_then(Worker::ask_lines);
-            WorkerView { pid: worker.and_then(Worker::pid), phase, lines, jobs }
+            WorkerView { pid: worker.and_then(|worker| worker.process.pid()), phase, lines, jobs }
         });
         let workers = workers.collect();
         let waiting = self.policy.unbegun();

@@ -7,7 +7,7 @@
 //! What it is not: it knows nothing of waits with another way out (a timeout, the first of several), which bind nobody.
 
 use super::ids::{JobId, WorkerId};
-use super::job::Place;
+use super::job::State;
 use super::machine::Policy;
 use super::worker::Phase;
 
@@ -59,12 +59,12 @@ impl Policy {
     #[must_use]
     pub fn waits_for(&self, id: JobId) -> Option<JobId> {
         let job = self.jobs.get(id)?;
-        let next = match job.place {
+        let next = match job.state {
             // It is being stopped, and so waits for nothing any more.
             _ if job.stop.is_some() => None,
-            Place::Held => self.keys.first(job.spec.key?),
-            Place::Queued => None,
-            Place::Offered(_) => job.blocked_on,
+            State::Held => self.keys.first(job.spec.key?),
+            State::Queued => None,
+            State::Offered(_) => job.blocked_on,
         };
         next.filter(|next| self.jobs.contains_key(*next))
     }
@@ -72,7 +72,7 @@ impl Policy {
     /// Whether the job needs a worker, and there will be none: there are as many as there may be, and all of them have
     /// jobs that wait for others which have not ended.
     fn finds_no_worker(&self, id: JobId) -> bool {
-        let is_queued = self.jobs.get(id).is_some_and(|job| job.place == Place::Queued);
+        let is_queued = self.jobs.get(id).is_some_and(|job| job.state == State::Queued);
         let is_stuck = |job: &JobId| self.waits_for(*job).is_some();
         is_queued
             && self.workers.len() >= self.config.max_workers
