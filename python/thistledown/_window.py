@@ -8,7 +8,6 @@ import os
 import signal
 
 from thistledown import _core
-from thistledown._tree import tree
 
 __all__ = ["end", "prepare", "text"]
 
@@ -33,7 +32,9 @@ def end() -> None:
 
 
 def text() -> str:
-    """The tree, in words."""
+    """The tree, in words. What makes it is imported when somebody asks first."""
+    from thistledown._tree import tree
+
     return f"{tree()}\n"
 
 
