@@ -19,6 +19,7 @@ use thistledown_workers::{End, Given, Inheritance, Opened, Parcel, Reply, now};
 use crate::context;
 use crate::errors;
 use crate::freight::{self, Call, pickling};
+use crate::outside::outside;
 use crate::pool::is_retried;
 use crate::upstream::{self, Upstream};
 
@@ -162,7 +163,7 @@ impl Child {
                 }
                 Next::Nothing if this.child.region().is_to_leave() => return Ok(()),
                 Next::Nothing => {
-                    let slept = py.detach(|| this.child.sleep_for_work());
+                    let slept = outside(py, || this.child.sleep_for_work());
                     py.check_signals()?;
                     if !slept.map_err(|error| errors::system(&error))? {
                         return Ok(());
@@ -350,7 +351,7 @@ impl Child {
         let reply = Reply::Done { id, end, retry, nanos, blob: parcel.head_in_blob() };
         let said = match self.child.try_reply(&reply, id, &[], Some(&parcel)) {
             Ok(true) => Ok(()),
-            Ok(false) => py.detach(|| self.child.reply(&reply, id, &[], Some(&parcel))),
+            Ok(false) => outside(py, || self.child.reply(&reply, id, &[], Some(&parcel))),
             Err(error) => Err(error),
         };
         said.map_err(|error| errors::system(&error))
@@ -360,7 +361,7 @@ impl Child {
         if self.upstream.is_forked() {
             return Ok(());
         }
-        py.detach(|| self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
+        outside(py, || self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
     }
 }
 

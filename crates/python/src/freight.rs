@@ -17,6 +17,7 @@ use thistledown_workers::{Mapped, Opened, Parcel, aligned};
 
 use crate::context;
 use crate::errors;
+use crate::outside::outside;
 use crate::pickle;
 
 const ATOMS: u8 = 0;
@@ -193,7 +194,7 @@ fn pack_pickle(packed: &Bound<'_, PyAny>) -> PyResult<Parcel> {
     let (data, buffers) = (data.as_bytes(), views.iter().map(View::bytes).collect::<Vec<_>>());
     match data.len() + buffers.iter().map(|buffer| buffer.len()).sum::<usize>() > LONG {
         // They are held, and nobody can resize them; other threads go on meanwhile.
-        true => packed.py().detach(|| pickled(data, &buffers)),
+        true => outside(packed.py(), || pickled(data, &buffers)),
         false => pickled(data, &buffers),
     }
 }

@@ -29,6 +29,7 @@ mod guest;
 mod herald;
 mod objects;
 mod operation;
+mod outside;
 mod payload;
 mod pickle;
 mod poll;

@@ -20,6 +20,7 @@ use crate::current::{Current, seconds};
 use crate::errors;
 use crate::freight::{self, pickling};
 use crate::herald;
+use crate::outside::outside;
 use crate::remote::{Remote, Ticket};
 use crate::root;
 use crate::survey::{self, Awaited};
@@ -202,14 +203,14 @@ impl Pool {
     /// No more tasks. Does not wait.
     fn shutdown(&self, py: Python<'_>, cancel: bool) {
         if let Place::Own { engine, .. } = &self.place {
-            py.detach(|| engine.shut_down(cancel));
+            outside(py, || engine.shut_down(cancel));
         }
     }
 
     /// Everything ends now; tasks end as cancelled.
     fn kill(&self, py: Python<'_>) {
         if let Place::Own { engine, .. } = &self.place {
-            py.detach(|| engine.kill());
+            outside(py, || engine.kill());
         }
     }
 
@@ -402,7 +403,7 @@ impl Pool {
         loop {
             let slice = Duration::from_millis(100);
             let left = deadline.map(|at| at.since(Clock::System.now()));
-            if py.detach(|| wait(engine, Some(left.map_or(slice, |left| left.min(slice))))) {
+            if outside(py, || wait(engine, Some(left.map_or(slice, |left| left.min(slice))))) {
                 return Ok(true);
             }
             py.check_signals()?;

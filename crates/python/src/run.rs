@@ -21,6 +21,7 @@ use crate::current::{Current, Run, Shared};
 use crate::descriptor;
 use crate::errors;
 use crate::operation::Operation;
+use crate::outside::outside;
 use crate::payload::{Body, Extra, Snake, WORLD, Waker};
 use crate::report::{self, report};
 use crate::root::Root;
@@ -234,7 +235,7 @@ pub(crate) fn runs() -> Vec<Arc<Shared>> {
 #[pyfunction]
 pub(crate) fn stop_runs(py: Python<'_>) -> bool {
     // The watchdog's thread must not be inside of the interpreter when that ends.
-    py.detach(|| {
+    outside(py, || {
         watchdog().fall_silent();
         window::fall_silent();
     });
@@ -402,7 +403,7 @@ impl Host<Snake> for Ruler<'_> {
     }
 
     fn idle(&mut self, sleep: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
-        self.py.detach(sleep)
+        outside(self.py, sleep)
     }
 
     fn reported(&mut self, token: u64) -> bool {

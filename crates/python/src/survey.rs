@@ -16,6 +16,7 @@ use thistledown_runtime::Clock;
 use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};
 
 use crate::operation::{Operation, Target};
+use crate::outside::outside;
 use crate::payload::WORLD;
 use crate::run;
 use crate::task::Task;
@@ -160,7 +161,7 @@ type PoolRow = (usize, bool, Vec<WorkerRow>, Vec<JobRow>, usize);
 #[pyfunction]
 pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
     let engines = crate::upstream::engines();
-    let views = py.detach(|| engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
+    let views = outside(py, || engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
     let job = |job: JobView| {
         let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());
         (job.name, seconds, job.waits_for)

@@ -29,6 +29,7 @@ use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags};
 use thistledown_workers::{Bell, LINES_SIGNAL};
 
+use crate::outside::outside;
 use crate::upstream;
 
 /// How long a run or pool has to last, at least, before the window is opened; at most twice as long.
@@ -163,7 +164,7 @@ pub(crate) fn settle(py: Python<'_>) {
     let Some(window) = (unsafe { WINDOW.load(Ordering::Acquire).as_ref() }) else { return };
     let is_closing = |state: &mut State| state.users == 0 && state.is_open && !state.is_silent;
     if is_closing(&mut window.state.lock()) {
-        py.detach(|| {
+        outside(py, || {
             let mut state = window.state.lock();
             window.closed.wait_while_for(&mut state, is_closing, ANSWER);
         });
