@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import thistledown as td
-from thistledown import _deaths, _failures, _pickling, _server, _threads
+from thistledown import _deaths, _failures, _pickling, _server, _threads, _tree, _tree_pools
 
 from support import PATIENCE
 
@@ -276,6 +276,9 @@ def test_the_limits_in_the_documents_are_those_of_the_code() -> None:
         "bytes of a buffer that travels inside of its call or result": _pickling.LARGE_BYTES,
         "lines of stderr in a `td.WorkerDied`": _deaths.TAIL_LINES,
         "causes of causes that an error of a worker brings along": _failures.CHAIN,
+        "tasks and groups of one run that a tree names": _tree.LIMIT,
+        "tasks of a pool that wait for a worker, and that a tree names": _tree_pools.LISTED,
+        "seconds that workers have to say at which lines they stand": _tree_pools.ANSWER_SECONDS,
         "operations in one select": operations_in_one_select(10_000),
         "operations in a row that complete at once": operations_until_made_to_give_way(),
     }

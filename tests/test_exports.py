@@ -9,20 +9,26 @@ from importlib.metadata import version
 
 import pytest
 import thistledown as td
-from thistledown import pyprocess, testing
+from thistledown import pyprocess, pytest_plugin, testing
 
 # fmt: off
 FACE = [
     "after", "as_completed", "AsCompleted", "AsyncResults", "Cancelled", "Channel", "ChannelClosed",
     "ChannelEmpty", "ChannelFull", "connect", "current_task", "DeadlockError", "go", "Here", "here",
-    "IncompleteReadError", "LimitOverrunError", "listen", "map", "MemoryLimitExceeded", "move_on_after", "NotPicklable",
+    "IncompleteReadError", "LimitOverrunError", "Line", "listen", "map", "MemoryLimitExceeded", "move_on_after",
+    "Node", "NotPicklable",
     "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Scope",
     "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "switch",
     "Task", "task", "TaskCancelled", "TaskFunction", "TaskGroup", "ThistledownError", "thread", "timeout",
-    "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",
+    "Tree", "tree", "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",
 ]
 # fmt: on
-HOMES = {"thistledown": td, "thistledown.pyprocess": pyprocess, "thistledown.testing": testing}
+HOMES = {
+    "thistledown": td,
+    "thistledown.pyprocess": pyprocess,
+    "thistledown.pytest_plugin": pytest_plugin,
+    "thistledown.testing": testing,
+}
 
 
 def public_modules():

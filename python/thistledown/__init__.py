@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from thistledown._shared import Shared, share
     from thistledown._sockets import Procedure, Socket, connect, listen
     from thistledown._task import Task
+    from thistledown._tree import Line, Node, Tree, tree
     from thistledown._verbs import Place
     from thistledown._workers import map, workers
 
@@ -70,7 +71,9 @@ __all__ = [
     "Here",
     "IncompleteReadError",
     "LimitOverrunError",
+    "Line",
     "MemoryLimitExceeded",
+    "Node",
     "NotPicklable",
     "Operation",
     "Place",
@@ -87,6 +90,7 @@ __all__ = [
     "TaskFunction",
     "TaskGroup",
     "ThistledownError",
+    "Tree",
     "WorkerDied",
     "Workers",
     "WorkersBroken",
@@ -111,6 +115,7 @@ __all__ = [
     "task",
     "thread",
     "timeout",
+    "tree",
     "wait",
     "workers",
     "writable",
@@ -122,7 +127,9 @@ _LATER = {
     "AsCompleted": "_collect",
     "AsyncResults": "_gathering",
     "Here": "_places",
+    "Line": "_tree",
     "MemoryLimitExceeded": "_deaths",
+    "Node": "_tree",
     "Place": "_verbs",
     "Procedure": "_sockets",
     "Results": "_map",
@@ -133,6 +140,7 @@ _LATER = {
     "TaskCancelled": "_task",
     "TaskFunction": "_decorator",
     "TaskGroup": "_group",
+    "Tree": "_tree",
     "WorkerDied": "_deaths",
     "Workers": "_pool",
     "WorkersBroken": "_deaths",
@@ -145,6 +153,7 @@ _LATER = {
     "serve": "_server",
     "share": "_shared",
     "task": "_decorator",
+    "tree": "_tree",
     "wait": "_collect",
     "workers": "_workers",
 }

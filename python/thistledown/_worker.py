@@ -6,6 +6,7 @@ one comes: then this process runs a loop of them until none is left.
 
 import atexit
 import contextvars
+import faulthandler
 import io
 import os
 import signal
@@ -63,8 +64,6 @@ def _take_streams(stderr: int) -> None:
     if sys.stderr is None:
         raw = open(2, "wb", buffering=0, closefd=False)  # noqa: SIM115
         sys.stderr = io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
-    import faulthandler
-
     # A crash in C code leaves its traceback among the last words.
     faulthandler.enable(2)
 
@@ -79,6 +78,7 @@ def _take_signals(child: _core.Child) -> None:
             raise Cancelled("the task was told to stop")
 
     signal.signal(_core.INTERRUPT_SIGNAL, interrupt)
+    _show_lines(child)
     report = sys.unraisablehook
 
     def lost(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -89,6 +89,19 @@ def _take_signals(child: _core.Child) -> None:
             report(unraisable)
 
     sys.unraisablehook = lost
+
+
+def _show_lines(child: _core.Child) -> None:
+    """Lets the parent ask at which line the task stands, and whoever sends SIGQUIT, who reads it on stderr.
+
+    The handlers are in C: they write while the main thread stands wherever it does, also inside of a call that
+    holds the interpreter's lock.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    faulthandler.register(_core.LINES_SIGNAL, writer, all_threads=False, chain=False)
+    faulthandler.register(signal.SIGQUIT, 2, all_threads=False, chain=False)
+    child.shows_lines(reader)
 
 
 def _reseed() -> None:
@@ -236,10 +249,12 @@ class _Weightless:
             self.child.failed_job(job, error)
             return
         self.running[job.id] = job, task
+        self.child.began(job, task)
         task.add_done_callback(lambda task: self.ended(job, cast(Task[Any], task)))
 
     def ended(self, job: _core.Job, task: Task[Any]) -> None:
         del self.running[job.id]
+        self.child.ended(task)
         try:
             error = task.exception()
         except TaskCancelled:

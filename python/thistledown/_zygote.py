@@ -182,6 +182,8 @@ def main(descriptor: int) -> NoReturn:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The program prints its tree, and its workers go on.
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     # The socket comes as the standard input, which is put back to nothing.
     descriptor = os.dup(descriptor)
     _settle_streams()

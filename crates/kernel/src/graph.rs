@@ -78,7 +78,8 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// Whether a deadline will end its waits anyway.
-    fn has_way_out(&self, task: TaskId) -> bool {
+    #[must_use]
+    pub fn has_way_out(&self, task: TaskId) -> bool {
         let mut at = self.parties.get(task).map_or_else(ScopeId::default, |party| party.scope);
         while let Some(scope) = self.scopes.get(at) {
             if scope.timed {

@@ -50,6 +50,8 @@ pub(crate) struct Runner<W> {
     pub(crate) waker: W,
     pub(crate) ready: std::collections::VecDeque<TaskId>,
     pub(crate) timers: Timers,
+    /// What time it was when it was last told.
+    pub(crate) now: Moment,
     /// Asleep, or about to sleep: a wake has to reach it from outside.
     pub(crate) parked: bool,
     pub(crate) root: ScopeId,
@@ -118,6 +120,7 @@ impl<P: Payload> Kernel<P> {
             waker,
             ready: std::collections::VecDeque::new(),
             timers: Timers::default(),
+            now: Moment::default(),
             parked: false,
             root: ScopeId::default(),
             sources: 0,

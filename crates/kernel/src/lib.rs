@@ -25,6 +25,7 @@ mod party;
 mod scope;
 mod source;
 mod timers;
+mod view;
 mod wait;
 mod waits;
 
@@ -37,4 +38,5 @@ pub use moment::Moment;
 pub use party::Start;
 pub use scope::{ScopeEnd, ScopeMisuse};
 pub use source::Direction;
+pub use view::{Doing, Seen, Standing};
 pub use wait::{Event, Wake, Want};

@@ -2,6 +2,7 @@
 
 use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::list::{List, NIL};
+use crate::moment::Moment;
 use crate::wait::Wake;
 
 /// Where a party lives: this decides what waking it means.
@@ -49,6 +50,8 @@ pub(crate) struct Party<B, V, W> {
     pub(crate) wake: Option<Wake<V>>,
     /// Number of the present wait; zero when it does not wait.
     pub(crate) wait: u64,
+    /// When the present wait began, as its runner knew the time; a thread says so itself.
+    pub(crate) since: Moment,
     /// First node of the present wait.
     pub(crate) nodes: u32,
     /// How many entries of the present wait stand among the timers.
@@ -76,6 +79,7 @@ impl<B, V, W> Party<B, V, W> {
             phase: Phase::Running,
             wake: None,
             wait: 0,
+            since: Moment::default(),
             nodes: NIL,
             timers: 0,
             cancelled: false,

@@ -105,6 +105,10 @@ impl<P: Payload> Kernel<P> {
         party.wait = self.waits;
         party.nodes = NIL;
         party.timers = 0;
+        // No clock is read for it: the time is that of the runner's last look.
+        if let Place::Runner(runner) = party.place {
+            party.since = self.runners[runner].now;
+        }
         for (branch, want) in (0u16..).zip(wants) {
             let (list, value) = match want {
                 Want::Until(at) => {
@@ -253,6 +257,9 @@ impl<P: Payload> Kernel<P> {
 
     /// Wakes everyone whose moment has come, and cancels the scopes whose deadline has.
     pub fn expire(&mut self, id: RunnerId, now: Moment) {
+        if let Some(runner) = self.runners.get_mut(id) {
+            runner.now = now;
+        }
         loop {
             let Self { runners, parties, scopes, .. } = self;
             let Some(runner) = runners.get_mut(id) else { return };

@@ -28,8 +28,13 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
+    /// What people call it.
+    pub(crate) fn name(&self) -> String {
+        format!("channel {}", self.id.number() & 0xffff_ffff)
+    }
+
     pub(crate) fn describe(&self) -> String {
-        format!("channel {} (capacity {})", self.id.number() & 0xffff_ffff, self.capacity)
+        format!("{} (capacity {})", self.name(), self.capacity)
     }
 
     /// Whether the value could be sent at once. A task that is cancelled is told so instead.

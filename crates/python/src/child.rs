@@ -143,6 +143,11 @@ impl Child {
         self.stopped.store(0, Ordering::Relaxed);
     }
 
+    /// The parent may ask at which line this process stands: it is sent a signal, and reads from this descriptor.
+    fn shows_lines(&self, descriptor: u32) {
+        self.child.region().show_lines(descriptor);
+    }
+
     /// Runs tasks until there will be no more.
     fn serve(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
@@ -204,6 +209,16 @@ impl Child {
     /// The number of a weightless task that is to be cancelled; None when there is none.
     fn next_cancelled(&self) -> Option<u64> {
         self.upstream.next_cancelled()
+    }
+
+    /// A weightless task is this one of the kernel's from now on.
+    fn began(&self, job: &Job, task: &Bound<'_, crate::task::Task>) {
+        self.upstream.set_job(task.get().id(), Some(job.task.id));
+    }
+
+    /// It has ended.
+    fn ended(&self, task: &Bound<'_, crate::task::Task>) {
+        self.upstream.set_job(task.get().id(), None);
     }
 
     /// A weightless task has returned this.

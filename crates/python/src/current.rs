@@ -38,6 +38,10 @@ pub(crate) struct Run {
 
 /// A run, as other threads see it.
 pub(crate) struct Shared {
+    pub(crate) runner: RunnerId,
+    /// The thread that it is in, by the interpreter's number.
+    pub(crate) thread: u64,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) waker: Waker,
     /// Somebody wants it to end: the interpreter is about to exit.
     pub(crate) exit: AtomicBool,

@@ -61,4 +61,6 @@ pub(crate) fn after_fork_in_child() {
     }
     crate::run::forget_runs();
     crate::thread_wait::forget_parker();
+    crate::survey::forget_waits();
+    crate::window::forget();
 }

@@ -6,7 +6,7 @@
 //! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
 //!   stands still, `stop` and `group_call` reach members that run elsewhere.
 //! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
-//!   `report` says what is wrong.
+//!   `report` says what is wrong, `survey` how everything stands, `window` tells that to whoever asks from outside.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! The module asks for the interpreter lock: what a turn borrows, what a root untracks and the memory that is used again
@@ -49,6 +49,7 @@ mod slots;
 mod socket;
 mod stop;
 mod stream;
+mod survey;
 mod switch;
 mod task;
 mod thread_call;
@@ -58,6 +59,7 @@ mod timers;
 mod turn;
 mod upstream;
 mod verbs;
+mod window;
 
 use pyo3::prelude::*;
 
@@ -101,6 +103,8 @@ mod _core {
     #[pymodule_export]
     use super::socket::Socket;
     #[pymodule_export]
+    use super::survey::{survey, survey_pools};
+    #[pymodule_export]
     use super::switch::switch;
     #[pymodule_export]
     use super::task::{Task, set_task_class};
@@ -117,6 +121,7 @@ mod _core {
         body::learn_states(module.py())?;
         body::learn_code(module.py())?;
         module.add("INTERRUPT_SIGNAL", thistledown_workers::INTERRUPT_SIGNAL)?;
+        module.add("LINES_SIGNAL", thistledown_workers::LINES_SIGNAL)?;
         slots::install(module)
     }
 }

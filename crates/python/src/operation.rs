@@ -129,6 +129,9 @@ impl<'a> Wants<'a> {
     }
 }
 
+/// Something that is waited for: its name, and itself.
+pub(crate) type Target = (String, Py<PyAny>);
+
 /// What an awaiter does next. It travels in registers, which a `Result` around it would not.
 pub(crate) enum Step {
     Return(Py<PyAny>),
@@ -228,7 +231,10 @@ impl Operation {
     fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>) -> Step {
         let concluded = match wake {
             Some(Wake::Event { branch, event }) => self.conclude(py, branch, event),
-            Some(Wake::Cancelled) => Err(errors::cancelled(py, "the task is cancelled")),
+            Some(Wake::Cancelled) => {
+                self.deadlock();
+                Err(errors::cancelled(py, "the task is cancelled"))
+            }
             _ => return errors::misuse("this operation is being waited for by another task").into(),
         };
         if let Ok(None) = concluded {
@@ -305,12 +311,31 @@ impl Operation {
             (_, Event::Gone) => Err(closed_descriptor()),
             (Kind::Join(_) | Kind::Thread(_), _) => match self.attempt(py)? {
                 Some(value) => Ok(Some(value)),
+                // Everybody who waits for it looks, when the wait of one can never end.
+                None if self.is_for_remote() => match self.deadlock() {
+                    Some(words) => Err(errors::deadlock(py, words)),
+                    None => Ok(None),
+                },
                 None => Err(errors::misuse("the run of the task was given up before the task had ended")),
             },
             (Kind::Socket(_) | Kind::Poll(_), _) => Ok(self.attempt(py)?),
             (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => {
                 Ok(Some(py.None()))
             }
+        }
+    }
+
+    /// Whether it waits for the end of a task in another process.
+    fn is_for_remote(&self) -> bool {
+        matches!(&self.kind, Kind::Join(task) if task.get().is_remote())
+    }
+
+    /// Says that the wait of this task is over, if that was for a task in another process. What it is to be told, if it
+    /// could never have ended.
+    fn deadlock(&self) -> Option<String> {
+        match (&self.kind, Current::task()) {
+            (Kind::Join(task), Some(waiting)) if task.get().is_remote() => task.get().unbinds(waiting),
+            _ => None,
         }
     }
 
@@ -341,6 +366,18 @@ impl Operation {
             Kind::Select(select) => select.describe(py),
             Kind::Thread(call) => call.describe(py),
             Kind::Switch(_) => "switch".into(),
+        }
+    }
+
+    /// Whom or what it waits for, as far as that has a name: tasks and channels.
+    pub(crate) fn targets(&self, py: Python<'_>, into: &mut Vec<Target>) {
+        match &self.kind {
+            Kind::Send(channel, _) | Kind::Receive(channel) => {
+                into.push((channel.get().name(), channel.clone_ref(py).into_any()));
+            }
+            Kind::Join(task) => into.push((task.get().name(py), task.clone_ref(py).into_any())),
+            Kind::Select(select) => select.targets(py, into),
+            _ => {}
         }
     }
 
@@ -426,7 +463,7 @@ impl Operation {
     fn wait(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let operation = Self::awaiter(slf)?;
         operation.get().set_phase(WAITING);
-        let waited = crate::thread_wait::wait(operation.py(), operation.get(), timeout);
+        let waited = crate::thread_wait::wait(&operation, timeout);
         operation.get().abandon();
         waited
     }

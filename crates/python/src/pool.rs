@@ -14,7 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use thistledown_runtime::Clock;
-use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Order};
+use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Name, Order};
 
 use crate::current::{Current, seconds};
 use crate::errors;
@@ -23,8 +23,10 @@ use crate::herald;
 use crate::outside::outside;
 use crate::remote::{Remote, Ticket};
 use crate::root;
+use crate::survey::{self, Awaited};
 use crate::task::Task;
 use crate::upstream::{self, Upstream};
+use crate::window;
 
 /// Functions whose numbers are remembered.
 const FUNCTIONS: usize = 1024;
@@ -103,6 +105,7 @@ struct Known {
     sign: Sign,
     number: Arc<Function>,
     origin: Py<PyString>,
+    words: Arc<str>,
 }
 
 /// What says that the function at an address is still the one that was there.
@@ -161,7 +164,7 @@ impl Pool {
     ) -> PyResult<Py<Task>> {
         let py = function.py();
         self.begin(function)?;
-        let (number, origin) = self.function(function)?;
+        let (number, origin, words) = self.function(function)?;
         let options = options.map(Bound::get);
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
         let call = freight::pack_call(args, kwargs, options.and_then(|options| options.retry_on.as_ref()))?;
@@ -174,13 +177,22 @@ impl Pool {
         task.get().set_remote(Arc::clone(&remote));
         // The engine does not hold it, so the collector has to know it.
         root::track(task.as_ptr());
-        let mut order =
-            Order { function: number, call, priority: 0, key: None, timeout: None, memory: None, retries: 0 };
+        let mut order = Order {
+            name: Name::numbered(&words, task.get().serial()),
+            function: number,
+            call,
+            priority: 0,
+            key: None,
+            timeout: None,
+            memory: None,
+            retries: 0,
+        };
         if let Some(options) = options {
             (order.priority, order.timeout) = (options.priority, options.timeout);
             (order.memory, order.retries) = (options.memory, options.retries);
             order.key = options.key;
             if let Some(name) = &options.name {
+                order.name = Name::given(&name.bind(py).to_string_lossy());
                 task.setattr(intern!(py, "name"), name)?;
             }
         }
@@ -205,13 +217,17 @@ impl Pool {
     /// Waits until no thread and no process of it is left. Signals are seen at least every tenth of a second.
     #[pyo3(signature = (timeout=None))]
     fn closed(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        self.wait(py, timeout, Engine::wait_closed)
+        let closed = self.wait(py, timeout, "the end of a pool", Engine::wait_closed)?;
+        if closed {
+            window::settle(py);
+        }
+        Ok(closed)
     }
 
     /// Waits until no task is left.
     #[pyo3(signature = (timeout=None))]
     fn wait_idle(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        self.wait(py, timeout, Engine::wait_idle)
+        self.wait(py, timeout, "the end of a pool's tasks", Engine::wait_idle)
     }
 
     /// Whether nothing is left of it: no task, no thread, no process. Does not wait.
@@ -291,7 +307,7 @@ impl Pool {
     }
 
     /// The function's number, and what its tasks are called after.
-    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Py<PyString>)> {
+    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Py<PyString>, Arc<str>)> {
         let py = function.py();
         let address = function.as_ptr() as usize;
         if let Some(known) = self.known(py, address, |sign| matches!(sign, Sign::Itself(_))) {
@@ -310,15 +326,17 @@ impl Pool {
             Place::Above(upstream) => upstream.function(content, weightless),
         };
         let number = number.map_err(|error| errors::system(&error))?;
+        let words: Arc<str> = origin.bind(py).to_string_lossy().into();
         let sign = match stable {
             true => Some(Sign::Itself(function.clone().unbind())),
             false => (content.len() <= BODY_BYTES).then(|| Sign::Body(body.unbind())),
         };
         if let Some(sign) = sign {
-            let known = Known { sign, number: Arc::clone(&number), origin: origin.clone_ref(py) };
+            let (number, origin, words) = (Arc::clone(&number), origin.clone_ref(py), Arc::clone(&words));
+            let known = Known { sign, number, origin, words };
             self.remember(address, known);
         }
-        Ok((number, origin))
+        Ok((number, origin, words))
     }
 
     /// What is remembered of the function at an address, if its sign is as it should be.
@@ -327,10 +345,10 @@ impl Pool {
         py: Python<'_>,
         address: usize,
         is_good: impl FnOnce(&Sign) -> bool,
-    ) -> Option<(Arc<Function>, Py<PyString>)> {
+    ) -> Option<(Arc<Function>, Py<PyString>, Arc<str>)> {
         let functions = self.functions.lock();
         let known = functions.get(&address).filter(|known| is_good(&known.sign))?;
-        Some((Arc::clone(&known.number), known.origin.clone_ref(py)))
+        Some((Arc::clone(&known.number), known.origin.clone_ref(py), Arc::clone(&known.words)))
     }
 
     fn remember(&self, address: usize, known: Known) {
@@ -365,6 +383,7 @@ impl Pool {
         &self,
         py: Python<'_>,
         timeout: Option<f64>,
+        what: &'static str,
         wait: impl Fn(&Engine<Ticket>, Option<Duration>) -> bool + Send + Sync,
     ) -> PyResult<bool> {
         let Place::Own { engine, .. } = &self.place else {
@@ -380,6 +399,7 @@ impl Pool {
         }
         let deadline = timeout.map(|timeout| seconds(timeout.max(0.0), "timeout")).transpose()?.flatten();
         let deadline = deadline.map(|timeout| Clock::System.now().after(timeout));
+        let _noted = survey::note_wait(Awaited::Words(what));
         loop {
             let slice = Duration::from_millis(100);
             let left = deadline.map(|at| at.since(Clock::System.now()));

@@ -20,6 +20,8 @@ use crate::payload::{WORLD, Waker};
 use crate::pool::Source;
 use crate::stop::{Settling, Stop};
 use crate::task::{self, Task};
+use crate::upstream::Blocked;
+use crate::window;
 
 /// How it ended, with what is in a blob already mapped, so that no descriptor is held.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ struct State {
     watched: Option<Py<Task>>,
     /// The name of its task, which nobody holds any more.
     unheld: Option<String>,
+    /// Why the wait for it can never end, until whose wait it is has been told.
+    deadlock: Option<String>,
 }
 
 /// Who is to be told of an end.
@@ -201,6 +205,37 @@ impl Remote {
         true
     }
 
+    /// Who waits for it cannot go on before it has ended; see [`Task::blocks`].
+    pub(crate) fn blocks(&self, task: Option<TaskId>) -> Option<Blocked> {
+        let job = self.state.lock().job?;
+        match &self.source {
+            Source::Above(upstream) => upstream.blocked(job, task),
+            Source::Own(_) => None,
+        }
+    }
+
+    /// The same, of a wait that was said before.
+    pub(crate) fn bound(&self, task: TaskId) -> Option<Blocked> {
+        let job = self.state.lock().job?;
+        match &self.source {
+            Source::Above(upstream) => upstream.bound(job, task),
+            Source::Own(_) => None,
+        }
+    }
+
+    /// The wait for it can never end: everybody who waits looks, and whose wait it is, is told.
+    pub(crate) fn deadlocked(&self, words: String) {
+        let mut state = self.state.lock();
+        state.deadlock = Some(words);
+        let party = state.party.take();
+        drop(state);
+        party.into_iter().for_each(|party| WORLD.with(|kernel| kernel.finish(party)));
+    }
+
+    pub(crate) fn take_deadlock(&self) -> Option<String> {
+        self.state.lock().deadlock.take()
+    }
+
     /// Ends it. Gives whom to tell.
     fn end(&self, outcome: Outcome) -> Told {
         let ended = Arc::new(read(outcome));
@@ -276,10 +311,12 @@ impl Customer for Ticket {
 
     fn opened() {
         herald::pool_opened();
+        window::user_comes();
     }
 
     fn closed() {
         herald::pool_closed();
+        window::user_goes();
     }
 }
 

@@ -27,6 +27,7 @@ use crate::report::{self, report};
 use crate::root::Root;
 use crate::task::{Outcome, Task};
 use crate::turn;
+use crate::window;
 
 /// What the signals' descriptor is registered as; no source has this number.
 const SIGNALS: u64 = u64::MAX - 1;
@@ -84,19 +85,25 @@ pub(crate) fn run(
         let registered = registry.register(descriptor::borrow(signals), SIGNALS);
         registered.map_err(|error| errors::system(&error))?;
     }
+    let waker = Waker::Runner(reactor.waker());
+    let (runner, root) = WORLD.with(|kernel| kernel.add_runner(waker));
+    let clock = Arc::new(if virtual_clock { Clock::new_virtual() } else { Clock::System });
     let shared = Arc::new(Shared {
+        runner,
+        thread: crate::survey::this_thread(),
+        clock: Arc::clone(&clock),
         waker: reactor.waker(),
         exit: AtomicBool::new(false),
         over: AtomicBool::new(false),
         task: AtomicPtr::new(std::ptr::null_mut()),
     });
     let watched = match stall_after {
-        Some(limit) => watch(limit, &shared).map_err(|error| errors::system(&error))?,
+        Some(limit) => watch(limit, &shared).map_err(|error| {
+            WORLD.with(|kernel| kernel.remove_runner(runner));
+            errors::system(&error)
+        })?,
         None => Watched::by_nobody(),
     };
-    let waker = Waker::Runner(reactor.waker());
-    let (runner, root) = WORLD.with(|kernel| kernel.add_runner(waker));
-    let clock = Arc::new(if virtual_clock { Clock::new_virtual() } else { Clock::System });
     let run = Rc::new(Run {
         runner,
         root,
@@ -108,6 +115,7 @@ pub(crate) fn run(
         forked: Cell::new(false),
     });
     RUNS.lock().push(Arc::clone(&run.shared));
+    let window = window::User::new();
     Current::set_run(py, Some(Rc::clone(&run)));
     let origin = crate::body::origin(&main, &iterator);
     let task = spawn(py, &run, iterator, origin, Start::InRun, None, None);
@@ -131,6 +139,9 @@ pub(crate) fn run(
     Current::set_run(py, outer);
     let concluded = looped.and_then(|main| conclude(py, &run, ending, main));
     RUNS.lock().retain(|other| !Arc::ptr_eq(other, &run.shared));
+    if !run.forked.get() {
+        window.goes(py);
+    }
     // From here on no Python code runs in here: a thread that the exiting interpreter stops in there takes the
     // process down, so whoever waits for the end of the run has to wait until now.
     run.shared.over.store(true, Ordering::Release);
@@ -185,10 +196,7 @@ fn conclude(py: Python<'_>, run: &Run, ending: Option<PyErr>, main: Py<Task>) ->
 
 /// Lets the watchdog watch this thread.
 fn watch(limit: Duration, shared: &Arc<Shared>) -> io::Result<Watched> {
-    let thread = Python::attach(|py| {
-        py.import("threading").and_then(|t| t.call_method0("get_ident")?.extract::<u64>())
-    });
-    let thread = thread.unwrap_or_default();
+    let thread = shared.thread;
     let shared = Arc::clone(shared);
     let progress = Arc::new(std::sync::OnceLock::<Arc<thistledown_runtime::Progress>>::new());
     let known = Arc::clone(&progress);
@@ -218,12 +226,20 @@ pub(crate) fn count_interrupts(more: u32) {
     }
 }
 
+/// The runs of this process that are not over.
+pub(crate) fn runs() -> Vec<Arc<Shared>> {
+    RUNS.lock().clone()
+}
+
 /// Asks every run of another thread to end, because the interpreter is about to. True when all are over.
 #[pyfunction]
 pub(crate) fn stop_runs(py: Python<'_>) -> bool {
     // The watchdog's thread must not be inside of the interpreter when that ends.
-    outside(py, || watchdog().fall_silent());
-    let runs = RUNS.lock().clone();
+    outside(py, || {
+        watchdog().fall_silent();
+        window::fall_silent();
+    });
+    let runs = runs();
     for run in &runs {
         run.exit.store(true, Ordering::Release);
         run.waker.wake();

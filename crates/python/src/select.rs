@@ -10,7 +10,7 @@ use pyo3::types::{PyTuple, PyType};
 use thistledown_kernel::Event;
 
 use crate::errors;
-use crate::operation::{Kind, Operation, Wants, from_python};
+use crate::operation::{Kind, Operation, Target, Wants, from_python};
 
 /// Operations in one select, counted through nested ones.
 const BRANCHES: usize = 10_000;
@@ -147,6 +147,10 @@ impl Select {
     pub(crate) fn describe(&self, py: Python<'_>) -> String {
         let branches: Vec<String> = self.branches.iter().map(|branch| branch.get().describe(py)).collect();
         format!("select({})", branches.join(", "))
+    }
+
+    pub(crate) fn targets(&self, py: Python<'_>, into: &mut Vec<Target>) {
+        self.branches.iter().for_each(|branch| branch.get().targets(py, into));
     }
 
     pub(crate) fn copy(&self, py: Python<'_>) -> PyResult<Self> {

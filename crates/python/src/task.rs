@@ -23,6 +23,7 @@ use crate::remote::Remote;
 use crate::report::report;
 use crate::root;
 use crate::slots;
+use crate::upstream::Blocked;
 
 /// How a task ended.
 pub(crate) enum Outcome {
@@ -80,6 +81,11 @@ pub(crate) fn set_task_class(py: Python<'_>, class: Bound<'_, PyType>) -> PyResu
     Ok(())
 }
 
+/// Whether no deadline ends the waits of a weightless task.
+fn is_bound(task: TaskId) -> bool {
+    WORLD.with(|kernel| !kernel.has_way_out(task))
+}
+
 /// The class that tasks are made of. Its module is imported with the first task.
 fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
     if let Some(class) = CLASS.get(py) {
@@ -103,6 +109,11 @@ impl Task {
             gives_way: AtomicBool::new(false),
             state: Mutex::new(State { outcome: None, extra: None, origin }),
         }
+    }
+
+    /// Its number, unique in this process.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_id(&self, id: TaskId) {
@@ -138,6 +149,36 @@ impl Task {
             return None;
         }
         self.state.lock().extra.as_ref().and_then(|extra| extra.remote.clone())
+    }
+
+    /// In a worker, if it is one that was started here and runs elsewhere: who waits for it cannot go on before it has
+    /// ended. `task` is the weightless one that waits; without, it is what runs in this thread.
+    pub(crate) fn blocks(&self, task: Option<TaskId>) -> Option<Blocked> {
+        self.remote()?.blocks(task)
+    }
+
+    /// In a worker, if it is one that was started here: a weightless task waits for it, and for nothing else.
+    pub(crate) fn binds(&self, task: TaskId) {
+        if let Some(blocked) = self.remote().filter(|_| is_bound(task)).and_then(|it| it.blocks(Some(task))) {
+            // Said to be over by whoever ends the wait.
+            blocked.lasts();
+        }
+    }
+
+    /// The wait of a weightless task for it is over. What it is to be told, if it could never have ended.
+    pub(crate) fn unbinds(&self, task: TaskId) -> Option<String> {
+        let remote = self.remote()?;
+        remote.bound(task).and_then(|_| remote.take_deadlock())
+    }
+
+    /// Why the wait for it can never end, for the one whose wait it is.
+    pub(crate) fn take_deadlock(&self) -> Option<String> {
+        self.remote()?.take_deadlock()
+    }
+
+    /// Whether its body runs in another process.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.id.load(Ordering::Relaxed) == REMOTE
     }
 
     /// What has arrived from the other process, made Python's.
@@ -320,7 +361,7 @@ impl Task {
                  `await task` (in a generator task `yield from task`)",
             ));
         }
-        crate::thread_wait::wait_for_end(slf.py(), slf.get(), timeout)
+        crate::thread_wait::wait_for_end(slf, timeout)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::errors;
 use crate::operation::{Operation, Wants};
 use crate::outside::outside;
 use crate::payload::{WORLD, Waker};
+use crate::survey::{self, Awaited};
 use crate::task::Task;
 use crate::thread_scope;
 
@@ -32,24 +33,36 @@ pub(crate) fn forget_parker() {
 }
 
 /// Waits for the operation and gives what it gives.
-pub(crate) fn wait(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
     if Current::run().is_some() {
         return Err(errors::misuse(
             "waiting here would stop the thread that runs the weightless tasks: write `await op` (in a generator \
              task `yield from op`)",
         ));
     }
-    wait_anywhere(py, operation, timeout)
+    let waits = || Awaited::Operation(operation.clone().unbind());
+    until(timeout, |parker, deadline| attempt(operation.py(), operation.get(), &waits, parker, deadline))
 }
 
 /// Waits for the end of a task, and leaves its outcome where it is.
-pub(crate) fn wait_for_end(py: Python<'_>, task: &Task, timeout: Option<f64>) -> PyResult<()> {
+pub(crate) fn wait_for_end(task: &Bound<'_, Task>, timeout: Option<f64>) -> PyResult<()> {
+    let waits = || Awaited::Task(task.clone().unbind());
+    let (py, task) = (task.py(), task.get());
+    let mut blocked = None;
     until(timeout, |parker, deadline| {
         if !task.is_done() {
             thread_scope::check(py)?;
             let mut wants = Wants::new(None);
             wants.push(Want::End(task.id()));
-            sleep_for(py, wants, parker, deadline)?;
+            if deadline.is_none() && blocked.is_none() {
+                blocked = task.blocks(None);
+            }
+            sleep_for(py, wants, &waits, parker, deadline)?;
+            if blocked.is_some()
+                && let Some(words) = task.take_deadlock()
+            {
+                return Err(errors::deadlock(py, words));
+            }
             let party = task.id();
             if !task.is_done() && !WORLD.with(|kernel| kernel.is_live(party)) {
                 return Err(errors::misuse("the run of the task was given up before the task had ended"));
@@ -57,10 +70,6 @@ pub(crate) fn wait_for_end(py: Python<'_>, task: &Task, timeout: Option<f64>) ->
         }
         Ok(task.is_done().then_some(()))
     })
-}
-
-fn wait_anywhere(py: Python<'_>, operation: &Operation, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-    until(timeout, |parker, deadline| attempt(py, operation, parker, deadline))
 }
 
 /// Does something with this thread's parker until it gives something, or the time is over.
@@ -88,6 +97,7 @@ fn until<T>(
 fn attempt(
     py: Python<'_>,
     operation: &Operation,
+    waits: &dyn Fn() -> Awaited,
     parker: &mut Parker,
     deadline: Option<Moment>,
 ) -> PyResult<Option<Py<PyAny>>> {
@@ -97,7 +107,7 @@ fn attempt(
     }
     let mut wants = Wants::new(None);
     operation.want(py, &mut wants)?;
-    let (branch, event) = sleep_for(py, wants, parker, deadline)?;
+    let (branch, event) = sleep_for(py, wants, waits, parker, deadline)?;
     operation.conclude(py, branch, event)
 }
 
@@ -105,6 +115,7 @@ fn attempt(
 fn sleep_for(
     py: Python<'_>,
     wants: Wants<'_>,
+    waits: &dyn Fn() -> Awaited,
     parker: &mut Parker,
     deadline: Option<Moment>,
 ) -> PyResult<(u16, Event<Py<PyAny>>)> {
@@ -135,7 +146,9 @@ fn sleep_for(
         })
         .map_err(|cycle| errors::deadlock(py, cycle.to_string()))?;
     let known = watch_signals(py, parker.descriptor().as_raw_fd());
+    let noted = survey::note_wait(waits());
     let ended = py.check_signals().and_then(|()| sleep(py, parker, party, &watched, timer, deadline));
+    drop(noted);
     if let Some(known) = known {
         watch_signals(py, known);
     }

@@ -193,7 +193,14 @@ fn enlist(
     operation.get().want(py, &mut wants)?;
     let list: SmallVec<_> = wants.list;
     match WORLD.with(|kernel| kernel.wait(task, list)) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            if let Kind::Join(target) = &operation.get().kind
+                && target.get().is_remote()
+            {
+                target.get().binds(task);
+            }
+            Ok(())
+        }
         Err(cycle) => Err(crate::report::cycle_error(py, run, &cycle, iterator, operation)),
     }
 }

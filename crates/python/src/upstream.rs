@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use thistledown_kernel::TaskId;
 use thistledown_workers::{
     Answer, Cancel, Child, Death, End, Engine, Function, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
 };
@@ -19,6 +20,7 @@ use crate::errors;
 use crate::herald;
 use crate::outside::outside;
 use crate::remote::{self, Remote, Ticket};
+use crate::survey::this_thread;
 
 /// The pool that this process is a worker of.
 static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
@@ -38,6 +40,10 @@ pub(crate) struct Upstream {
     /// Weightless tasks of this worker that are to be cancelled.
     cancelled: Mutex<Vec<u64>>,
     waits: Mutex<Waits>,
+    /// The weightless tasks that are jobs of the pool, by the kernel's numbers of them.
+    jobs: Mutex<HashMap<u64, u64>>,
+    /// The thread that takes jobs.
+    thread: u64,
     /// This process is a fork of the worker, and not the worker.
     forked: AtomicBool,
 }
@@ -66,6 +72,8 @@ pub(crate) fn set(child: Arc<Child>) -> Arc<Upstream> {
             unstoppable: AtomicUsize::new(0),
             cancelled: Mutex::default(),
             waits: Mutex::default(),
+            jobs: Mutex::default(),
+            thread: this_thread(),
             forked: AtomicBool::new(false),
         })
     });
@@ -115,7 +123,7 @@ impl Upstream {
             priority: order.priority,
             key: order.key,
         };
-        self.child.spawn(reference, &order.function, &order.call, options)
+        self.child.spawn(reference, &order.name, &order.function, &order.call, options)
     }
 
     fn take(&self, reference: u64) -> Option<Spawned> {
@@ -180,6 +188,18 @@ impl Upstream {
                             false => (spawned.remote, outcome(end, parcel)),
                         }));
                     }
+                    Answer::Deadlock { reference } => {
+                        let spawned = self.spawned.lock().get_mut(&reference).map(|spawned| {
+                            // Who waited goes on, and has his place again.
+                            let waiting =
+                                spawned.waiting.take_if(|_| self.child.region().running().is_some());
+                            (Arc::clone(&spawned.remote), waiting)
+                        });
+                        if let Some((remote, waiting)) = spawned {
+                            drop(waiting);
+                            remote.deadlocked(String::from_utf8_lossy(parcel.inline()).into_owned());
+                        }
+                    }
                     Answer::Cancel { id } => {
                         self.cancelled.lock().push(id);
                         self.child.work_bell().ring();
@@ -222,6 +242,38 @@ impl Upstream {
         drop(spare);
     }
 
+    /// A task of the pool cannot go on before another has ended, which it has started: the plain one of this thread, or
+    /// that weightless one. Nothing, if it is neither, and so binds no task of the pool.
+    pub(crate) fn blocked(self: &Arc<Self>, reference: u64, task: Option<TaskId>) -> Option<Blocked> {
+        if self.is_forked() {
+            return None;
+        }
+        let blocked = match task {
+            Some(task) => self.bound(reference, task)?,
+            None => {
+                let running = self.child.region().running().filter(|_| this_thread() == self.thread);
+                Blocked { upstream: Arc::clone(self), job: running?.0, reference }
+            }
+        };
+        self.say(&Reply::Blocked { id: blocked.job, reference });
+        Some(blocked)
+    }
+
+    /// The wait of that weightless task, if it is a job of the pool.
+    pub(crate) fn bound(self: &Arc<Self>, reference: u64, task: TaskId) -> Option<Blocked> {
+        let job = self.jobs.lock().get(&task.number()).copied()?;
+        Some(Blocked { upstream: Arc::clone(self), job, reference })
+    }
+
+    /// A weightless task of this worker is a job of the pool; or it has ended.
+    pub(crate) fn set_job(&self, task: TaskId, job: Option<u64>) {
+        let mut jobs = self.jobs.lock();
+        match job {
+            Some(job) => jobs.insert(task.number(), job),
+            None => jobs.remove(&task.number()),
+        };
+    }
+
     fn wait(self: &Arc<Self>) -> Waiting {
         let mut waits = self.waits.lock();
         if !waits.runs {
@@ -262,6 +314,29 @@ pub(crate) struct Waiting {
     upstream: Arc<Upstream>,
     /// Which of the worker's tasks; 0: none.
     task: u64,
+}
+
+/// While it lives a task of the pool cannot go on before another has ended.
+pub(crate) struct Blocked {
+    upstream: Arc<Upstream>,
+    job: u64,
+    reference: u64,
+}
+
+impl Blocked {
+    /// It is not over when this is let go.
+    pub(crate) fn lasts(mut self) {
+        self.job = 0;
+    }
+}
+
+impl Drop for Blocked {
+    /// When the other has ended, the pool knows.
+    fn drop(&mut self) {
+        if self.job != 0 && self.upstream.spawned.lock().contains_key(&self.reference) {
+            self.upstream.say(&Reply::Blocked { id: self.job, reference: 0 });
+        }
+    }
 }
 
 impl Drop for Waiting {
@@ -308,6 +383,12 @@ pub(crate) fn pools_have_tasks() -> bool {
     let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
     let spawned = get().is_some_and(|upstream| !upstream.spawned.lock().is_empty());
     spawned || engines.iter().any(|engine| engine.has_jobs())
+}
+
+/// The engines of this process that have begun and are not over.
+pub(crate) fn engines() -> Vec<Arc<Engine<Ticket>>> {
+    let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
+    engines.into_iter().filter(|engine| engine.is_started()).collect()
 }
 
 /// The engines that are held across a fork.

@@ -120,7 +120,9 @@ where
     H: Host<P>,
 {
     let mut runner = Runner { world, id, poller, clock, watched, ready: Vec::new() };
-    let mut pace = Pace::new(clock.now());
+    let begins = clock.now();
+    world.with(|kernel| kernel.expire(id, begins));
+    let mut pace = Pace::new(begins);
     let mut rest: Option<(TaskId, Rest<P::Body>)> = None;
     loop {
         let turn = world.with(|kernel| {

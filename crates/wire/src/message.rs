@@ -71,6 +71,11 @@ pub enum Answer {
         /// Which.
         id: u64,
     },
+    /// The wait for a task that this worker spawned can never end. The body says why, in words.
+    Deadlock {
+        /// The worker's name for it.
+        reference: u64,
+    },
 }
 
 /// How a task ended.
@@ -110,11 +115,13 @@ pub enum Reply {
         /// The length of the blob's head, if the body travels as a blob.
         blob: Option<u64>,
     },
-    /// A task of this worker starts another. The body is the function and the arguments.
+    /// A task of this worker starts another. The body is what the task is called, the function, and the arguments.
     Spawn {
         /// The worker's name for it.
         reference: u64,
-        /// So many bytes of the body are what it calls.
+        /// So many bytes of the body are what people call it.
+        name_length: u16,
+        /// So many bytes behind those are what it calls.
         function_length: u32,
         /// The length of the blob's head, if what it calls travels as a blob.
         function_blob: Option<u64>,
@@ -136,6 +143,13 @@ pub enum Reply {
     Resumed,
     /// Something for the program to hear, such as a log record. The body is what.
     Say,
+    /// A task of this worker cannot go on before one that it has started has ended.
+    Blocked {
+        /// Which.
+        id: u64,
+        /// The worker's name for the other; one that means nothing: it goes on after all.
+        reference: u64,
+    },
 }
 
 /// How a task that a worker starts is to be run.
@@ -192,7 +206,7 @@ impl Message for Answer {
     fn blob(&self) -> Option<u64> {
         match *self {
             Self::Ended { blob, .. } => blob,
-            Self::Cancel { .. } => None,
+            Self::Cancel { .. } | Self::Deadlock { .. } => None,
         }
     }
 }
@@ -215,7 +229,9 @@ impl Message for Reply {
     #[inline]
     fn least_body(&self) -> usize {
         match *self {
-            Self::Spawn { function_length, .. } => function_length as usize,
+            Self::Spawn { function_length, name_length, .. } => {
+                function_length as usize + usize::from(name_length)
+            }
             _ => 0,
         }
     }

@@ -11,10 +11,14 @@ use thistledown_wire::{Answer, End};
 
 use crate::bell::Bell;
 use crate::function::Function;
+use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::parcel::Parcel;
-use crate::policy::{Floor, JobId, WorkerId};
+use crate::policy::{Deadlock, Floor, JobId, WorkerId};
 use crate::worker::Worker;
+
+/// Jobs of a cycle that are named.
+const LISTED: usize = 20;
 
 /// Who is told of a job's end.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub(crate) enum Owner<C> {
 #[derive(Debug)]
 pub(crate) struct Job<C> {
     pub(crate) owner: Owner<C>,
+    pub(crate) name: Name,
     pub(crate) function: Arc<Function>,
     pub(crate) call: Parcel,
     pub(crate) limits: Option<Box<Limits>>,
@@ -205,6 +210,37 @@ impl<C> Desk<C> {
     /// The job that a worker's task has started and calls so.
     pub(crate) fn started_as(&self, worker: WorkerId, reference: u64) -> Option<JobId> {
         self.started.get(&worker)?.get(&reference).copied()
+    }
+
+    /// Who waits for whom, in words, when that can never end. `place`: the worker that a job has begun in.
+    pub(crate) fn explain(&self, deadlock: &Deadlock, place: impl Fn(JobId) -> Option<WorkerId>) -> String {
+        let name =
+            |job: JobId| self.jobs.get(job).map_or_else(|| "a task".into(), |job| job.name.to_string());
+        let cycle = match deadlock {
+            Deadlock::NoWorkerLeft(job) => {
+                return format!(
+                    "{} can never begin: the pool has as many worker processes as it may have, {}, and each runs a task \
+                     that waits",
+                    name(*job),
+                    self.workers.len()
+                );
+            }
+            Deadlock::Cycle(cycle) => cycle,
+        };
+        let next = cycle.iter().skip(1).chain(cycle.first());
+        let lines = cycle.iter().zip(next).take(LISTED).map(|(&job, &next)| match place(job) {
+            Some(worker) => {
+                let pid = self.workers.get(worker).and_then(|worker| worker.process.pid());
+                let place = pid.map_or_else(String::new, |pid| format!(", in worker {pid},"));
+                format!("  {}{place} waits for the end of task {}", name(job), name(next))
+            }
+            None => format!("  {} stands behind {}, which has the same key", name(job), name(next)),
+        });
+        let lines: Vec<String> = lines.collect();
+        let more = cycle.len().saturating_sub(LISTED);
+        let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+        let [first, second] = [0, 1].map(|place| cycle.get(place).copied().map_or_else(String::new, name));
+        format!("{first} would wait for {second}, which waits for it in turn:\n{}{more}", lines.join("\n"))
     }
 
     /// The jobs that tasks of a worker have started, which is gone.

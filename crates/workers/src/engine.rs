@@ -179,6 +179,12 @@ impl<C: Customer> Engine<C> {
         self.hall().map(|hall| (hall.statistics(), hall.processes())).unwrap_or_default()
     }
 
+    /// How it stands, with so many of the jobs that wait for a worker. Nothing in a forked child.
+    #[must_use]
+    pub fn view(&self, limit: usize) -> Option<crate::view::PoolView> {
+        self.hall().map(|hall| hall.view(self.size, limit))
+    }
+
     /// Whether there are jobs that have not ended.
     #[must_use]
     pub fn has_jobs(&self) -> bool {

@@ -6,7 +6,8 @@
 //!
 //! - `region` is the memory that a worker shares with its parent, `frames` go through its lanes, `parcel` and `blob` are how
 //!   calls and results travel, `control` passes descriptors, `bell` wakes.
-//! - `lifeline` ends a worker whose parent is gone; `terms`, `function`, `outcome`, `tag`, `clock` are what their names say.
+//! - `lifeline` ends a worker whose parent is gone; `view` says how it all stands; `terms`, `function`, `name`, `outcome`,
+//!   `tag`, `clock` are what their names say.
 //!
 //! Invariants: nothing here knows of Python; nobody holds a pool's lock while he sleeps, rings or tells customers. The only
 //! lock that is taken with it is the one that a customer asks for in [`Customer::settling`], and whatever
@@ -27,6 +28,7 @@ mod frames;
 mod function;
 mod hall;
 mod lifeline;
+mod name;
 mod outcome;
 mod parcel;
 mod process;
@@ -34,6 +36,7 @@ mod region;
 mod stderr;
 mod tag;
 mod terms;
+mod view;
 mod worker;
 mod zygote;
 
@@ -43,18 +46,23 @@ pub use child::{Child, Given, Inheritance};
 pub use clock::now;
 pub use engine::Engine;
 pub use function::Function;
+pub use name::Name;
 pub use outcome::{Cause, Death, Outcome, Refusal};
 pub use parcel::{Opened, Parcel};
-pub use policy::{Cancel, JobId};
+pub use policy::{Cancel, JobId, WorkerPhase};
 pub use region::Region;
 pub use terms::{Closed, Config, Customer, Order};
 pub use thistledown_wire::{Answer, End, Reply, SpawnOptions};
+pub use view::{JobView, PoolView, WorkerView};
 pub use zygote::Launch;
 
 /// What is sent to a worker to stop the task that it runs: a real-time signal, which nothing else uses.
 pub const INTERRUPT_SIGNAL: i32 = 54;
 
-/// The same, as the system's type.
+/// What makes a process write down at which lines it stands: the one behind that of the lifeline, which is the next.
+pub const LINES_SIGNAL: i32 = 56;
+
+/// The interrupt, as the system's type.
 #[allow(unsafe_code, reason = "rustix has no names for real-time signals")]
 fn interrupt_signal() -> rustix::process::Signal {
     // SAFETY: a real-time signal that the C library does not keep for itself.

@@ -38,6 +38,11 @@ impl Process {
         }
     }
 
+    /// Signals it, if it is known to be born. False: it is not.
+    pub(crate) fn signal_now(&self, signal: Signal) -> bool {
+        self.born.as_ref().is_some_and(|(_, pidfd)| pidfd_send_signal(pidfd, signal).is_ok())
+    }
+
     /// Resident memory of its own, in bytes.
     pub(crate) fn memory(&self) -> Option<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/statm", self.pid()?)).ok()?;

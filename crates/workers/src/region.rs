@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `running` | worker | the plain task that it runs now; 0: none |
 //! | `since` | worker | when that began, by the machine's monotonic clock |
+//! | `lines` | worker | the descriptor that says at which line it stands, when it is asked by a signal, and one; 0: it cannot |
 //! | `interrupt` | parent | the task that is to be stopped; it is told by a signal |
 //! | `leave` | parent | nothing more comes: the worker goes when it has nothing left |
 //! | `ring_at` | parent | with so many frames left on the `work` lane, or fewer, a reply rings the bell |
@@ -44,6 +45,7 @@ struct Words {
     _worker: [u64; 6],
     running: AtomicU64,
     since: AtomicU64,
+    lines: AtomicU32,
 }
 
 /// Mapped memory, until the last user is gone.
@@ -153,6 +155,17 @@ impl Region {
     pub fn running(&self) -> Option<(u64, u64)> {
         let task = self.words().running.load(Ordering::Acquire);
         (task != 0).then(|| (task, self.words().since.load(Ordering::Relaxed)))
+    }
+
+    /// In the worker: from now on it can be asked at which line it stands, which is read from this descriptor of its own.
+    pub fn show_lines(&self, descriptor: u32) {
+        self.words().lines.store(descriptor.saturating_add(1), Ordering::Release);
+    }
+
+    /// In the parent: the worker's descriptor that says at which line it stands.
+    #[must_use]
+    pub fn lines(&self) -> Option<u32> {
+        self.words().lines.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// In the parent: this task is to be stopped.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::desk::{Job, Limits, Owner};
 use crate::function::Function;
+use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::parcel::Parcel;
 use crate::policy;
@@ -56,6 +57,8 @@ impl Config {
 /// A job that is ordered.
 #[derive(Debug)]
 pub struct Order {
+    /// What people call it.
+    pub name: Name,
     /// What to call.
     pub function: Arc<Function>,
     /// With what.
@@ -87,7 +90,7 @@ impl Order {
     pub(crate) fn into_job<C>(self, owner: Owner<C>) -> Job<C> {
         let limits = Limits { timeout: self.timeout, memory: self.memory };
         let limits = (limits.timeout.is_some() || limits.memory.is_some()).then(|| Box::new(limits));
-        Job { owner, function: self.function, call: self.call, limits }
+        Job { owner, name: self.name, function: self.function, call: self.call, limits }
     }
 }
 

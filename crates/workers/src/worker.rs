@@ -1,5 +1,5 @@
 //! The parent's side of one worker: its lanes, its descriptors, and how it ended.
-#![allow(unsafe_code, reason = "the ends of the lanes are taken once")]
+#![allow(unsafe_code, reason = "the ends of the lanes are taken once, and a real-time signal has no name")]
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -221,7 +221,7 @@ impl Worker {
             let Ok(parcel) = parcel.passable() else { break };
             let blob = match answer {
                 Answer::Ended { reference, .. } => parcel.blob().map(|blob| (Tag::Answer(*reference), blob)),
-                Answer::Cancel { .. } => None,
+                Answer::Cancel { .. } | Answer::Deadlock { .. } => None,
             };
             let pass = pass_through(&self.control);
             let encode = |into: &mut Vec<u8>| answer.encode(into);
@@ -277,6 +277,14 @@ impl Worker {
     pub(crate) fn interrupt(&mut self, job: JobId) {
         self.region.interrupt(job.number());
         self.process.signal(crate::interrupt_signal());
+    }
+
+    /// Asks at which line it stands, if it can say so: the descriptor, in that process, from which the answer is to be read.
+    pub(crate) fn ask_lines(&self) -> Option<u32> {
+        // Who has said so has a handler for the signal, and lives on.
+        let lines = self.region.lines()?;
+        // SAFETY: a real-time signal that the C library does not keep for itself.
+        self.process.signal_now(unsafe { Signal::from_raw_unchecked(crate::LINES_SIGNAL) }).then_some(lines)
     }
 
     /// Ends it at once.

@@ -13,3 +13,4 @@ mod sources;
 mod threads;
 mod timers;
 mod turns;
+mod views;

@@ -13,7 +13,15 @@ fn spawn(number: u64, function_length: u32, blob: Option<u64>) -> Reply {
     let options = SpawnOptions { timeout_nanos, memory, retries: number as u32, priority: i32::MIN, key };
     let options = Some(options);
     let function_blob = blob;
-    Reply::Spawn { reference: number, function_length, function_blob, weightless: true, options, blob }
+    Reply::Spawn {
+        reference: number,
+        function_length,
+        name_length: u16::try_from(function_length / 4).unwrap_or(u16::MAX),
+        function_blob,
+        weightless: true,
+        options,
+        blob,
+    }
 }
 
 /// Every variant, with its bytes. Who has to change this has to change `VERSION`.
@@ -36,8 +44,9 @@ fn the_bytes_of_this_version() {
         assert_eq!(encoded(|into| message.encode(into)), [0, 5, number, 0]);
     }
     assert_eq!(encoded(|into| Answer::Cancel { id: 3 }.encode(into)), [1, 3]);
+    assert_eq!(encoded(|into| Answer::Deadlock { reference: 3 }.encode(into)), [2, 3]);
     let options = SpawnOptions { retries: 1, priority: -1, ..SpawnOptions::default() };
-    let replies: [(Reply, &[u8]); 8] = [
+    let replies: [(Reply, &[u8]); 9] = [
         (Reply::Ready, &[0]),
         (Reply::Failed, &[1]),
         (Reply::Done { id: 1, end: End::Error, retry: true, nanos: 3, blob: None }, &[2, 1, 1, 1, 3, 0]),
@@ -45,17 +54,19 @@ fn the_bytes_of_this_version() {
             Reply::Spawn {
                 reference: 1,
                 function_length: 3,
+                name_length: 5,
                 function_blob: Some(2),
                 weightless: false,
                 options: Some(options),
                 blob: None,
             },
-            &[3, 1, 3, 1, 2, 0, 1, 0, 0, 1, 1, 0, 0],
+            &[3, 1, 3, 5, 1, 2, 0, 1, 0, 0, 1, 1, 0, 0],
         ),
         (Reply::CancelSpawned { reference: 4 }, &[4, 4]),
         (Reply::Waiting, &[5]),
         (Reply::Resumed, &[6]),
         (Reply::Say, &[7]),
+        (Reply::Blocked { id: 1, reference: 2 }, &[8, 1, 2]),
     ];
     for (message, bytes) in replies {
         assert_eq!(encoded(|into| message.encode(into)), bytes);
@@ -71,9 +82,9 @@ fn the_longest_message_has_room() {
 #[test]
 fn an_unknown_variant_is_refused() {
     assert_eq!(Work::decode(&[4, 0, 0, 0, 0, 0]), Err(Error::NoMessage));
-    assert_eq!(Answer::decode(&[2, 0, 0, 0, 0, 0]), Err(Error::NoMessage));
+    assert_eq!(Answer::decode(&[3, 0, 0, 0, 0, 0]), Err(Error::NoMessage));
     assert_eq!(Answer::decode(&[0, 5, 6, 0]), Err(Error::NoMessage), "an end");
-    assert_eq!(Reply::decode(&[8]), Err(Error::NoMessage));
+    assert_eq!(Reply::decode(&[9]), Err(Error::NoMessage));
     assert_eq!(Reply::decode(&[2, 1, 1, 2, 3, 0]), Err(Error::NoMessage), "neither true nor false");
     assert_eq!(Reply::decode(&[2, 1, 1, 1, 3, 2]), Err(Error::NoMessage), "neither there nor not");
     assert_eq!(Work::decode(&[1, 0xff, 0xff, 0xff, 0xff, 0x1f]), Err(Error::NoMessage), "more than an u32");
@@ -83,7 +94,7 @@ fn an_unknown_variant_is_refused() {
 fn a_message_without_a_body_takes_none() {
     assert_eq!(Work::decode(&[1, 1, 0, 0]), Err(Error::Trailing { length: 2 }));
     assert_eq!(Answer::decode(&[1, 3, 0, 0]), Err(Error::Trailing { length: 2 }));
-    for bodiless in [&[0][..], &[4, 4], &[5], &[6]] {
+    for bodiless in [&[0][..], &[4, 4], &[5], &[6], &[8, 1, 2]] {
         let frame = [bodiless, &[0, 0]].concat();
         assert_eq!(Reply::decode(&frame), Err(Error::Trailing { length: 2 }), "{bodiless:?}");
         Reply::decode(bodiless).expect("a message");
@@ -121,4 +132,12 @@ fn a_function_is_not_longer_than_the_body_it_is_in() {
     };
     assert_eq!(Reply::decode(&frame(b"ab")), Err(Error::CutOff));
     assert_eq!(Reply::decode(&frame(b"abc")), Ok((spawn(1, 3, None), &b"abc"[..])));
+    let named = |body: &[u8]| {
+        encoded(|into| {
+            spawn(1, 8, None).encode(into);
+            into.extend(body);
+        })
+    };
+    assert_eq!(Reply::decode(&named(b"function-")), Err(Error::CutOff), "its name");
+    assert!(Reply::decode(&named(b"function-1")).is_ok());
 }

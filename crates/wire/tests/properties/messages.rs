@@ -53,25 +53,38 @@ fn answer() -> impl Strategy<Value = (Answer, Option<usize>)> {
         (number(), end(), blob())
             .prop_map(|(reference, end, blob)| (Answer::Ended { reference, end, blob }, Some(0))),
         number().prop_map(|id| (Answer::Cancel { id }, None)),
+        number().prop_map(|reference| (Answer::Deadlock { reference }, Some(0))),
     ]
 }
 
 fn reply() -> impl Strategy<Value = (Reply, Option<usize>)> {
-    let spawn = (number(), blob(), 0..20_u32, any::<bool>(), proptest::option::of(options()), blob());
+    let spawn =
+        (number(), blob(), (0..20_u32, 0..20_u16), any::<bool>(), proptest::option::of(options()), blob());
     prop_oneof![
         Just((Reply::Ready, None)),
         Just((Reply::Failed, Some(0))),
         (number(), end(), any::<bool>(), number(), blob()).prop_map(|(id, end, retry, nanos, blob)| {
             (Reply::Done { id, end, retry, nanos, blob }, Some(0))
         }),
-        spawn.prop_map(|(reference, function_blob, function_length, weightless, options, blob)| {
-            let spawn = Reply::Spawn { reference, function_length, function_blob, weightless, options, blob };
-            (spawn, Some(function_length as usize))
-        }),
+        spawn.prop_map(
+            |(reference, function_blob, (function_length, name_length), weightless, options, blob)| {
+                let spawn = Reply::Spawn {
+                    reference,
+                    function_length,
+                    name_length,
+                    function_blob,
+                    weightless,
+                    options,
+                    blob,
+                };
+                (spawn, Some(function_length as usize + usize::from(name_length)))
+            }
+        ),
         number().prop_map(|reference| (Reply::CancelSpawned { reference }, None)),
         Just((Reply::Waiting, None)),
         Just((Reply::Resumed, None)),
         Just((Reply::Say, Some(0))),
+        (number(), number()).prop_map(|(id, reference)| (Reply::Blocked { id, reference }, None)),
     ]
 }
 

@@ -12,6 +12,7 @@ use super::Child;
 use crate::blob::Blob;
 use crate::control;
 use crate::function::Function;
+use crate::name::Name;
 use crate::parcel::Parcel;
 use crate::tag::Tag;
 
@@ -34,8 +35,19 @@ impl Child {
 
     /// False: there is no room. Under one lock, so that nothing of another thread comes between a blob and its frame.
     fn say(&self, reply: &Reply, body: [&[u8]; 2], blobs: &[(Tag, &Blob)]) -> io::Result<bool> {
+        self.say_encoded(reply, |into| reply.encode(into), body, blobs)
+    }
+
+    /// The same for a reply behind which more stands before its body.
+    fn say_encoded(
+        &self,
+        reply: &Reply,
+        encode: impl FnOnce(&mut Vec<u8>),
+        body: [&[u8]; 2],
+        blobs: &[(Tag, &Blob)],
+    ) -> io::Result<bool> {
         let mut replies = self.replies.lock();
-        let sent = replies.send(|into| reply.encode(into), body, blobs, |tag, blob| self.pass(tag, blob));
+        let sent = replies.send(encode, body, blobs, |tag, blob| self.pass(tag, blob));
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             sent => sent?,
@@ -85,14 +97,17 @@ impl Child {
     pub fn spawn(
         &self,
         reference: u64,
+        name: &Name,
         function: &Function,
         call: &Parcel,
         options: SpawnOptions,
     ) -> io::Result<()> {
+        let name = name.to_bytes();
         let (function_body, call) = (function.body.passable()?, call.passable()?);
         let body = function_body.inline();
         let reply = Reply::Spawn {
             reference,
+            name_length: u16::try_from(name.len()).unwrap_or(u16::MAX),
             function_length: u32::try_from(body.len()).unwrap_or(u32::MAX),
             function_blob: function_body.head_in_blob(),
             weightless: function.weightless,
@@ -102,7 +117,11 @@ impl Child {
         let of_function = function_body.blob().map(|blob| (Tag::Function(reference as u32), blob));
         let of_call = call.blob().map(|blob| (Tag::Answer(reference), blob));
         let blobs: Vec<_> = [of_function, of_call].into_iter().flatten().collect();
-        while !self.say(&reply, [body, call.inline()], &blobs)? {
+        let encode = |into: &mut Vec<u8>| {
+            reply.encode(into);
+            into.extend_from_slice(&name);
+        };
+        while !self.say_encoded(&reply, encode, [body, call.inline()], &blobs)? {
             self.wait_for_room();
         }
         Ok(())

@@ -3,13 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use thistledown_wire::{End, Reply, SpawnOptions};
+use thistledown_wire::{Answer, End, Reply, SpawnOptions};
 
 use super::Hall;
 use crate::desk::Owner;
+use crate::name::Name;
 use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
-use crate::policy::{JobId, Verdict, WorkerId};
+use crate::policy::{JobId, JobState, Verdict, WorkerId};
 use crate::tag::Tag;
 use crate::terms::Order;
 
@@ -77,9 +78,23 @@ impl<C> Hall<C> {
             Reply::Waiting => self.policy.waiting(&mut self.desk, id, now),
             Reply::Resumed => self.policy.resumed(&mut self.desk, id, now),
             Reply::Say => self.said.push(body),
+            Reply::Blocked { id: job, reference } => self.blocked(id, JobId::from_number(job), reference),
         }
         self.act();
         Ok(())
+    }
+
+    /// A job cannot go on before one that it has started has ended; or it goes on after all.
+    fn blocked(&mut self, id: WorkerId, job: JobId, reference: u64) {
+        let Some(on) = self.desk.started_as(id, reference) else { return self.policy.unblocked(id, job) };
+        let Err(deadlock) = self.policy.blocked(id, job, on) else { return };
+        let words = self.desk.explain(&deadlock, |job| match self.policy.state(job) {
+            Some(JobState::Offered(worker)) => Some(worker),
+            _ => None,
+        });
+        if let Some(worker) = self.desk.workers.get_mut(id) {
+            worker.answer(Answer::Deadlock { reference }, Parcel::words(words.as_bytes()));
+        }
     }
 
     /// What a frame's body, or the blob that was sent before it, makes.
@@ -95,15 +110,24 @@ impl<C> Hall<C> {
 
     /// A task in a worker starts one of its own.
     fn spawn(&mut self, id: WorkerId, reply: Reply, body: Vec<u8>, now: u64) -> io::Result<()> {
-        let Reply::Spawn { reference, function_length, function_blob, weightless, options, blob } = reply
+        let Reply::Spawn {
+            reference,
+            name_length,
+            function_length,
+            function_blob,
+            weightless,
+            options,
+            blob,
+        } = reply
         else {
             return Ok(());
         };
         let SpawnOptions { timeout_nanos, memory, retries, priority, key } = options.unwrap_or_default();
-        let length = function_length as usize;
-        if length > body.len() {
+        let (named, length) = (usize::from(name_length), function_length as usize);
+        let Some((name, body)) = body.split_at_checked(named).filter(|(_, body)| length <= body.len()) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a function is longer than its frame"));
-        }
+        };
+        let name = Name::given(&String::from_utf8_lossy(name));
         let of_blob = function_blob
             .map(|head| self.parcel(id, Tag::Function(reference as u32), Some(head), Vec::new()))
             .transpose()?;
@@ -123,7 +147,7 @@ impl<C> Hall<C> {
             Err(error) => return Err(error),
         };
         let timeout = timeout_nanos.map(Duration::from_nanos);
-        let order = Order { function, call, priority, key, timeout, memory, retries };
+        let order = Order { name, function, call, priority, key, timeout, memory, retries };
         let spec = order.spec();
         if let Some(job) = self.submit(spec, order.into_job(owner), Some(id), now) {
             self.desk.note_started(id, reference, job);

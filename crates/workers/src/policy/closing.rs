@@ -1,6 +1,6 @@
 //! The end of the whole: no more jobs, no jobs left, no workers left.
 
-use super::ids::{JobId, WorkerId};
+use super::ids::WorkerId;
 use super::job::State;
 use super::machine::{Door, Policy};
 use super::terms::{Action, Ending, Floor, NEVER, Nanos};
@@ -72,19 +72,13 @@ impl Policy {
 
     /// Ends every job that is with no worker, in the order of submission.
     pub(super) fn end_unbegun(&mut self, ending: Ending) {
-        let mut unbegun: Vec<(u64, JobId)> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.worker().is_none())
-            .map(|(id, job)| (job.sequence, id))
-            .collect();
-        unbegun.sort_unstable();
+        let unbegun = self.unbegun();
         self.plain = super::queue::Queue::default();
         self.weightless = super::queue::Queue::default();
-        for &(_, id) in unbegun.iter().rev() {
+        for &id in unbegun.iter().rev() {
             self.remove(id);
         }
-        self.actions.extend(unbegun.into_iter().map(|(_, id)| Action::End(id, ending)));
+        self.actions.extend(unbegun.into_iter().map(|id| Action::End(id, ending)));
     }
 
     /// When no job can come any more, nobody is needed.

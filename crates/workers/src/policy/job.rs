@@ -1,6 +1,6 @@
 //! A job as the policy sees it: what was asked for, and where it is. What it computes is nobody's business here.
 
-use super::ids::WorkerId;
+use super::ids::{JobId, WorkerId};
 use super::terms::{Ending, NEVER, Nanos};
 
 /// What is asked for a job.
@@ -69,6 +69,8 @@ pub(super) struct Job {
     /// When its time is up or, while it is being stopped, the patience with it.
     pub(super) deadline: Nanos,
     pub(super) retries_left: u32,
+    /// It has begun, and cannot go on before this one has ended.
+    pub(super) blocked_on: Option<JobId>,
 }
 
 impl Job {
@@ -82,6 +84,7 @@ impl Job {
             stop: None,
             deadline: NEVER,
             retries_left: spec.retries,
+            blocked_on: None,
         }
     }
 

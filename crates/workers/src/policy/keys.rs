@@ -65,6 +65,11 @@ impl Keys {
         }
     }
 
+    /// The one job of this key that does not stand behind another.
+    pub(super) fn first(&self, key: u64) -> Option<JobId> {
+        self.keys.get(&key).and_then(|state| state.first)
+    }
+
     /// A job of this key went to this worker.
     pub(super) fn went_to(&mut self, key: u64, worker: WorkerId) {
         if let Some(state) = self.keys.get_mut(&key) {

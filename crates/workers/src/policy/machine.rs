@@ -145,6 +145,7 @@ impl Policy {
         let Some(job) = self.jobs.get_mut(id) else { return };
         job.state = State::Queued;
         job.begun = false;
+        job.blocked_on = None;
         let entry = Entry { sequence: job.rank(), job: id };
         let queue = if job.spec.weightless { &mut self.weightless } else { &mut self.plain };
         queue.insert(job.spec.priority, entry);

@@ -30,8 +30,11 @@
 //! - Failed starts are tried again, later each time and one at a time. After [`MAX_FAILED_STARTS`] in a row without
 //!   any worker left, the jobs in the queue end as [`Ending::NoWorkers`].
 //!
-//! What it is not: it knows no process, no lane, no function and no result. It looks for no cycle: a job that waits
-//! for a nested one of its own key waits for ever.
+//! - A wait that can never end is told at once to the job that would begin it: one that closes a cycle of jobs which wait
+//!   for each other, or stand behind each other by their keys; and one for a job that finds no worker, when all that there
+//!   may be have jobs that wait.
+//!
+//! What it is not: it knows no process, no lane, no function and no result.
 //!
 //! Memory: a queue gives back what it does not need. The slots of jobs are used again, and not given back.
 //!
@@ -40,6 +43,7 @@
 
 mod closing;
 mod crew;
+mod cycles;
 mod deadlines;
 mod dispatch;
 mod ids;
@@ -52,10 +56,13 @@ mod queue;
 mod recall;
 mod stopping;
 mod terms;
+mod view;
 mod worker;
 
 pub use crew::{MAX_FAILED_STARTS, MAX_SCARCE_STARTS};
+pub use cycles::Deadlock;
 pub use ids::{JobId, WorkerId};
 pub use job::JobSpec;
 pub use machine::Policy;
 pub use terms::{Action, Cancel, Config, Ending, Floor, JobState, Nanos, Refused, Statistics, Verdict};
+pub use view::WorkerPhase;

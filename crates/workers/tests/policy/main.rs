@@ -2,6 +2,7 @@
 //! asks for against books of its own.
 
 mod closing;
+mod deadlocks;
 mod deaths;
 mod floor;
 mod keys;

@@ -262,7 +262,15 @@ fn spawn(child: &Child, reference: u64, name: &[u8], call: &[u8]) {
     let body = Parcel::new(name, &[]).expect("a function");
     let function = Function { id: 0, body, weightless: false };
     let call = Parcel::new(call, &[]).expect("room for a call");
-    child.spawn(reference, &function, &call, SpawnOptions::default()).expect("a parent");
+    child
+        .spawn(
+            reference,
+            &thistledown_workers::Name::given("nested"),
+            &function,
+            &call,
+            SpawnOptions::default(),
+        )
+        .expect("a parent");
 }
 
 fn lock(held: &Mutex<BTreeSet<u64>>) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {

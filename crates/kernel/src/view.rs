@@ -1,0 +1,119 @@
+//! The kernel as it stands, for whoever asks: who lives in which scope, what each does, and since when.
+//!
+//! Read-only, and at nobody's cost but his who asks: nothing is kept for it but the moment at which a wait began, which
+//! is the time of the runner's last look, so that no clock is read for it.
+
+use crate::ids::{RunnerId, ScopeId, TaskId};
+use crate::kernel::{Kernel, Payload};
+use crate::moment::Moment;
+use crate::party::Phase;
+
+/// What a task does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// It stands in the ready queue.
+    Ready,
+    /// It has its turn.
+    Running,
+    /// It waits, since this moment.
+    Waiting(Moment),
+}
+
+/// A task as it stands.
+#[derive(Debug)]
+pub struct Standing<'a, B> {
+    /// Which.
+    pub task: TaskId,
+    /// Its body; not there while it has its turn.
+    pub body: Option<&'a B>,
+    /// What it does.
+    pub doing: Doing,
+    /// Its next wait is refused, or its present one about to be: some cancellation reaches it.
+    pub cancelled: bool,
+}
+
+/// What [`Kernel::survey`] shows, each with the number of what it stands in, counted from zero in the order shown.
+#[derive(Debug)]
+pub enum Seen<'a, B> {
+    /// A task, in a group or, without one, in the run itself.
+    Task(Option<usize>, Standing<'a, B>),
+    /// A scope in which tasks live, opened by the task of this number.
+    Group(usize, ScopeId),
+}
+
+/// Where a survey still has to go.
+struct Ahead {
+    /// The number of what its tasks stand in.
+    inside: Option<usize>,
+    next: TaskId,
+}
+
+impl<P: Payload> Kernel<P> {
+    /// Shows the tasks of a runner and the groups in which they live, each task after the group that it is in, each group
+    /// after its task. It ends when so many of both together have been shown, with the groups of the last task; how many
+    /// there are, [`Self::count_tasks`] says.
+    pub fn survey<'a>(&'a self, runner: RunnerId, limit: usize, mut show: impl FnMut(Seen<'a, P::Body>)) {
+        let Some(root) = self.runners.get(runner).map(|runner| runner.root) else { return };
+        let mut ahead = vec![self.ahead(root, None)];
+        let mut shown = 0;
+        while let Some(place) = ahead.last_mut() {
+            if shown >= limit {
+                return;
+            }
+            let Some(party) = self.parties.get(place.next) else {
+                ahead.pop();
+                continue;
+            };
+            let task = std::mem::replace(&mut place.next, party.next_member);
+            let doing = match party.phase {
+                Phase::Ready => Doing::Ready,
+                Phase::Running => Doing::Running,
+                Phase::Waiting => Doing::Waiting(party.since),
+            };
+            let cancelled = self.is_cancelled(task);
+            show(Seen::Task(place.inside, Standing { task, body: party.body.as_ref(), doing, cancelled }));
+            let number = shown;
+            shown += 1;
+            let mut at = party.scope;
+            let mut groups = Vec::new();
+            while let Some(scope) = self.scopes.get(at).filter(|_| at != party.base) {
+                if scope.members > 0 {
+                    groups.push(at);
+                }
+                at = scope.parent;
+            }
+            for &group in groups.iter().rev() {
+                show(Seen::Group(number, group));
+                ahead.push(self.ahead(group, Some(shown)));
+                shown += 1;
+            }
+        }
+    }
+
+    fn ahead(&self, scope: ScopeId, inside: Option<usize>) -> Ahead {
+        Ahead { inside, next: self.scopes.get(scope).map_or_else(TaskId::default, |s| s.first_member) }
+    }
+
+    /// How many tasks live in a runner.
+    #[must_use]
+    pub fn count_tasks(&self, runner: RunnerId) -> usize {
+        let mut scopes: Vec<ScopeId> =
+            self.runners.get(runner).map(|runner| runner.root).into_iter().collect();
+        let mut count = 0;
+        while let Some(scope) = scopes.pop().and_then(|id| self.scopes.get(id)) {
+            count += scope.members;
+            let mut child = scope.first_child;
+            while let Some(inner) = self.scopes.get(child) {
+                scopes.push(child);
+                child = inner.next_sibling;
+            }
+        }
+        count
+    }
+
+    /// Whether everything in the scope was told to end.
+    #[must_use]
+    pub fn is_scope_cancelled(&self, id: ScopeId) -> bool {
+        self.scopes.get(id).is_some_and(|scope| scope.cancelled)
+    }
+}

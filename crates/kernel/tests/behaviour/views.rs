@@ -1,0 +1,81 @@
+//! The kernel as it stands: who lives in which group, what each does, and since when.
+
+use thistledown_kernel::{Doing, ScopeId, Seen, TaskId, Want};
+
+use crate::rig::{Rig, at};
+
+/// What a survey shows, with the number of what it stands in.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    Task(Option<usize>, TaskId, Doing),
+    Group(usize, ScopeId),
+}
+
+fn survey(rig: &mut Rig, limit: usize) -> Vec<Shown> {
+    let runner = rig.runner;
+    let mut shown = Vec::new();
+    rig.with(|kernel| {
+        kernel.survey(runner, limit, |seen| {
+            shown.push(match seen {
+                Seen::Task(inside, standing) => {
+                    assert_eq!(standing.body.is_some(), standing.doing != Doing::Running);
+                    Shown::Task(inside, standing.task, standing.doing)
+                }
+                Seen::Group(inside, scope) => Shown::Group(inside, scope),
+            });
+        });
+    });
+    shown
+}
+
+#[test]
+fn a_wait_counts_from_the_last_look_of_its_runner() {
+    let mut rig = Rig::new();
+    let runner = rig.runner;
+    let channel = rig.with(|kernel| kernel.open_channel(0));
+    rig.with(|kernel| kernel.expire(runner, at(5)));
+    let early = rig.receiver(channel);
+    rig.with(|kernel| kernel.expire(runner, at(7)));
+    let late = rig.receiver(channel);
+    let seen = survey(&mut rig, 10);
+    assert_eq!(
+        seen,
+        [Shown::Task(None, early, Doing::Waiting(at(5))), Shown::Task(None, late, Doing::Waiting(at(7)))]
+    );
+    for task in [early, late] {
+        rig.finish_by_cancelling(task);
+    }
+    rig.with(|kernel| kernel.drop_channel(channel));
+    rig.leaves_nothing();
+}
+
+#[test]
+fn groups_stand_behind_their_tasks_and_members_behind_their_groups() {
+    let mut rig = Rig::new();
+    let owner = rig.running();
+    let outer = rig.with(|kernel| kernel.open_scope(owner, None, false)).expect("a scope");
+    // One without tasks is none that anybody has to see.
+    let timeout = rig.with(|kernel| kernel.open_scope(owner, Some(at(9)), false)).expect("a scope");
+    let member = rig.running_in(outer);
+    let inner = rig.with(|kernel| kernel.open_scope(member, None, false)).expect("a scope");
+    let deep = rig.spawn_in(inner);
+    rig.wait(member, [Want::Drain(inner)]);
+    let other = rig.spawn();
+    let start = Doing::Waiting(at(0));
+    let whole = [
+        Shown::Task(None, owner, Doing::Running),
+        Shown::Group(0, outer),
+        Shown::Task(Some(1), member, start),
+        Shown::Group(2, inner),
+        Shown::Task(Some(3), deep, Doing::Ready),
+        Shown::Task(None, other, Doing::Ready),
+    ];
+    assert_eq!(survey(&mut rig, 100), whole);
+    assert_eq!(survey(&mut rig, 3), whole[..4], "with the groups of the last task");
+    let runner = rig.runner;
+    assert_eq!(rig.with(|kernel| kernel.count_tasks(runner)), 4);
+    rig.with(|kernel| kernel.cancel_scope(outer));
+    assert!(rig.with(|kernel| kernel.is_scope_cancelled(outer) && !kernel.is_scope_cancelled(timeout)));
+    rig.with(|kernel| kernel.remove_runner(runner));
+    assert_eq!(survey(&mut rig, 100), []);
+}

@@ -1,0 +1,241 @@
+//! How everything stands, for `thistledown._tree`: runs with their tasks and groups, plain threads that wait, and pools.
+//!
+//! Computed when somebody asks. What is kept for it meanwhile is little: the moment at which a task's wait began, which the
+//! kernel has, and a list of the plain threads that sleep, which a thread joins for as long as it does.
+#![allow(
+    unsafe_code,
+    reason = "the interpreter's number of a thread is asked for, and a reference is let go"
+)]
+
+use parking_lot::Mutex;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use thistledown_kernel::{Doing, Moment, Seen};
+use thistledown_runtime::Clock;
+use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};
+
+use crate::operation::{Operation, Target};
+use crate::outside::outside;
+use crate::payload::WORLD;
+use crate::run;
+use crate::task::Task;
+use crate::turn::borrowed_task;
+
+/// What a plain thread waits for.
+pub(crate) enum Awaited {
+    Operation(Py<Operation>),
+    Task(Py<Task>),
+    Words(&'static str),
+}
+
+/// A plain thread that waits.
+struct Sleeper {
+    number: u64,
+    thread: u64,
+    awaited: Awaited,
+    since: Moment,
+}
+
+/// Those that wait now, and the number of the last wait.
+static SLEEPERS: Mutex<(u64, Vec<Sleeper>)> = Mutex::new((0, Vec::new()));
+
+/// While it lives, its thread is known to wait.
+pub(crate) struct Noted(u64);
+
+/// This thread, by the interpreter's number.
+pub(crate) fn this_thread() -> u64 {
+    // SAFETY: a question that any thread can ask at any time.
+    unsafe { ffi::PyThread_get_thread_ident() }
+}
+
+/// This thread waits, from now on.
+pub(crate) fn note_wait(awaited: Awaited) -> Noted {
+    let (thread, since) = (this_thread(), Clock::System.now());
+    let mut sleepers = SLEEPERS.lock();
+    sleepers.0 += 1;
+    let number = sleepers.0;
+    sleepers.1.push(Sleeper { number, thread, awaited, since });
+    Noted(number)
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let mut sleepers = SLEEPERS.lock();
+        let at = sleepers.1.iter().rposition(|sleeper| sleeper.number == self.0);
+        let gone = at.map(|at| sleepers.1.swap_remove(at));
+        drop(sleepers);
+        drop(gone);
+    }
+}
+
+/// In a forked child: the threads that wait are the parent's. What they wait for stays held, as somebody else may be
+/// about to let it go.
+pub(crate) fn forget_waits() {
+    if let Some(mut sleepers) = SLEEPERS.try_lock() {
+        let old = std::mem::take(&mut sleepers.1);
+        drop(sleepers);
+        std::mem::forget(old);
+    }
+}
+
+/// A task or a group: what it stands in; the task; its body; what it does, with `waiting` since so many seconds; what it
+/// waits for in words, and whom; whether it is cancelled. A group has no task, and does nothing.
+type Row = (
+    Option<usize>,
+    Option<Py<Task>>,
+    Option<Py<PyAny>>,
+    &'static str,
+    Option<f64>,
+    Option<String>,
+    Vec<Target>,
+    bool,
+);
+
+/// As the kernel shows it, before anything of Python's is asked.
+struct Found {
+    inside: Option<usize>,
+    task: Option<Py<Task>>,
+    body: Option<Py<PyAny>>,
+    awaited: Option<Py<Operation>>,
+    doing: Option<Doing>,
+    is_cancelled: bool,
+}
+
+/// Every run of this process: its thread, what time it is there, how many tasks it has, and up to ``limit`` of them and
+/// of their groups. And every plain thread that waits: its number, for what, for whom, and for how many seconds.
+#[pyfunction]
+pub(crate) fn survey(py: Python<'_>, limit: usize) -> PyResult<(Py<PyList>, Py<PyList>)> {
+    let runs = PyList::empty(py);
+    for shared in run::runs() {
+        let now = shared.clock.now();
+        let (count, found) = WORLD.with(|kernel| {
+            let mut found = Vec::new();
+            kernel.survey(shared.runner, limit, |seen| {
+                found.push(match seen {
+                    Seen::Task(inside, standing) => Found {
+                        inside,
+                        task: standing.body.map(|body| body.task.clone_ref(py)),
+                        body: standing.body.map(|body| body.iterator.clone_ref(py)),
+                        awaited: standing
+                            .body
+                            .and_then(|body| body.awaited.as_ref())
+                            .map(|op| op.clone_ref(py)),
+                        doing: Some(standing.doing),
+                        is_cancelled: standing.cancelled,
+                    },
+                    Seen::Group(inside, scope) => Found {
+                        inside: Some(inside),
+                        task: None,
+                        body: None,
+                        awaited: None,
+                        doing: None,
+                        is_cancelled: kernel.is_scope_cancelled(scope),
+                    },
+                });
+            });
+            (kernel.count_tasks(shared.runner), found)
+        });
+        let running = borrowed_task(py, shared.task.load(std::sync::atomic::Ordering::Relaxed));
+        let rows: Vec<Row> = found.into_iter().map(|found| row(py, found, now, running.as_ref())).collect();
+        runs.append((shared.thread, shared.clock.is_virtual(), count, rows))?;
+    }
+    let threads = PyList::empty(py);
+    for (thread, words, whom, since) in sleepers(py) {
+        threads.append((thread, words, whom, since))?;
+    }
+    Ok((runs.unbind(), threads.unbind()))
+}
+
+/// A task of a pool: its name, for how many seconds it has run, and the name of the one that it waits for.
+type JobRow = (String, Option<f64>, Option<String>);
+
+/// A worker: its process, what it does, its descriptor with its lines, and its tasks.
+type WorkerRow = (Option<i32>, &'static str, Option<u32>, Vec<JobRow>);
+
+/// A pool: its size, whether it is closing, its workers, the first tasks that wait for one, and how many these are.
+type PoolRow = (usize, bool, Vec<WorkerRow>, Vec<JobRow>, usize);
+
+/// Every pool of this process, with up to ``limit`` of the tasks that wait for a worker. Each worker that has tasks is
+/// asked for its lines, which it writes to the descriptor of this number in its own process.
+#[pyfunction]
+pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
+    let engines = crate::upstream::engines();
+    let views = outside(py, || engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
+    let job = |job: JobView| {
+        let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());
+        (job.name, seconds, job.waits_for)
+    };
+    let jobs = |jobs: Vec<JobView>| jobs.into_iter().map(job).collect::<Vec<JobRow>>();
+    let worker = |worker: WorkerView| {
+        let phase = match worker.phase {
+            WorkerPhase::Starting => "starting",
+            WorkerPhase::Idle => "idle",
+            WorkerPhase::Busy => "busy",
+            WorkerPhase::Waiting => "waiting",
+            WorkerPhase::Leaving => "leaving",
+        };
+        (worker.pid, phase, worker.lines, jobs(worker.jobs))
+    };
+    let pool = |pool: PoolView| {
+        let workers = pool.workers.into_iter().map(worker).collect();
+        (pool.size, pool.is_closing, workers, jobs(pool.queued), pool.queued_count)
+    };
+    views.into_iter().map(pool).collect()
+}
+
+fn row(py: Python<'_>, found: Found, now: Moment, running: Option<&Py<Task>>) -> Row {
+    let Found { inside, task, body, awaited, doing, is_cancelled } = found;
+    let (words, whom) = awaited.map_or((None, Vec::new()), |operation| {
+        let mut whom = Vec::new();
+        operation.get().targets(py, &mut whom);
+        (Some(operation.get().describe(py)), whom)
+    });
+    let (state, since) = match doing {
+        None => ("group", None),
+        Some(Doing::Ready) => ("ready", None),
+        Some(Doing::Running) => ("running", None),
+        Some(Doing::Waiting(since)) => ("waiting", Some(now.since(since).as_secs_f64())),
+    };
+    // The body of the one that has its turn is with its thread.
+    let task =
+        task.or_else(|| running.filter(|_| doing == Some(Doing::Running)).map(|task| task.clone_ref(py)));
+    (inside, task, body, state, since, words, whom, is_cancelled)
+}
+
+/// The plain threads that wait: their numbers, for what, for whom, and for how many seconds.
+fn sleepers(py: Python<'_>) -> Vec<(u64, String, Vec<Target>, f64)> {
+    let now = Clock::System.now();
+    let known: Vec<(u64, Awaited, Moment)> = {
+        let sleepers = SLEEPERS.lock();
+        let each = sleepers.1.iter();
+        each.map(|sleeper| (sleeper.thread, sleeper.awaited.clone_ref(py), sleeper.since)).collect()
+    };
+    let told = known.into_iter().map(|(thread, awaited, since)| {
+        let mut whom = Vec::new();
+        let words = match awaited {
+            Awaited::Words(words) => words.to_owned(),
+            Awaited::Task(task) => {
+                let words = format!("the end of task {}", task.get().name(py));
+                whom.push((task.get().name(py), task.into_any()));
+                words
+            }
+            Awaited::Operation(operation) => {
+                operation.get().targets(py, &mut whom);
+                operation.get().describe(py)
+            }
+        };
+        (thread, words, whom, now.since(since).as_secs_f64())
+    });
+    told.collect()
+}
+
+impl Awaited {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Operation(operation) => Self::Operation(operation.clone_ref(py)),
+            Self::Task(task) => Self::Task(task.clone_ref(py)),
+            Self::Words(words) => Self::Words(words),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+"""``td.tree``: who waits for what, since when, and at which line, as data and in words.
+
+One graph over runs, groups, tasks, plain threads, channels and worker processes. It is made when somebody asks, from
+what the engine and the interpreter know anyway, so it costs nothing while nobody does.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from thistledown import _core
+from thistledown._lines import PACKAGE, Line, lines_of_body, lines_of_thread, own
+
+__all__ = ["LIMIT", "Line", "Node", "Tree", "tree"]
+
+LIMIT = 10_000
+"""Tasks and groups of one run that a tree names; more are counted."""
+
+RUN_FILE = f"{PACKAGE}_run.py"
+"""The frames above this file's are those of the task that has its turn."""
+
+Kind = Literal["run", "group", "task", "thread", "channel", "pool", "worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Somebody who runs or waits, or what holds such: a part of a ``Tree``.
+
+    Attributes:
+        kind: ``run``, ``group``, ``task``, ``thread``, ``channel``, ``pool`` or ``worker``.
+        name: of a task its name, of a thread too; else what people call it.
+        state: ``waiting``, ``ready``, ``running``; ``cancelled`` when it was told to end; of a worker ``idle``,
+            ``busy``, ``waiting``, ``starting`` or ``leaving``; of a channel ``open`` or ``closed``.
+        waits_for: the operation in words; None when it does not wait.
+        waits_on: the names of the tasks and channels that it waits for, as far as they have one.
+        since: seconds that this has lasted; None when that is not known. Of a task's wait it is exact to the turn in
+            which the wait began.
+        where: the innermost line of the user's own; None when there is none, or it is not known.
+        lines: the await chain of a suspended body, or the stack of what runs: the outermost first.
+        children: what is in it.
+        unlisted: how many more are in it, which are not named.
+    """
+
+    kind: Kind
+    name: str
+    state: str
+    waits_for: str | None = None
+    waits_on: tuple[str, ...] = ()
+    since: float | None = None
+    where: Line | None = None
+    lines: tuple[Line, ...] = field(default=(), repr=False)
+    children: tuple["Node", ...] = field(default=(), repr=False)
+    unlisted: int = 0
+
+    def __str__(self) -> str:
+        from thistledown import _tree_words
+
+        return _tree_words.of_nodes((self,))
+
+    def nodes(self) -> Iterator["Node"]:
+        """This one and all that are in it, each before its own."""
+        ahead = [self]
+        while ahead:
+            node = ahead.pop()
+            yield node
+            ahead.extend(reversed(node.children))
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """How a program stands: made by ``td.tree()``, printed by ``print(td.tree())``.
+
+    Attributes:
+        pid: of the process.
+        program: how it was started.
+        children: its runs, pools, threads and channels, in this order.
+    """
+
+    pid: int
+    program: str
+    children: tuple[Node, ...]
+
+    def nodes(self) -> Iterator[Node]:
+        """Everything in it, each before what is in it."""
+        for child in self.children:
+            yield from child.nodes()
+
+    def of_kind(self, kind: Kind) -> tuple[Node, ...]:
+        """The nodes of one kind, wherever they stand."""
+        return tuple(node for node in self.nodes() if node.kind == kind)
+
+    def find(self, name: str) -> Node:
+        """The first node of this name.
+
+        Raises:
+            LookupError: there is none.
+        """
+        for node in self.nodes():
+            if node.name == name:
+                return node
+        raise LookupError(f"there is no {name!r} in the tree")
+
+    def __str__(self) -> str:
+        from thistledown import _tree_words
+
+        return _tree_words.of_tree(self)
+
+
+def tree(limit: int = LIMIT) -> Tree:
+    """How this program stands: who waits for what, since when, and at which line.
+
+    Can be called anywhere and at any time: in a task, in a thread, in a debugger, in a signal's handler. The same is
+    printed by ``thistledown tree PID`` from outside. It is a picture of one moment, and not of the very same moment in
+    all threads: what runs goes on while it is taken.
+
+    Args:
+        limit: tasks and groups of one run that are named; more are counted.
+
+    Returns:
+        A ``Tree``, whose ``str`` is for people.
+    """
+    channels: dict[int, tuple[str, Any]] = {}
+    surveyed, sleepers = _core.survey(max(0, limit))
+    runs = tuple(_run(run, channels) for run in surveyed)
+    # Only a program that uses worker processes has it imported.
+    pools = _pools() if "thistledown._pool" in sys.modules else ()
+    threads = tuple(_threads({run[0] for run in surveyed}, sleepers, channels))
+    awaited = tuple(_channel(name, channel) for name, channel in channels.values())
+    program = " ".join(getattr(sys, "argv", None) or [sys.executable or "python"])
+    return Tree(os.getpid(), program, runs + pools + threads + awaited)
+
+
+def _pools() -> tuple[Node, ...]:
+    from thistledown import _tree_pools
+
+    return _tree_pools.pools()
+
+
+# --- runs, with their groups and tasks --------------------------------------------------------------------------
+
+Target = tuple[str, Any]
+
+
+def _run(surveyed: Any, channels: dict[int, Target]) -> Node:
+    thread, is_virtual, count, rows = surveyed
+    children: list[list[Node]] = [[] for _ in rows]
+    top: list[Node] = []
+    # Each row stands behind what it is in, so that from behind what is in it is complete.
+    for number in reversed(range(len(rows))):
+        inside = rows[number][0]
+        node = _row(rows[number], thread, tuple(reversed(children[number])), channels)
+        (top if inside is None else children[inside]).append(node)
+    named = sum(row[3] != "group" for row in rows)
+    state = "running" if any(row[3] == "running" for row in rows) else "waiting"
+    name = f"run in thread {_thread_name(thread)}" + (", on a virtual clock" if is_virtual else "")
+    return Node("run", name, state, children=tuple(reversed(top)), unlisted=max(0, count - named))
+
+
+def _row(row: Any, thread: int, children: tuple[Node, ...], channels: dict[int, Target]) -> Node:
+    _, task, body, state, since, waits_for, targets, is_cancelled = row
+    if state == "group":
+        return Node("group", "group", "cancelled" if is_cancelled else "open", children=children)
+    lines = own(lines_of_thread(thread, above=RUN_FILE)) if state == "running" else lines_of_body(body)
+    return Node(
+        "task",
+        "a task" if task is None else task.name,
+        f"{state}, cancelled" if is_cancelled else state,
+        waits_for,
+        _names(targets, channels),
+        since,
+        _innermost(lines),
+        lines,
+        children,
+    )
+
+
+def _innermost(lines: tuple[Line, ...]) -> Line | None:
+    return own(lines)[-1] if lines else None
+
+
+def _names(targets: list[Target], channels: dict[int, Target]) -> tuple[str, ...]:
+    for name, what in targets:
+        if isinstance(what, _core.Channel):
+            channels[id(what)] = name, what
+    return tuple(name for name, _ in targets)
+
+
+def _channel(name: str, channel: Any) -> Node:
+    state = "closed" if channel.closed else "open"
+    return Node("channel", name, f"{state}, {len(channel)} of {channel.capacity} taken")
+
+
+# --- threads ----------------------------------------------------------------------------------------------------
+
+
+def _thread_name(number: int) -> str:
+    for thread in threading.enumerate():
+        if thread.ident == number:
+            return thread.name
+    return str(number)
+
+
+def _threads(running: set[int], sleepers: list[Any], channels: dict[int, Target]) -> Iterator[Node]:
+    """Every thread of Python's but those of the engine that rest."""
+    asleep = {thread: (waits_for, targets, since) for thread, waits_for, targets, since in sleepers}
+    for thread in threading.enumerate():
+        number = thread.ident
+        if number is None:
+            continue
+        lines = lines_of_thread(number)
+        if number in asleep:
+            waits_for, targets, since = asleep[number]
+            names = _names(targets, channels)
+            yield Node("thread", thread.name, "waiting", waits_for, names, since, _innermost(lines), own(lines))
+        elif not (thread.name.startswith("thistledown-") and lines and lines[-1].file.startswith((PACKAGE, _QUEUE))):
+            state = "in a run" if number in running else "running"
+            yield Node("thread", thread.name, state, where=_innermost(lines), lines=own(lines))
+
+
+_QUEUE = os.path.dirname(threading.__file__) + os.sep + "threading.py"
