@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from thistledown import _core
+from thistledown._map import Results
 
 if TYPE_CHECKING:
     from thistledown._progress import Bar
@@ -31,7 +32,7 @@ class AsCompleted(Iterator[F], Generic[F]):
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._progress = progress
         self._ended = _core.Channel[F](UNBOUNDED)
-        waited = dict.fromkeys(tasks)
+        waited = dict.fromkeys(_futures("as_completed", tasks))
         self._total = self._left = len(waited)
         for task in waited:
             task.add_done_callback(cast(Callable[[Future[Any]], None], self._ended.send_nowait))
@@ -108,6 +109,19 @@ class AsCompleted(Iterator[F], Generic[F]):
         return TimeoutError(f"{self._left} (of {self._total}) tasks have not ended within {self._seconds} s")
 
 
+def _futures(name: str, given: Iterable[F]) -> list[F]:
+    """Tasks, or what is wrong with what is given for them."""
+    if isinstance(given, concurrent.futures.Future):
+        raise TypeError(f"{name} takes a list of tasks, got one: write `td.{name}([task])`")
+    if isinstance(given, Results):
+        raise TypeError(f"{name} takes a list of tasks, got the results of a map: iterate over them as they are")
+    futures = list(given)
+    for one in futures:
+        if not isinstance(one, concurrent.futures.Future):
+            raise TypeError(f"{name} takes tasks, or futures of `concurrent.futures`; got {one!r} among them")
+    return futures
+
+
 def as_completed(fs: Iterable[F], timeout: float | None = None, *, progress: bool = False) -> AsCompleted[F]:
     """Gives tasks as they end, those that have ended first. Named as the standard library's.
 
@@ -122,6 +136,7 @@ def as_completed(fs: Iterable[F], timeout: float | None = None, *, progress: boo
         An iterator over the tasks.
 
     Raises:
+        TypeError: these are no tasks.
         TimeoutError: while iterating: not all have ended in time. They go on.
         RuntimeError: while iterating by ``for`` in a weightless task, where it would stop all others.
     """
@@ -144,7 +159,8 @@ def wait(
         Two sets by name: ``done`` and ``not_done``.
 
     Raises:
+        TypeError: these are no tasks.
         ValueError: ``return_when`` is none of these.
         RuntimeError: not all have ended, and this is a weightless task, where it would stop all others.
     """
-    return concurrent.futures.wait(fs, timeout, return_when)
+    return concurrent.futures.wait(_futures("wait", fs), timeout, return_when)

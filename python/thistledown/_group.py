@@ -7,12 +7,22 @@ Sources: trio's nurseries, asyncio's ``TaskGroup``.
 
 import types
 from collections.abc import Generator
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from thistledown import _core
 from thistledown._errors import Cancelled
 
 __all__ = ["TaskGroup"]
+
+
+def _raise(error: BaseException) -> NoReturn:
+    """Raises it with the context that it has: that the block was cancelled for it is no news."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
+        del error, context
 
 
 class TaskGroup(_core.Group):
@@ -83,14 +93,14 @@ class TaskGroup(_core.Group):
         if error is not None and not isinstance(error, Cancelled) and all(error is not other for other in errors):
             errors.insert(0, error)
         if len(errors) > 1:
-            raise BaseExceptionGroup("several tasks of a group failed", errors)
+            _raise(BaseExceptionGroup("several tasks of a group failed", errors))
         outcome = errors[0] if errors else error
         if outcome is None or (not errors and was_cancelled and not _core.is_cancelled()):
             return True
         if outcome is error and is_raised:
             return False
         try:
-            raise outcome
+            _raise(outcome)
         finally:
             del outcome, error, errors
 

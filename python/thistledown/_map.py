@@ -72,6 +72,9 @@ class Results(itertools.chain[T], AsyncIterator[T], Generic[T]):
         if self._batches is not None:
             self._batches.close()
 
+    def __repr__(self) -> str:
+        return "<thistledown.Results of a map>"
+
 
 class Batches(Iterator[Iterator[T]], Generic[T]):
     """The results of a map, in an iterator for each chunk.
@@ -244,6 +247,8 @@ def start_map(
         alone: each item is to be a task of its own, unless ``chunksize`` says otherwise.
         keep: is given what starts the tasks, which must ``flush`` or ``end_starting`` before the pool is closed.
     """
+    if not isinstance(function, str) and not callable(function):
+        raise TypeError(f"map takes a function, and then what it is called with; got {function!r} for the function")
     for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
         if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
             raise TypeError(f"{name} must be a whole number or None, got {number!r}")

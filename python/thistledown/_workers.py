@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from thistledown._ends import is_ending
 from thistledown._map import Results
 from thistledown._pool import Workers
 from thistledown._task import Task
@@ -14,6 +15,13 @@ from thistledown._verbs import started
 __all__ = ["at_worker", "go", "map", "workers"]
 
 T = TypeVar("T")
+
+CLOSED = "cannot schedule new futures after shutdown"
+AT_THE_END = "the program has come to its end"
+BY_HAND = (
+    "the default pool was closed, by `td.workers().shutdown()` or the end of its `with` block: leave it open, or make "
+    "a pool with `td.Workers()`"
+)
 
 _default: Workers | None = None
 _making = threading.Lock()
@@ -33,7 +41,9 @@ def workers() -> Workers:
 
 def go(fn: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
     """``td.go`` with a plain function or a name. The engine calls this."""
-    return started(workers()._pool, fn, args, kwargs, None)
+    pool = workers()
+    with _told_if_closed(pool):
+        return started(pool._pool, fn, args, kwargs, None)
 
 
 def map(
@@ -52,15 +62,31 @@ def map(
         NotPicklable: the function or an item cannot be sent.
         TypeError, ValueError: an argument has an impossible value.
     """
-    return workers().map(
-        fn,
-        *iterables,
-        timeout=timeout,
-        chunksize=chunksize,
-        buffersize=buffersize,
-        progress=progress,
-        ordered=ordered,
-    )
+    pool = workers()
+    with _told_if_closed(pool):
+        return pool.map(
+            fn,
+            *iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            progress=progress,
+            ordered=ordered,
+        )
+
+
+class _told_if_closed:
+    """Says of the default pool what the words of all executors leave open: why it is closed, and what to do."""
+
+    def __init__(self, pool: Workers) -> None:
+        self.pool = pool
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is RuntimeError and str(error) == CLOSED and not self.pool._pool.takes_tasks():
+            raise RuntimeError(f"{CLOSED}: {AT_THE_END if is_ending() else BY_HAND}") from None
 
 
 def _is_worker() -> bool:
