@@ -1,6 +1,7 @@
 """Task groups: nothing of a group runs after its block, one failure cancels the rest, no error is lost."""
 
 import gc
+import traceback
 import weakref
 
 import pytest
@@ -483,3 +484,36 @@ async def test_a_group_that_nobody_holds_is_gone_at_once():
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_error_of_a_group_does_not_come_with_the_cancelling_of_its_block(count):
+    async def fail(number):
+        raise ValueError(number)
+
+    async def main():
+        async with td.TaskGroup() as group:
+            for number in range(count):
+                group.go(fail, number)
+            await td.sleep(60)
+
+    with pytest.raises((ValueError, ExceptionGroup)) as caught:
+        td.run(main)
+    assert caught.value.__context__ is None
+    assert "Cancelled" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_error_of_a_group_keeps_what_it_came_from():
+    async def fail():
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise ValueError("second")  # noqa: B904
+
+    async def main():
+        async with td.TaskGroup() as group:
+            group.go(fail)
+
+    with pytest.raises(ValueError, match="second") as caught:
+        td.run(main)
+    assert type(caught.value.__context__) is KeyError

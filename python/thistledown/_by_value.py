@@ -266,6 +266,14 @@ def _reduce_cached_property(value: functools.cached_property[Any]) -> Any:
     return functools.cached_property, (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
 
 
+def _reduce_file(file: io.TextIOWrapper) -> Any:
+    """Refused, as other files are. cloudpickle would send its text, and what is written there would be lost."""
+    if file in (sys.stdout, sys.stderr):
+        # They are there in each process.
+        return NotImplemented
+    raise TypeError(f"cannot pickle {type(file).__qualname__!r} object")
+
+
 def _reduce_weak(mapping: Any) -> tuple[type, tuple[()], None, None, Iterable[tuple[Any, Any]]]:
     """``functools.singledispatch`` has one."""
     return type(mapping), (), None, None, iter(list(mapping.items()))
@@ -275,6 +283,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     contextvars.ContextVar: _carried.reduce_variable,
     type(functools.lru_cache(ord)): _reduce_cached,
     functools.cached_property: _reduce_cached_property,
+    io.TextIOWrapper: _reduce_file,
     weakref.WeakKeyDictionary: _reduce_weak,
     weakref.WeakValueDictionary: _reduce_weak,
 }

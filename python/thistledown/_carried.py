@@ -1,16 +1,19 @@
-"""What goes along with tasks without being an argument: context variables, log records, warnings, thread limits.
+"""What goes along with tasks without being an argument: context variables, log records, thread limits.
+
+Warnings go along too: see ``_warned``.
 
 A context variable is known to another process by where it stands: the module and the name that it has there. One
 that stands nowhere a worker can import gets a token when it is sent first, which it keeps wherever it goes.
 """
 
-import contextlib
 import contextvars
 import os
 import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from thistledown import _warned
 
 __all__ = ["LONGEST", "enter", "heard", "outgoing", "reduce_variable", "tell", "telling", "thread_limits"]
 
@@ -26,11 +29,8 @@ THREAD_LIMITS = (
 )
 """What libraries ask for the number of threads they may start."""
 
-LONGEST = 60_000
+LONGEST = _warned.LONGEST
 """Bytes that a worker can say at once."""
-
-ROOM = 8_000
-"""Characters of a text that is too long to be said which are."""
 
 PLAIN = (type(None), bool, int, float, str, bytes)
 
@@ -159,23 +159,27 @@ def _found(location: Location) -> Variable | None:
 
 
 def telling() -> dict[str, Any]:
-    """For the workers of this process: which log records and warnings they need not send."""
+    """For the workers of this process: which log records they need not send, and the filters of warnings."""
     import logging
-    import warnings
 
     loggers: dict[str, Any] = logging.root.manager.loggerDict
     levels = {name: one.level for name, one in list(loggers.items()) if getattr(one, "level", 0)}
     return {
         "levels": {"": logging.root.level, **levels},
         "disabled": logging.root.manager.disable,
-        "filters": [one for one in warnings.filters if _can_travel(one)],
+        "filters": _warned.first_filters(),
     }
 
 
-def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> Callable[[], None]:
-    """In a worker: what is logged and warned of from now on is said to the parent, until the result is called."""
+def tell(settings: dict[str, Any], say: Callable[[bytes], None], running: Callable[[], int]) -> Callable[[], None]:
+    """In a worker: what is logged and warned of from now on is said to the parent, until the result is called.
+
+    Args:
+        settings: what `telling` gave there.
+        say: says it.
+        running: the number of the task that runs.
+    """
     import logging
-    import warnings
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -184,33 +188,16 @@ def tell(settings: dict[str, Any], say: Callable[[bytes], None]) -> Callable[[],
             except Exception:
                 self.handleError(record)
 
-    def showwarning(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: Any = None,
-        line: str | None = None,
-    ) -> None:
-        if file is not None:
-            print(warnings.formatwarning(str(message), category, filename, lineno, line), end="", file=file)
-            return
-        # Nobody's task fails because a warning cannot be told.
-        with contextlib.suppress(Exception):
-            say(_packed_warning(message, category, filename, lineno))
-
     handler = Handler()
     logging.root.handlers[:] = [handler]
     for name, level in settings["levels"].items():
         logging.getLogger(name or None).setLevel(level)
     logging.disable(settings["disabled"])
-    warnings.filters[:] = settings["filters"]  # type: ignore[index]
-    getattr(warnings, "_filters_mutated", int)()
-    known, warnings.showwarning = warnings.showwarning, showwarning
+    be_silent_of_warnings = _warned.tell(settings["filters"], say, running)
 
     def be_silent() -> None:
         logging.root.removeHandler(handler)
-        warnings.showwarning = known
+        be_silent_of_warnings()
 
     return be_silent
 
@@ -227,24 +214,9 @@ def heard(data: Any) -> None:
             if logger.isEnabledFor(record.levelno):
                 logger.handle(record)
         elif kind == "warning":
-            _warn(*what)
+            _warned.heard(*what)
     except Exception:
         logging.getLogger("thistledown").exception("a message of a worker process cannot be told")
-
-
-_registries: dict[str, dict[str | tuple[str, type[Warning], int], int]] = {}
-
-
-def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int) -> None:
-    import warnings
-
-    registry = _registries.setdefault(filename, {})
-    try:
-        # This process has its own filters, and each place warns once if they say so.
-        warnings.warn_explicit(message, category, filename, lineno, registry=registry)
-    except Warning:
-        # As an error it should have been raised in the task, which is beyond this place.
-        warnings.showwarning(message, category, filename, lineno)
 
 
 def _packed_record(record: Any) -> bytes:
@@ -263,21 +235,9 @@ def _packed_record(record: Any) -> bytes:
         data = pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
     if len(data) > LONGEST:
         known = vars(logging.makeLogRecord({}))
-        rooms = {"msg": ROOM, "exc_text": ROOM // 4, "stack_info": ROOM // 4}
-        what = {name: _cut(what.get(name), rooms.get(name, ROOM // 40)) for name in known}
+        rooms = {"msg": _warned.ROOM, "exc_text": _warned.ROOM // 4, "stack_info": _warned.ROOM // 4}
+        what = {name: _cut(what.get(name), rooms.get(name, _warned.ROOM // 40)) for name in known}
         data = pickle.dumps(("log", what), pickle.HIGHEST_PROTOCOL)
-    return data
-
-
-def _packed_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int) -> bytes:
-    kind = category
-    said: Warning | str = message
-    if not _can_travel((message, category)):
-        kind, said = UserWarning, f"{category.__name__}: {message}"
-    data = pickle.dumps(("warning", (said, kind, filename, lineno)), pickle.HIGHEST_PROTOCOL)
-    if len(data) > LONGEST:
-        what = _cut(str(said), ROOM), kind, filename, lineno
-        data = pickle.dumps(("warning", what), pickle.HIGHEST_PROTOCOL)
     return data
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from thistledown import _core
+from thistledown._map import Results
 from thistledown._task import Task
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ class AsCompleted(Iterator[F], Generic[F]):
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._progress = progress
         self._ended = _core.Channel[F](UNBOUNDED)
-        waited = dict.fromkeys(_told_to_go(task) for task in tasks)
+        waited = dict.fromkeys(
+            _futures("as_completed", [_told_to_go(task) for task in _several("as_completed", tasks)])
+        )
         self._total = self._left = len(waited)
         for task in waited:
             task.add_done_callback(cast(Callable[[Future[Any]], None], self._ended.send_nowait))
@@ -110,7 +113,27 @@ class AsCompleted(Iterator[F], Generic[F]):
 
 
 def _told_to_go(task: Any) -> Any:
-    return task if isinstance(task, concurrent.futures.Future) else _core.go(task)
+    if isinstance(task, concurrent.futures.Future):
+        return task
+    return _core.go(task) if hasattr(task, "send") or hasattr(task, "__await__") else task
+
+
+def _several(name: str, given: Iterable[Any]) -> Iterable[Any]:
+    """Tasks, or what is wrong with what is given for several."""
+    if isinstance(given, concurrent.futures.Future):
+        raise TypeError(f"{name} takes a list of tasks, got one: write `td.{name}([task])`")
+    if isinstance(given, Results):
+        raise TypeError(f"{name} takes a list of tasks, got the results of a map: iterate over them as they are")
+    return given
+
+
+def _futures(name: str, given: Iterable[F]) -> list[F]:
+    """Tasks, or what is wrong with one of them."""
+    futures = list(given)
+    for one in futures:
+        if not isinstance(one, concurrent.futures.Future):
+            raise TypeError(f"{name} takes tasks, or futures of `concurrent.futures`; got {one!r} among them")
+    return futures
 
 
 @overload
@@ -141,6 +164,7 @@ def as_completed(fs: Iterable[Any], timeout: float | None = None, *, progress: b
         An iterator over the tasks.
 
     Raises:
+        TypeError: these are no tasks.
         TimeoutError: while iterating: not all have ended in time. They go on.
         RuntimeError: while iterating by ``for`` in a weightless task, where it would stop all others.
     """
@@ -163,7 +187,8 @@ def wait(
         Two sets by name: ``done`` and ``not_done``.
 
     Raises:
+        TypeError: these are no tasks.
         ValueError: ``return_when`` is none of these.
         RuntimeError: not all have ended, and this is a weightless task, where it would stop all others.
     """
-    return concurrent.futures.wait(fs, timeout, return_when)
+    return concurrent.futures.wait(_futures("wait", _several("wait", fs)), timeout, return_when)

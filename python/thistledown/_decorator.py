@@ -4,13 +4,14 @@ import functools
 import sys
 import types
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from thistledown import _core
 from thistledown._task import Task
 
 if TYPE_CHECKING:
     from thistledown._map import Results
+    from thistledown._options import Options
 
 __all__ = ["TaskFunction", "task"]
 
@@ -80,11 +81,11 @@ class TaskFunction(Generic[P, T]):
         place = workers()
         return (place.options(**self._options) if self._options else place).map(self, *iterables, **options)
 
-    def options(self, **options: Any) -> "TaskFunction[P, T]":
+    def options(self, **options: "Unpack[Options]") -> "TaskFunction[P, T]":
         """The same function with options; see ``Workers.options``."""
         from thistledown._options import checked
 
-        return TaskFunction(self._function, {**self._options, **checked(options)})
+        return TaskFunction(self._function, {**self._options, **checked({**options}, self._options)})
 
 
 @overload
@@ -117,7 +118,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
         if not callable(function):
             raise TypeError(f"td.task decorates a function, got {function!r}")
-        return TaskFunction(function, checked(options))
+        return TaskFunction(function, checked({**options}))
 
-    checked(options)
+    checked({**options})
     return decorate if function is None else decorate(function)

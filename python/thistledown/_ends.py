@@ -16,12 +16,13 @@ from thistledown import _core
 if TYPE_CHECKING:
     from thistledown._pool import Workers
 
-__all__ = ["abandon", "forget", "see_to"]
+__all__ = ["abandon", "forget", "is_ending", "see_to"]
 
 _live: "weakref.WeakSet[Workers]" = weakref.WeakSet()
 _pools: dict[int, _core.Pool] = {}
 _inherited: list[_core.Pool] = []
 _sees_to_the_end = False
+_is_ending = False
 
 
 def see_to(workers: "Workers", pool: _core.Pool | None) -> None:
@@ -53,8 +54,15 @@ def abandon(pool: _core.Pool, process: int) -> None:
             forget(other)
 
 
+def is_ending() -> bool:
+    """Whether the program has come to its end."""
+    return _is_ending
+
+
 def _end_all() -> None:
     """The interpreter ends: what pools have is finished, unless somebody pressed Ctrl-C."""
+    global _is_ending
+    _is_ending = True
     is_interrupted = not hasattr(sys, "ps1") and getattr(sys, "last_type", None) is KeyboardInterrupt
     try:
         if not is_interrupted:
@@ -83,6 +91,9 @@ class _Forked:
 
     def closed(self, timeout: float | None = None) -> bool:
         return True
+
+    def takes_tasks(self) -> bool:
+        return False
 
     def __getattr__(self, name: str) -> NoReturn:
         raise RuntimeError(

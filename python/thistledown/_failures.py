@@ -4,11 +4,14 @@ What cannot be rebuilt at the other end becomes a ``RemoteError`` with its text.
 raises. Source: ``concurrent.futures.process``, which carries the traceback as the text of a cause.
 """
 
+import linecache
 import os
 import pickle
+import re
 import traceback
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from thistledown import _pickling
 from thistledown._errors import RemoteError, RemoteTraceback
@@ -16,7 +19,7 @@ from thistledown._errors import RemoteError, RemoteTraceback
 __all__ = ["pack", "unpack"]
 
 CHAIN = 20
-"""Exceptions that one came from, and which are kept as such; the text has all of them."""
+"""Causes and contexts that are kept as such; the text has all of them. The members of groups do not count."""
 
 PACKAGE = os.path.dirname(__file__) + os.sep
 
@@ -45,6 +48,7 @@ def unpack(data: Any) -> BaseException:
     """The exception again; its traceback in the worker is the last of its causes. Never raises."""
     links, name, text, lines = pickle.loads(data)
     error = RemoteError(name, text) if links is None else _relinked(links)
+    lines = _with_sources(lines)
     last = error
     seen = {id(error)}
     while last.__cause__ is not None and id(last.__cause__) not in seen:
@@ -55,26 +59,59 @@ def unpack(data: Any) -> BaseException:
     return error
 
 
-Link = tuple[bytes | None, str, str, int | None, int | None, bool]
+LINE = re.compile(r'  File "(.+)", line (\d+), in ')
 
 
-def _chain(error: BaseException) -> list[Link]:
-    """An exception and what it came from, each once: pickled, described, the places of its cause and its context."""
+def _with_sources(text: str) -> str:
+    """A traceback with the lines of cells and prompts, which are known in this process and not in the worker."""
+    lines = text.splitlines(keepends=True)
+    shown = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        shown.append(line)
+        place = LINE.match(line)
+        if place is not None and not following.startswith("    "):
+            source = linecache.getline(place[1], int(place[2])).strip()
+            shown.append(f"    {source}\n" if source else "")
+    return "".join(shown)
+
+
+class _Link(NamedTuple):
+    """An exception, and the places of those that belong to it."""
+
+    data: bytes | None
+    name: str
+    text: str
+    members: list[int]
+    cause: int | None
+    context: int | None
+    is_hidden: bool
+
+
+def _chain(error: BaseException) -> list[_Link]:
+    """An exception, the members of a group, and what each came from; each once."""
     errors = [error]
     places = {id(error): 0}
+    origins = 0
+
+    def add(other: BaseException) -> None:
+        if id(other) not in places:
+            places[id(other)] = len(errors)
+            errors.append(other)
+
     # The list grows while it is walked.
     for one in errors:
+        for member in _members(one):
+            add(member)
         for other in (one.__cause__, one.__context__):
-            if other is None or isinstance(other, RemoteTraceback):
-                # What it says is in the text of this one's traceback.
-                continue
-            if id(other) not in places and len(errors) < CHAIN:
-                places[id(other)] = len(errors)
-                errors.append(other)
+            # What a remote traceback says is in the text of this one's traceback.
+            if other is not None and not isinstance(other, RemoteTraceback) and origins < CHAIN:
+                origins += id(other) not in places
+                add(other)
     return [
-        (
+        _Link(
             _pickled(one),
             *_described(one),
+            [places[id(member)] for member in _members(one)],
             places.get(id(one.__cause__)),
             places.get(id(one.__context__)),
             one.__suppress_context__,
@@ -83,33 +120,70 @@ def _chain(error: BaseException) -> list[Link]:
     ]
 
 
-def _relinked(links: list[Link]) -> BaseException:
-    errors = [_rebuilt(data, name, text) for data, name, text, *_ in links]
-    for error, (_, _, _, cause, context, is_hidden) in zip(errors, links, strict=True):
-        error.__cause__ = None if cause is None else errors[cause]
-        error.__context__ = None if context is None else errors[context]
-        error.__suppress_context__ = is_hidden
-    return errors[0]
+def _members(error: BaseException) -> Sequence[BaseException]:
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()
 
 
-def _rebuilt(data: bytes | None, name: str, text: str) -> BaseException:
+def _relinked(links: list[_Link]) -> BaseException:
+    errors: list[BaseException | None] = [None] * len(links)
+    # A group needs its members. They stand behind it, but for one that stands there as somebody's origin as well.
+    for place in reversed(range(len(links))):
+        _rebuild(place, links, errors)
+    whole = [error for error in errors if error is not None]
+    for error, link in zip(whole, links, strict=True):
+        error.__cause__ = None if link.cause is None else whole[link.cause]
+        error.__context__ = None if link.context is None else whole[link.context]
+        error.__suppress_context__ = link.is_hidden
+    return whole[0]
+
+
+def _rebuild(place: int, links: list[_Link], errors: list[BaseException | None]) -> BaseException:
+    known = errors[place]
+    if known is None:
+        link = links[place]
+        members = [_rebuild(member, links, errors) for member in link.members]
+        known = errors[place] = _rebuilt(link.data, members, link.name, link.text)
+    return known
+
+
+def _rebuilt(data: bytes | None, members: list[BaseException], name: str, text: str) -> BaseException:
     try:
-        error = RemoteError(name, text) if data is None else pickle.loads(data)
+        error = None if data is None else pickle.loads(data)
+        error = error.joined(members) if isinstance(error, _Group) else error
     except Exception:
-        return RemoteError(name, text)
+        error = None
     return error if isinstance(error, BaseException) else RemoteError(name, text)
 
 
 def _pickled(error: BaseException) -> bytes | None:
     """The first form of it that can be rebuilt; None when there is none."""
-    for form in (_whole, _by_parts, _without_odd_parts):
+    is_group = isinstance(error, BaseExceptionGroup)
+    forms = (_as_group, _whole) if is_group else (_whole, _by_parts, _without_odd_parts)
+    for form in forms:
         try:
             data = form(error)
-            if type(pickle.loads(data)).__qualname__ == type(error).__qualname__:
+            if type(_rebuilt(data, list(_members(error)), "", "")).__qualname__ == type(error).__qualname__:
                 return data
         except Exception:
             continue
     return None
+
+
+def _as_group(error: BaseException) -> bytes:
+    """Without its members, which travel beside it."""
+    attributes = {name: value for name, value in vars(error).items() if _can_travel(value)}
+    return _pickling.dumps(_Group(type(error), str(error.args[0]), attributes))
+
+
+class _Group(NamedTuple):
+    """What a group is without its members."""
+
+    kind: type[BaseException]
+    message: str
+    attributes: dict[str, Any]
+
+    def joined(self, members: list[BaseException]) -> BaseException:
+        return _made(self.kind, (self.message, members), self.attributes)
 
 
 def _whole(error: BaseException) -> bytes:

@@ -9,7 +9,7 @@ Sources: trio's nurseries, asyncio's ``TaskGroup``.
 
 import types
 from collections.abc import Callable, Generator
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from thistledown import _core
 from thistledown._errors import Cancelled
@@ -21,6 +21,16 @@ T = TypeVar("T")
 
 LOOKED_THROUGH = 64
 """Tasks that run elsewhere, above which those that have ended well are let go."""
+
+
+def _raise(error: BaseException) -> NoReturn:
+    """Raises it with the context that it has: that the block was cancelled for it is no news."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
+        del error, context
 
 
 class TaskGroup(_core.Group):
@@ -182,7 +192,7 @@ class TaskGroup(_core.Group):
         if error is not None and not isinstance(error, Cancelled) and all(error is not other for other in errors):
             errors.insert(0, error)
         if len(errors) > 1:
-            raise BaseExceptionGroup("several tasks of a group failed", errors)
+            _raise(BaseExceptionGroup("several tasks of a group failed", errors))
         outcome = errors[0] if errors else error
         if outcome is None and _core.is_cancelled():
             # Its tasks may have ended because of that, before anybody waited for them: it must not go unnoticed.
@@ -192,7 +202,7 @@ class TaskGroup(_core.Group):
         if outcome is error and is_raised:
             return False
         try:
-            raise outcome
+            _raise(outcome)
         finally:
             del outcome, error, errors
 

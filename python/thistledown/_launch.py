@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from thistledown import _carried, _core, _functions, _pickling, _reach
+from thistledown._errors import NotPicklable
 
 __all__ = ["cores", "launch", "packed_initializer"]
 
@@ -76,6 +77,7 @@ def launch(
         "path": _functions.tell_path(),
         "cwd": folder or "/",
         "argv": list(getattr(sys, "argv", [""])),
+        "authkey": _authkey(),
         "preload": [*preload, *(["cloudpickle"] if _will_send_by_value(first) else [])],
         "worker": pickle.dumps(settings, _pickling.PROTOCOL),
     }
@@ -103,6 +105,12 @@ def _will_send_by_value(first: Any) -> bool:
     return any(type(value) is types.FunctionType and value.__module__ == "__main__" for value in values)
 
 
+def _authkey() -> bytes | None:
+    """What opens the connections of this program's ``multiprocessing``, as to a manager's queues, if it has any."""
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    return None if multiprocessing is None else bytes(multiprocessing.current_process().authkey)
+
+
 def _folder() -> str | None:
     try:
         return os.getcwd()
@@ -122,7 +130,14 @@ def packed_initializer(
             f"initializer must be a plain function, got {initializer!r}, which makes a weightless task: "
             "write a function that calls `td.run(...)` with it"
         )
-    data, buffers = _pickling.pack_call(tuple(initargs), {})
+    try:
+        args = tuple(initargs)
+    except TypeError:
+        raise TypeError(f"initargs is a tuple of arguments, got {initargs!r}") from None
+    try:
+        data, buffers = _pickling.pack_call(args, {})
+    except NotPicklable as error:
+        raise NotPicklable(f"of initargs {error}") from error.__cause__
     return _pickling.pack_function(initializer)[0], (data, [bytes(buffer) for buffer in buffers])
 
 

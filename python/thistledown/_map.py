@@ -72,6 +72,9 @@ class Results(itertools.chain[T], AsyncIterator[T], Generic[T]):
         if self._batches is not None:
             self._batches.close()
 
+    def __repr__(self) -> str:
+        return "<thistledown.Results of a map>"
+
 
 class Batches(Iterator[Iterator[T]], Generic[T]):
     """The results of a map, in an iterator for each chunk.
@@ -245,6 +248,8 @@ def start_map(
         alone: each item is to be a task of its own, unless ``chunksize`` says otherwise.
         keep: is given what starts the tasks, which must ``flush`` or ``end_starting`` before the pool is closed.
     """
+    if not isinstance(function, str) and not callable(function):
+        raise TypeError(f"map takes a function, and then what it is called with; got {function!r} for the function")
     check_counts(chunksize=chunksize, buffersize=buffersize, concurrency=concurrency)
     if not iterables:
         raise TypeError("map takes a function and at least one iterable")

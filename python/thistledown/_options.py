@@ -2,10 +2,24 @@
 
 import math
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
+from typing import Any, TypedDict
 
-__all__ = ["checked"]
+__all__ = ["Options", "checked"]
+
+
+class Options(TypedDict, total=False):
+    """For type checkers: the options and their values; see ``Workers.options``."""
+
+    timeout: float | None
+    memory: int | str | None
+    retries: int
+    retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    priority: int
+    name: str | None
+    key: Hashable
+
 
 UNITS = {"": 1, "B": 1} | {
     f"{prefix}{suffix}": base**power
@@ -16,10 +30,15 @@ UNITS = {"": 1, "B": 1} | {
 
 PRIORITIES = range(-(1 << 31), 1 << 31)
 RETRIES = range(1 << 32)
+MEMORY = range(1, 1 << 63)
 
 
-def checked(options: dict[str, Any]) -> dict[str, Any]:
+def checked(options: dict[str, Any], given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """The options as the engine takes them.
+
+    Args:
+        options: their names and values.
+        given: those that hold already.
 
     Raises:
         TypeError, ValueError: there is no such option, or it cannot have this value.
@@ -27,7 +46,10 @@ def checked(options: dict[str, Any]) -> dict[str, Any]:
     unknown = options.keys() - CHECKS.keys()
     if unknown:
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}")
-    return {name: CHECKS[name](value) for name, value in options.items()}
+    known = {name: CHECKS[name](value) for name, value in options.items()}
+    if known.get("retry_on") and not {**given, **known}.get("retries"):
+        raise ValueError("retry_on says after what a task is tried again, and retries how often: give both")
+    return known
 
 
 def _timeout(value: Any) -> float | None:
@@ -47,9 +69,7 @@ def _memory(value: Any) -> int | None:
         return _memory_text(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f'memory is a number of bytes, or a text such as "512MiB" or "1GiB", got {value!r}')
-    if value <= 0:
-        raise ValueError(f"memory must be > 0 bytes, got {value}")
-    return value
+    return _whole("memory", MEMORY)(value)
 
 
 def _memory_text(text: str) -> int:
@@ -58,8 +78,8 @@ def _memory_text(text: str) -> int:
     if match is None or match[2].lower() not in units:
         raise ValueError(f'memory is written like "512MiB", "1GiB" or "500MB", got {text!r}')
     size_bytes = int(float(match[1]) * units[match[2].lower()])
-    if size_bytes <= 0:
-        raise ValueError(f"memory must be > 0 bytes, got {text!r}")
+    if size_bytes not in MEMORY:
+        raise ValueError(f"memory must be in {MEMORY.start}..{MEMORY.stop - 1} bytes, got {text!r}")
     return size_bytes
 
 

@@ -308,6 +308,11 @@ def not_picklable(candidates: list[tuple[str, Any]], back: str, error: Exception
     for name, value in candidates:
         refusal = _refusal(value)
         if refusal is not None:
+            if isinstance(refusal.__cause__ or refusal, RecursionError):
+                return NotPicklable(
+                    f"{name} cannot be sent{back}: it is nested too deeply for pickle ({refusal}); send it in a "
+                    "flatter form, such as a list of its parts"
+                )
             place, culprit, refusal = _innermost(name, value, refusal, DEPTH)
             inner = "" if place == name else f", because of {place}"
             return NotPicklable(

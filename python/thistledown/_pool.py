@@ -206,7 +206,7 @@ class Workers(Verbs, concurrent.futures.Executor):
         return _workers.at_worker, ()
 
     def __repr__(self) -> str:
-        return f"<thistledown.Workers of {self._max_workers}>"
+        return f"<thistledown.Workers of {self._max_workers}{'' if self._pool.takes_tasks() else ' closed'}>"
 
 
 def _count(name: str, value: Any) -> int:

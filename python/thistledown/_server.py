@@ -73,6 +73,9 @@ class Server:
         self._served = False
         self._address = listener.getsockname()
 
+    def __repr__(self) -> str:
+        return f"<thistledown.Server at {self._address!r}>"
+
     @property
     def sockets(self) -> tuple[Socket, ...]:
         """The listening sockets."""

@@ -10,6 +10,7 @@ import contextlib
 import mmap
 import os
 import pickle
+import sys
 import threading
 import types
 import weakref
@@ -79,6 +80,11 @@ class Shared(Generic[T]):
         if not self._value:
             raise pickle.PicklingError("this td.share was closed, so no task can have it any more")
         handles = getattr(_noting, "handles", None)
+        if handles is None and _is_worker():
+            # Only a task that it starts would hold it.
+            raise pickle.PicklingError(
+                "what td.share made in a task ends with the task: return the object itself, or share it in the program"
+            )
         if handles is not None:
             handles.append(self)
         return _attached, (self._place, self._layout)
@@ -163,6 +169,11 @@ def _close(file: int, path: str, process: int) -> None:
     if not path.startswith("/proc/"):
         with contextlib.suppress(OSError):
             os.unlink(path)
+
+
+def _is_worker() -> bool:
+    worker = sys.modules.get("thistledown._worker")
+    return worker is not None and worker.child is not None
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Imported with the first task, by the engine if nobody else does it.
 
 import concurrent.futures
 import threading
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from thistledown import _core
 from thistledown._errors import ThistledownError
@@ -39,19 +39,22 @@ class Task(_core.Task[T], concurrent.futures.Future[T]):
         self._track()
         super().__setattr__(name, value)
 
-    @property
-    def _state(self) -> str:  # type: ignore[override]
-        if not self.done():
-            return "RUNNING"
-        return "CANCELLED_AND_NOTIFIED" if self.cancelled() else "FINISHED"
+    # For type checkers they are what they are in the standard library, whose `as_completed` asks for just that.
+    if not TYPE_CHECKING:
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        return self._standard_view(False)[0]
+        @property
+        def _state(self) -> str:
+            if not self.done():
+                return "RUNNING"
+            return "CANCELLED_AND_NOTIFIED" if self.cancelled() else "FINISHED"
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self._standard_view(True)[1]
+        @property
+        def _condition(self) -> threading.Condition:
+            return self._standard_view(False)[0]
+
+        @property
+        def _waiters(self) -> list[Any]:
+            return self._standard_view(True)[1]
 
     def _refuse(self, *_: object) -> NoReturn:
         """Refused: the outcome of a task is set by its own body alone. Raises ``InvalidStateError``."""

@@ -3,12 +3,15 @@
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from thistledown import _core
 from thistledown._map import Results, start_map
-from thistledown._options import checked
+from thistledown._options import Options, checked
 from thistledown._task import Task
+
+if TYPE_CHECKING:
+    from thistledown._shared import Shared
 
 __all__ = ["Place", "Verbs", "started"]
 
@@ -43,12 +46,37 @@ class Verbs:
     _pool: _core.Pool
     _max_workers: int
     _pumps: "weakref.WeakSet[Any]"
+    # Options that its tasks have.
+    _given: dict[str, Any] = {}  # noqa: RUF012
 
     def _engine_options(self) -> _core.Options | None:
         return None
 
     def _needs_tasks_alone(self) -> bool:
         return False
+
+    # What `td.share` made stands for the object itself, as the first argument or the second.
+    @overload
+    def go(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], first: "Shared[Any]", /, *args: Any, **kwargs: Any
+    ) -> Task[T]: ...
+
+    @overload
+    def go(self, fn: Callable[..., T], first: "Shared[Any]", /, *args: Any, **kwargs: Any) -> Task[T]: ...
+
+    @overload
+    def go(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        first: Any,
+        second: "Shared[Any]",
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Task[T]: ...
+
+    @overload
+    def go(self, fn: Callable[..., T], first: Any, second: "Shared[Any]", /, *args: Any, **kwargs: Any) -> Task[T]: ...
 
     @overload
     def go(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
@@ -133,7 +161,7 @@ class Verbs:
             keep=self._pumps.add,
         )
 
-    def options(self, **options: Any) -> "Place":
+    def options(self, **options: Unpack[Options]) -> "Place":
         """The same pool with options for each task started through it. They never mix with a function's arguments.
 
         Args:
@@ -149,17 +177,22 @@ class Verbs:
         Raises:
             TypeError, ValueError: there is no such option, or it cannot have this value.
         """
-        return Place(self, checked(options))
+        return Place(self, checked({**options}, self._given))
+
+
+for _name in ("go", "map", "options"):
+    # As people know it, for Python's own words about calls that do not fit.
+    getattr(Verbs, _name).__qualname__ = f"Workers.{_name}"
 
 
 class Place(Verbs):
     """A pool with options, made by ``Workers.options``. It has the pool's verbs."""
 
     def __init__(self, base: Verbs, options: dict[str, Any]) -> None:
-        self._base = base
+        self._base: Verbs = base._base if isinstance(base, Place) else base
         self._max_workers = base._max_workers
         self._pumps = base._pumps
-        self._given: dict[str, Any] = {**base._given, **options} if isinstance(base, Place) else options
+        self._given = {**base._given, **options}
         self._engine = _core.Options(**self._given)
 
     @property

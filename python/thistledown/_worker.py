@@ -115,7 +115,7 @@ def _initialized(child: _core.Child, settings: bytes) -> bool:
     """Sets up what was asked for; False when that failed, which the parent then knows."""
     try:
         wanted = _pickling.unpack(settings)
-        _to_undo.append(_carried.tell(wanted["telling"], child.say))
+        _to_undo.append(_carried.tell(wanted["telling"], child.say, child.task))
         function, args = wanted["initializer"]
         if function is not None:
             call, (args, kwargs, _) = _functions.unpack(function), _pickling.unpack(*args)

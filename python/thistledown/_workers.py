@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from thistledown import _core
+from thistledown._ends import is_ending
 from thistledown._map import Results
 from thistledown._pool import Workers
 from thistledown._task import Task
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["at_worker", "go", "map", "workers"]
 
 T = TypeVar("T")
+
+CLOSED = "cannot schedule new futures after shutdown"
+AT_THE_END = "the program has come to its end"
+BY_HAND = (
+    "the default pool was closed, by `td.workers().shutdown()` or the end of its `with` block: leave it open, or make "
+    "a pool with `td.Workers()`"
+)
 
 _default: Workers | None = None
 _making = threading.Lock()
@@ -37,7 +45,9 @@ def workers() -> Workers:
 
 def go(fn: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
     """``td.go`` with a plain function or a name. The engine calls this."""
-    return started(workers()._pool, fn, args, kwargs, None)
+    pool = workers()
+    with _told_if_closed(pool):
+        return started(pool._pool, fn, args, kwargs, None)
 
 
 @overload
@@ -117,16 +127,32 @@ def map(
             progress=progress,
             ordered=ordered,
         )
-    return workers().map(
-        fn,
-        *iterables,
-        timeout=timeout,
-        chunksize=chunksize,
-        buffersize=buffersize,
-        concurrency=concurrency,
-        progress=progress,
-        ordered=ordered,
-    )
+    pool = workers()
+    with _told_if_closed(pool):
+        return pool.map(
+            fn,
+            *iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            concurrency=concurrency,
+            progress=progress,
+            ordered=ordered,
+        )
+
+
+class _told_if_closed:
+    """Says of the default pool what the words of all executors leave open: why it is closed, and what to do."""
+
+    def __init__(self, pool: Workers) -> None:
+        self.pool = pool
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is RuntimeError and str(error) == CLOSED and not self.pool._pool.takes_tasks():
+            raise RuntimeError(f"{CLOSED}: {AT_THE_END if is_ending() else BY_HAND}") from None
 
 
 def _is_worker() -> bool:

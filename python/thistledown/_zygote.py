@@ -117,6 +117,10 @@ class _Zygote:
         # A folder that is gone: the parent stands in it without a name, and so do we.
         with contextlib.suppress(OSError):
             os.chdir(settings["cwd"])
+        if settings.get("authkey") is not None:
+            from multiprocessing import process
+
+            process.current_process().authkey = settings["authkey"]
         # The parent's main module is never imported: what belongs to it comes by value.
         sys.modules["__main__"] = types.ModuleType("__main__")
 

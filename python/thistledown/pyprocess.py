@@ -35,6 +35,13 @@ class Process:
             self._workers.shutdown()
             raise
 
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed() else "running" if self.running() else "idle"
+        return f"<thistledown.pyprocess.Process {state}: {self._task.name}>"
+
+    def _is_closed(self) -> bool:
+        return not self._workers._pool.takes_tasks()
+
     def running(self) -> bool:
         """Whether the function that was called last has not ended."""
         return not self._task.done()
@@ -62,8 +69,10 @@ class Process:
         Raises:
             NotPicklable: an argument cannot be sent.
             RuntimeError: the process was closed.
-            ValueError: these are no names.
+            TypeError, ValueError: these are no names.
         """
+        if self._is_closed():
+            raise RuntimeError("this process was closed: start another one with `pyprocess.start(...)`")
         self._task = self._workers.go(_name(module, function), *args, **kwargs)
         return self._task
 
@@ -99,7 +108,18 @@ class ProcessQueue:
         Raises:
             TypeError, ValueError: this is no number of processes.
         """
+        if max_processes is not None and (isinstance(max_processes, bool) or not isinstance(max_processes, int)):
+            raise TypeError(f"max_processes is a whole number or None, got {max_processes!r}")
+        if max_processes is not None and max_processes < 1:
+            raise ValueError(f"max_processes must be greater than 0, got {max_processes}")
         self._workers = Workers(max_processes)
+
+    def __repr__(self) -> str:
+        closed = " closed" if self._is_closed() else ""
+        return f"<thistledown.pyprocess.ProcessQueue of {self._workers._max_workers}{closed}>"
+
+    def _is_closed(self) -> bool:
+        return not self._workers._pool.takes_tasks()
 
     def put(self, module: str, function: str, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Calls a function in one of the processes, in its turn.
@@ -110,8 +130,10 @@ class ProcessQueue:
         Raises:
             NotPicklable: an argument cannot be sent.
             RuntimeError: the queue was closed.
-            ValueError: these are no names.
+            TypeError, ValueError: these are no names.
         """
+        if self._is_closed():
+            raise RuntimeError("this queue was closed: make another one with `pyprocess.ProcessQueue(...)`")
         return self._workers.go(_name(module, function), *args, **kwargs)
 
     def close(self) -> None:
@@ -140,10 +162,19 @@ def start(module: str, function: str, /, *args: Any, **kwargs: Any) -> Process:
 
     Raises:
         NotPicklable: an argument cannot be sent.
-        ValueError: these are no names.
+        TypeError, ValueError: these are no names.
     """
     return Process(module, function, args, kwargs)
 
 
 def _name(module: str, function: str) -> str:
+    for what, name in (("module", module), ("function", function)):
+        if not isinstance(name, str):
+            raise TypeError(
+                f"the {what} is given by its name, as in `start('package.module', 'function')`; got {name!r}"
+            )
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(
+                f"this is no name of a {what}: {name!r}; names are given as in `start('package.module', 'function')`"
+            )
     return f"{module}:{function}"

@@ -1,9 +1,11 @@
 """What goes along with tasks: context variables, log records, warnings, streams, limits for threads."""
 
+import contextlib
 import contextvars
 import decimal
 import logging
 import os
+import subprocess
 import sys
 import threading
 import warnings
@@ -300,6 +302,168 @@ def test_filters_of_this_process_are_those_of_the_workers():
     assert seen == []
 
 
+@contextlib.contextmanager
+def recording(action="always", **filter_of):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.filterwarnings(action, **filter_of)
+        yield seen
+
+
+def texts(seen):
+    return [str(one.message) for one in seen]
+
+
+async def warn_later(text):
+    await td.sleep(0)
+    warnings.warn(text, UserWarning, stacklevel=1)
+
+
+@pytest.mark.parametrize("function", [warn, warn_later], ids=["plain", "weightless"])
+def test_who_records_warnings_sees_those_of_tasks_however_old_the_pool_is(pool, function):
+    for _ in range(3):
+        with recording() as seen:
+            pool.go(function, "told").result(PATIENCE)
+            assert texts(seen) == ["told"]
+        [one] = seen
+        assert (one.category, one.filename) == (UserWarning, __file__)
+
+
+def test_what_was_said_before_the_end_is_told_before_a_result_is_given(pool):
+    def warn_much():
+        for number in range(200):
+            warn(f"number {number}")
+
+    with recording() as seen:
+        pool.go(warn_much).result(PATIENCE)
+        assert texts(seen) == [f"number {number}" for number in range(200)]
+    with recording() as seen:
+        pool.go(warn_much)
+        assert pool.wait_idle(PATIENCE)
+        assert len(seen) == 200
+
+
+def test_a_warning_becomes_an_error_at_its_place_when_that_is_wanted_later(pool):
+    with recording("default"):
+        pool.go(warn, "told").result(PATIENCE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for function in (warn, warn_later):
+            error = pool.go(function, "raised").exception(PATIENCE)
+            assert type(error) is UserWarning
+            assert f"in {function.__name__}" in str(error.__cause__)
+        warnings.filterwarnings("ignore", message="but not this")
+        assert pool.go(warn, "but not this").result(PATIENCE) is None
+    with recording() as seen:
+        assert pool.go(warn, "told again").result(PATIENCE) is None
+        assert texts(seen) == ["told again"]
+
+
+def test_a_nested_task_has_the_filters_of_the_program():
+    def nested():
+        return td.go(warn, "deep").exception(PATIENCE)
+
+    with Workers(2) as own:
+        with recording() as seen:
+            assert own.go(nested).result(PATIENCE) is None
+            assert texts(seen) == ["deep"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert type(own.go(nested).result(PATIENCE)) is UserWarning
+
+
+def test_each_place_warns_once_unless_it_is_to_warn_always(pool):
+    def repeat(text):
+        for _ in range(5):
+            warn(text)
+
+    for action, count in (("default", 1), ("once", 1), ("module", 1), ("always", 15)):
+        with recording(action) as seen:
+            for _ in range(3):
+                pool.go(repeat, "again").result(PATIENCE)
+            assert texts(seen) == ["again"] * count
+
+
+def test_what_was_told_here_is_not_told_again_for_a_task(pool):
+    with recording("default") as seen:
+        warn("once in all")
+        pool.go(warn, "once in all").result(PATIENCE)
+        assert texts(seen) == ["once in all"]
+
+
+def test_the_name_of_the_module_is_what_filters_go_by(pool):
+    with recording("ignore") as seen:
+        warnings.filterwarnings("always", module=rf"{__name__}$")
+        pool.go(warn, "here").result(PATIENCE)
+        pool.go(warnings.warn_explicit, "elsewhere", UserWarning, "file.py", 3).result(PATIENCE)
+        assert texts(seen) == ["here"]
+        warnings.filterwarnings("error", module="^file$")
+        error = pool.go(warnings.warn_explicit, "elsewhere", UserWarning, "file.py", 3).exception(PATIENCE)
+        assert type(error) is UserWarning
+
+
+class OwnWarning(UserWarning):
+    def __init__(self, text, number=0):
+        super().__init__(text)
+        self.number = number
+
+
+def test_a_warning_keeps_its_class(pool):
+    def warn_so():
+        warnings.warn(OwnWarning("own", 5), stacklevel=1)
+
+    with recording() as seen:
+        pool.go(warn_so).result(PATIENCE)
+        assert [(type(one.message), one.message.number) for one in seen] == [(OwnWarning, 5)]
+
+
+def test_what_a_task_or_an_initializer_filters_stays_there():
+    def record():
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            warn("mine")
+        return [str(one.message) for one in seen]
+
+    with recording() as seen, Workers(1) as own:
+        assert own.go(record).result(PATIENCE) == ["mine"]
+        assert seen == []
+    with Workers(1, initializer=warnings.filterwarnings, initargs=("ignore", "quiet")) as own, recording() as seen:
+        own.go(warn, "quiet").result(PATIENCE)
+        own.go(warn, "loud").result(PATIENCE)
+        assert texts(seen) == ["loud"]
+
+
+SCRIPT = """
+import warnings
+import thistledown as td
+
+class Own(UserWarning):
+    pass
+
+def old():
+    warnings.warn("careful", DeprecationWarning)
+    warnings.warn("own", Own)
+
+td.go(old).result()
+td.go(old).result()
+with warnings.catch_warnings():
+    warnings.simplefilter("error", Own)
+    print(type(td.go(old).exception()) is Own)
+"""
+
+
+def test_warnings_of_a_script_are_told_as_python_tells_them(tmp_path):
+    """By default those for programmers are shown when the script itself is to blame."""
+    tmp_path.joinpath("script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout == "True\n"
+    # The place of a block of filters counts as new.
+    assert done.stderr.count(": DeprecationWarning: careful") == 2
+    assert done.stderr.count(": Own: own") == 1
+    assert "script.py:9: " in done.stderr
+
+
 # --- streams ------------------------------------------------------------------------------------------------
 
 
@@ -402,3 +566,24 @@ def test_two_workers_draw_different_numbers(gate):
         assert first[0] != second[0]
         assert first[1] != second[1]
         assert first[2] != second[2]
+
+
+MANAGER = """
+import multiprocessing
+import thistledown as td
+
+if __name__ == "__main__":
+    with multiprocessing.Manager() as manager:
+        queue = manager.Queue()
+        td.go(queue.put, 5).result()
+        td.go(lambda: queue.put(6)).result()
+        print(queue.get(), queue.get())
+"""
+
+
+def test_the_queues_of_a_manager_can_be_handed_over(tmp_path):
+    tmp_path.joinpath("script.py").write_text(MANAGER)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout == "5 6\n"

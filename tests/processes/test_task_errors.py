@@ -1,6 +1,7 @@
 """What goes wrong in a task, or with what is sent to it or back: an error that says so, never a hang."""
 
 import asyncio
+import linecache
 import pickle
 import subprocess
 import sys
@@ -188,6 +189,15 @@ def test_a_traceback_shows_the_tasks_lines_and_none_of_the_packages(pool):
     assert text.index("in outer") < text.index("in inner")
 
 
+def test_a_traceback_shows_the_lines_of_a_prompt(pool):
+    source = "def fail():\n    raise LookupError('of a cell')\n"
+    linecache.cache["<cell 5>"] = len(source), None, source.splitlines(keepends=True), "<cell 5>"
+    cell = {"__name__": "__main__"}
+    exec(compile(source, "<cell 5>", "exec"), cell)
+    text = str(pool.go(cell["fail"]).exception(PATIENCE).__cause__)
+    assert """  File "<cell 5>", line 2, in fail\n    raise LookupError('of a cell')\n""" in text
+
+
 def test_causes_and_contexts_are_kept(pool):
     error = pool.go(chain).exception(PATIENCE)
     assert (type(error), error.args) == (LookupError, ("third",))
@@ -248,6 +258,65 @@ def test_errors_inside_of_a_group_keep_their_causes(pool):
 
     error = pool.go(fail).exception(PATIENCE)
     assert [type(one) for one in error.exceptions] == [ValueError, td.TaskCancelled]
+
+
+class OddGroup(ExceptionGroup):
+    """Made of something else than what it keeps: it says itself how it is rebuilt."""
+
+    def __new__(cls, code, errors):
+        self = super().__new__(cls, f"code {code}", errors)
+        self.code = code
+        return self
+
+    def __reduce__(self):
+        return OddGroup, (self.code, list(self.exceptions))
+
+
+def raise_groups():
+    both = [WithTwoArguments(404, "gone"), ExceptionGroup("inner", [WithNamedArguments(code=5), KeyError(1)])]
+    group = ExceptionGroup("outer", both)
+    group.add_note("of two")
+    both[0].__cause__ = group.exceptions[1]
+    raise group
+
+
+def test_a_group_and_its_members_keep_their_classes(pool):
+    error = pool.go(raise_groups).exception(PATIENCE)
+    assert (type(error), error.message, error.__notes__) == (ExceptionGroup, "outer", ["of two"])
+    first, inner = error.exceptions
+    assert (type(first), first.code, first.reason) == (WithTwoArguments, 404, "gone")
+    assert first.__cause__ is inner
+    assert (type(inner), [type(one) for one in inner.exceptions]) == (ExceptionGroup, [WithNamedArguments, KeyError])
+    assert "in raise_groups" in "".join(traceback.format_exception(error))
+
+
+def test_a_member_that_cannot_be_rebuilt_does_not_spoil_its_group(pool):
+    def fail():
+        raise BaseExceptionGroup("all", [Unbuildable("text"), KeyboardInterrupt(), OddGroup(3, [ValueError(1)])])
+
+    error = pool.go(fail).exception(PATIENCE)
+    assert type(error) is BaseExceptionGroup
+    lost, stopped, odd = error.exceptions
+    assert type(lost) in (Unbuildable, td.RemoteError)
+    assert type(stopped) is KeyboardInterrupt
+    assert (type(odd), odd.code, odd.exceptions[0].args) == (OddGroup, 3, (1,))
+
+
+def test_a_group_in_a_circle_is_no_hang(pool):
+    def circle():
+        error = ValueError("inside")
+        error.__cause__ = ExceptionGroup("of itself", [error])
+        raise error
+
+    error = pool.go(circle).exception(PATIENCE)
+    assert error.__cause__.exceptions == (error,)
+
+
+def test_all_members_of_a_large_group_are_kept(pool):
+    def fail():
+        raise ExceptionGroup("many", [WithTwoArguments(number, "x") for number in range(100)])
+
+    assert [one.code for one in pool.go(fail).exception(PATIENCE).exceptions] == list(range(100))
 
 
 # --- what ends programs -------------------------------------------------------------------------------------
@@ -319,6 +388,37 @@ def test_an_argument_that_cannot_be_sent_is_refused_at_once_and_named(pool, make
     with pytest.raises(td.NotPicklable, match=rf"argument 'given' .*({words})"):
         pool.go(work.echo, 1, given=make())
     assert pool.statistics()["submitted"] == before
+
+
+@pytest.mark.parametrize("mode", ["r", "w", "w+", "a", "rb", "wb"])
+def test_an_open_file_is_refused_however_it_was_opened(pool, mode, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("text")
+
+    def give():
+        held.append(open(path, mode))  # noqa: SIM115
+        return held[0]
+
+    held = []
+    with open(path, mode) as file, pytest.raises(td.NotPicklable, match=r"argument 1 cannot be sent.*send its path"):
+        pool.go(work.echo, file)
+    with pytest.raises(td.NotPicklable, match=r"the result cannot be sent back.*send its path"):
+        pool.go(give).result(PATIENCE)
+
+
+def test_a_file_in_a_closure_or_shared_is_refused_too(pool):
+    with open(__file__) as file:
+        with pytest.raises(td.NotPicklable, match=r"its variable 'file'.*TextIOWrapper"):
+            pool.go(lambda: file.read())
+        with pytest.raises(td.NotPicklable, match="TextIOWrapper"):
+            td.share([file])
+
+
+def test_the_standard_streams_stand_for_those_of_the_worker(pool, monkeypatch):
+    """Outside of pytest they are plain files of text."""
+    with open("/dev/null", "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert pool.go(lambda stream=out: stream is sys.stdout).result(PATIENCE)
 
 
 @pytest.mark.parametrize(("make", "words"), UNSENDABLE.values(), ids=UNSENDABLE)

@@ -7,7 +7,7 @@
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
 
 use crate::errors;
 use crate::operation::Operation;
@@ -231,12 +231,27 @@ pub(crate) fn iterator<'py>(
     arguments: &impl Arguments<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     weightless(body, arguments)?.ok_or_else(|| {
+        if makes_operation(body) {
+            return errors::wrong_type(format!(
+                "{} makes an operation when it is called: give what it makes, as in `td.run(td.sleep(1))`",
+                name(body)
+            ));
+        }
         errors::wrong_type(format!(
             "{} is a plain function, which runs in a worker process: write `td.go(fn, *args)`, or make it a body with \
              `async def` or `yield`",
             name(body)
         ))
     })
+}
+
+/// Whether it is one of this package's functions that make operations.
+fn makes_operation(body: &Bound<'_, PyAny>) -> bool {
+    let of_this_package = body.getattr(intern!(body.py(), "__module__"));
+    body.is_instance_of::<PyCFunction>()
+        && of_this_package.is_ok_and(|module| {
+            module.extract::<String>().is_ok_and(|module| module.split('.').next() == Some("thistledown"))
+        })
 }
 
 /// Whether it runs in a worker process, when it is told to go: a plain function, or the name of one.

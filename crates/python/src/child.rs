@@ -138,6 +138,11 @@ impl Child {
         running.is_some_and(|(task, _)| self.stopped.swap(task, Ordering::Relaxed) != task)
     }
 
+    /// Counts what ran here: plain tasks, and the times that weightless ones did.
+    fn task(&self) -> u64 {
+        self.upstream.task()
+    }
+
     /// What stopped the task was lost, in a finalizer or another callback whose errors go nowhere: it is not stopped.
     fn not_stopped(&self) {
         self.stopped.store(0, Ordering::Relaxed);

@@ -145,8 +145,16 @@ pub(crate) fn check_cancelled(py: Python<'_>, task: TaskId) -> Quick<()> {
 pub(crate) fn number_of_seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
     value.extract().map_err(|error| match value.is_none() {
         true => errors::wrong_type("must be a number of seconds, not None: write math.inf for no limit"),
-        false => error,
+        false => match value.repr() {
+            Ok(words) => errors::wrong_type(format!("must be a number of seconds, got {words}")),
+            Err(_) => error,
+        },
     })
+}
+
+/// The same, or None for no limit.
+pub(crate) fn seconds_or_none(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    if value.is_none() { Ok(None) } else { number_of_seconds(value).map(Some) }
 }
 
 /// Seconds as a duration. Negative, not a number, or too long is an error.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyBufferError, PyEOFError};
+use pyo3::exceptions::{PyBufferError, PyEOFError, PyException, PyImportError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -17,6 +17,7 @@ use thistledown_workers::{Mapped, Opened, Parcel, aligned};
 
 use crate::context;
 use crate::errors;
+use crate::filters;
 use crate::outside::outside;
 use crate::pickle;
 
@@ -27,6 +28,8 @@ const LARGE_PICKLE: u8 = 2;
 
 /// Longer texts and bytes are pickled.
 const SHORT: usize = 4096;
+/// In front of a call: how long the filters of warnings are that come with it, and they.
+const FILTERS: u8 = 3;
 /// What is longer in all is copied without the interpreter's lock.
 const LONG: usize = 1024 * 1024;
 /// A pickle up to this length stands in the head.
@@ -132,16 +135,19 @@ fn write_call(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>, int
 
 /// Packs a call.
 ///
-/// The context of the caller goes with it, and the exceptions upon which it is tried again.
+/// The context of the caller goes with it, and the exceptions upon which it is tried again; and the program's filters of
+/// warnings, when they have changed.
 pub(crate) fn pack_call(
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
     retry_on: Option<&Py<PyTuple>>,
 ) -> PyResult<Parcel> {
     let py = args.py();
+    let front = front(py)?;
     let is_plain = retry_on.is_none() && !context::has_variables(py)?;
     if is_plain {
-        let mut head = Vec::with_capacity(64);
+        let mut head = Vec::with_capacity(front.len() + 64);
+        head.extend_from_slice(&front);
         if write_call(args, kwargs, &mut head) {
             return parcel(&head, &[]);
         }
@@ -150,11 +156,18 @@ pub(crate) fn pack_call(
     if is_plain && !has_large(args, &kwargs)? {
         let call = (args, &kwargs, py.None()).into_pyobject(py)?;
         if let Some(data) = pickle::dumps(&call)? {
-            return pickled(data.as_bytes(), &[]);
+            return pickled(&front, data.as_bytes(), &[]);
         }
     }
     let retry_on = retry_on.map_or_else(|| PyTuple::empty(py), |classes| classes.bind(py).clone());
-    pack_pickle(&pickling(py)?.call_method1(intern!(py, "pack_call"), (args, kwargs, retry_on))?)
+    pack_pickle(&front, &pickling(py)?.call_method1(intern!(py, "pack_call"), (args, kwargs, retry_on))?)
+}
+
+/// What stands in front of a call; mostly nothing.
+fn front(py: Python<'_>) -> PyResult<Vec<u8>> {
+    let Some(news) = filters::news(py)? else { return Ok(Vec::new()) };
+    let length = u32::try_from(news.len()).map_err(|_| short())?;
+    Ok([&[FILTERS], &length.to_le_bytes()[..], &news].concat())
 }
 
 /// Whether an argument is of bytes that travel beside a pickle.
@@ -181,30 +194,31 @@ pub(crate) fn pack_result(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
     if !pickle::is_large(value)?
         && let Some(data) = pickle::dumps(value)?
     {
-        return pickled(data.as_bytes(), &[]);
+        return pickled(&[], data.as_bytes(), &[]);
     }
     let py = value.py();
-    pack_pickle(&pickling(py)?.call_method1(intern!(py, "pack_result"), (value,))?)
+    pack_pickle(&[], &pickling(py)?.call_method1(intern!(py, "pack_result"), (value,))?)
 }
 
 /// What `_pickling` made: a pickle, and the buffers that are not in it.
-fn pack_pickle(packed: &Bound<'_, PyAny>) -> PyResult<Parcel> {
+fn pack_pickle(front: &[u8], packed: &Bound<'_, PyAny>) -> PyResult<Parcel> {
     let (data, buffers) = packed.extract::<(Bound<'_, PyBytes>, Vec<Bound<'_, PyAny>>)>()?;
     let views = buffers.iter().map(View::of).collect::<PyResult<Vec<_>>>()?;
     let (data, buffers) = (data.as_bytes(), views.iter().map(View::bytes).collect::<Vec<_>>());
     match data.len() + buffers.iter().map(|buffer| buffer.len()).sum::<usize>() > LONG {
         // They are held, and nobody can resize them; other threads go on meanwhile.
-        true => outside(packed.py(), || pickled(data, &buffers)),
-        false => pickled(data, &buffers),
+        true => outside(packed.py(), || pickled(front, data, &buffers)),
+        false => pickled(front, data, &buffers),
     }
 }
 
 /// A pickle as a parcel.
-fn pickled(data: &[u8], buffers: &[&[u8]]) -> PyResult<Parcel> {
+fn pickled(front: &[u8], data: &[u8], buffers: &[&[u8]]) -> PyResult<Parcel> {
     let is_large = data.len() > HEAD;
     let parts: Vec<&[u8]> = is_large.then_some(data).into_iter().chain(buffers.iter().copied()).collect();
     let inside = if is_large { &[] } else { data };
-    let mut head = Vec::with_capacity(5 + 8 * parts.len() + inside.len());
+    let mut head = Vec::with_capacity(front.len() + 5 + 8 * parts.len() + inside.len());
+    head.extend(front);
     head.push(if is_large { LARGE_PICKLE } else { PICKLE });
     head.extend(u32::try_from(parts.len()).map_err(|_| short())?.to_le_bytes());
     parts.iter().for_each(|part| head.extend((part.len() as u64).to_le_bytes()));
@@ -226,7 +240,32 @@ pub(crate) struct Call<'py> {
 
 /// Unpacks a call.
 pub(crate) fn unpack_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
-    let head = opened.head();
+    read_call(py, opened)
+        .map_err(|error| noted(py, error, "the arguments of the task were rebuilt in its worker"))
+}
+
+/// The same error, which says when it happened. Its own words say what is wrong with some class, and not with which call.
+fn noted(py: Python<'_>, error: PyErr, during: &str) -> PyErr {
+    if error.is_instance_of::<PyException>(py) {
+        let advice = match error.is_instance_of::<PyImportError>(py) {
+            true => "",
+            false => ": a class whose objects pickle does not rebuild by itself needs a `__reduce__`",
+        };
+        let words = format!("It happened while {during}{advice}.");
+        // Whoever cannot have it has the error.
+        let _ = error.value(py).call_method1(intern!(py, "add_note"), (words,));
+    }
+    error
+}
+
+fn read_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
+    let mut head = opened.head();
+    if let Some((&FILTERS, rest)) = head.split_first() {
+        let mut reader = Atoms(rest);
+        let length = u32::from_le_bytes(reader.array()?);
+        filters::heard(py, reader.take(usize_of(length.into())?)?)?;
+        head = reader.0;
+    }
     if let Some((&ATOMS, rest)) = head.split_first() {
         let mut atoms = Atoms(rest);
         let count = atoms.array::<1>()?[0];
@@ -238,7 +277,7 @@ pub(crate) fn unpack_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Cal
         }
         return Ok(Call { args: PyTuple::new(py, args)?, kwargs, more: None });
     }
-    let (args, kwargs, more) = unpickle(py, opened)?.extract::<(_, _, Bound<'py, PyAny>)>()?;
+    let (args, kwargs, more) = unpickle(py, opened, head)?.extract::<(_, _, Bound<'py, PyAny>)>()?;
     Ok(Call { args, kwargs, more: (!more.is_none()).then_some(more) })
 }
 
@@ -246,16 +285,17 @@ pub(crate) fn unpack_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Cal
 pub(crate) fn unpack_value<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Bound<'py, PyAny>> {
     match opened.head().split_first() {
         Some((&ATOMS, rest)) => Atoms(rest).value(py),
-        _ => unpickle(py, opened),
+        _ => unpickle(py, opened, opened.head())
+            .map_err(|error| noted(py, error, "the result of the task was rebuilt here")),
     }
 }
 
-fn unpickle<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Bound<'py, PyAny>> {
-    let head = opened.head();
+/// What `pickled` wrote: `head` is where it begins, the parts stand behind the whole.
+fn unpickle<'py>(py: Python<'py>, opened: &Opened, head: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let mut reader = Atoms(head);
     let kind = reader.array::<1>()?[0];
     let count = u32::from_le_bytes(reader.array()?);
-    let mut at = head.len() as u64;
+    let mut at = opened.head().len() as u64;
     let mut parts = Vec::new();
     for _ in 0..count {
         let length = u64::from_le_bytes(reader.array()?);

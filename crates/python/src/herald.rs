@@ -6,8 +6,9 @@
 
 #![allow(unsafe_code, reason = "what belongs to a process is replaced in a forked child, behind a pointer")]
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -27,6 +28,9 @@ pub(crate) type Lost = (String, Arc<Ended>);
 /// How much of what workers say waits to be told; what comes then is counted, and dropped.
 const SAID_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long somebody waits for what workers said before. It may be told to who waits for a lock that this one holds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long it waits for more, when no pool is open.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -37,6 +41,9 @@ struct News {
     stops: Vec<Arc<Call>>,
     said: Vec<Vec<u8>>,
     said_bytes: usize,
+    /// How often something was said, and how much of it was told.
+    said_ever: u64,
+    told_ever: u64,
     /// How much more they said than is kept.
     unsaid: usize,
     /// Pools that are open: what they bring has to be told.
@@ -87,8 +94,17 @@ fn replace(old: *mut Herald) -> &'static Herald {
     unsafe { &*there }
 }
 
+/// How much of what workers said waits to be told. Set with the lock of the news; read without it by whoever only needs to
+/// know whether there is any.
+static UNTOLD: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static IS_HERALD: Cell<bool> = const { Cell::new(false) };
+}
+
 /// In a forked child the thread does not exist, and what it was to tell is the parent's affair.
 pub(crate) fn forget() {
+    UNTOLD.store(0, Ordering::Relaxed);
     replace(HERALD.load(Ordering::Acquire));
 }
 
@@ -117,6 +133,8 @@ pub(crate) fn pass_on(said: Vec<Vec<u8>>) {
             }
             news.said_bytes += bytes.len();
             news.said.push(bytes);
+            news.said_ever += 1;
+            UNTOLD.fetch_add(1, Ordering::Relaxed);
         }
     });
 }
@@ -158,8 +176,10 @@ pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
 /// What the herald's thread does.
 #[pyfunction]
 pub(crate) fn tell_news(py: Python<'_>) {
+    IS_HERALD.set(true);
     while let Some(News { tasks, lost, stops, said, unsaid, .. }) = outside(py, next) {
         stops.iter().for_each(|call| call.stop(py));
+        let count = said.len();
         for bytes in said {
             let heard = py
                 .import("thistledown._carried")
@@ -167,6 +187,9 @@ pub(crate) fn tell_news(py: Python<'_>) {
             if let Err(error) = heard {
                 error.write_unraisable(py, None);
             }
+        }
+        if count > 0 {
+            told(count);
         }
         if unsaid > 0 {
             report(py, "unsaid", (unsaid,));
@@ -180,6 +203,34 @@ pub(crate) fn tell_news(py: Python<'_>) {
             Task::tell(task.bind(py));
         }
     }
+}
+
+fn told(count: usize) {
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
+    news.told_ever += count as u64;
+    UNTOLD.fetch_sub(count, Ordering::Relaxed);
+    changed.notify_all();
+}
+
+/// Waits until what workers have said so far is told. Whoever is about to see how a task ended calls this, so that what it
+/// logged and warned of is there before.
+pub(crate) fn hear_out(py: Python<'_>) {
+    if UNTOLD.load(Ordering::Relaxed) == 0 || IS_HERALD.get() {
+        return;
+    }
+    outside(py, || {
+        let deadline = Clock::System.now().after(PATIENCE);
+        let Herald { news, changed } = herald();
+        let mut news = news.lock();
+        let goal = news.said_ever;
+        while news.told_ever < goal && news.runs && !news.silent {
+            let left = deadline.since(Clock::System.now());
+            if left.is_zero() || changed.wait_for(&mut news, left).timed_out() {
+                break;
+            }
+        }
+    });
 }
 
 /// Waits for news. Nothing: the thread is to end.

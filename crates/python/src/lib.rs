@@ -23,6 +23,7 @@ mod context;
 mod current;
 mod descriptor;
 mod errors;
+mod filters;
 mod fork;
 mod freight;
 mod go;

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use thistledown_kernel::{Direction, Event, Moment, TaskId, Wake, Want};
 
 use crate::channel::Channel;
-use crate::current::{Current, Run, check_cancelled};
+use crate::current::{Current, Run, check_cancelled, seconds_or_none};
 use crate::errors::{self, Quick, Thrown};
 use crate::poll::RawPoll;
 use crate::scope::Scope;
@@ -460,7 +460,10 @@ impl Operation {
     ///     TimeoutError: the time is over; the operation has been undone.
     ///     RuntimeError: this thread runs weightless tasks, which would all stand still; write ``await``.
     #[pyo3(signature = (timeout=None))]
-    fn wait(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn wait(
+        slf: Bound<'_, Self>,
+        #[pyo3(from_py_with = seconds_or_none)] timeout: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
         let operation = Self::awaiter(slf)?;
         operation.get().set_phase(WAITING);
         let waited = crate::thread_wait::wait(&operation, timeout);

@@ -16,7 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use thistledown_runtime::Clock;
 use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Name, Order};
 
-use crate::current::{Current, seconds};
+use crate::current::{Current, seconds, seconds_or_none};
 use crate::errors;
 use crate::freight::{self, pickling};
 use crate::herald;
@@ -216,7 +216,11 @@ impl Pool {
 
     /// Waits until no thread and no process of it is left. Signals are seen at least every tenth of a second.
     #[pyo3(signature = (timeout=None))]
-    fn closed(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn closed(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = seconds_or_none)] timeout: Option<f64>,
+    ) -> PyResult<bool> {
         let closed = self.wait(py, timeout, "the end of a pool", Engine::wait_closed)?;
         if closed {
             window::settle(py);
@@ -226,7 +230,11 @@ impl Pool {
 
     /// Waits until no task is left.
     #[pyo3(signature = (timeout=None))]
-    fn wait_idle(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn wait_idle(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = seconds_or_none)] timeout: Option<f64>,
+    ) -> PyResult<bool> {
         self.wait(py, timeout, "the end of a pool's tasks", Engine::wait_idle)
     }
 
@@ -391,7 +399,8 @@ impl Pool {
                 "a worker cannot wait for the pool that it is part of: wait for its tasks",
             ));
         };
-        if Current::run().is_some() {
+        // A look takes no time.
+        if Current::run().is_some() && timeout.is_none_or(|timeout| timeout > 0.0) {
             return Err(errors::misuse(
                 "waiting here would stop the thread that runs the weightless tasks: write `await td.thread(...)` with the \
                  method, or wait for the tasks",
@@ -404,6 +413,7 @@ impl Pool {
             let slice = Duration::from_millis(100);
             let left = deadline.map(|at| at.since(Clock::System.now()));
             if outside(py, || wait(engine, Some(left.map_or(slice, |left| left.min(slice))))) {
+                herald::hear_out(py);
                 return Ok(true);
             }
             py.check_signals()?;

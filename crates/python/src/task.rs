@@ -14,8 +14,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString, PyType};
 use thistledown_kernel::{ScopeId, TaskId};
 
-use crate::current::Current;
+use crate::current::{Current, seconds_or_none};
 use crate::errors::{self, Quick};
+use crate::herald;
 use crate::objects;
 use crate::operation::Kind;
 use crate::payload::WORLD;
@@ -188,6 +189,7 @@ impl Task {
         }
         let Some(remote) = self.remote() else { return };
         let Some(ended) = remote.ended() else { return };
+        herald::hear_out(py);
         // Unpacking runs foreign code, so nothing is held; who else does it meanwhile gets another copy, and one stays.
         let Some(outcome) = ended.unpack(py, &self.name(py)) else { return };
         let mut state = self.state.lock();
@@ -488,14 +490,20 @@ impl Task {
     ///     RuntimeError: it has not ended and runs in this very thread.
     ///     Exception: what it failed with.
     #[pyo3(signature = (timeout=None))]
-    fn result(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn result(
+        slf: Bound<'_, Self>,
+        #[pyo3(from_py_with = seconds_or_none)] timeout: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
         Self::wait_done(&slf, timeout)?;
         slf.get().outcome(slf.py()).unwrap_or_else(|| Err(errors::misuse("the task has no outcome")))
     }
 
     /// The exception it failed with, or None; waited for as by ``result``.
     #[pyo3(signature = (timeout=None))]
-    fn exception(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+    fn exception(
+        slf: Bound<'_, Self>,
+        #[pyo3(from_py_with = seconds_or_none)] timeout: Option<f64>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         Self::wait_done(&slf, timeout)?;
         let py = slf.py();
         slf.get().mark_fetched();
@@ -507,7 +515,10 @@ impl Task {
 
     /// Waits for the end in a plain thread and returns the result, as ``result`` does.
     #[pyo3(signature = (timeout=None))]
-    fn wait(slf: Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn wait(
+        slf: Bound<'_, Self>,
+        #[pyo3(from_py_with = seconds_or_none)] timeout: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
         Self::result(slf, timeout)
     }
 

@@ -293,6 +293,11 @@ impl Upstream {
         *waits = Waits { task: waits.task + 1, runs: true, depth: 0 };
     }
 
+    /// Which of the worker's tasks runs, or ran last.
+    pub(crate) fn task(&self) -> u64 {
+        self.waits.lock().task
+    }
+
     /// Nothing runs in this worker now, and so nothing waits: the parent takes the reply of the last task for that.
     pub(crate) fn task_is_over(&self) {
         let mut waits = self.waits.lock();

@@ -264,6 +264,10 @@ impl<C: Customer> Shared<C> {
         let notifies = hall.waiters > 0;
         let settling = (!ended.is_empty()).then(C::settling);
         drop(hall);
+        // Before the ends, so that whoever sees one can wait for what was said before it.
+        if !said.is_empty() {
+            C::hear(said);
+        }
         if settling.is_some() {
             C::settle(ended);
         }
@@ -271,9 +275,6 @@ impl<C: Customer> Shared<C> {
         rings.iter().for_each(|bell| bell.ring());
         if let Some(bell) = bell {
             bell.ring();
-        }
-        if !said.is_empty() {
-            C::hear(said);
         }
         if notifies {
             self.changed.notify_all();

@@ -1,0 +1,48 @@
+"""What type checkers make of documented uses."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import thistledown as td
+
+PROGRAM = """
+import concurrent.futures
+import thistledown as td
+
+def text(number: int) -> str: ...
+def use(numbers: list[int]) -> int: ...
+def use_second(number: int, numbers: list[int]) -> int: ...
+async def use_later(numbers: list[int]) -> int: ...
+
+tasks = [td.go(text, 1)]
+first: str = next(concurrent.futures.as_completed(tasks)).result()
+done, not_done = concurrent.futures.wait([td.go(text, 1)])
+again: list[td.Task[str]] = list(td.as_completed([td.go(text, 1)]))
+shared = td.share([1])
+pool = td.Workers(1)
+count: int = td.go(use, shared).result() + td.go(use_second, 1, shared).result()
+count = pool.go(use, shared).result() + pool.go(use_later, shared).result()
+count = pool.options(timeout=1, memory="1GiB", retries=2, retry_on=ValueError, key=3).go(use, [1]).result()
+"""
+
+MISTAKES = ["td.go(use, 3)", "pool.go(use, 'a')", "pool.options(timeot=3)", "pool.options(retries='3')"]
+
+
+@pytest.mark.timeout(300)
+def test_documented_uses_pass_and_mistakes_do_not(tmp_path):
+    pytest.importorskip("mypy")
+    lines = PROGRAM.splitlines()
+    path = tmp_path / "program.py"
+    path.write_text("\n".join([*lines, *MISTAKES]) + "\n")
+    home = pathlib.Path(td.__file__).parents[1]
+    # Installed packages are found by themselves.
+    environment = os.environ if home.name == "site-packages" else {**os.environ, "MYPYPATH": str(home)}
+    command = [sys.executable, "-m", "mypy", "--strict", "--allow-empty-bodies", "--no-error-summary"]
+    command.append(str(path))
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    wrong = [path.read_text().splitlines()[int(line.split(":")[1]) - 1] for line in errors]
+    assert wrong == MISTAKES, done.stdout + done.stderr
