@@ -3,6 +3,7 @@
 The engine calls these when something is wrong; nothing here is on a hot path.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -118,6 +119,22 @@ def unsaid(count: int) -> None:
 def failed_elsewhere(name: str, error: BaseException) -> None:
     """A task of a worker process failed, and is let go without that anybody asked how it ended. It is logged."""
     logger.error("task %s failed in a worker process, and nobody asked for its outcome", name, exc_info=error)
+
+
+def unfinished(count: int) -> None:
+    """Ctrl-C has ended the wait of the program's end for its tasks. Standard error says so, as for any Ctrl-C."""
+    words = "1 task was not finished" if count == 1 else f"{count} tasks were not finished"
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"KeyboardInterrupt at the end of the program: {words}", file=sys.stderr, flush=True)
+
+
+def failed_unasked() -> None:
+    """The program ends, and somebody holds tasks of workers that failed, and has not asked. They are logged."""
+    unasked, more = _core.take_unasked(LISTED)
+    for name, error in unasked:
+        failed_elsewhere(name, error)
+    if more:
+        logger.error("%d more tasks failed in worker processes, and nobody asked for their outcome", more)
 
 
 def failed_unseen(task: Task[Any], error: BaseException) -> None:

@@ -20,6 +20,7 @@ mod child;
 mod context;
 mod current;
 mod descriptor;
+mod ends;
 mod errors;
 mod fork;
 mod freight;
@@ -66,6 +67,8 @@ mod _core {
     use super::channel::{Channel, ChannelIterator};
     #[pymodule_export]
     use super::child::{Child, Job};
+    #[pymodule_export]
+    use super::ends::{die_of_interrupt, take_unasked};
     #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]

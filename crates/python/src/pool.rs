@@ -171,7 +171,7 @@ impl Pool {
         };
         let remote = Remote::new(source);
         let task = Task::make(py, Some(origin))?;
-        task.get().set_remote(Arc::clone(&remote));
+        Task::set_remote(&task, Arc::clone(&remote));
         // The engine does not hold it, so the collector has to know it.
         root::track(task.as_ptr());
         let mut order =

@@ -7,11 +7,13 @@ use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
 use thistledown_runtime::{Guard, Lock};
 use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};
 
+use crate::ends::{self, Face};
 use crate::errors;
 use crate::freight;
 use crate::herald::{self, Lost};
@@ -78,11 +80,23 @@ pub(crate) unsafe fn unlock_after_fork() {
 pub(crate) struct Remote {
     state: Mutex<State>,
     source: Source,
+    /// What it is in Python.
+    face: Face,
 }
 
 impl Remote {
     pub(crate) fn new(source: Source) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), source })
+        Arc::new(Self { state: Mutex::default(), source, face: Face::default() })
+    }
+
+    /// What it is in Python from now on; null when that is no more.
+    pub(crate) fn set_task(&self, task: *mut ffi::PyObject) {
+        self.face.set(task);
+    }
+
+    /// What it is in Python.
+    pub(crate) fn task(&self, py: Python<'_>) -> Option<Py<Task>> {
+        self.face.get(py)
     }
 
     /// Its source's name for it.
@@ -168,26 +182,35 @@ impl Remote {
     }
 
     /// Ends it. Gives whom to tell.
-    fn end(&self, outcome: Outcome) -> (Option<TaskId>, Option<Py<Task>>, Option<Lost>) {
+    fn end(&self, outcome: Outcome) -> Told {
         let ended = Arc::new(read(outcome));
         let mut state = self.state.lock();
         if state.ended.is_some() {
-            return (None, None, None);
+            return Told::default();
         }
         state.ended = Some(Arc::clone(&ended));
-        let lost = state.unheld.take().filter(|_| ended.is_error()).map(|name| (name, ended));
-        (state.party.take(), state.watched.take(), lost)
+        let unheld = state.unheld.take();
+        Told {
+            party: state.party.take(),
+            watched: state.watched.take(),
+            failed_held: ended.is_error() && unheld.is_none(),
+            lost: unheld.filter(|_| ended.is_error()).map(|name| (name, ended)),
+        }
     }
 
     /// Ends many. Needs no interpreter. Who calls this holds [`settling`].
     pub(crate) fn settle_all(ended: impl IntoIterator<Item = (Arc<Self>, Outcome)>) {
         let mut parties = Vec::new();
-        let (mut watched, mut lost) = (Vec::new(), Vec::new());
+        let (mut watched, mut lost, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (remote, outcome) in ended {
-            let (party, task, unheld) = remote.end(outcome);
-            parties.extend(party);
-            watched.extend(task);
-            lost.extend(unheld);
+            let told = remote.end(outcome);
+            parties.extend(told.party);
+            watched.extend(told.watched);
+            lost.extend(told.lost);
+            failed.extend(told.failed_held.then(|| Arc::downgrade(&remote)));
+        }
+        if !failed.is_empty() {
+            ends::note(failed);
         }
         if !parties.is_empty() {
             WORLD.with(|kernel| parties.into_iter().for_each(|party| kernel.finish(party)));
@@ -199,6 +222,17 @@ impl Remote {
             herald::mourn(lost);
         }
     }
+}
+
+/// Who is to be told of an end.
+#[derive(Default)]
+struct Told {
+    party: Option<TaskId>,
+    watched: Option<Py<Task>>,
+    /// It failed, and nobody holds its task.
+    lost: Option<Lost>,
+    /// It failed, and somebody holds its task, who may ask.
+    failed_held: bool,
 }
 
 fn read(outcome: Outcome) -> Ended {
