@@ -21,6 +21,9 @@ stall_logger = logging.getLogger("thistledown.stall")
 PACKAGE = os.path.dirname(__file__) + os.sep
 """Where the files of this package are; users look for their own lines."""
 
+worker_handlers: list[Any] = []
+"""How a worker process is told to stop what it runs: nothing that a task could wait for."""
+
 LISTED = 50
 """Tasks that a report names one by one."""
 
@@ -81,7 +84,7 @@ def start_herald() -> None:
 
 def _is_handled(number: int) -> bool:
     handler = signal.getsignal(number)
-    return callable(handler) and handler not in (signal.default_int_handler, interrupted)
+    return callable(handler) and handler not in (signal.default_int_handler, interrupted, *worker_handlers)
 
 
 def interrupted(number: int, frame: types.FrameType | None) -> NoReturn:

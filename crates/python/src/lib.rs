@@ -88,7 +88,7 @@ mod _core {
     #[pymodule_export]
     use super::pool::{Options, Pool};
     #[pymodule_export]
-    use super::run::{count_interrupts, run, stop_runs};
+    use super::run::{attend, count_interrupts, run, stop_runs};
     #[pymodule_export]
     use super::scope::{Scope, move_on_after, shield, timeout};
     #[pymodule_export]
