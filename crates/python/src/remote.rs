@@ -265,6 +265,16 @@ impl Customer for Ticket {
         Remote::settle_all(ended.into_iter().map(|(ticket, outcome)| (ticket.0, outcome)));
     }
 
+    fn orphaned(failed: Vec<(Option<i32>, Outcome)>) {
+        let of = |process: Option<i32>| match process {
+            Some(process) => format!("of a worker that has died (process {process})"),
+            None => "of a worker that has died".to_owned(),
+        };
+        herald::mourn(
+            failed.into_iter().map(|(process, outcome)| (of(process), Arc::new(read(outcome)))).collect(),
+        );
+    }
+
     fn hear(said: Vec<Vec<u8>>) {
         herald::pass_on(said);
     }

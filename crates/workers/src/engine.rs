@@ -252,6 +252,7 @@ impl<C: Customer> Shared<C> {
     pub(crate) fn leave(&self, mut hall: MutexGuard<'_, Hall<C>>) {
         let rings = hall.desk.take_rings();
         let ended = std::mem::take(&mut hall.desk.ended);
+        let orphaned = std::mem::take(&mut hall.desk.orphaned);
         let said = std::mem::take(&mut hall.said);
         let spent = std::mem::take(&mut hall.desk.spent);
         let bell = hall.take_wish();
@@ -268,6 +269,9 @@ impl<C: Customer> Shared<C> {
         }
         if !said.is_empty() {
             C::hear(said);
+        }
+        if !orphaned.is_empty() {
+            C::orphaned(orphaned);
         }
         if notifies {
             self.changed.notify_all();
