@@ -101,17 +101,30 @@ def _reseed() -> None:
 
 def _initialized(child: _core.Child, settings: bytes) -> bool:
     """Sets up what was asked for; False when that failed, which the parent then knows."""
+    sys.breakpointhook = _no_terminal
     try:
         wanted = _pickling.unpack(settings)
         _to_undo.append(_carried.tell(wanted["telling"], child.say))
         function, args = wanted["initializer"]
         if function is not None:
+            _core.set_importing(True)
             call, (args, kwargs, _) = _functions.unpack(function), _pickling.unpack(*args)
+            _core.set_importing(False)
             call(*args, **kwargs)
     except BaseException as error:
         child.failed(_pickling.pack_error(error, _carried.LONGEST))
         return False
     return True
+
+
+def _no_terminal(*args: Any, **kwargs: Any) -> Any:
+    """What ``breakpoint()`` calls in a worker. A debugger that was asked for by name may need no terminal."""
+    if os.environ.get("PYTHONBREAKPOINT", "pdb.set_trace") not in ("", "pdb.set_trace"):
+        return sys.__breakpointhook__(*args, **kwargs)
+    raise RuntimeError(
+        "breakpoint() in a worker process, which has no terminal to ask you at: to debug a function call it yourself, "
+        "`f(x)` instead of `td.go(f, x)`; or name a debugger that needs no terminal in PYTHONBREAKPOINT"
+    )
 
 
 def _end() -> None:

@@ -28,6 +28,7 @@ mod go;
 mod group;
 mod guest;
 mod herald;
+mod imports;
 mod objects;
 mod operation;
 mod outside;
@@ -50,6 +51,7 @@ mod task;
 mod thread_call;
 mod thread_wait;
 mod timers;
+mod traces;
 mod turn;
 mod upstream;
 mod verbs;
@@ -81,6 +83,8 @@ mod _core {
     use super::guest::Guest;
     #[pymodule_export]
     use super::herald::{fall_silent, herald_rests, tell_news};
+    #[pymodule_export]
+    use super::imports::set_importing;
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]

@@ -20,6 +20,7 @@ use crate::current::{Current, seconds};
 use crate::errors;
 use crate::freight::{self, pickling};
 use crate::herald;
+use crate::imports;
 use crate::outside::outside;
 use crate::remote::{Remote, Ticket};
 use crate::root;
@@ -160,6 +161,7 @@ impl Pool {
         options: Option<&Bound<'_, Options>>,
     ) -> PyResult<Py<Task>> {
         let py = function.py();
+        imports::check(py)?;
         self.begin(function)?;
         let (number, origin) = self.function(function)?;
         let options = options.map(Bound::get);
