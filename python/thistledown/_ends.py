@@ -1,17 +1,18 @@
 """What becomes of pools that nobody holds any more, at a fork, and at the end of the interpreter.
 
 The interpreter does not end before the work is done, as with the standard library's pools, and does end at once when
-somebody pressed Ctrl-C.
+somebody pressed Ctrl-C. Errors that nobody has asked for are told then: those of tasks that nobody holds were before.
 """
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, NoReturn
 
-from thistledown import _core
+from thistledown import _core, _report
 
 if TYPE_CHECKING:
     from thistledown._pool import Workers
@@ -63,20 +64,39 @@ def _end_all() -> None:
     """The interpreter ends: what pools have is finished, unless somebody pressed Ctrl-C."""
     global _is_ending
     _is_ending = True
-    is_interrupted = not hasattr(sys, "ps1") and getattr(sys, "last_type", None) is KeyboardInterrupt
+    if not hasattr(sys, "ps1") and getattr(sys, "last_type", None) is KeyboardInterrupt:
+        _kill_all()
+        return
     try:
-        if not is_interrupted:
-            for one in list(_live):
+        for one in list(_live):
+            if not one._is_upstream:
                 one.shutdown(wait=False)
-            for pool in list(_pools.values()):
-                pool.shutdown(False)
-                pool.closed(None)
-            return
+        for pool in list(_pools.values()):
+            pool.shutdown(False)
+            pool.closed(None)
+        _report.failed_unasked()
     except KeyboardInterrupt:
-        pass
-    for pool in list(_pools.values()):
+        _interrupted()
+
+
+def _interrupted() -> None:
+    """Ctrl-C while the end of the program waits for its tasks: it is the death of this process, as in the middle."""
+    # From here on a second one ends it at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    left = sum(known["queued"] + known["offered"] for known in (pool.statistics() for pool in list(_pools.values())))
+    _kill_all()
+    if left:
+        _report.unfinished(left)
+    # Where Python is but a part of another program, that one decides what becomes of it.
+    if sys.orig_argv:
+        _core.die_of_interrupt()
+
+
+def _kill_all() -> None:
+    pools = list(_pools.values())
+    for pool in pools:
         pool.kill()
-    for pool in list(_pools.values()):
+    for pool in pools:
         pool.closed(None)
 
 

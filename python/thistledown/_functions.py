@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from thistledown import _core
 from thistledown._errors import Cancelled
+from thistledown._imports import refuse_half_imported
 from thistledown._pickling import (
     PROTOCOL,
     Outcomes,
@@ -114,6 +115,8 @@ def pack(function: Any) -> Packed:
         return pack(inside)
     by_value: list[Any] = []
     payload, is_reference = _pickled(function, by_value)
+    if not by_value:
+        refuse_half_imported(function)
     data = pickle.dumps((_news_of_path(), "pickle", payload), PROTOCOL)
     packed = data, _core.makes_body(inside), is_reference, _name(function)
     if not is_reference:
@@ -158,6 +161,7 @@ def _pack_name(name: str) -> Packed:
     if not colon or not all(part.isidentifier() for part in (*module.split("."), *qualified.split("."))):
         raise ValueError(f"a function is named as 'package.module:function', got {name!r}")
     is_weightless = False
+    refuse_half_imported(module)
     if module in sys.modules:
         with contextlib.suppress(AttributeError):
             is_weightless = _core.makes_body(_undecorated(looked_up(sys.modules[module], qualified)))

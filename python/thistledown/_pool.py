@@ -101,9 +101,15 @@ class Workers(Verbs, concurrent.futures.Executor):
         Args:
             wait: returns when that is so; else at once.
             cancel_futures: cancels the tasks that have not begun.
+
+        Raises:
+            RuntimeError: in a task: this is the pool that runs it, and its program's to close.
         """
         if self._is_upstream:
-            return  # It is not this process's to close.
+            raise RuntimeError(
+                "this is the pool that runs this very task, and only the program that has made it can close it: wait "
+                "for tasks with `td.wait(tasks)`, or make a pool of your own here, `with td.Workers() as pool`"
+            )
         for pump in list(self._pumps):
             if cancel_futures:
                 pump.end_starting()
@@ -147,7 +153,9 @@ class Workers(Verbs, concurrent.futures.Executor):
     ) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._kill()
-        if _core.current_task() is not None and not self._is_upstream:
+        if self._is_upstream:
+            return  # It goes on: it is not this process's to close.
+        if _core.current_task() is not None:
             # No process is waited for here: that would stop all other tasks of this thread.
             self.shutdown(wait=False)
             if kind is None and self._has_tasks():
@@ -174,8 +182,10 @@ class Workers(Verbs, concurrent.futures.Executor):
         """Waits as leaving a ``with`` block does, and lets the others run. Who is cancelled ends the tasks."""
         if kind is not None and not issubclass(kind, Exception):
             self._kill()
+        if self._is_upstream:
+            return
         self.shutdown(wait=False)
-        if self._is_upstream or kind is GeneratorExit:
+        if kind is GeneratorExit:
             return
         try:
             await self._closed()

@@ -3,6 +3,7 @@
 The engine calls these when something is wrong; nothing here is on a hot path.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -19,6 +20,9 @@ stall_logger = logging.getLogger("thistledown.stall")
 
 PACKAGE = os.path.dirname(__file__) + os.sep
 """Where the files of this package are; users look for their own lines."""
+
+worker_handlers: list[Any] = []
+"""How a worker process is told to stop what it runs: nothing that a task could wait for."""
 
 LISTED = 50
 """Tasks that a report names one by one."""
@@ -82,7 +86,7 @@ def _is_handled(number: int) -> bool:
     handler = signal.getsignal(number)
     if getattr(handler, "ends_a_test", False):
         return False  # The time limit of a test, which changes nothing that a run could wait for.
-    return callable(handler) and handler not in (signal.default_int_handler, interrupted)
+    return callable(handler) and handler not in (signal.default_int_handler, interrupted, *worker_handlers)
 
 
 def interrupted(number: int, frame: types.FrameType | None) -> NoReturn:
@@ -120,6 +124,22 @@ def unsaid(count: int) -> None:
 def failed_elsewhere(name: str, error: BaseException) -> None:
     """A task of a worker process failed, and is let go without that anybody asked how it ended. It is logged."""
     logger.error("task %s failed in a worker process, and nobody asked for its outcome", name, exc_info=error)
+
+
+def unfinished(count: int) -> None:
+    """Ctrl-C has ended the wait of the program's end for its tasks. Standard error says so, as for any Ctrl-C."""
+    words = "1 task was not finished" if count == 1 else f"{count} tasks were not finished"
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"KeyboardInterrupt at the end of the program: {words}", file=sys.stderr, flush=True)
+
+
+def failed_unasked() -> None:
+    """The program ends, and somebody holds tasks of workers that failed, and has not asked. They are logged."""
+    unasked, more = _core.take_unasked(LISTED)
+    for name, error in unasked:
+        failed_elsewhere(name, error)
+    if more:
+        logger.error("%d more tasks failed in worker processes, and nobody asked for their outcome", more)
 
 
 def failed_unseen(task: Task[Any], error: BaseException) -> None:

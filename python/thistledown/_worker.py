@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 from typing import Any, cast
 
 # Each worker needs the last of these; here it is imported before the fork.
-from thistledown import _carried, _core, _functions, _pickling
+from thistledown import _carried, _core, _functions, _pickling, _report
 from thistledown._errors import Cancelled, TaskCancelled
 from thistledown._group import TaskGroup
 from thistledown._run import run
@@ -79,6 +79,7 @@ def _take_signals(child: _core.Child) -> None:
 
     signal.signal(_core.INTERRUPT_SIGNAL, interrupt)
     _show_lines(child)
+    _report.worker_handlers.append(interrupt)
     report = sys.unraisablehook
 
     def lost(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -113,17 +114,30 @@ def _reseed() -> None:
 
 def _initialized(child: _core.Child, settings: bytes) -> bool:
     """Sets up what was asked for; False when that failed, which the parent then knows."""
+    sys.breakpointhook = _no_terminal
     try:
         wanted = _pickling.unpack(settings)
         _to_undo.append(_carried.tell(wanted["telling"], child.say, child.task))
         function, args = wanted["initializer"]
         if function is not None:
+            _core.set_importing(True)
             call, (args, kwargs, _) = _functions.unpack(function), _pickling.unpack(*args)
+            _core.set_importing(False)
             call(*args, **kwargs)
     except BaseException as error:
         child.failed(_pickling.pack_error(error, _carried.LONGEST))
         return False
     return True
+
+
+def _no_terminal(*args: Any, **kwargs: Any) -> Any:
+    """What ``breakpoint()`` calls in a worker. A debugger that was asked for by name may need no terminal."""
+    if os.environ.get("PYTHONBREAKPOINT", "pdb.set_trace") not in ("", "pdb.set_trace"):
+        return sys.__breakpointhook__(*args, **kwargs)
+    raise RuntimeError(
+        "breakpoint() in a worker process, which has no terminal to ask you at: to debug a function call it yourself, "
+        "`f(x)` instead of `td.go(f, x)`; or name a debugger that needs no terminal in PYTHONBREAKPOINT"
+    )
 
 
 def _end() -> None:
@@ -213,9 +227,15 @@ class _Weightless:
         self.child = child
         self.running: dict[int, tuple[_core.Job, Task[Any]]] = {}
         self.stir = _core.Channel[None](1)
+        # How many have begun and ended, and how many had when nothing could happen for them.
+        self.changes = 0
+        self.changes_then = -1
+        # Those that can never go on, and why.
+        self.dead: dict[int, BaseException] = {}
 
     async def take_in(self, opened: _Opened) -> None:
         bell = self.child.bell()
+        _core.attend(self.stuck)
         async with TaskGroup() as group:
             self.start(opened, group)
             while True:
@@ -249,16 +269,20 @@ class _Weightless:
             self.child.failed_job(job, error)
             return
         self.running[job.id] = job, task
+        self.changes += 1
         self.child.began(job, task)
         task.add_done_callback(lambda task: self.ended(job, cast(Task[Any], task)))
 
     def ended(self, job: _core.Job, task: Task[Any]) -> None:
-        del self.running[job.id]
         self.child.ended(task)
+        dead = self.dead.pop(job.id, None)
+        if self.running.pop(job.id, None) is None:
+            return  # It was given up.
+        self.changes += 1
         try:
             error = task.exception()
         except TaskCancelled:
-            error = Cancelled("the task was cancelled")
+            error = dead or Cancelled("the task was cancelled")
         if isinstance(error, _Left):
             error = error.error
         if error is None:
@@ -267,6 +291,23 @@ class _Weightless:
             self.child.failed_job(job, error)
         if not self.running and not len(self.stir):
             self.stir.send_nowait(None)
+
+    def stuck(self, error: BaseException) -> bool:
+        """Nothing can happen any more for the tasks that are here: they are ended. The engine calls this.
+
+        Returns:
+            False when it is to be asked again: a task that is on its way may bring what they wait for.
+        """
+        if self.changes != self.changes_then:
+            self.changes_then = self.changes
+            return False
+        if self.running.keys() <= self.dead.keys():
+            # They do not even end.
+            raise error
+        for number, (_, task) in list(self.running.items()):
+            self.dead[number] = error
+            task.cancel()
+        return True
 
     def give_up(self, error: BaseException) -> None:
         if not self.running:

@@ -96,8 +96,7 @@ class _Zygote:
             os.close(memory)
             self.become(self.settings)
             self.main = _attribute(self.settings.get("worker_main", f"{WORKER_MODULE}:main"))
-            for name in self.settings["preload"]:
-                __import__(name)
+            self.preload(self.settings["preload"])
         except BaseException as error:
             import traceback
 
@@ -110,6 +109,16 @@ class _Zygote:
         # What is here now is shared by all workers: the collector need not touch, and so copy, it.
         gc.freeze()
         return True
+
+    def preload(self, names: list[str]) -> None:
+        engine = sys.modules.get("thistledown._core")
+        if engine is not None:
+            # A task that one of them starts would come from here, and this process waits for nobody.
+            engine.set_importing(True)
+        for name in names:
+            __import__(name)
+        if engine is not None:
+            engine.set_importing(False)
 
     def become(self, settings: dict[str, Any]) -> None:
         sys.path[:] = settings["path"]

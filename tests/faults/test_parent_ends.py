@@ -201,3 +201,110 @@ def test_a_worker_has_no_way_to_the_parent_s_terminal_input(script):
     program = script(HEAD + "import io\nprint(repr(td.go(victims.read_input).result()), flush=True)")
     assert program.line() == "''"
     assert program.ends()[0] == 0
+
+
+# --- errors that nobody has asked for ---------------------------------------------------------------------------
+
+FAILS = """
+def fail(number):
+    raise LookupError(f"failed: {number}")
+def fail_in_turn(pool, numbers):
+    return [pool.submit(fail, number) for number in numbers]
+"""
+
+
+def told(errors):
+    lines = [line.rpartition(" ")[2] for line in errors.splitlines() if line.startswith("LookupError: failed")]
+    # Each stands in the traceback of the worker, too.
+    assert lines[::2] == lines[1::2]
+    return lines[::2]
+
+
+def test_errors_that_a_global_holds_to_the_end_are_told_once_in_their_order(script, mark):
+    program = script(HEAD + FAILS + "tasks = fail_in_turn(td.Workers(1), range(5))\ntasks.reverse()")
+    code, _, errors = program.ends()
+    assert code == 0
+    assert told(errors) == ["0", "1", "2", "3", "4"]
+    assert errors.count("nobody asked for its outcome") == 5
+
+
+def test_errors_that_were_asked_for_are_not_told_again(script, mark):
+    program = script(
+        HEAD
+        + FAILS
+        + """
+import asyncio, concurrent.futures
+async def awaits(task):
+    try:
+        await task
+    except LookupError:
+        pass
+pool = td.Workers(1)
+tasks = fail_in_turn(pool, range(7))
+tasks[0].exception()
+try:
+    tasks[1].result()
+except LookupError:
+    pass
+asyncio.run(awaits(tasks[2]))
+td.run(awaits, tasks[3])
+tasks[4].add_done_callback(lambda task: task.exception())
+concurrent.futures.wait(tasks)
+fine = pool.submit(victims.square, 3)
+cancelled = pool.submit(victims.sleep)
+cancelled.cancel()
+results = pool.map(fail, [8, 9])
+try:
+    next(results)
+except LookupError:
+    pass
+""",
+    )
+    code, _, errors = program.ends()
+    assert code == 0
+    assert told(errors) == ["5", "6"]
+
+
+def test_of_many_errors_some_are_told_and_the_others_counted(script, mark):
+    program = script(HEAD + FAILS + "tasks = fail_in_turn(td.workers(), range(3000))")
+    code, _, errors = program.ends()
+    assert code == 0
+    assert len(told(errors)) == 50
+    assert "2950 more tasks failed" in errors
+
+
+def test_errors_of_tasks_that_are_gone_are_told_as_they_go_and_not_again(script, mark):
+    program = script(
+        HEAD
+        + FAILS
+        + """
+tasks = fail_in_turn(td.Workers(1), range(3))
+concurrent = __import__("concurrent.futures").futures
+concurrent.wait(tasks)
+del tasks[1]
+print("dropped", file=sys.stderr)
+"""
+    )
+    _, _, errors = program.ends()
+    first, _, rest = errors.partition("dropped\n")
+    assert (told(first), told(rest)) == (["1"], ["0", "2"])
+
+
+def test_a_forked_child_does_not_tell_the_errors_of_its_parent(script, mark):
+    program = script(
+        HEAD
+        + FAILS
+        + """
+tasks = fail_in_turn(td.Workers(1), range(3))
+concurrent = __import__("concurrent.futures").futures
+concurrent.wait(tasks)
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("child is gone", file=sys.stderr)
+"""
+    )
+    _, _, errors = program.ends()
+    first, _, rest = errors.partition("child is gone\n")
+    assert (told(first), told(rest)) == ([], ["0", "1", "2"])

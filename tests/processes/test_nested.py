@@ -10,6 +10,7 @@ import thistledown as td
 import work
 from pools import Workers
 
+from leaks import eventually
 from support import PATIENCE
 
 
@@ -218,6 +219,69 @@ def test_a_nested_task_outlives_the_one_that_started_it(gate, journal):
         gate.wait_for_arrivals()
         gate.open()
     assert journal.lines() == ["inner"]
+
+
+def test_a_nested_task_outlives_the_worker_of_the_one_that_started_it(gates, journal):
+    inside, outside = gates(), gates()
+
+    def inner(gate_path, path):
+        work.pass_gate(gate_path)
+        work.write(path, "inner")
+
+    def outer(inside, outside, path):
+        td.go(inner, inside, path)
+        work.wait_at(outside)
+        # This one has not begun.
+        td.go(work.write, path, "unbegun")
+        os._exit(3)
+
+    with Workers(2) as pool:
+        task = pool.go(outer, inside.path, outside.path, journal.path)
+        inside.wait_for_arrivals()
+        outside.open()
+        assert task.exception(PATIENCE).exitcode == 3
+        inside.open()
+    assert sorted(journal.lines()) == ["inner", "unbegun"]
+
+
+def test_a_nested_task_that_fails_after_its_starters_worker_died_is_logged(gates, caplog):
+    inside, outside = gates(), gates()
+
+    def inner(gate_path):
+        work.pass_gate(gate_path)
+        raise LookupError("of nobody")
+
+    def outer(inside, outside):
+        td.go(inner, inside)
+        work.wait_at(outside)
+        os._exit(3)
+
+    with Workers(2) as pool:
+        task = pool.go(outer, inside.path, outside.path)
+        inside.wait_for_arrivals()
+        outside.open()
+        process = task.exception(PATIENCE).pid
+        inside.open()
+        assert pool.wait_idle(PATIENCE)
+        eventually(lambda: caplog.records, "nothing was logged")
+    [record] = caplog.records
+    assert f"(process {process}) failed in a worker process, and nobody asked" in record.getMessage()
+    assert str(record.exc_info[1]) == "of nobody"
+
+
+def test_the_pool_that_runs_a_task_is_not_its_to_close():
+    def closes(how):
+        if how == "shutdown":
+            td.workers().shutdown()
+        else:
+            with td.workers() as pool:
+                assert pool.go(work.double, 1).result(PATIENCE) == 2
+        return td.go(work.double, 2).result(PATIENCE)
+
+    with Workers(1) as pool:
+        with pytest.raises(RuntimeError, match="the pool that runs this very task"):
+            pool.go(closes, "shutdown").result(PATIENCE)
+        assert pool.go(closes, "with").result(PATIENCE) == 4
 
 
 def test_nested_weightless_tasks_wait_for_plain_ones():

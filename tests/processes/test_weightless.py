@@ -298,3 +298,70 @@ def test_a_body_that_has_begun_cannot_be_sent(pool):
 def test_a_thousand(pool):
     tasks = [pool.go(give, number) for number in range(1000)]
     assert [task.result(PATIENCE) for task in tasks] == list(range(1000))
+
+
+# --- tasks that can never go on ---------------------------------------------------------------------------------
+
+
+async def waits_for_nothing():
+    await td.Channel().recv()
+
+
+def test_tasks_that_can_never_go_on_are_told_why_and_their_worker_goes_on():
+    with Workers(1) as pool:
+        tasks = [pool.go(waits_for_nothing) for _ in range(2)]
+        for task in tasks:
+            with pytest.raises(td.DeadlockError, match="nothing can happen any more; 2 tasks wait") as caught:
+                task.result(PATIENCE)
+            assert str(caught.value).count("waits_for_nothing waits for recv from channel") == 2
+        assert pool.go(give, 3).result(PATIENCE) == 3
+        assert pool.go(work.double, 3).result(PATIENCE) == 6
+
+
+def test_a_task_that_something_may_still_come_for_is_left_alone(gate):
+    async def waits_for_nested(path):
+        return await td.workers().go(work.pass_gate, path)
+
+    with Workers(2) as pool:
+        task = pool.go(waits_for_nested, gate.path)
+        gate.wait_for_arrivals()
+        dead = pool.go(waits_for_nothing)
+        assert not dead.done()
+        gate.open()
+        assert task.result(PATIENCE) == gate.path
+        assert isinstance(dead.exception(PATIENCE), td.DeadlockError)
+
+
+def test_a_task_that_can_never_go_on_cleans_up_first(journal):
+    async def cleans_up(path):
+        try:
+            await td.Channel().recv()
+        finally:
+            work.write(path, "cleaned up")
+
+    async def catches():
+        try:
+            await td.Channel().recv()
+        except td.Cancelled:
+            return "caught"
+
+    with Workers(1) as pool:
+        cleaning, catching = pool.go(cleans_up, journal.path), pool.go(catches)
+        assert isinstance(cleaning.exception(PATIENCE), td.DeadlockError)
+        assert catching.result(PATIENCE) == "caught"
+    assert journal.lines() == ["cleaned up"]
+
+
+def test_a_task_that_does_not_even_end_is_given_up():
+    async def stubborn():
+        with td.shield():
+            await td.Channel().recv()
+
+    with Workers(1) as pool:
+        assert isinstance(pool.go(stubborn).exception(PATIENCE), td.DeadlockError)
+        assert pool.go(give, 3).result(PATIENCE) == 3
+
+
+def test_a_run_inside_of_a_plain_task_finds_its_deadlock():
+    with Workers(1) as pool:
+        assert isinstance(pool.go(lambda: td.run(waits_for_nothing)).exception(PATIENCE), td.DeadlockError)

@@ -39,7 +39,7 @@ pub struct Turn<B, V> {
 pub struct Prospects {
     /// When the next timer is due.
     pub timer: Option<Moment>,
-    /// How many waits there are on sources.
+    /// How many waits there are on sources, but those of who [attends](Kernel::attend) to the outside.
     pub sources: usize,
     /// How many bodies run elsewhere.
     pub elsewhere: usize,
@@ -311,6 +311,14 @@ impl<P: Payload> Kernel<P> {
             }
         });
         everyone.filter_map(|(task, party)| Some((task, party.body.as_ref()?)))
+    }
+
+    /// The task, which has its turn, attends to the outside for its host, as who takes further tasks in does: what its
+    /// waits for sources bring is nothing that the others could hope for.
+    pub fn attend(&mut self, task: TaskId) {
+        if let Some(party) = self.parties.get_mut(task).filter(|party| party.phase == Phase::Running) {
+            party.attends = true;
+        }
     }
 
     /// Nothing is ready: from now on, until [`Self::unpark`], a wake calls the runner's waker, once. Nothing comes

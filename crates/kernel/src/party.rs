@@ -60,6 +60,8 @@ pub(crate) struct Party<B, V, W> {
     pub(crate) cancelled: bool,
     /// Some cancellation may reach it: look before it waits.
     pub(crate) suspect: bool,
+    /// It attends to the outside for its host: its waits for sources are no prospect for the others.
+    pub(crate) attends: bool,
     /// Who waits for its end.
     pub(crate) end: List,
     /// The scope it was started in.
@@ -84,6 +86,7 @@ impl<B, V, W> Party<B, V, W> {
             timers: 0,
             cancelled: false,
             suspect: false,
+            attends: false,
             end: List::default(),
             base,
             scope: base,

@@ -126,7 +126,7 @@ impl<P: Payload> Kernel<P> {
             let index = self.nodes.insert(Node::new(list, id, branch, value, sibling));
             let index = u32::try_from(index).unwrap_or_else(|_| unreachable!("four thousand million waits"));
             self.parties[id].nodes = index;
-            self.count_source_wait(list, 1);
+            self.count_source_wait(id, list, 1);
             let nodes = &mut self.nodes;
             if let Some(list) =
                 find_list(list, &mut self.channels, &mut self.parties, &mut self.scopes, &mut self.sources)
@@ -237,7 +237,7 @@ impl<P: Payload> Kernel<P> {
             {
                 list.unlink(nodes, at);
             }
-            self.count_source_wait(list, -1);
+            self.count_source_wait(id, list, -1);
             let node = self.nodes.remove(at as usize);
             self.spent_values.extend(node.value);
             at = sibling;
@@ -247,8 +247,11 @@ impl<P: Payload> Kernel<P> {
         }
     }
 
-    fn count_source_wait(&mut self, list: ListName, change: isize) {
+    fn count_source_wait(&mut self, party: TaskId, list: ListName, change: isize) {
         let (ListName::Readable(source) | ListName::Writable(source)) = list else { return };
+        if self.parties[party].attends {
+            return;
+        }
         let runner = self.sources.get(source).and_then(|source| self.runners.get_mut(source.runner));
         if let Some(runner) = runner {
             runner.source_waits = runner.source_waits.saturating_add_signed(change);

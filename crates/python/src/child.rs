@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyBaseException;
@@ -19,8 +19,10 @@ use thistledown_workers::{End, Given, Inheritance, Opened, Parcel, Reply, now};
 use crate::context;
 use crate::errors;
 use crate::freight::{self, Call, pickling};
+use crate::imports::Importing;
 use crate::outside::outside;
 use crate::pool::is_retried;
+use crate::traces::Traces;
 use crate::upstream::{self, Upstream};
 
 /// A function that the parent has sent.
@@ -41,6 +43,8 @@ pub(crate) struct Child {
     stopped: AtomicU64,
     /// How many weightless tasks run.
     weightless: AtomicUsize,
+    /// What was set when the first task came.
+    traces: OnceLock<Traces>,
 }
 
 /// A weightless task of this worker.
@@ -110,6 +114,7 @@ impl Child {
             next_plain: Mutex::default(),
             stopped: AtomicU64::new(0),
             weightless: AtomicUsize::new(0),
+            traces: OnceLock::new(),
         })
     }
 
@@ -156,6 +161,7 @@ impl Child {
     /// Runs tasks until there will be no more.
     fn serve(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
+        let _ = this.traces.set(Traces::keep(py)?);
         loop {
             let next = this.next_plain.lock().take();
             match next.map_or_else(|| this.next(), |job| Ok(Next::Plain(job)))? {
@@ -228,6 +234,7 @@ impl Child {
 
     /// A weightless task has returned this.
     fn done(&self, py: Python<'_>, job: &Job, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.untrace(py);
         let finished = success(py, value);
         self.leave();
         self.finish(py, job.task.id, 0, finished)
@@ -235,6 +242,7 @@ impl Child {
 
     /// A weightless task has raised this.
     fn failed_job(&self, py: Python<'_>, job: &Job, error: &Bound<'_, PyBaseException>) -> PyResult<()> {
+        self.untrace(py);
         let more = job.more.lock().as_ref().map(|more| more.bind(py).clone());
         let finished = failure(py, &PyErr::from_value(error.clone().into_any()), more.as_ref());
         self.leave();
@@ -303,6 +311,8 @@ impl Child {
             })
         });
         self.end_if_forked();
+        // Before any Python code runs that is not the task's.
+        self.untrace(py);
         self.child.region().end();
         self.upstream.task_is_over();
         let finished = match &ended {
@@ -315,8 +325,16 @@ impl Child {
         Ok(())
     }
 
+    /// Takes away what a task has left to trace others with.
+    fn untrace(&self, py: Python<'_>) {
+        if let Some(Err(error)) = self.traces.get().map(|traces| traces.restore(py)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
     /// What a task calls, with what, and where that came from.
     fn open<'py>(&self, py: Python<'py>, job: &Taken) -> PyResult<(Bound<'py, PyAny>, Call<'py>, Opened)> {
+        let _importing = Importing::begin();
         let function = self.function(py, job.function)?;
         let opened = job.call.open().map_err(|error| errors::system(&error))?;
         let call = freight::unpack_call(py, &opened)?;

@@ -34,6 +34,8 @@ pub(crate) struct Run {
     pub(crate) failed_unlisted: Cell<usize>,
     /// The process has forked inside of it: in the child it cannot go on.
     pub(crate) forked: Cell<bool>,
+    /// The task that takes in others, and what is called when those can never go on.
+    pub(crate) attendant: RefCell<Option<(TaskId, Py<PyAny>)>>,
 }
 
 /// A run, as other threads see it.

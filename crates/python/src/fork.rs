@@ -56,6 +56,7 @@ pub(crate) fn after_fork_in_child() {
     // Tasks of the parent's pools end here, and whoever waits is told.
     upstream::desert();
     upstream::forget_worker();
+    crate::ends::forget();
     if let Some(run) = Current::run() {
         run.forked.set(true);
     }

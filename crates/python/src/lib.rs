@@ -22,6 +22,7 @@ mod child;
 mod context;
 mod current;
 mod descriptor;
+mod ends;
 mod errors;
 mod filters;
 mod fork;
@@ -32,6 +33,7 @@ mod group_call;
 mod guest;
 mod held_open;
 mod herald;
+mod imports;
 mod objects;
 mod operation;
 mod outside;
@@ -57,6 +59,7 @@ mod thread_call;
 mod thread_scope;
 mod thread_wait;
 mod timers;
+mod traces;
 mod turn;
 mod upstream;
 mod verbs;
@@ -76,6 +79,8 @@ mod _core {
     #[pymodule_export]
     use super::child::{Child, Job};
     #[pymodule_export]
+    use super::ends::{die_of_interrupt, take_unasked};
+    #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::freight::Slice;
@@ -90,13 +95,15 @@ mod _core {
     #[pymodule_export]
     use super::herald::{fall_silent, herald_rests, tell_news};
     #[pymodule_export]
+    use super::imports::set_importing;
+    #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
     use super::poll::{readable, writable};
     #[pymodule_export]
     use super::pool::{Options, Pool};
     #[pymodule_export]
-    use super::run::{count_interrupts, run, stop_runs};
+    use super::run::{attend, count_interrupts, run, stop_runs};
     #[pymodule_export]
     use super::scope::{Scope, move_on_after, shield, timeout};
     #[pymodule_export]

@@ -20,6 +20,7 @@ use crate::current::{Current, seconds, seconds_or_none};
 use crate::errors;
 use crate::freight::{self, pickling};
 use crate::herald;
+use crate::imports;
 use crate::outside::outside;
 use crate::remote::{Remote, Ticket};
 use crate::root;
@@ -163,6 +164,7 @@ impl Pool {
         options: Option<&Bound<'_, Options>>,
     ) -> PyResult<Py<Task>> {
         let py = function.py();
+        imports::check(py)?;
         self.begin(function)?;
         let (number, origin, words) = self.function(function)?;
         let options = options.map(Bound::get);
@@ -174,7 +176,7 @@ impl Pool {
         };
         let remote = Remote::new(source);
         let task = Task::make(py, Some(origin))?;
-        task.get().set_remote(Arc::clone(&remote));
+        Task::set_remote(&task, Arc::clone(&remote));
         // The engine does not hold it, so the collector has to know it.
         root::track(task.as_ptr());
         let mut order = Order {

@@ -7,11 +7,13 @@ use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use thistledown_kernel::{JoinRefused, ScopeId, TaskId};
 use thistledown_runtime::Lock;
 use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};
 
+use crate::ends::{self, Face};
 use crate::errors;
 use crate::freight;
 use crate::herald::{self, Lost};
@@ -62,7 +64,10 @@ struct Told {
     /// The kernel; with whether it failed.
     party: Option<(TaskId, bool)>,
     watched: Option<Py<Task>>,
+    /// It failed, and nobody holds its task.
     lost: Option<Lost>,
+    /// It failed, and somebody holds its task, who may ask.
+    failed_held: bool,
 }
 
 /// Held while tasks are ended, so that no fork finds one half ended.
@@ -92,11 +97,23 @@ pub(crate) unsafe fn unlock_after_fork() {
 pub(crate) struct Remote {
     state: Mutex<State>,
     source: Source,
+    /// What it is in Python.
+    face: Face,
 }
 
 impl Remote {
     pub(crate) fn new(source: Source) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), source })
+        Arc::new(Self { state: Mutex::default(), source, face: Face::default() })
+    }
+
+    /// What it is in Python from now on; null when that is no more.
+    pub(crate) fn set_task(&self, task: *mut ffi::PyObject) {
+        self.face.set(task);
+    }
+
+    /// What it is in Python.
+    pub(crate) fn task(&self, py: Python<'_>) -> Option<Py<Task>> {
+        self.face.get(py)
     }
 
     /// Its source's name for it.
@@ -244,20 +261,28 @@ impl Remote {
             return Told::default();
         }
         state.ended = Some(Arc::clone(&ended));
-        let lost = state.unheld.take().filter(|_| ended.is_error()).map(|name| (name, Arc::clone(&ended)));
-        let party = state.party.take().map(|party| (party, ended.is_error()));
-        Told { party, watched: state.watched.take(), lost }
+        let unheld = state.unheld.take();
+        Told {
+            party: state.party.take().map(|party| (party, ended.is_error())),
+            watched: state.watched.take(),
+            failed_held: ended.is_error() && unheld.is_none(),
+            lost: unheld.filter(|_| ended.is_error()).map(|name| (name, ended)),
+        }
     }
 
     /// Ends many. Needs no interpreter. Who calls this holds [`settling`].
     pub(crate) fn settle_all(ended: impl IntoIterator<Item = (Arc<Self>, Outcome)>) {
         let mut parties = Vec::new();
-        let (mut watched, mut lost) = (Vec::new(), Vec::new());
+        let (mut watched, mut lost, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (remote, outcome) in ended {
             let told = remote.end(outcome);
             parties.extend(told.party);
             watched.extend(told.watched);
             lost.extend(told.lost);
+            failed.extend(told.failed_held.then(|| Arc::downgrade(&remote)));
+        }
+        if !failed.is_empty() {
+            ends::note(failed);
         }
         if !parties.is_empty() {
             WORLD.with(|kernel| {
@@ -303,6 +328,16 @@ impl Customer for Ticket {
 
     fn settle(ended: Vec<(Self, Outcome)>) {
         Remote::settle_all(ended.into_iter().map(|(ticket, outcome)| (ticket.0, outcome)));
+    }
+
+    fn orphaned(failed: Vec<(Option<i32>, Outcome)>) {
+        let of = |process: Option<i32>| match process {
+            Some(process) => format!("of a worker that has died (process {process})"),
+            None => "of a worker that has died".to_owned(),
+        };
+        herald::mourn(
+            failed.into_iter().map(|(process, outcome)| (of(process), Arc::new(read(outcome)))).collect(),
+        );
     }
 
     fn hear(said: Vec<Vec<u8>>) {

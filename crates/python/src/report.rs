@@ -43,8 +43,11 @@ pub(crate) fn cycle_error(
 
 /// What a run says when nothing can happen any more.
 pub(crate) fn nothing_can_happen(py: Python<'_>, run: &Run) -> PyErr {
-    let waiting: Vec<Waiting> =
-        WORLD.with(|kernel| kernel.tasks(run.runner).map(|(_, body)| waiting(py, body)).collect());
+    let attendant = run.attendant.borrow().as_ref().map(|(task, _)| *task);
+    let waiting: Vec<Waiting> = WORLD.with(|kernel| {
+        let others = kernel.tasks(run.runner).filter(|(task, _)| Some(*task) != attendant);
+        others.map(|(_, body)| waiting(py, body)).collect()
+    });
     let told = report(py, "nothing_can_happen", (describe(py, waiting),));
     errors::deadlock(py, told.map_or_else(|| "nothing can happen any more".into(), |words| words.to_string()))
 }

@@ -113,6 +113,7 @@ pub(crate) fn run(
         failed: RefCell::default(),
         failed_unlisted: Cell::new(0),
         forked: Cell::new(false),
+        attendant: RefCell::new(None),
     });
     RUNS.lock().push(Arc::clone(&run.shared));
     let window = window::User::new();
@@ -245,6 +246,18 @@ pub(crate) fn stop_runs(py: Python<'_>) -> bool {
         run.waker.wake();
     }
     runs.iter().all(|run| run.over.load(Ordering::Acquire))
+}
+
+/// The task of this turn attends to the outside for the run: it takes in further tasks. When nothing can happen any more
+/// for the others, ``stuck(error)`` is called, and sees to it that something happens; False asks to be called again.
+#[pyfunction]
+pub(crate) fn attend(stuck: Py<PyAny>) -> PyResult<()> {
+    let task = Current::need_task("td's own attending")?;
+    let run = Current::run().ok_or_else(|| errors::misuse("no run in this thread"))?;
+    WORLD.with(|kernel| kernel.attend(task));
+    let old = run.attendant.replace(Some((task, stuck)));
+    drop(old);
+    Ok(())
 }
 
 /// In a forked child: the parent's runs are not here.
@@ -446,7 +459,20 @@ impl Host<Snake> for Ruler<'_> {
             self.given_up = true;
             return None;
         }
-        self.end(report::nothing_can_happen(self.py, &self.run));
-        None
+        let error = report::nothing_can_happen(self.py, &self.run);
+        let stuck = self.run.attendant.borrow().as_ref().map(|(_, stuck)| stuck.clone_ref(self.py));
+        let Some(stuck) = stuck else {
+            self.end(error);
+            return None;
+        };
+        let answered = stuck.call1(self.py, (error.into_value(self.py),));
+        match answered.and_then(|answered| answered.is_truthy(self.py)) {
+            Ok(true) => None,
+            Ok(false) => Some(Duration::from_secs(1)),
+            Err(error) => {
+                self.end_on_error(error);
+                None
+            }
+        }
     }
 }

@@ -130,9 +130,10 @@ impl Task {
     }
 
     /// Its body runs in another process.
-    pub(crate) fn set_remote(&self, remote: Arc<Remote>) {
-        self.state.lock().extra.get_or_insert_default().remote = Some(remote);
-        self.id.store(REMOTE, Ordering::Release);
+    pub(crate) fn set_remote(slf: &Bound<'_, Self>, remote: Arc<Remote>) {
+        remote.set_task(slf.as_ptr());
+        slf.get().state.lock().extra.get_or_insert_default().remote = Some(remote);
+        slf.get().id.store(REMOTE, Ordering::Release);
     }
 
     /// Makes it a member of a scope, if it runs in another process.
@@ -391,10 +392,14 @@ fn tell_waiters(
 impl Drop for Task {
     /// An error in another process that nobody has asked for is told, so that it is not lost.
     fn drop(&mut self) {
-        if *self.id.get_mut() != REMOTE || *self.fetched.get_mut() {
+        if *self.id.get_mut() != REMOTE {
             return;
         }
         let Some(remote) = self.remote() else { return };
+        remote.set_task(std::ptr::null_mut());
+        if *self.fetched.get_mut() {
+            return;
+        }
         // SAFETY: a question that can be asked at any time. When the interpreter is ending nobody can be told.
         if unsafe { ffi::Py_IsInitialized() } == 0 {
             return;

@@ -27,6 +27,8 @@ pub(crate) enum Owner<C> {
     Customer(C),
     /// A task in a worker, which knows it by this number.
     Worker(WorkerId, u64),
+    /// A task whose worker has died, with this process id: nobody asks any more, and only a failure is told.
+    Nobody(Option<i32>),
 }
 
 /// A job: what is to be done.
@@ -70,6 +72,8 @@ pub(crate) struct Desk<C> {
     pub(crate) unsent: Vec<(JobId, io::Error)>,
     /// What came of the jobs of customers.
     pub(crate) ended: Vec<(C, Outcome)>,
+    /// Jobs that have failed, and that nobody asks for: the process that had started each, and how it ended.
+    pub(crate) orphaned: Vec<(Option<i32>, Outcome)>,
     /// Calls of jobs that are over, with blobs. Giving back their memory takes long, so that is done last, without the lock.
     pub(crate) spent: Vec<Parcel>,
 }
@@ -85,6 +89,7 @@ impl<C> Default for Desk<C> {
             touched: SmallVec::new(),
             unsent: Vec::new(),
             ended: Vec::new(),
+            orphaned: Vec::new(),
             spent: Vec::new(),
         }
     }
@@ -154,6 +159,8 @@ impl<C> Desk<C> {
     pub(crate) fn conclude(&mut self, owner: Owner<C>, outcome: Outcome) {
         match owner {
             Owner::Customer(customer) => self.ended.push((customer, outcome)),
+            Owner::Nobody(_) if matches!(outcome, Outcome::Value(_) | Outcome::Cancelled) => {}
+            Owner::Nobody(process) => self.orphaned.push((process, outcome)),
             Owner::Worker(worker, reference) => {
                 let Some(worker) = self.workers.get_mut(worker) else { return };
                 let (end, parcel) = match outcome {
@@ -243,8 +250,13 @@ impl<C> Desk<C> {
         format!("{first} would wait for {second}, which waits for it in turn:\n{}{more}", lines.join("\n"))
     }
 
-    /// The jobs that tasks of a worker have started, which is gone.
-    pub(crate) fn take_started_by(&mut self, worker: WorkerId) -> Vec<JobId> {
-        self.started.remove(&worker).unwrap_or_default().into_values().collect()
+    /// A worker is gone: what its tasks have started goes on, for nobody.
+    pub(crate) fn orphan_started_by(&mut self, worker: WorkerId) {
+        let process = self.workers.get(worker).and_then(|worker| worker.process.pid());
+        for job in self.started.remove(&worker).unwrap_or_default().into_values() {
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.owner = Owner::Nobody(process);
+            }
+        }
     }
 }

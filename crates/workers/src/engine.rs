@@ -258,6 +258,7 @@ impl<C: Customer> Shared<C> {
     pub(crate) fn leave(&self, mut hall: MutexGuard<'_, Hall<C>>) {
         let rings = hall.desk.take_rings();
         let ended = std::mem::take(&mut hall.desk.ended);
+        let orphaned = std::mem::take(&mut hall.desk.orphaned);
         let said = std::mem::take(&mut hall.said);
         let spent = std::mem::take(&mut hall.desk.spent);
         let bell = hall.take_wish();
@@ -275,6 +276,9 @@ impl<C: Customer> Shared<C> {
         rings.iter().for_each(|bell| bell.ring());
         if let Some(bell) = bell {
             bell.ring();
+        }
+        if !orphaned.is_empty() {
+            C::orphaned(orphaned);
         }
         if notifies {
             self.changed.notify_all();

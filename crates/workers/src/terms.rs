@@ -23,6 +23,10 @@ pub trait Customer: Send + Sized + 'static {
     /// Jobs have ended. Called in any thread, with no lock of the pool held; must not block for long.
     fn settle(ended: Vec<(Self, Outcome)>);
 
+    /// Jobs have failed that nobody asks for: tasks of workers had started them, and those workers have died. With the
+    /// process id of each, if it is known. Called as [`Self::settle`] is.
+    fn orphaned(failed: Vec<(Option<i32>, Outcome)>);
+
     /// A worker says something to its parent's program.
     fn hear(said: Vec<Vec<u8>>);
 

@@ -1,6 +1,6 @@
 //! Parking: a runner that sleeps is called once, by the first thing that concerns it.
 
-use thistledown_kernel::{Start, Wake, Want};
+use thistledown_kernel::{Direction, Start, Wake, Want};
 
 use crate::rig::{Rig, at, event};
 
@@ -90,5 +90,28 @@ fn only_the_runner_whose_task_it_is_is_called() {
     rig.finish(remote);
     rig.with(|kernel| kernel.remove_runner(there));
     rig.with(|kernel| kernel.drop_channel(channel));
+    rig.leaves_nothing();
+}
+
+#[test]
+fn who_attends_to_the_outside_is_no_prospect_for_the_others() {
+    let mut rig = Rig::new();
+    let runner = rig.runner;
+    let source = rig.with(|kernel| kernel.add_source(runner));
+    rig.with(|kernel| kernel.source_is_dry(source, Direction::Read));
+    let attendant = rig.spawn();
+    assert_eq!(rig.turn(), Some((attendant, Wake::Start)));
+    rig.with(|kernel| kernel.attend(attendant));
+    rig.wait(attendant, [Want::Readable(source)]);
+    let reader = rig.waiting([Want::Readable(source)]);
+    let sources = |rig: &mut Rig| rig.with(|kernel| kernel.park(runner)).expect("nobody is ready").sources;
+    assert_eq!(sources(&mut rig), 1, "the other one counts");
+    rig.with(|kernel| kernel.cancel_task(reader));
+    rig.ends_with(reader, Wake::Cancelled);
+    assert_eq!(sources(&mut rig), 0);
+    rig.with(|kernel| kernel.cancel_task(attendant));
+    rig.ends_with(attendant, Wake::Cancelled);
+    assert_eq!(sources(&mut rig), 0, "it is not counted out either");
+    rig.with(|kernel| kernel.remove_source(source));
     rig.leaves_nothing();
 }

@@ -103,9 +103,7 @@ impl<C> Hall<C> {
         }
         self.policy.died(&mut self.desk, id, now);
         self.act();
-        for job in self.desk.take_started_by(id) {
-            let _ = self.cancel(job, now);
-        }
+        self.desk.orphan_started_by(id);
         self.desk.workers.remove(id);
     }
 }

@@ -2,8 +2,9 @@
 
 use thistledown_workers::Outcome;
 
+use crate::packets::LIMIT;
 use crate::puppet::Puppet;
-use crate::stage::{Job, Stage, content, in_time, kill, play};
+use crate::stage::{Job, Stage, content, in_time, kill, orphaned, play};
 
 /// A puppet that this one starts, and what it calls it.
 pub(crate) fn spawn_puppet(stage: &Stage, puppet: &Puppet) -> (String, crate::puppet::Entrance) {
@@ -74,15 +75,62 @@ fn one_that_is_cancelled_by_who_started_it_is_stopped() {
 }
 
 #[test]
-fn what_a_dead_worker_has_started_is_cancelled() {
+fn what_a_dead_worker_has_started_goes_on_for_nobody() {
     play(2, |stage| {
         let (job, puppet) = stage.puppet();
         let (_, entrance) = spawn_puppet(stage, &puppet);
         let child = entrance.enter();
         kill(puppet.process);
         job.death();
+        child.returns(b"nobody asks");
+        assert!(stage.engine().wait_idle(Some(LIMIT)));
+        let counted = stage.engine().statistics().0;
+        assert_eq!((counted.submitted, counted.replied), (2, 1));
+        assert!(orphaned().is_empty(), "only a failure is told");
+    });
+}
+
+#[test]
+fn what_a_dead_worker_has_started_and_nobody_has_begun_runs() {
+    play(1, |stage| {
+        let (job, puppet) = stage.puppet();
+        spawn(&puppet, "echo", b"nested");
+        kill(puppet.process);
+        job.death();
+        assert!(stage.engine().wait_idle(Some(LIMIT)));
+        assert_eq!(stage.engine().statistics().0.replied, 1);
+    });
+}
+
+#[test]
+fn a_failure_that_nobody_asks_for_is_told_with_who_had_started_it() {
+    play(2, |stage| {
+        let (job, puppet) = stage.puppet();
+        let (_, entrance) = spawn_puppet(stage, &puppet);
+        let child = entrance.enter();
+        let process = puppet.process;
+        kill(process);
+        job.death();
+        kill(child.process);
+        assert!(stage.engine().wait_idle(Some(LIMIT)));
+        in_time("it is told", || match orphaned().as_slice() {
+            [] => false,
+            [(by, Outcome::Died(_))] => *by == Some(process),
+            told => panic!("this is not what failed: {told:?}"),
+        });
+    });
+}
+
+#[test]
+fn what_goes_on_for_nobody_ends_with_its_pool() {
+    play(2, |stage| {
+        let (job, puppet) = stage.puppet();
+        let (_, entrance) = spawn_puppet(stage, &puppet);
+        let child = entrance.enter();
+        kill(puppet.process);
+        job.death();
+        stage.engine().kill();
         assert_eq!(child.hear(), None, "it was stopped");
-        assert!(stage.engine().wait_idle(Some(crate::packets::LIMIT)));
     });
 }
 

@@ -26,6 +26,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// What workers have said, until somebody asks. Who holds it holds up the pool's thread.
 static SAID: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
+/// The processes that had started jobs which failed for nobody, until somebody asks.
+static ORPHANED: Mutex<Vec<(Option<i32>, Outcome)>> = Mutex::new(Vec::new());
+
 static OPENED: AtomicUsize = AtomicUsize::new(0);
 static CLOSED: AtomicUsize = AtomicUsize::new(0);
 
@@ -43,6 +46,10 @@ impl Customer for Told {
             // Whoever has gone does not want to know.
             let _ = customer.0.send(outcome);
         }
+    }
+
+    fn orphaned(failed: Vec<(Option<i32>, Outcome)>) {
+        lock(&ORPHANED).extend(failed);
     }
 
     fn hear(said: Vec<Vec<u8>>) {
@@ -77,6 +84,7 @@ pub(crate) fn play_with(config: Config, manner: Manner, scene: impl FnOnce(&Stag
     // Orphans become children of this process, and so they can be counted.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("the system knows how");
     lock(&SAID).clear();
+    lock(&ORPHANED).clear();
     let before = descriptors();
     let (tell, told) = channel::<()>();
     let played = std::thread::spawn(move || {
@@ -261,6 +269,11 @@ impl Drop for Stage {
             let _ = self.engine().wait_closed(Some(LIMIT));
         }
     }
+}
+
+/// What has failed for nobody since this was asked last.
+pub(crate) fn orphaned() -> Vec<(Option<i32>, Outcome)> {
+    std::mem::take(&mut *lock(&ORPHANED))
 }
 
 /// What workers have said since somebody asked last.
