@@ -60,7 +60,7 @@ fn the_bytes_of_this_version() {
                 options: Some(options),
                 blob: None,
             },
-            &[3, 1, 3, 5, 1, 2, 0, 1, 0, 0, 1, 1, 0, 0],
+            &[3, 1, 5, 3, 1, 2, 0, 1, 0, 0, 1, 1, 0, 0],
         ),
         (Reply::CancelSpawned { reference: 4 }, &[4, 4]),
         (Reply::Waiting, &[5]),

@@ -58,8 +58,12 @@ impl<C> Hall<C> {
             };
             match news {
                 News::Born(number, pid, process) => {
-                    if let Some(worker) = self.desk.workers.get_mut(WorkerId::from_number(number)) {
+                    let id = WorkerId::from_number(number);
+                    if let Some(worker) = self.desk.workers.get_mut(id) {
                         worker.process.born(pid, process);
+                        if worker.is_ready {
+                            self.policy.ready(&mut self.desk, id, now);
+                        }
                     }
                 }
                 News::Unborn(number, words) => {

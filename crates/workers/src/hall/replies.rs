@@ -47,10 +47,12 @@ impl<C> Hall<C> {
     fn heed(&mut self, id: WorkerId, reply: Reply, body: Vec<u8>, now: u64) -> io::Result<()> {
         match reply {
             Reply::Ready => {
-                if let Some(worker) = self.desk.workers.get_mut(id) {
-                    worker.is_ready = true;
+                let Some(worker) = self.desk.workers.get_mut(id) else { return Ok(()) };
+                worker.is_ready = true;
+                // The worker may be faster than the zygote's word of it. Who gets tasks is one whose process is known.
+                if worker.process.pid().is_some() {
+                    self.policy.ready(&mut self.desk, id, now);
                 }
-                self.policy.ready(&mut self.desk, id, now);
             }
             Reply::Failed => self.give_up(Refusal::Initializer(Parcel::new(&body, &[])?), now),
             Reply::Done { id: job, end, retry, nanos, blob } => {
