@@ -18,13 +18,27 @@ def helper_count():
 
 
 def open_files():
+    """Descriptors and what they stand for; without those of the window, which opens when a run or pool has lasted."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:  # the descriptor of the listing itself
             continue
+    for fd in _of_the_window(found):
+        del found[fd]
     return found
+
+
+def _of_the_window(found):
+    name = f"@thistledown-{os.getpid()}"
+    sockets = {
+        f"socket:[{line.split()[6]}]" for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(name)
+    }
+    listening = [fd for fd, target in found.items() if target in sockets]
+    bells = [fd for fd, target in found.items() if listening and target == "anon_inode:[eventfd]"]
+    # It is rung when the window is to be closed, and is made with the socket.
+    return listening + sorted(bells, key=lambda fd: abs(fd - listening[0]))[: len(listening)]
 
 
 def count_pipes(files):
