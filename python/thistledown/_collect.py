@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from thistledown import _core
-from thistledown._map import Results
+from thistledown._map import Results, deadline_after
 from thistledown._task import Task
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class AsCompleted(Iterator[F], Generic[F]):
 
     def __init__(self, tasks: Iterable[F], timeout: float | None, progress: bool) -> None:
         self._seconds = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = deadline_after(timeout)
         self._progress = progress
         self._ended = _core.Channel[F](UNBOUNDED)
         waited = dict.fromkeys(

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from thistledown import _core, _report
+from thistledown._map import deadline_after
 from thistledown._task import Task
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class AsyncResults(AsyncIterator[T], Generic[T]):
         self._concurrency = concurrency
         self._buffersize = buffersize
         self._seconds = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = deadline_after(timeout)
         self._make_bar = bar
         self._bar: Bar | None = None
         self._tasks = Tasks[T]()

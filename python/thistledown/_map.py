@@ -23,7 +23,7 @@ from thistledown._task import Task
 if TYPE_CHECKING:
     from thistledown._progress import Bar
 
-__all__ = ["Results", "check_counts", "start_map", "total_of"]
+__all__ = ["Results", "check_counts", "deadline_after", "start_map", "total_of"]
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class Batches(Iterator[Iterator[T]], Generic[T]):
         self.is_begun = False
         self._pump = pump
         self._seconds = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = deadline_after(timeout)
         self._progress = (total, name) if progress else None
         self._bar: Bar | None = None
         # Taken; those of them that were not given yet; the error that comes after them.
@@ -277,6 +277,13 @@ def start_map(
         # Nobody would have what it has started.
         pump.stop()
         raise
+
+
+def deadline_after(timeout: float | None) -> float | None:
+    """When so many seconds are over, as ``time.monotonic`` counts. Refuses what is no number of seconds."""
+    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool)):
+        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def check_counts(**counts: int | None) -> None:
