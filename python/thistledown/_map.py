@@ -251,6 +251,7 @@ def start_map(
     if not isinstance(function, str) and not callable(function):
         raise TypeError(f"map takes a function, and then what it is called with; got {function!r} for the function")
     check_counts(chunksize=chunksize, buffersize=buffersize, concurrency=concurrency)
+    deadline_after(timeout)
     if not iterables:
         raise TypeError("map takes a function and at least one iterable")
     if not isinstance(function, str) and _core.makes_body(function):
