@@ -17,15 +17,15 @@ def helper_count():
     return sum(thread.name.startswith("thistledown") for thread in threading.enumerate())
 
 
-def open_files():
-    """Descriptors and what they stand for; without those of the window, which opens when a run or pool has lasted."""
+def open_files(window=False):
+    """Descriptors and what they stand for; those of the window, which opens when a run or pool has lasted, if asked."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:  # the descriptor of the listing itself
             continue
-    for fd in _of_the_window(found):
+    for fd in [] if window else _of_the_window(found):
         del found[fd]
     return found
 

@@ -126,6 +126,8 @@ fn sleep_for(
     let timer = timer.min_by_key(|&(at, _)| at);
     let (watched, list) = (wants.watched, wants.list);
     let waker = Waker::Thread(parker.waker());
+    let known = watch_signals(py, parker.descriptor().as_raw_fd())?;
+    let restore = || known.and_then(|known| watch_signals(py, known).ok());
     // A wait inside of another one, as a signal's handler may do it, is no wait of the thread's scopes.
     let scoped = thread_scope::party().filter(|&party| !WORLD.with(|kernel| kernel.is_waiting(party)));
     let party = WORLD
@@ -144,14 +146,14 @@ fn sleep_for(
             };
             kernel.wait(party, list).map(|()| party).inspect_err(|_| leave(kernel))
         })
-        .map_err(|cycle| errors::deadlock(py, cycle.to_string()))?;
-    let known = watch_signals(py, parker.descriptor().as_raw_fd());
+        .map_err(|cycle| {
+            restore();
+            errors::deadlock(py, cycle.to_string())
+        })?;
     let noted = survey::note_wait(waits());
     let ended = py.check_signals().and_then(|()| sleep(py, parker, party, &watched, timer, deadline));
     drop(noted);
-    if let Some(known) = known {
-        watch_signals(py, known);
-    }
+    restore();
     let wake = WORLD.with(|kernel| {
         let wake = kernel.withdraw(party);
         match scoped {
@@ -171,17 +173,18 @@ fn sleep_for(
 /// Lets each signal write to a descriptor, so that one which comes just before the sleep ends it too. Gives the
 /// descriptor before; nothing in any thread but the main one, which alone is told of signals.
 ///
-/// Calls the function in C and no Python code, in which the very signal could be raised and be lost.
-fn watch_signals(py: Python<'_>, descriptor: RawFd) -> Option<RawFd> {
+/// Calls the function in C and, but for the first time, no Python code, in which the very signal could be raised.
+fn watch_signals(py: Python<'_>, descriptor: RawFd) -> PyResult<Option<RawFd>> {
     static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if NOT_MAIN.get() {
-        return None;
+        return Ok(None);
     }
-    let set = SET.import(py, "signal", "set_wakeup_fd").ok()?;
-    let quiet = [("warn_on_full_buffer", false)].into_py_dict(py).ok()?;
+    // The first import is Python code, in which the signal is raised.
+    let set = SET.import(py, "signal", "set_wakeup_fd")?;
+    let quiet = [("warn_on_full_buffer", false)].into_py_dict(py)?;
     let known = set.call((descriptor,), Some(&quiet)).and_then(|known| known.extract::<RawFd>());
     NOT_MAIN.set(known.is_err());
-    known.ok()
+    Ok(known.ok())
 }
 
 /// Sleeps until the kernel, a descriptor or the time ends it. A wake by the kernel gives an event of no meaning.
