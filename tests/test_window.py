@@ -170,7 +170,13 @@ def test_what_cannot_be_asked_is_said():
 
 def alone(source):
     """Runs it in a program of its own: in this one another test may have left a pool for the next."""
-    head = "import os\nimport thistledown as td\nfrom thistledown import _command\nfrom leaks import engine_threads, eventually, open_files\nfrom test_window import *\n"
+    head = """
+import os
+import thistledown as td
+from thistledown import _command
+from leaks import engine_threads, eventually, open_files
+from test_window import *
+"""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]),
