@@ -30,15 +30,19 @@ def open_files(window=False):
     return found
 
 
+def window_is_open():
+    return f"@thistledown-{os.getpid()}\n" in Path("/proc/net/unix").read_text()
+
+
 def _of_the_window(found):
     name = f"@thistledown-{os.getpid()}"
     sockets = {
         f"socket:[{line.split()[6]}]" for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(name)
     }
-    listening = [fd for fd, target in found.items() if target in sockets]
-    bells = [fd for fd, target in found.items() if listening and target == "anon_inode:[eventfd]"]
-    # It is rung when the window is to be closed, and is made with the socket.
-    return listening + sorted(bells, key=lambda fd: abs(fd - listening[0]))[: len(listening)]
+    own = [fd for fd, target in found.items() if target in sockets or "memfd:thistledown-lines" in target]
+    bells = [fd for fd, target in found.items() if own and target == "anon_inode:[eventfd]"]
+    # It is rung when the window is to be closed, and is made with the others.
+    return own + sorted(bells, key=lambda fd: abs(fd - min(own)))[:1]
 
 
 def count_pipes(files):

@@ -14,7 +14,16 @@ import work
 from gates import Gate, Journal
 from pools import Workers
 
-from leaks import count_pipes, descendants, engine_threads, eventually, foreign_threads, helper_count, open_files
+from leaks import (
+    count_pipes,
+    descendants,
+    engine_threads,
+    eventually,
+    foreign_threads,
+    helper_count,
+    open_files,
+    window_is_open,
+)
 from support import PATIENCE
 
 SIZE = 2
@@ -25,6 +34,9 @@ POOLS = ("pool", "default_pool")
 def no_leaks(first_pipes, request):
     """No process, thread or descriptor more than before; pools of the file have the workers that they had."""
     shared = [request.getfixturevalue(name) for name in POOLS if name in request.fixturenames]
+    if shared:
+        # The window opens when a pool has lasted, and stays as long as it.
+        eventually(window_is_open, "the window of this program does not open")
     threads, files = foreign_threads(), open_files()
     below, of_pools = descendants(), engine_threads("pool")
     workers = [pool.statistics()["processes"] for pool in shared]
