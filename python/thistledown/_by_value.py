@@ -28,6 +28,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 
 from thistledown import _carried
+from thistledown._lifetime import is_worker
 from thistledown._reach import is_importable
 
 __all__ = ["Settled", "dumps", "loads"]
@@ -159,7 +160,6 @@ _names: dict[str, Any] = {}
 _marks: dict[str, object] = {}
 """What each name there came with last."""
 
-_changes = itertools.count(1)
 _changed = 0
 """Which change of the marks was the last."""
 
@@ -183,7 +183,7 @@ class SettledNames:
                 if _marks.get(name) != mark:
                     _names[name] = self.values[name]
                     _marks[name] = mark
-                    _changed = next(_changes)
+                    _changed += 1
             self.seen = _changed
 
 
@@ -220,13 +220,8 @@ def _in_main(reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     return _made_in_main, (make, args), (setter, state, marks), None, None, _settle_in_main
 
 
-def _is_worker() -> bool:
-    worker = sys.modules.get("thistledown._worker")
-    return worker is not None and worker.child is not None
-
-
 def _made_in_main(make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    if not _is_worker():
+    if not is_worker():
         # What comes back has a namespace of its own: the program's own names stay as they are.
         return make(*args)
     code, module, *rest = args

@@ -10,10 +10,16 @@ import time
 
 from thistledown import _core
 
-__all__: list[str] = []
+__all__ = ["is_worker"]
 
 EXIT_GRACE = 1.0
 """Seconds that runs of other threads have to end when the interpreter exits."""
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker of some pool. One that a task has forked is none."""
+    worker = sys.modules.get("thistledown._worker")
+    return worker is not None and worker.child is not None
 
 
 def _stop_runs() -> None:

@@ -10,7 +10,6 @@ import contextlib
 import mmap
 import os
 import pickle
-import sys
 import threading
 import types
 import weakref
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, Self, TypeVar
 
 from thistledown import _pickling
+from thistledown._lifetime import is_worker
 
 __all__ = ["Shared", "share"]
 
@@ -80,7 +80,7 @@ class Shared(Generic[T]):
         if not self._value:
             raise pickle.PicklingError("this td.share was closed, so no task can have it any more")
         handles = getattr(_noting, "handles", None)
-        if handles is None and _is_worker():
+        if handles is None and is_worker():
             # Only a task that it starts would hold it.
             raise pickle.PicklingError(
                 "what td.share made in a task ends with the task: return the object itself, or share it in the program"
@@ -169,11 +169,6 @@ def _close(file: int, path: str, process: int) -> None:
     if not path.startswith("/proc/"):
         with contextlib.suppress(OSError):
             os.unlink(path)
-
-
-def _is_worker() -> bool:
-    worker = sys.modules.get("thistledown._worker")
-    return worker is not None and worker.child is not None
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------

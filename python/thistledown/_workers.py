@@ -1,13 +1,13 @@
 """The default pool of worker processes, behind ``td.go``, ``td.map`` and ``td.workers``."""
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from thistledown import _core
 from thistledown._ends import is_ending
+from thistledown._lifetime import is_worker
 from thistledown._map import Results
 from thistledown._pool import Workers
 from thistledown._task import Task
@@ -39,7 +39,7 @@ def workers() -> Workers:
     global _default
     with _making:
         if _default is None:
-            _default = Workers._upstream() if _is_worker() else Workers()
+            _default = Workers._upstream() if is_worker() else Workers()
         return _default
 
 
@@ -155,14 +155,9 @@ class _told_if_closed:
             raise RuntimeError(f"{CLOSED}: {AT_THE_END if is_ending() else BY_HAND}") from None
 
 
-def _is_worker() -> bool:
-    worker = sys.modules.get("thistledown._worker")
-    return worker is not None and worker.child is not None
-
-
 def at_worker() -> Workers:
     """What a pool is that was sent to a worker."""
-    if not _is_worker():
+    if not is_worker():
         raise TypeError("a pool of worker processes can be sent to a worker only, where it stands for that one's pool")
     return workers()
 
