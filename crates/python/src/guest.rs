@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{TaskId, Want};
 use thistledown_runtime::Wakes;
 use thistledown_workers::Bell;

@@ -8,11 +8,11 @@ use std::ffi::OsString;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use rustix_futex_sync::Mutex;
 use thistledown_runtime::Clock;
 use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Name, Order};
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
+use rustix_futex_sync::{Mutex, RwLock};
 use thistledown_kernel::{Start, TaskId, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};

@@ -1,8 +1,8 @@
 //! Scopes, as Python sees them: `timeout`, `move_on_after`, `shield`, and what a group stands on.
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyGeneratorExit, PyTimeoutError};
 use pyo3::prelude::*;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeEnd, ScopeId, ScopeMisuse, TaskId};
 
 use crate::current::{Current, Run, number_of_seconds, seconds};

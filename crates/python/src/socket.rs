@@ -8,7 +8,6 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyBlockingIOError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -16,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustix_futex_sync::Mutex;
 use smallvec::SmallVec;
 use thistledown_kernel::{Direction, Kernel, SourceId};
 

@@ -7,10 +7,10 @@
     reason = "the interpreter's number of a thread is asked for, and a reference is let go"
 )]
 
-use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Doing, Moment, Seen};
 use thistledown_runtime::Clock;
 use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};

@@ -3,11 +3,11 @@
 //! The call starts when it is first waited for. A wait that ends without it abandons it: the thread cannot be stopped,
 //! its result is dropped.
 
-use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, Want};
 
 use crate::current::Current;

@@ -9,8 +9,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::TaskId;
 use thistledown_workers::{
     Answer, Cancel, Child, Death, End, Engine, Function, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,

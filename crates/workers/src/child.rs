@@ -8,9 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+use rustix_futex_sync::Mutex;
 use thistledown_wire::{Answer, Receiver, Work};
 
 use crate::bell::Bell;

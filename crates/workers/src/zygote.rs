@@ -12,8 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustix::event::Timespec;
+use rustix_futex_sync::Mutex;
 
 use crate::blob::Blob;
 use crate::control::{self, Heard};
