@@ -93,6 +93,7 @@ impl Child {
         work_bell: RawFd,
         answers_bell: RawFd,
         parent_bell: RawFd,
+        lifeline: RawFd,
     ) -> PyResult<Self> {
         // SAFETY: the caller gives up descriptors that are his, as the process was born with them.
         let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
@@ -102,6 +103,7 @@ impl Child {
             work_bell: own(work_bell),
             answers_bell: own(answers_bell),
             parent_bell: own(parent_bell),
+            lifeline: own(lifeline),
         };
         // SAFETY: a worker is made of a region once, right after it was forked.
         let child = unsafe { thistledown_workers::Child::adopt(inherited) };
