@@ -227,6 +227,14 @@ pub(crate) fn count_interrupts(more: u32) {
     }
 }
 
+/// A Ctrl-C that was raised where nobody can raise it comes once more, and counts once.
+#[allow(unsafe_code, reason = "pyo3 has no word for it")]
+pub(crate) fn strike_again() {
+    let _ = INTERRUPTS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+    // SAFETY: sets a flag, from any thread.
+    unsafe { pyo3::ffi::PyErr_SetInterrupt() };
+}
+
 /// The runs of this process that are not over.
 pub(crate) fn runs() -> Vec<Arc<Shared>> {
     RUNS.lock().clone()
@@ -321,7 +329,7 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
             Ok(false) => {}
             Err(error) => {
                 if let Err(error) = end_run(py, error) {
-                    error.write_unraisable(py, Some(task.as_any()));
+                    errors::put_off(py, error, Some(task.as_any()));
                 }
             }
         }

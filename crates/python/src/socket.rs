@@ -321,7 +321,7 @@ impl Drop for Socket {
                 // It may be dropped because of an exception that is on its way.
                 let pending = PyErr::take(py);
                 if let Err(error) = self.withdraw(py, fd) {
-                    error.write_unraisable(py, None);
+                    errors::put_off(py, error, None);
                 }
                 if let Some(pending) = pending {
                     pending.restore(py);

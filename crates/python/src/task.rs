@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -376,15 +377,27 @@ fn tell_waiters(
     tell: &str,
     settle: impl FnOnce(),
 ) {
-    let told = condition.call_method0("acquire").and_then(|_| {
-        settle();
-        let told = waiters.iter().try_for_each(|waiter| waiter.call_method1(tell, (task,)).map(drop));
-        condition.call_method0("notify_all")?;
-        condition.call_method0("release")?;
-        told
-    });
-    if let Err(error) = told {
-        error.write_unraisable(task.py(), Some(task.as_any()));
+    let py = task.py();
+    // Ctrl-C may end any of these calls. It waits: what is not told here is never told.
+    let mut failed = Vec::new();
+    let acquired = loop {
+        match condition.call_method0("acquire") {
+            Ok(_) => break true,
+            Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => failed.push(error),
+            Err(error) => {
+                failed.push(error);
+                break false;
+            }
+        }
+    };
+    settle();
+    failed.extend(waiters.iter().filter_map(|waiter| waiter.call_method1(tell, (task,)).err()));
+    if acquired {
+        let freed = ["notify_all", "release"].map(|method| condition.call_method0(method));
+        failed.extend(freed.into_iter().filter_map(Result::err));
+    }
+    for error in failed {
+        errors::put_off(py, error, Some(task.as_any()));
     }
 }
 
@@ -422,7 +435,7 @@ fn log_failed_callback(task: &Bound<'_, Task>, error: PyErr) {
         .import("thistledown._report")
         .and_then(|report| report.call_method1("callback_failed", (task, error.into_value(task.py()))));
     if let Err(error) = told {
-        error.write_unraisable(task.py(), Some(task.as_any()));
+        errors::put_off(task.py(), error, Some(task.as_any()));
     }
 }
 

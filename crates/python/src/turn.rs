@@ -212,7 +212,7 @@ fn wrong_yield(value: &Bound<'_, PyAny>) -> PyErr {
              or run it in a thread with `td.thread(asyncio.run, ...)`",
         );
     }
-    let shown = value.repr().map_or_else(|_| "an object".into(), |repr| repr.to_string());
+    let shown = errors::shown(value, "an object");
     errors::wrong_type(format!(
         "a task yielded {shown}: a bare `yield` gives way to the other tasks, and an operation is waited for with \
          `yield from op` (in an `async def` with `await op`)"
