@@ -23,10 +23,12 @@ mod context;
 mod current;
 mod descriptor;
 mod ends;
+mod engines;
 mod errors;
 mod filters;
 mod fork;
 mod freight;
+mod functions;
 mod go;
 mod group;
 mod group_call;
@@ -36,6 +38,7 @@ mod herald;
 mod imports;
 mod objects;
 mod operation;
+mod options;
 mod outside;
 mod payload;
 mod pickle;
@@ -81,6 +84,8 @@ mod _core {
     #[pymodule_export]
     use super::ends::{die_of_interrupt, take_unasked};
     #[pymodule_export]
+    use super::engines::pools_have_tasks;
+    #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::freight::Slice;
@@ -99,9 +104,11 @@ mod _core {
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
+    use super::options::Options;
+    #[pymodule_export]
     use super::poll::{readable, writable};
     #[pymodule_export]
-    use super::pool::{Options, Pool};
+    use super::pool::Pool;
     #[pymodule_export]
     use super::run::{attend, count_interrupts, run, stop_runs};
     #[pymodule_export]
@@ -120,8 +127,6 @@ mod _core {
     use super::thread_call::thread;
     #[pymodule_export]
     use super::timers::{after, is_cancelled, sleep};
-    #[pymodule_export]
-    use super::upstream::pools_have_tasks;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
