@@ -1,87 +1,72 @@
-"""Waiting for a task in an asyncio task: under any loop, with nothing patched and no thread between.
+"""Thistledown as the guest of an asyncio loop: under any loop, with nothing patched and no thread between.
 
-A loop has one guest (``_core.Guest``): a descriptor that it watches, which becomes readable when tasks have ended.
+Each loop that uses the package has one guest (``_core.Guest``): a descriptor that the loop watches, and at most one
+timer. It is made at first need. While weightless tasks live in it an asyncio task of its own does, the keeper, so that
+the end of ``asyncio.run`` finds them, cancels them and waits for them as for any other.
 """
 
 import asyncio
 import weakref
-from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import Any
 
 from thistledown import _core
-from thistledown._task import Task
 
-__all__ = ["wait_for"]
-
-T = TypeVar("T")
+__all__ = ["cancel_again", "guest_of", "keep"]
 
 
-class _Futures(dict[int, "asyncio.Future[None]"]):
-    """What is to be set when a wait is over. Only its loop holds it, whose futures hold the loop."""
+class _Lease:
+    """What the loop watches the guest's descriptor with; it alone holds the guest. A loop that is closed lets it go."""
+
+    __slots__ = ("guest",)
+
+    def __init__(self, guest: _core.Guest) -> None:
+        self.guest = guest
+
+    def visit(self) -> None:
+        self.guest.visit()
+
+    def __del__(self) -> None:
+        self.guest.end()
 
 
-def _hear(guest: _core.Guest, futures: _Futures) -> None:
-    for wait in guest.take():
-        future = futures.get(wait)
-        if future is not None and not future.done():
-            future.set_result(None)
+_guests: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_core.Guest]] = weakref.WeakKeyDictionary()
 
 
-class _Waits:
-    """What is waited for in one loop."""
-
-    def __init__(self) -> None:
-        self.guest = _core.Guest()
-        self.futures: weakref.ref[_Futures] | None = None
-
-    def begin(self, loop: asyncio.AbstractEventLoop, task: Task[Any]) -> tuple[int, asyncio.Future[None]]:
-        future = loop.create_future()
-        futures = self.held()
-        if not futures:
-            futures = _Futures()
-            self.futures = weakref.ref(futures)
-            # Watched only while somebody waits: an idle loop has no descriptor of ours, and can be closed.
-            loop.add_reader(self.guest.fileno(), _hear, self.guest, futures)
-        wait = self.guest.watch(task)
-        futures[wait] = future
-        return wait, future
-
-    def held(self) -> "_Futures | None":
-        return None if self.futures is None else self.futures()
-
-    def end(self, loop: asyncio.AbstractEventLoop, wait: int) -> None:
-        futures = self.held()
-        if futures is not None:
-            futures.pop(wait, None)
-        self.guest.forget(wait)
-        if not futures and not loop.is_closed():
-            loop.remove_reader(self.guest.fileno())
+def guest_of(loop: asyncio.AbstractEventLoop) -> _core.Guest:
+    """The guest of a loop, which runs in this thread. The engine calls this."""
+    known = _guests.get(loop)
+    guest = None if known is None else known()
+    if guest is None:
+        guest = _core.Guest(loop)
+        guest._settle_in()
+        loop.add_reader(guest.fileno(), _Lease(guest).visit)
+        _guests[loop] = weakref.ref(guest)
+    return guest
 
 
-_waits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waits] = weakref.WeakKeyDictionary()
+def keep(guest: _core.Guest, house: _core.Scope) -> None:
+    """Weightless tasks begin to live in the guest. The engine calls this."""
+    asyncio.get_running_loop().create_task(_keep(weakref.ref(guest), house), name="thistledown")
 
 
-def wait_for(task: Task[T]) -> Generator[Any, Any, T]:
-    """Waits for the end of a task in the asyncio task that runs now; ``await task`` comes here.
-
-    Cancelling the asyncio task ends the wait; the task itself goes on.
-
-    Raises:
-        RuntimeError: no loop runs here.
-    """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "`await task` works inside a weightless task or an asyncio task; in plain code write `task.result()`"
-        ) from None
-    if not task.done():
-        waits = _waits.get(loop)
-        if waits is None:
-            waits = _waits[loop] = _Waits()
-        wait, future = waits.begin(loop, task)
+async def _keep(guest: weakref.ref[_core.Guest], house: _core.Scope) -> None:
+    """Lives as long as they do. When it is cancelled they are, and it waits for them all the same."""
+    cancelled: asyncio.CancelledError | None = None
+    while not house.empty:
         try:
-            yield from future
-        finally:
-            waits.end(loop, wait)
-    return task.result()
+            await house.drain()
+        except asyncio.CancelledError as error:
+            cancelled = error
+            house.cancel()
+    left = guest()
+    if left is not None:
+        left._vacate()
+    if cancelled is not None:
+        raise cancelled
+
+
+def cancel_again(task: asyncio.Task[Any]) -> None:
+    """Delivers a cancellation that came second to something else, unless it was taken back meanwhile."""
+    if not task.done() and task.cancelling() > 0:
+        task.uncancel()
+        task.cancel()

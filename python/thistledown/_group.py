@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator
 from typing import Any, Self
 
 from thistledown import _core
-from thistledown._errors import Cancelled
 from thistledown._task import Task
 
 __all__ = ["TaskGroup"]
@@ -61,7 +60,9 @@ class TaskGroup:
             # One that is started in the last moment is waited for too.
             while not self._scope.empty:
                 yield from self._scope.drain()
-        except Cancelled:
+        except BaseException as error:
+            if not _core.is_cancellation(error):
+                raise
             # Nobody leaves before the tasks have: they are cancelled too, and waited for.
             self._scope.cancel()
             with _core.shield():
@@ -76,7 +77,9 @@ class TaskGroup:
             self._scope.cancel()
         try:
             yield from self.join()
-        except Cancelled as cancelled:
+        except BaseException as cancelled:
+            if not _core.is_cancellation(cancelled):
+                raise
             if error is None:
                 return self._leave(cancelled, was_cancelled=True, is_raised=False)
         return self._leave(error, was_cancelled=was_cancelled, is_raised=True)
@@ -93,12 +96,12 @@ class TaskGroup:
         self._scope.leave()
         self._over = True
         errors, self._errors = self._errors, []
-        if error is not None and not isinstance(error, Cancelled) and all(error is not other for other in errors):
+        if error is not None and not _core.is_cancellation(error) and all(error is not other for other in errors):
             errors.insert(0, error)
         if len(errors) > 1:
             raise BaseExceptionGroup("several tasks of a group failed", errors)
         outcome = errors[0] if errors else error
-        if outcome is None or (not errors and was_cancelled and not _core.is_cancelled()):
+        if outcome is None or (not errors and was_cancelled and not self._scope.is_outlived()):
             return True
         if outcome is error and is_raised:
             return False

@@ -24,6 +24,7 @@ mod party;
 mod scope;
 mod source;
 mod timers;
+mod visit;
 mod wait;
 mod waits;
 
@@ -35,4 +36,5 @@ pub use moment::Moment;
 pub use party::Start;
 pub use scope::{ScopeEnd, ScopeMisuse};
 pub use source::Direction;
+pub use visit::Told;
 pub use wait::{Event, Wake, Want};

@@ -8,7 +8,7 @@ use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::kernel::{Kernel, Payload};
 use crate::list::List;
 use crate::moment::Moment;
-use crate::party::{Party, Phase};
+use crate::party::{Party, Phase, Place};
 use crate::timers::Entry;
 use crate::wait::{Event, Wake};
 use crate::waits::SCOPE_BRANCH;
@@ -86,18 +86,22 @@ impl<P: Payload> Kernel<P> {
         let runner = party.runner()?;
         let parent = party.scope;
         let id = self.scopes.insert(Scope::new(runner, task, parent, shield));
-        if let Some(outer) = self.scopes.get_mut(parent) {
-            let next = std::mem::replace(&mut outer.first_child, id);
-            self.scopes[id].next_sibling = next;
-            if let Some(next) = self.scopes.get_mut(next) {
-                next.previous_sibling = id;
-            }
-        }
+        self.add_child(parent, id);
         self.parties[task].scope = id;
         if let Some(deadline) = deadline.filter(|&deadline| deadline != Moment::NEVER) {
             self.set_deadline(id, runner, deadline);
         }
         Some(id)
+    }
+
+    /// Puts a new scope among those inside of another.
+    pub(crate) fn add_child(&mut self, parent: ScopeId, id: ScopeId) {
+        let Some(outer) = self.scopes.get_mut(parent) else { return };
+        let next = std::mem::replace(&mut outer.first_child, id);
+        self.scopes[id].next_sibling = next;
+        if let Some(next) = self.scopes.get_mut(next) {
+            next.previous_sibling = id;
+        }
     }
 
     fn set_deadline(&mut self, scope: ScopeId, runner: RunnerId, at: Moment) {
@@ -118,7 +122,7 @@ impl<P: Payload> Kernel<P> {
         Ok(self.remove_scope(task, id))
     }
 
-    /// Takes the innermost scope of a task away.
+    /// Takes the innermost scope of a task away, or a region, which has no task.
     pub(crate) fn remove_scope(&mut self, task: TaskId, id: ScopeId) -> ScopeEnd {
         self.wake_drained(id);
         let parent = self.scopes[id].parent;
@@ -132,7 +136,9 @@ impl<P: Payload> Kernel<P> {
         if let Some(next) = self.scopes.get_mut(next) {
             next.previous_sibling = previous;
         }
-        self.parties[task].scope = parent;
+        if let Some(owner) = self.parties.get_mut(task) {
+            owner.scope = parent;
+        }
         let end = ScopeEnd { cancelled: self.scopes[id].cancelled, expired: self.scopes[id].expired };
         let (runner, timed) = (self.scopes[id].runner, self.scopes[id].timed);
         self.scopes.remove(id);
@@ -256,7 +262,11 @@ impl<P: Payload> Kernel<P> {
     fn suspect(&mut self, task: TaskId) {
         let Some(party) = self.parties.get_mut(task) else { return };
         party.suspect = true;
-        if party.phase == Phase::Waiting && self.is_cancelled(task) {
+        if let Place::Visitor(runner) = party.place
+            && party.phase != Phase::Waiting
+        {
+            self.tell(runner, task);
+        } else if party.phase == Phase::Waiting && self.is_cancelled(task) {
             self.wake(task, Wake::Cancelled);
         }
     }

@@ -138,7 +138,7 @@ impl<P: Payload> Kernel<P> {
             return;
         }
         // A thread keeps its own time.
-        let Place::Runner(runner) = party.place else { return };
+        let (Place::Runner(runner) | Place::Visitor(runner)) = party.place else { return };
         party.timers += 1;
         let tag = (party.wait << TAG_BITS) | u64::from(branch);
         self.runners[runner].timers.set(Entry { at, tag, owner: task.number() });
@@ -191,6 +191,10 @@ impl<P: Payload> Kernel<P> {
                 }
             }
             Place::Thread(waker) => self.wakers.push(waker.clone()),
+            Place::Visitor(runner) => {
+                let runner = *runner;
+                self.tell(runner, id);
+            }
             Place::Elsewhere(_) => {}
         }
     }

@@ -8,6 +8,7 @@ use thistledown_kernel::Start;
 use crate::body::{self, Arguments, Packed};
 use crate::current::Current;
 use crate::errors;
+use crate::guest;
 use crate::run;
 use crate::scope::Scope;
 use crate::task::Task;
@@ -15,7 +16,7 @@ use crate::task::Task;
 /// Starts a task: "this is a task, go".
 ///
 /// An ``async def`` or generator function, or what calling one gave, is a weightless task and runs in the run of this
-/// thread, in its turn. A plain function runs in a worker process of the default pool, from anywhere. The engine holds
+/// thread, in its turn; in asyncio it is a guest of the loop. A plain function runs in a worker process of the default pool, from anywhere. The engine holds
 /// the task: nothing depends on keeping what this returns.
 ///
 /// Args:
@@ -75,8 +76,12 @@ fn start<'py>(
         if group.is_none() && body::goes_elsewhere(body)? {
             return elsewhere(body, arguments, name);
         }
+        if let Some(guest) = guest::here(body.py())? {
+            return guest::go(&guest, body, arguments, start, group, name);
+        }
         return Err(errors::misuse(
-            "no weightless tasks run in this thread: start them with `td.run(main)`, and call `td.go` inside of it",
+            "no weightless tasks run in this thread: start them with `td.run(main)`, and call `td.go` inside of it, or in \
+             an asyncio task",
         ));
     };
     let iterator = match body::weightless(body, arguments)? {

@@ -3,6 +3,7 @@
 //! - `payload` says what the kernel carries for Python, and holds the one world of the process.
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
+//! - `guest` is a run in another event loop, with `awaiting` and `visitor` for that loop's own tasks.
 //! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
@@ -13,6 +14,7 @@
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
 
+mod awaiting;
 mod body;
 mod buffer;
 mod channel;
@@ -49,6 +51,7 @@ mod timers;
 mod turn;
 mod upstream;
 mod verbs;
+mod visitor;
 
 use pyo3::prelude::*;
 
@@ -57,6 +60,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
+    #[pymodule_export]
+    use super::awaiting::Wait;
     #[pymodule_export]
     use super::body::makes_body;
     #[pymodule_export]
@@ -94,7 +99,7 @@ mod _core {
     #[pymodule_export]
     use super::thread_call::thread;
     #[pymodule_export]
-    use super::timers::{after, is_cancelled, sleep};
+    use super::timers::{after, is_cancellation, is_cancelled, sleep};
     #[pymodule_export]
     use super::upstream::pools_have_tasks;
 

@@ -140,7 +140,7 @@ pub(crate) enum Step {
 
 /// Something to wait for: a value, which can be waited for again.
 ///
-/// There are three ways to wait for it: ``await op`` in a weightless task, ``yield from op`` in a generator task, and
+/// There are three ways to wait for it: ``await op`` in a weightless task or an asyncio task, ``yield from op`` in a generator task, and
 /// ``op.wait(timeout=None)`` in a plain thread. Each is a cancel point. ``select`` waits for the first of several.
 #[pyclass(frozen, generic, module = "thistledown")]
 pub(crate) struct Operation {
@@ -158,6 +158,14 @@ impl Operation {
     pub(crate) fn is_idle(&self) -> bool {
         // One that is merely overdue is enlisted nowhere.
         matches!(self.phase.load(Ordering::Relaxed), IDLE | OVERDUE)
+    }
+
+    pub(crate) fn set_waiting(&self) {
+        self.set_phase(WAITING);
+    }
+
+    pub(crate) fn gives_way(&self) -> bool {
+        matches!(self.kind, Kind::Sleep(Sleep { nanos: 0, .. }))
     }
 
     fn set_phase(&self, phase: u8) {
@@ -188,7 +196,12 @@ impl Operation {
     }
 
     #[cold]
-    fn needs_task(&self, py: Python<'_>) -> PyErr {
+    pub(crate) fn needs_task(&self, py: Python<'_>) -> PyErr {
+        if let Kind::Join(_) = self.kind {
+            return errors::misuse(
+                "`await task` works inside a weightless task or an asyncio task; in plain code write `task.result()`",
+            );
+        }
         Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task"))
     }
 

@@ -7,7 +7,6 @@ use thistledown_kernel::Payload;
 use thistledown_reactor::Waker as ReactorWaker;
 use thistledown_runtime::{ParkerWaker, Wakes, World};
 
-use crate::guest::GuestWaker;
 use crate::operation::Operation;
 use crate::root::Root;
 use crate::switch::Switches;
@@ -39,7 +38,6 @@ pub(crate) struct Extra {
 pub(crate) enum Waker {
     Runner(ReactorWaker),
     Thread(ParkerWaker),
-    Guest(GuestWaker),
 }
 
 impl Wakes for Waker {
@@ -47,7 +45,6 @@ impl Wakes for Waker {
         match self {
             Self::Runner(waker) => waker.wake(),
             Self::Thread(waker) => waker.wake(),
-            Self::Guest(waker) => waker.wake(),
         }
     }
 }

@@ -105,6 +105,7 @@ pub(crate) fn run(
         failed: RefCell::default(),
         failed_unlisted: Cell::new(0),
         forked: Cell::new(false),
+        rooms: None,
     });
     RUNS.lock().push(Arc::clone(&run.shared));
     Current::set_run(py, Some(Rc::clone(&run)));
@@ -137,7 +138,7 @@ pub(crate) fn run(
 }
 
 /// A run that was given up: what still lives in it ends as cancelled, for whoever waits elsewhere.
-fn settle_left_over(py: Python<'_>, run: &Run) {
+pub(crate) fn settle_left_over(py: Python<'_>, run: &Run) {
     let left: Vec<(Py<Task>, Option<Py<Operation>>)> = WORLD.with(|kernel| {
         let bodies = kernel.tasks(run.runner).map(|(_, body)| body);
         bodies
@@ -258,6 +259,10 @@ pub(crate) fn spawn(
         awaited: None,
         extra: group.map(|group| Box::new(Extra { group: Some(group), ..Extra::default() })),
     });
+    let start = match &run.rooms {
+        Some(rooms) if start == Start::InRun => rooms.start(py, run)?,
+        _ => start,
+    };
     match WORLD.with(|kernel| kernel.spawn(run.runner, start, body)) {
         Ok(id) => {
             task.get().set_id(id);
@@ -326,6 +331,11 @@ pub(crate) fn end_run(py: Python<'_>, error: PyErr) -> Result<(), PyErr> {
     }
     ENDING.set(ENDING.take().or(Some(error)));
     Ok(())
+}
+
+/// Takes the error that ends the run of this thread, if there is one.
+pub(crate) fn take_ending() -> Option<PyErr> {
+    ENDING.take()
 }
 
 thread_local! {

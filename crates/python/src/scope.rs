@@ -1,14 +1,17 @@
 //! Scopes, as Python sees them: `timeout`, `move_on_after`, `shield`, and what a group stands on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyGeneratorExit, PyTimeoutError};
 use pyo3::prelude::*;
-use thistledown_kernel::{ScopeEnd, ScopeId};
+use thistledown_kernel::{ScopeEnd, ScopeId, TaskId};
 
 use crate::current::{Current, Run, number_of_seconds, seconds};
 use crate::errors;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
+use crate::visitor;
 
 /// What leaving a scope means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,11 +39,13 @@ pub(crate) struct Scope {
     purpose: Purpose,
     seconds: Option<f64>,
     state: Mutex<State>,
+    /// It was left in an asyncio task that somebody else has cancelled.
+    outside: AtomicBool,
 }
 
 impl Scope {
     fn new(purpose: Purpose, seconds: Option<f64>) -> Self {
-        Self { purpose, seconds, state: Mutex::new(State::New) }
+        Self { purpose, seconds, state: Mutex::new(State::New), outside: AtomicBool::new(false) }
     }
 
     /// The kernel's name for it, while it is open.
@@ -66,36 +71,78 @@ impl Scope {
         }
     }
 
+    /// Enters the block.
+    pub(crate) fn open(&self, task: TaskId) -> PyResult<ScopeId> {
+        if !matches!(*self.state.lock(), State::New) {
+            return Err(errors::misuse("a block like this is entered once: make a new one"));
+        }
+        let deadline = match self.seconds {
+            Some(value) => seconds(value, "seconds")?.map(|duration| Run::now().after(duration)),
+            None => None,
+        };
+        let id = WORLD
+            .with(|kernel| kernel.open_scope(task, deadline, self.is_shield()))
+            .ok_or_else(|| errors::misuse("the run is over"))?;
+        *self.state.lock() = State::Open(id);
+        if self.seconds == Some(0.0) {
+            WORLD.with(|kernel| kernel.expire_scope(id));
+        }
+        Ok(id)
+    }
+
     /// Leaves the block.
     fn close(&self) -> PyResult<ScopeEnd> {
-        let id = self.id()?;
         let task = Current::need_task("a scope")?;
+        self.close_in(task)
+    }
+
+    /// The same, of this task.
+    pub(crate) fn close_in(&self, task: TaskId) -> PyResult<ScopeEnd> {
+        let id = self.id()?;
         let end = WORLD.with(|kernel| kernel.close_scope(task, id)).map_err(errors::scope_misuse)?;
         *self.state.lock() = State::Closed(end);
         Ok(end)
+    }
+
+    /// A region of the kernel as a scope: what a guest keeps its tasks in.
+    pub(crate) fn of_region(id: ScopeId) -> Self {
+        let scope = Self::new(Purpose::Group, None);
+        *scope.state.lock() = State::Open(id);
+        scope
+    }
+
+    pub(crate) fn set_outside(&self, outside: bool) {
+        self.outside.store(outside, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_shield(&self) -> bool {
+        self.purpose == Purpose::Shield
+    }
+
+    /// What the cancellation that ended the block means for who comes after it: an error, or nothing.
+    pub(crate) fn concluded(
+        &self,
+        py: Python<'_>,
+        end: ScopeEnd,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        if self.purpose == Purpose::Timeout && end.expired {
+            let seconds = self.seconds.unwrap_or_default();
+            let timeout = PyTimeoutError::new_err(format!("not done within {seconds} seconds"));
+            timeout.set_cause(py, Some(PyErr::from_value(error.clone())));
+            return Err(timeout);
+        }
+        Ok(true)
     }
 }
 
 #[pymethods]
 impl Scope {
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        let task = Current::need_task("this block")?;
-        let this = slf.get();
-        if !matches!(*this.state.lock(), State::New) {
-            return Err(errors::misuse("a block like this is entered once: make a new one"));
-        }
-        let deadline = match this.seconds {
-            Some(value) => seconds(value, "seconds")?.map(|duration| Run::now().after(duration)),
-            None => None,
+        match Current::task() {
+            Some(task) => slf.get().open(task).map(drop)?,
+            None => visitor::enter(slf.py(), slf.get())?,
         };
-        let shield = this.purpose == Purpose::Shield;
-        let id = WORLD
-            .with(|kernel| kernel.open_scope(task, deadline, shield))
-            .ok_or_else(|| errors::misuse("the run is over"))?;
-        *this.state.lock() = State::Open(id);
-        if this.seconds == Some(0.0) {
-            WORLD.with(|kernel| kernel.expire_scope(id));
-        }
         Ok(slf)
     }
 
@@ -106,6 +153,11 @@ impl Scope {
         error: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
+        if Current::task().is_none()
+            && let Some(left) = visitor::exit(py, self, error)?
+        {
+            return Ok(left);
+        }
         let end = match self.close() {
             Ok(end) => end,
             // The body is closed from outside, as when a run is given up: there is nothing left to leave.
@@ -119,13 +171,7 @@ impl Scope {
         if self.purpose == Purpose::Shield || WORLD.with(|kernel| kernel.is_cancelled(task)) {
             return Ok(false);
         }
-        if self.purpose == Purpose::Timeout && end.expired {
-            let seconds = self.seconds.unwrap_or_default();
-            let timeout = PyTimeoutError::new_err(format!("not done within {seconds} seconds"));
-            timeout.set_cause(py, Some(PyErr::from_value(error.clone())));
-            return Err(timeout);
-        }
-        Ok(true)
+        self.concluded(py, end, error)
     }
 
     /// Refused: a scope is a plain block, also in an ``async def``. Raises ``TypeError``.
@@ -175,20 +221,30 @@ impl Scope {
         Ok(WORLD.with(|kernel| kernel.scope_members(id)) == 0)
     }
 
+    /// Whether a cancellation from outside goes on behind its end, once it was left.
+    fn is_outlived(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.outside.load(Ordering::Relaxed) || crate::timers::is_cancelled(py)?)
+    }
+
     /// An operation: no task lives in it any more.
     fn drain(slf: Bound<'_, Self>) -> Operation {
         Operation::new(Kind::Drain(slf.unbind()))
     }
 
     /// Leaves the block, and says whether it was cancelled. What a group does at its end.
-    fn leave(&self) -> PyResult<bool> {
+    fn leave(&self, py: Python<'_>) -> PyResult<bool> {
+        if Current::task().is_none()
+            && let Some(end) = visitor::leave(py, self)?
+        {
+            return Ok(end.cancelled);
+        }
         self.close().map(|end| end.cancelled)
     }
 }
 
 /// Ends the block with ``TimeoutError`` when it takes too long.
 ///
-/// ``with td.timeout(5): ...`` in a weightless task, async or generator. Each wait in the block raises ``Cancelled``
+/// ``with td.timeout(5): ...`` in a weightless task, async or generator, or in an asyncio task. Each wait in the block raises ``Cancelled``
 /// once the time is over; leaving the block makes ``TimeoutError`` of it.
 ///
 /// Args:

@@ -16,8 +16,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use crate::awaiting::Wait;
 use crate::body::Arguments;
 use crate::channel::{Channel, ChannelIterator};
+use crate::current::Current;
 use crate::errors::{self, Quick};
 use crate::objects;
 use crate::operation::{Operation, Step};
@@ -53,6 +55,18 @@ impl Awaiter for ChannelIterator {
     #[inline]
     fn parked(&self, py: Python<'_>, _own: *mut ffi::PyObject) -> *mut ffi::PyObject {
         self.receive.clone_ref(py).into_ptr()
+    }
+}
+
+impl Awaiter for Wait {
+    #[inline]
+    fn step(&self, py: Python<'_>) -> Quick<Step> {
+        Self::step(self, py)
+    }
+
+    #[inline]
+    fn parked(&self, py: Python<'_>, _own: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        self.yielded(py).into_ptr()
     }
 }
 
@@ -170,7 +184,10 @@ unsafe fn called_on<'py, T>(own: *mut ffi::PyObject) -> Bound<'py, T> {
 unsafe extern "C" fn operation_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on operations alone.
     let operation = unsafe { called_on::<Operation>(own) };
-    given(operation.py(), || Operation::awaiter(operation))
+    given(operation.py(), || match Current::task() {
+        Some(_) => Ok(Operation::awaiter(operation)?.into_any()),
+        None => Wait::elsewhere(operation),
+    })
 }
 
 unsafe extern "C" fn channel_send(own: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -192,7 +209,10 @@ unsafe extern "C" fn channel_recv(
 unsafe extern "C" fn channel_next(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on iterators of channels alone.
     let iterator = unsafe { called_on::<ChannelIterator>(own) };
-    given(iterator.py(), || ChannelIterator::__anext__(iterator))
+    given(iterator.py(), || match Current::task() {
+        Some(_) => Ok(ChannelIterator::__anext__(iterator)?.into_any()),
+        None => Wait::for_next(iterator),
+    })
 }
 
 /// `__await__` and `__iter__` of a task.
@@ -363,6 +383,7 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let (channel, iterator) = (py.get_type::<Channel>(), py.get_type::<ChannelIterator>());
     set::<Operation>(&py.get_type::<Operation>(), operation_awaiter);
     set::<ChannelIterator>(&iterator, itself);
+    set::<Wait>(&py.get_type::<Wait>(), itself);
     // SAFETY: as in `set`.
     unsafe {
         let methods = (*iterator.as_type_ptr()).tp_as_async;

@@ -7,10 +7,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyInt;
 use thistledown_kernel::Moment;
 
+use crate::awaiting;
 use crate::current::{Current, Run, number_of_seconds, seconds as checked};
+use crate::errors;
 use crate::objects;
 use crate::operation::{Kind, Operation, Sleep};
 use crate::payload::WORLD;
+use crate::visitor;
 
 /// An operation that is over so many seconds after it is first waited for.
 ///
@@ -65,8 +68,23 @@ pub(crate) fn after(#[pyo3(from_py_with = number_of_seconds)] seconds: f64) -> P
     Ok(Operation::new(Kind::After(moment)))
 }
 
+/// Whether an error is what is raised in who is cancelled: ours, or asyncio's in a task of asyncio's.
+#[pyfunction]
+pub(crate) fn is_cancellation(error: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = error.py();
+    if errors::is_cancelled(py, error) {
+        return Ok(true);
+    }
+    // Where nobody has imported asyncio, nobody raises its errors.
+    let known = py.import("sys")?.getattr("modules")?.contains("asyncio.exceptions")?;
+    Ok(known && error.is_instance(&awaiting::cancelled(py).get_type(py))?)
+}
+
 /// Whether a wait of the present task would be refused.
 #[pyfunction]
-pub(crate) fn is_cancelled() -> bool {
-    Current::task().is_some_and(|task| WORLD.with(|kernel| kernel.is_cancelled(task)))
+pub(crate) fn is_cancelled(py: Python<'_>) -> PyResult<bool> {
+    match Current::task() {
+        Some(task) => Ok(WORLD.with(|kernel| kernel.is_cancelled(task))),
+        None => visitor::is_cancelled(py),
+    }
 }

@@ -12,3 +12,4 @@ mod sources;
 mod threads;
 mod timers;
 mod turns;
+mod visitors;

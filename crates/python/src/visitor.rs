@@ -1,0 +1,264 @@
+//! Asyncio tasks that have a scope of ours open, as visitors of their loop's guest.
+//!
+//! Our own waits are level-triggered: each looks at the scope before it waits. Asyncio's are not, so an asyncio task whose
+//! scope is cancelled is told once, by its own `cancel`. Where the block ends that is taken back with `uncancel`, and the
+//! `CancelledError` ends there, or becomes `TimeoutError`, unless somebody else has cancelled the task as well. A
+//! cancellation that comes while a shield of ours is open is owed until the shield's end.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use thistledown_kernel::{ScopeEnd, TaskId};
+
+use crate::awaiting;
+use crate::errors;
+use crate::guest::{self, Busy, Guest};
+use crate::payload::WORLD;
+use crate::scope::Scope;
+
+/// One asyncio task with its open blocks.
+struct Visitor {
+    task: Py<PyAny>,
+    /// Times we have called its `cancel` and not taken it back.
+    asked: u32,
+    /// It has been told of the cancellation that reaches it.
+    told: bool,
+    /// A cancellation of asyncio's waits for the end of a shield.
+    owed: bool,
+    /// For each open block: how often others had cancelled the task when it was entered.
+    blocks: Vec<u32>,
+}
+
+/// The visitors of one guest.
+#[derive(Default)]
+pub(crate) struct Visitors {
+    known: Mutex<HashMap<TaskId, Visitor>>,
+    /// To be told when the task that has its turn has had it.
+    later: Mutex<Vec<TaskId>>,
+}
+
+/// The asyncio task that has its turn in this thread's loop.
+fn current_task<'py>(py: Python<'py>, event_loop: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let task = CURRENT.import(py, "asyncio", "current_task")?.call1((event_loop,))?;
+    Ok((!task.is_none()).then_some(task))
+}
+
+/// How often a task was cancelled by others than us.
+fn cancelled_by_others(task: &Bound<'_, PyAny>, asked: u32) -> PyResult<u32> {
+    let count: u32 = task.call_method0(intern!(task.py(), "cancelling"))?.extract()?;
+    Ok(count.saturating_sub(asked))
+}
+
+impl Visitors {
+    /// The visitor that the present asyncio task is; nothing while it has no block open.
+    pub(crate) fn of_this_task(&self, py: Python<'_>) -> PyResult<Option<TaskId>> {
+        if self.known.lock().is_empty() {
+            return Ok(None);
+        }
+        let Some(guest) = guest::here(py)? else { return Ok(None) };
+        let task = current_task(py, &guest.get().event_loop)?;
+        Ok(task.and_then(|task| self.find(&task)))
+    }
+
+    fn find(&self, task: &Bound<'_, PyAny>) -> Option<TaskId> {
+        let known = self.known.lock();
+        known.iter().find(|(_, visitor)| visitor.task.is(task)).map(|(&id, _)| id)
+    }
+
+    /// It is about to be raised in the task that it is cancelled.
+    pub(crate) fn is_told(&self, id: TaskId) {
+        if let Some(visitor) = self.known.lock().get_mut(&id) {
+            visitor.told = true;
+        }
+    }
+
+    /// Asyncio's cancellation is held back by a shield.
+    pub(crate) fn owe(&self, id: TaskId) {
+        if let Some(visitor) = self.known.lock().get_mut(&id) {
+            visitor.owed = true;
+        }
+    }
+
+    /// Tells an asyncio task that a scope it is in is cancelled. True: it has its turn, and is to be told after it.
+    pub(crate) fn ask_to_end(&self, py: Python<'_>, id: TaskId) -> PyResult<bool> {
+        let task = match self.known.lock().get(&id) {
+            Some(visitor) if !visitor.told => visitor.task.clone_ref(py),
+            _ => return Ok(false),
+        };
+        let Some(guest) = guest::here(py)? else { return Ok(false) };
+        if current_task(py, &guest.get().event_loop)?.is_some_and(|current| current.is(&task)) {
+            self.later.lock().push(id);
+            return Ok(true);
+        }
+        if let Some(visitor) = self.known.lock().get_mut(&id) {
+            visitor.told = true;
+            visitor.asked += 1;
+        }
+        task.call_method0(py, intern!(py, "cancel"))?;
+        Ok(false)
+    }
+
+    /// Tells those that could not be told while they had their turn.
+    pub(crate) fn look_again(&self, py: Python<'_>) -> PyResult<()> {
+        let later = std::mem::take(&mut *self.later.lock());
+        for id in later {
+            if WORLD.with(|kernel| kernel.is_cancelled(id)) {
+                self.ask_to_end(py, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The present task was cancelled by asyncio, and something else came first: it is told again at its next wait.
+    pub(crate) fn deliver_later(&self, guest: &Bound<'_, Guest>) -> PyResult<()> {
+        let py = guest.py();
+        let Some(task) = current_task(py, &guest.get().event_loop)? else { return Ok(()) };
+        deliver(guest, task)
+    }
+
+    /// A task has ended that left a block open.
+    pub(crate) fn forget(&self, task: &Bound<'_, PyAny>) {
+        let Some(id) = self.find(task) else { return };
+        let gone = self.known.lock().remove(&id);
+        drop(gone);
+        WORLD.with(|kernel| kernel.finish(id));
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(known) = self.known.try_lock() else { return Ok(()) };
+        known.values().try_for_each(|visitor| visit.call(&visitor.task))
+    }
+
+    pub(crate) fn clear(&self) {
+        let known = std::mem::take(&mut *self.known.lock());
+        drop(known);
+    }
+}
+
+fn deliver(guest: &Bound<'_, Guest>, task: Bound<'_, PyAny>) -> PyResult<()> {
+    let py = guest.py();
+    let again = py.import("thistledown._asyncio")?.getattr("cancel_again")?;
+    guest.get().event_loop.call_method1(py, intern!(py, "call_soon"), (again, task)).map(drop)
+}
+
+/// Enters a block in the present asyncio task.
+pub(crate) fn enter(py: Python<'_>, scope: &Scope) -> PyResult<()> {
+    let needs = || crate::current::Current::need_task("this block").err();
+    let Some(guest) = guest::here(py)? else { return needs().map_or(Ok(()), Err) };
+    let this = guest.get();
+    let Some(task) = current_task(py, &this.event_loop)? else { return needs().map_or(Ok(()), Err) };
+    let _busy = Busy::new(&guest);
+    let known = this.visitors.find(&task);
+    let lobby = this.lobby(py);
+    let made = match known {
+        Some(id) => Some(id),
+        None => WORLD.with(|kernel| kernel.add_visitor(lobby)),
+    };
+    let Some(id) = made else { return Err(errors::misuse("the event loop of this block is closed")) };
+    if let Err(error) = scope.open(id) {
+        if known.is_none() {
+            WORLD.with(|kernel| kernel.finish(id));
+        }
+        return Err(error);
+    }
+    if known.is_none() {
+        let forget = guest.getattr(intern!(py, "_forget"))?;
+        task.call_method1(intern!(py, "add_done_callback"), (forget,))?;
+    }
+    let asked = this.visitors.known.lock().get(&id).map_or(0, |visitor| visitor.asked);
+    let others = cancelled_by_others(&task, asked)?;
+    let mut visitors = this.visitors.known.lock();
+    let visitor = visitors.entry(id).or_insert_with(|| Visitor {
+        task: task.unbind(),
+        asked: 0,
+        told: false,
+        owed: false,
+        blocks: Vec::new(),
+    });
+    visitor.blocks.push(others);
+    Ok(())
+}
+
+/// What is left to say of a block when it has been left.
+struct Left {
+    end: ScopeEnd,
+    /// A cancellation from outside goes on.
+    goes_on: bool,
+}
+
+/// Leaves a block of the present asyncio task. Nothing, where there is none.
+fn left(py: Python<'_>, scope: &Scope) -> PyResult<Option<Left>> {
+    let Some(guest) = guest::here(py)? else { return Ok(None) };
+    let this = guest.get();
+    let Some(task) = current_task(py, &this.event_loop)? else { return Ok(None) };
+    let Some(id) = this.visitors.find(&task) else {
+        return Err(errors::scope_misuse(thistledown_kernel::ScopeMisuse::OtherTask));
+    };
+    let _busy = Busy::new(&guest);
+    let end = scope.close_in(id)?;
+    let is_cancelled = WORLD.with(|kernel| kernel.is_cancelled(id));
+    let shielded = WORLD.with(|kernel| kernel.is_shielded(id));
+    let (mut asked, mut owed, mut gone) = (0, false, None);
+    let entered = {
+        let mut visitors = this.visitors.known.lock();
+        let Some(visitor) = visitors.get_mut(&id) else { return Ok(None) };
+        let entered = visitor.blocks.pop().unwrap_or_default();
+        if !is_cancelled {
+            asked = std::mem::take(&mut visitor.asked);
+            visitor.told = false;
+        }
+        if !shielded {
+            owed = std::mem::take(&mut visitor.owed);
+        }
+        if visitor.blocks.is_empty() {
+            gone = visitors.remove(&id);
+        }
+        entered
+    };
+    for _ in 0..asked {
+        task.call_method0(intern!(py, "uncancel"))?;
+    }
+    let still_asked = this.visitors.known.lock().get(&id).map_or(0, |visitor| visitor.asked);
+    let others = cancelled_by_others(&task, still_asked)?;
+    if gone.is_some() {
+        WORLD.with(|kernel| kernel.finish(id));
+        let forget = guest.getattr(intern!(py, "_forget"))?;
+        task.call_method1(intern!(py, "remove_done_callback"), (forget,))?;
+    }
+    if owed {
+        deliver(&guest, task)?;
+    }
+    drop(gone);
+    Ok(Some(Left { end, goes_on: is_cancelled || others > entered }))
+}
+
+/// Leaves a block, as a group does; says what had become of it.
+pub(crate) fn leave(py: Python<'_>, scope: &Scope) -> PyResult<Option<ScopeEnd>> {
+    let left = left(py, scope)?;
+    if let Some(left) = &left {
+        scope.set_outside(left.goes_on);
+    }
+    Ok(left.map(|left| left.end))
+}
+
+/// Leaves a block with the error that ends it, and says whether the error ends there. Nothing outside of asyncio's tasks.
+pub(crate) fn exit(py: Python<'_>, scope: &Scope, error: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+    let Some(left) = left(py, scope)? else { return Ok(None) };
+    let is_cancellation = error.is_instance(&awaiting::cancelled(py).get_type(py))?;
+    if !left.end.cancelled || !is_cancellation || left.goes_on || scope.is_shield() {
+        return Ok(Some(false));
+    }
+    scope.concluded(py, left.end, error).map(Some)
+}
+
+/// Whether a wait of the present asyncio task would be refused.
+pub(crate) fn is_cancelled(py: Python<'_>) -> PyResult<bool> {
+    let Some(guest) = guest::here(py)? else { return Ok(false) };
+    let visitor = guest.get().visitors.of_this_task(py)?;
+    Ok(visitor.is_some_and(|visitor| WORLD.with(|kernel| kernel.is_cancelled(visitor))))
+}
