@@ -6,7 +6,7 @@
 
 use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::kernel::{Kernel, Payload};
-use crate::party::{Party, Place};
+use crate::party::{Party, Phase, Place};
 use crate::scope::Scope;
 use crate::wait::Wake;
 
@@ -74,6 +74,13 @@ impl<P: Payload> Kernel<P> {
             Some(Told { visitor, committed, cancelled: self.is_cancelled(visitor) })
         });
         told.collect()
+    }
+
+    /// Ends the wait of a party, if it waits, as a cancellation does; nothing is cancelled.
+    pub fn interrupt(&mut self, party: TaskId) {
+        if self.parties.get(party).is_some_and(|party| party.phase == Phase::Waiting) {
+            self.wake(party, Wake::Cancelled);
+        }
     }
 
     /// The runner whose run the party belongs to.

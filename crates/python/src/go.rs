@@ -94,7 +94,7 @@ fn start<'py>(
 }
 
 /// Starts a task in the default pool of worker processes.
-fn elsewhere<'py>(
+pub(crate) fn elsewhere<'py>(
     body: &Bound<'py, PyAny>,
     arguments: &impl Arguments<'py>,
     name: Option<Py<PyAny>>,

@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,14 +25,15 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyWeakrefReference;
+use pyo3::types::{PyTuple, PyWeakrefReference};
 use thistledown_kernel::{Moment, ScopeId, Start, TaskId, Told, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Watched};
 
-use crate::body::{self, Arguments};
+use crate::body::{self, Arguments, Packed};
 use crate::current::{Current, Run, Shared};
 use crate::errors;
+use crate::foreign;
 use crate::payload::{Body, Snake, WORLD, Waker};
 use crate::report::report;
 use crate::run;
@@ -67,14 +68,24 @@ pub(crate) struct Rooms {
     pub(crate) lobby: ScopeId,
     /// The scope of its weightless tasks while there are any, which is cancelled when the loop ends.
     house: RefCell<Option<Py<Scope>>>,
+    /// Tasks that are being started in the house.
+    starting: Cell<usize>,
     guest: RefCell<Option<Py<PyWeakrefReference>>>,
 }
 
 impl Rooms {
+    pub(crate) fn guest(&self, py: Python<'_>) -> Option<Py<PyWeakrefReference>> {
+        self.guest.borrow().as_ref().map(|guest| guest.clone_ref(py))
+    }
+
     /// Where a task starts that is told to go in the run as a whole. The first one is announced to the loop.
-    pub(crate) fn start(&self, py: Python<'_>, run: &Run) -> PyResult<Start> {
+    pub(crate) fn start(&self, py: Python<'_>, run: &Run) -> PyResult<Starting<'_>> {
+        let starting = |start| {
+            self.starting.set(self.starting.get() + 1);
+            Starting { start, rooms: self }
+        };
         if let Some(house) = self.house.borrow().as_ref() {
-            return Ok(Start::InScope(house.get().id()?));
+            return Ok(starting(Start::InScope(house.get().id()?)));
         }
         let gone = || errors::misuse("the event loop of this run is closed");
         let region = WORLD.with(|kernel| kernel.open_region(run.runner)).ok_or_else(gone)?;
@@ -83,12 +94,27 @@ impl Rooms {
         let keep = |guest| {
             py.import(intern!(py, "thistledown._asyncio"))?.call_method1(intern!(py, "keep"), (guest, &house))
         };
+        // Another thread may come while the keeper is called; until this task has started, nobody closes the house.
+        let starting = starting(Start::InScope(region));
+        self.house.replace(Some(house.clone_ref(py)));
         if let Err(error) = guest.ok_or_else(gone).and_then(keep) {
+            self.house.take();
             WORLD.with(|kernel| kernel.close_region(region));
             return Err(error);
         }
-        self.house.replace(Some(house));
-        Ok(Start::InScope(region))
+        Ok(starting)
+    }
+}
+
+/// A task is about to start: its house stays open until it has.
+pub(crate) struct Starting<'a> {
+    pub(crate) start: Start,
+    rooms: &'a Rooms,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.rooms.starting.set(self.rooms.starting.get() - 1);
     }
 }
 
@@ -113,6 +139,8 @@ pub(crate) struct Guest {
     watched: Watched,
     process: u32,
     ended: AtomicBool,
+    /// Errors that nobody asked for are kept for the end, and not logged.
+    collects: AtomicBool,
     budget: Locked<Cell<u32>>,
     desk: Mutex<Desk>,
     pub(crate) visitors: Visitors,
@@ -214,7 +242,7 @@ impl Guest {
     }
 
     fn has_ended(&self) -> bool {
-        self.ended.load(std::sync::atomic::Ordering::Relaxed) || self.process != std::process::id()
+        self.ended.load(Ordering::Relaxed) || self.process != std::process::id()
     }
 
     /// Whether an asyncio task may complete one more operation without that the loop has a round.
@@ -309,8 +337,9 @@ impl Guest {
     }
 
     /// Errors of tasks that nobody holds any more, who could ask, are logged.
-    fn tell_failed(py: Python<'_>, run: &Run, all: bool) {
-        if run.failed.borrow().is_empty() {
+    fn tell_failed(&self, py: Python<'_>, all: bool) {
+        let run = self.run.get(py);
+        if self.collects.load(Ordering::Relaxed) || run.failed.borrow().is_empty() {
             return;
         }
         let failed = run.failed.take();
@@ -332,7 +361,7 @@ impl Guest {
         let (py, this) = (slf.py(), slf.get());
         let run = this.run.get(py);
         let outer = Current::change(py, Some(Rc::clone(run)), None);
-        let mut host = Lodger { py, run, ending: None };
+        let mut host = Lodger { py, run, event_loop: &this.event_loop, ending: None };
         let visited = thistledown_runtime::visit(
             &WORLD,
             run.runner,
@@ -355,15 +384,31 @@ impl Guest {
 struct Lodger<'a, 'py> {
     py: Python<'py>,
     run: &'a Rc<Run>,
+    event_loop: &'a Py<PyAny>,
     /// What goes on to whoever runs the loop.
     ending: Option<PyErr>,
 }
 
 impl Host<Snake> for Lodger<'_, '_> {
     fn turn(&mut self, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
-        let rest = turn::give(self.py, self.run, turn);
+        let py = self.py;
+        let mut turn = match foreign::before(py, turn) {
+            Ok(turn) => turn,
+            Err(rest) => return rest,
+        };
+        let stand_in = foreign::enter(py, self.event_loop, &mut turn.body);
+        let rest = turn::give(py, self.run, turn);
+        let left = stand_in.and_then(|stand_in| {
+            if let Rest::Waits(_) = rest {
+                stand_in.get().interrupt();
+            }
+            foreign::leave(py, self.event_loop, &stand_in)
+        });
         if let Rest::Ended = rest {
             self.ending = run::take_ending();
+        }
+        if let Err(error) = left {
+            self.ending.get_or_insert(error);
         }
         rest
     }
@@ -398,7 +443,8 @@ impl Guest {
             kernel.park(runner);
             (runner, root, lobby)
         });
-        let rooms = Rooms { lobby, house: RefCell::new(None), guest: RefCell::new(None) };
+        let rooms =
+            Rooms { lobby, house: RefCell::new(None), starting: Cell::new(0), guest: RefCell::new(None) };
         let shared = Arc::new(Shared {
             waker: reactor.waker(),
             exit: AtomicBool::new(false),
@@ -423,6 +469,7 @@ impl Guest {
             watched: Watched::by_nobody(),
             process: std::process::id(),
             ended: AtomicBool::new(false),
+            collects: AtomicBool::new(false),
             budget: Locked(Cell::new(BUDGET)),
             desk: Mutex::default(),
             visitors: Visitors::default(),
@@ -462,7 +509,7 @@ impl Guest {
         drop(reactor);
         this.visitors.look_again(py)?;
         let rested = Self::rest(&slf);
-        Self::tell_failed(py, this.run.get(py), false);
+        this.tell_failed(py, false);
         given.and(rested)
     }
 
@@ -484,19 +531,59 @@ impl Guest {
         self.desk.lock().visits
     }
 
-    /// No weightless task of the loop's lives any more: its house is closed until the next one.
-    fn _vacate(&self, py: Python<'_>) -> PyResult<()> {
-        let run = self.run.get(py);
-        let Some(house) = run.rooms.as_ref().and_then(|rooms| rooms.house.take()) else { return Ok(()) };
-        let region = house.get().id()?;
+    /// Closes the house until the next task, if no task lives in it. False: one does, or is about to.
+    fn _vacate(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(rooms) = &self.run.get(py).rooms else { return Ok(true) };
+        let Some(region) = rooms.house.borrow().as_ref().map(|house| house.get().id()).transpose()? else {
+            return Ok(true);
+        };
+        if rooms.starting.get() > 0 || WORLD.with(|kernel| kernel.scope_members(region)) > 0 {
+            return Ok(false);
+        }
+        let house = rooms.house.take();
         WORLD.with(|kernel| kernel.close_region(region));
-        Self::tell_failed(py, run, false);
-        Ok(())
+        drop(house);
+        self.tell_failed(py, false);
+        Ok(true)
+    }
+
+    /// Starts the main task of a run in this loop.
+    fn _go(slf: Bound<'_, Self>, main: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<Py<Task>> {
+        go(&slf, &main, &Packed { args: &args, kwargs: None }, Start::InRun, None, None)
+    }
+
+    /// The scope of the weightless tasks that were told to go in the loop, while there are any.
+    fn _house(&self, py: Python<'_>) -> Option<Py<Scope>> {
+        self.run.get(py).rooms.as_ref()?.house.borrow().as_ref().map(|house| house.clone_ref(py))
+    }
+
+    /// The loop.
+    #[getter]
+    fn event_loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop.clone_ref(py)
+    }
+
+    /// Cancels the weightless tasks that were told to go in the loop.
+    fn _cancel(&self, py: Python<'_>) -> PyResult<()> {
+        self._house(py).map_or(Ok(()), |house| house.get().cancel())
+    }
+
+    /// From now on errors that nobody asks for are kept for whoever rules the loop.
+    fn _collect(&self) {
+        self.collects.store(true, Ordering::Relaxed);
+    }
+
+    /// The errors that nobody has asked for, and how many more there were.
+    fn _failed(&self, py: Python<'_>) -> (Vec<Py<PyAny>>, usize) {
+        let run = self.run.get(py);
+        let failed = run.failed.take();
+        let left = failed.iter().filter(|task| !task.get().is_fetched());
+        (left.filter_map(|task| task.get().failure(py)).collect(), run.failed_unlisted.take())
     }
 
     /// The loop is closed: whatever lives in here ends as cancelled.
     fn end(&self, py: Python<'_>) {
-        if self.has_ended() || self.ended.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        if self.has_ended() || self.ended.swap(true, Ordering::Relaxed) {
             return;
         }
         let run = self.run.get(py);
@@ -505,7 +592,8 @@ impl Guest {
             rooms.house.take();
             rooms.guest.take();
         }
-        Self::tell_failed(py, run, true);
+        self.collects.store(false, Ordering::Relaxed);
+        self.tell_failed(py, true);
         WORLD.with(|kernel| kernel.remove_runner(run.runner));
         let desk = std::mem::take(&mut *self.desk.lock());
         drop(desk);

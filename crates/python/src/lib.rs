@@ -23,6 +23,7 @@ mod context;
 mod current;
 mod descriptor;
 mod errors;
+mod foreign;
 mod fork;
 mod freight;
 mod go;
@@ -37,6 +38,7 @@ mod remote;
 mod report;
 mod root;
 mod run;
+mod runner;
 mod scope;
 mod scratch;
 mod select;
@@ -69,6 +71,8 @@ mod _core {
     #[pymodule_export]
     use super::child::{Child, Job};
     #[pymodule_export]
+    use super::foreign::StandIn;
+    #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::freight::Slice;
@@ -86,6 +90,8 @@ mod _core {
     use super::pool::{Options, Pool};
     #[pymodule_export]
     use super::run::{count_interrupts, run, stop_runs};
+    #[pymodule_export]
+    use super::runner::{Runner, current_runner};
     #[pymodule_export]
     use super::scope::{Scope, group_scope, move_on_after, shield, timeout};
     #[pymodule_export]

@@ -7,6 +7,7 @@ use thistledown_kernel::Payload;
 use thistledown_reactor::Waker as ReactorWaker;
 use thistledown_runtime::{ParkerWaker, Wakes, World};
 
+use crate::foreign::Abroad;
 use crate::operation::Operation;
 use crate::root::Root;
 use crate::switch::Switches;
@@ -31,6 +32,8 @@ pub(crate) struct Extra {
     pub(crate) group: Option<Py<PyAny>>,
     /// Where its control went by `switch`.
     pub(crate) switches: Switches,
+    /// What it has of the loop's that its run is a guest of.
+    pub(crate) abroad: Option<Box<Abroad>>,
 }
 
 /// How sleepers are woken.

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
-use thistledown_kernel::{Start, TaskId, Turn};
+use thistledown_kernel::{RunnerId, Start, TaskId, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};
 
@@ -248,6 +248,25 @@ pub(crate) fn spawn(
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
+    if let Some(rooms) = &run.rooms
+        && start == Start::InRun
+    {
+        let starting = rooms.start(py, run)?;
+        return spawn_in(py, run.runner, iterator, origin, starting.start, group, name);
+    }
+    spawn_in(py, run.runner, iterator, origin, start, group, name)
+}
+
+/// The same in whichever run, from any thread.
+pub(crate) fn spawn_in(
+    py: Python<'_>,
+    runner: RunnerId,
+    iterator: Bound<'_, PyAny>,
+    origin: Bound<'_, PyString>,
+    start: Start,
+    group: Option<Py<PyAny>>,
+    name: Option<Py<PyAny>>,
+) -> PyResult<Py<Task>> {
     let task = Task::make(py, Some(origin.unbind()))?;
     if let Some(name) = name {
         task.setattr("name", name)?;
@@ -259,11 +278,7 @@ pub(crate) fn spawn(
         awaited: None,
         extra: group.map(|group| Box::new(Extra { group: Some(group), ..Extra::default() })),
     });
-    let start = match &run.rooms {
-        Some(rooms) if start == Start::InRun => rooms.start(py, run)?,
-        _ => start,
-    };
-    match WORLD.with(|kernel| kernel.spawn(run.runner, start, body)) {
+    match WORLD.with(|kernel| kernel.spawn(runner, start, body)) {
         Ok(id) => {
             task.get().set_id(id);
             Ok(task.unbind())
@@ -277,7 +292,13 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
     let task = body.task.bind(py);
     let ends_run =
         ended.as_ref().err().filter(|error| turn::ends_the_run(py, error)).map(|error| error.clone_ref(py));
-    let outcome = turn::outcome(py, ended);
+    let mut outcome = turn::outcome(py, ended);
+    if let Outcome::Error(error) = &outcome
+        && run.rooms.is_some()
+        && crate::timers::is_cancellation(error.bind(py)).unwrap_or(false)
+    {
+        outcome = Outcome::Cancelled;
+    }
     let error = match &outcome {
         Outcome::Error(error) => Some(error.clone_ref(py)),
         _ => None,

@@ -164,7 +164,7 @@ impl Scope {
             Err(_) if error.is_instance_of::<PyGeneratorExit>() => return Ok(false),
             Err(misuse) => return Err(misuse),
         };
-        if !end.cancelled || error.is_none() || !errors::is_cancelled(py, error) {
+        if !end.cancelled || error.is_none() || !crate::timers::is_cancellation(error)? {
             return Ok(false);
         }
         let task = Current::need_task("a scope")?;
@@ -192,7 +192,7 @@ impl Scope {
     }
 
     /// Cancels everything in the block: each wait raises ``Cancelled``, which ends at the block's end.
-    fn cancel(&self) -> PyResult<()> {
+    pub(crate) fn cancel(&self) -> PyResult<()> {
         let state = *self.state.lock();
         match state {
             State::Open(id) => WORLD.with(|kernel| kernel.cancel_scope(id)),
