@@ -19,6 +19,10 @@ def same(value: object) -> object:
     return value
 
 
+def first(value: object, _: object) -> object:
+    return value
+
+
 def pause(seconds: float) -> None:
     time.sleep(seconds)
 

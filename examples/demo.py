@@ -95,6 +95,13 @@ class Load(Program):
     def next_rate(self) -> int:
         return int(self.next_line().split()[0])
 
+    def first_rate(self) -> int:
+        """The rate of the first interval with a reply: the server's workers may have to start."""
+        for _ in range(round(PATIENCE / INTERVAL)):
+            if rate := self.next_rate():
+                return rate
+        raise DemoError("the load got no replies")
+
 
 @contextmanager
 def server_and_load(form: str) -> Iterator[tuple[int, Program, Load]]:
@@ -164,7 +171,7 @@ def watch_rate(load: Load, seconds: float) -> float:
     """Shows the rate for some seconds, and gives the median: one line, written over; or a line a second."""
     live = sys.stdout.isatty()
     a_second = round(1 / INTERVAL)
-    rates: list[int] = []
+    rates = [load.first_rate()]
     while len(rates) * INTERVAL < seconds:
         rates.append(load.next_rate())
         if live:
@@ -175,7 +182,7 @@ def watch_rate(load: Load, seconds: float) -> float:
     over = len(rates) * INTERVAL
     say(("\r\x1b[2K" if live else "") + f"    {usual:>7,.0f} requests/second, over {over:.1f} s")
     if not usual:
-        raise DemoError("the load got no replies")
+        raise DemoError("the server has stopped answering")
     return usual
 
 

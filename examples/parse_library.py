@@ -6,8 +6,8 @@ A job with real input meets bad input, and has to come to its end all the same. 
 reads it, as a bug in a C extension would, and another never ends. Both are started like all others, with a limit of
 time; what becomes of them is an outcome like any other, and the table at the end names them.
 
-What is to be seen here: a task for each file, `options(timeout=)`, `td.as_completed`, and errors taken one by one.
-Neither a main guard nor a module of its own is needed for what the workers run.
+What is to be seen here: a task for each file, `options(timeout=)`, `td.as_completed` with its progress bar, and errors
+taken one by one. Neither a main guard nor a module of its own is needed for what the workers run.
 
 Source: none; a first job for who comes from `concurrent.futures`.
 """
@@ -21,17 +21,13 @@ import sysconfig
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import thistledown as td
 
 #: The two that are made to fail. They stand for input that nobody has foreseen.
 CRASHES, NEVER_ENDS = "antigravity.py", "sched.py"
 COMMONEST = 10
-
-T = TypeVar("T")
 
 
 def count_nodes(path: Path) -> tuple[Counter[str], float]:
@@ -56,24 +52,6 @@ def files_of_the_library(library: Path, at_most: int | None) -> list[Path]:
     return [path for path in files if path in some or path.name in (CRASHES, NEVER_ENDS)]
 
 
-def with_progress(items: Iterable[T], total: int) -> Iterator[T]:
-    """The items, and a progress bar: tqdm's, when it is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return plain_progress(items, total)
-    return iter(tqdm(items, desc="parsing", total=total, unit=" files"))
-
-
-def plain_progress(items: Iterable[T], total: int) -> Iterator[T]:
-    for done, item in enumerate(items, 1):
-        if sys.stderr.isatty() or done == total:
-            bar = "#" * (40 * done // total)
-            print(f"\rparsing: {bar:<40} {done:,} of {total:,} files", end="", file=sys.stderr, flush=True)
-        yield item
-    print(file=sys.stderr)
-
-
 def parse_all(files: list[Path], seconds: float) -> tuple[Counter[str], float, dict[Path, Exception]]:
     """Counts the nodes of all files, on all cores.
 
@@ -90,7 +68,7 @@ def parse_all(files: list[Path], seconds: float) -> tuple[Counter[str], float, d
     with td.Workers() as pool:
         careful = pool.options(timeout=seconds)
         tasks = {careful.go(count_nodes, path): path for path in files}
-        for task in with_progress(td.as_completed(tasks), len(tasks)):
+        for task in td.as_completed(tasks, progress=True):
             try:
                 counts_of_file, busy_with_file = task.result()
             except Exception as error:  # whatever it is, it is this file's alone

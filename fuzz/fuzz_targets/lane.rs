@@ -7,7 +7,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 use libfuzzer_sys::fuzz_target;
-use thistledown_wire::{Error, HEADER, MIN_CAPACITY, Place, Receiver, Sender, max_frame};
+use thistledown_wire::{Error, HEADER, MIN_CAPACITY, Position, Receiver, Sender, max_frame};
 
 const CAPACITY: usize = MIN_CAPACITY;
 const SIZE: usize = HEADER + CAPACITY;
@@ -55,7 +55,7 @@ fn drain(receiver: &mut Receiver) {
     panic!("more frames than there is room for");
 }
 
-fn push(sender: &mut Sender, places: &mut Vec<Place>, length: usize) {
+fn push(sender: &mut Sender, places: &mut Vec<Position>, length: usize) {
     match sender.push(&[&vec![1; length / 2], &vec![1; length - length / 2]]) {
         Ok(place) => places.push(place),
         Err(Error::TooLong { .. }) => assert!(length > max_frame(CAPACITY)),
@@ -78,7 +78,7 @@ fuzz_target!(|program: &[u8]| {
             1 => drain(&mut receiver),
             2 => drop(receiver.next(|frame| frame.to_vec())),
             3 if !places.is_empty() => drop(sender.revoke(places[usize::from(number) % places.len()])),
-            4 => drop((receiver.about_to_sleep(), sender.must_ring(), receiver.len(), sender.frames_left())),
+            4 => drop((receiver.about_to_sleep(), sender.must_ring(), receiver.len())),
             5 => memory.spoil(0, word),
             6 => memory.spoil(16, word),
             _ => memory.spoil(number, word),

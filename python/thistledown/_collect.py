@@ -4,9 +4,12 @@ import concurrent.futures
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from thistledown import _core
+
+if TYPE_CHECKING:
+    from thistledown._progress import Bar
 
 __all__ = ["AsCompleted", "as_completed", "wait"]
 
@@ -20,9 +23,13 @@ UNBOUNDED = 1 << 31
 class AsCompleted(Iterator[F], Generic[F]):
     """Tasks in the order in which they end: for ``for`` in a plain thread, for ``async for`` in a weightless task."""
 
-    def __init__(self, tasks: Iterable[F], timeout: float | None) -> None:
+    # From the first task that is asked for to the last one, or to an error.
+    _bar: "Bar | None" = None
+
+    def __init__(self, tasks: Iterable[F], timeout: float | None, progress: bool) -> None:
         self._seconds = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._progress = progress
         self._ended = _core.Channel[F](UNBOUNDED)
         waited = dict.fromkeys(tasks)
         self._total = self._left = len(waited)
@@ -33,34 +40,66 @@ class AsCompleted(Iterator[F], Generic[F]):
         return self
 
     def __next__(self) -> F:
+        try:
+            return self._given(self._next())
+        except BaseException:
+            self._end_bar()
+            raise
+
+    def __aiter__(self) -> "AsCompleted[F]":
+        return self
+
+    async def __anext__(self) -> F:
+        try:
+            return self._given(await self._next_weightless())
+        except BaseException:
+            self._end_bar()
+            raise
+
+    def __del__(self) -> None:
+        self._end_bar()
+
+    def _next(self) -> F:
         if not self._left:
             raise StopIteration
+        self._begin_bar()
         if not len(self._ended) and _core.current_task() is not None:
             raise RuntimeError(
                 "none of the tasks has ended yet, and waiting here would stop the thread that runs the weightless "
                 "tasks: write `async for task in td.as_completed(...)`"
             )
         try:
-            task = self._ended.recv_nowait() if len(self._ended) else self._ended.recv().wait(self._seconds_left())
+            return self._ended.recv_nowait() if len(self._ended) else self._ended.recv().wait(self._seconds_left())
         except TimeoutError:
             raise self._late() from None
-        self._left -= 1
-        return task
 
-    def __aiter__(self) -> "AsCompleted[F]":
-        return self
-
-    async def __anext__(self) -> F:
+    async def _next_weightless(self) -> F:
         if not self._left:
             raise StopAsyncIteration
+        self._begin_bar()
         left = self._seconds_left()
         try:
             with contextlib.nullcontext() if left is None else _core.timeout(left):
-                task = await self._ended.recv()
+                return await self._ended.recv()
         except TimeoutError:
             raise self._late() from None
+
+    def _given(self, task: F) -> F:
         self._left -= 1
+        if self._bar is not None:
+            self._bar.update(1)
         return task
+
+    def _begin_bar(self) -> None:
+        if self._progress and self._bar is None:
+            from thistledown import _progress
+
+            self._bar = _progress.bar(self._total, "completed")
+
+    def _end_bar(self) -> None:
+        bar, self._bar, self._progress = self._bar, None, False
+        if bar is not None:
+            bar.close()
 
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
@@ -69,7 +108,7 @@ class AsCompleted(Iterator[F], Generic[F]):
         return TimeoutError(f"{self._left} (of {self._total}) tasks have not ended within {self._seconds} s")
 
 
-def as_completed(fs: Iterable[F], timeout: float | None = None) -> AsCompleted[F]:
+def as_completed(fs: Iterable[F], timeout: float | None = None, *, progress: bool = False) -> AsCompleted[F]:
     """Gives tasks as they end, those that have ended first. Named as the standard library's.
 
     ``for task in td.as_completed(tasks)`` in a plain thread, ``async for`` in a weightless task.
@@ -77,12 +116,16 @@ def as_completed(fs: Iterable[F], timeout: float | None = None) -> AsCompleted[F
     Args:
         fs: tasks, or any futures of ``concurrent.futures``. One that is given twice comes once.
         timeout: seconds for all of them, from this call; None waits for as long as it takes.
+        progress: shows a bar on stderr: tqdm's, when it is installed, else one line.
+
+    Returns:
+        An iterator over the tasks.
 
     Raises:
         TimeoutError: while iterating: not all have ended in time. They go on.
         RuntimeError: while iterating by ``for`` in a weightless task, where it would stop all others.
     """
-    return AsCompleted(fs, timeout)
+    return AsCompleted(fs, timeout, progress)
 
 
 def wait(

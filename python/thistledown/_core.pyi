@@ -21,6 +21,7 @@ __all__ = [
     "Channel",
     "ChannelIterator",
     "Child",
+    "Group",
     "Guest",
     "Job",
     "Operation",
@@ -41,7 +42,6 @@ __all__ = [
     "fall_silent",
     "go",
     "go_in",
-    "group_scope",
     "herald_rests",
     "is_cancellation",
     "is_cancelled",
@@ -85,6 +85,13 @@ class Child:
     def begin(self, job: Job) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, Any] | None]: ...
     def done(self, job: Job, value: object) -> None: ...
     def failed_job(self, job: Job, error: BaseException) -> None: ...
+
+@disjoint_base
+class Group:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    @property
+    def _scope(self) -> Scope: ...
+    def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> _Task[Any]: ...
 
 @final
 class Guest:
@@ -327,7 +334,6 @@ def go_in(
     group: object,
     name: str | None,
 ) -> _Task[Any]: ...
-def group_scope() -> Scope: ...
 def herald_rests() -> bool: ...
 def is_cancellation(error: BaseException) -> bool: ...
 def is_cancelled() -> bool: ...

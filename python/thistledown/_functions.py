@@ -7,21 +7,34 @@ change inside, such as a list, are packed each time.
 
 import contextlib
 import functools
+import itertools
 import pickle
 import sys
 import time
 import types
 import weakref
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from thistledown import _core
 from thistledown._errors import Cancelled
-from thistledown._pickling import PROTOCOL, dumps_by_value, explained, goes_by_value, not_picklable, pack_error
+from thistledown._pickling import (
+    PROTOCOL,
+    Outcomes,
+    dumps_by_value,
+    explained,
+    goes_by_value,
+    not_picklable,
+    pack_error,
+)
 from thistledown._reach import Snapshot, is_importable, looked_up
 
 __all__ = ["Chunks", "pack", "tell_path", "unpack"]
 
 CACHED = type(functools.lru_cache(ord))
+
+STRIDE_SECONDS = 0.001
+"""How long calls of a chunk may take together, by what the last ones took, before Python looks for signals."""
 
 Packed = tuple[bytes, bool, bool, str]
 
@@ -37,20 +50,30 @@ class Chunks:
     def __init__(self, function: Any) -> None:
         self.function = function
 
-    def __call__(self, items: list[tuple[Any, ...]]) -> tuple[float, list[Any], bytes | None]:
-        """The seconds that the calls took, what they returned, and what the last one raised instead, packed."""
-        function = self.function
-        results = []
+    def __call__(self, *columns: Sequence[Any]) -> Outcomes:
+        """What came of the calls, each with an argument from each column. The first error is the last of them."""
+        results: list[Any] = []
         failure = None
         begun = time.perf_counter()
         try:
-            for item in items:
-                results.append(function(*item))
+            self._extend(results, columns, begun)
         except Cancelled:
             raise
         except BaseException as error:
             failure = pack_error(error)
-        return time.perf_counter() - begun, results, failure
+        return Outcomes(time.perf_counter() - begun, results, failure)
+
+    def _extend(self, results: list[Any], columns: tuple[Sequence[Any], ...], begun: float) -> None:
+        """Adds the results, also those before an error. No Python runs between two calls, but now and then."""
+        calls, count, stride = map(self.function, *columns), len(columns[0]), 1
+        while len(results) < count:
+            wanted = min(len(results) + stride, count)
+            # Between two of these a task can be stopped whose function is written in C.
+            results.extend(itertools.islice(calls, stride))
+            if len(results) < wanted:
+                raise RuntimeError("the function raised StopIteration")
+            seconds = max(time.perf_counter() - begun, 1e-9)
+            stride = max(1, min(2 * stride, int(STRIDE_SECONDS * wanted / seconds)))
 
 
 def tell_path() -> list[str]:

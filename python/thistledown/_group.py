@@ -1,20 +1,20 @@
 """Groups: tasks that belong together, and end together.
 
 A group stands on a scope of the engine: its tasks are the scope's members, and cancelling the scope cancels them.
+The engine's part of the class has that scope, and ``go``.
 Sources: trio's nurseries, asyncio's ``TaskGroup``.
 """
 
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, Self
 
 from thistledown import _core
-from thistledown._task import Task
 
 __all__ = ["TaskGroup"]
 
 
-class TaskGroup:
+class TaskGroup(_core.Group):
     """Holds tasks; leaving the block means that none of them runs any more.
 
     ``async with td.TaskGroup() as tg: tg.go(work, 1)``. When one fails the others are cancelled, and so is the block.
@@ -25,21 +25,8 @@ class TaskGroup:
     """
 
     def __init__(self) -> None:
-        self._scope = _core.group_scope()
         self._errors: list[BaseException] = []
         self._over = False
-
-    def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """Starts a task in the group, as ``td.go`` does.
-
-        Returns:
-            The task.
-
-        Raises:
-            TypeError: no task body.
-            RuntimeError: the group's block has not been entered, or has been left.
-        """
-        return _core.go_in(body, args, kwargs, self._scope, self, None)
 
     def cancel(self) -> None:
         """Cancels the tasks of the group and its block. The block ends without an error."""

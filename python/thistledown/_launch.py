@@ -57,13 +57,18 @@ def launch(
             "worker processes need a Python interpreter to run, and this one, embedded in another program, does not "
             "know of any: set sys.executable to the path of one before the first task"
         )
-    command = [sys.executable, *_interpreter_flags(), "-c", START.format(folder=FOLDER)]
+    folder = _folder()
+    flags = _interpreter_flags()
+    if folder is None:
+        # CPython 3.13.0 cannot import much while the first folder of its path is one that is gone.
+        flags.append("-P")
+    command = [sys.executable, *flags, "-c", START.format(folder=FOLDER)]
     environment = dict(os.environ)
     environment |= _carried.thread_limits(max(1, cores() // size), environment)
     settings = {"telling": _carried.telling(), "initializer": initializer}
     preparation = {
         "path": _functions.tell_path(),
-        "cwd": _folder(),
+        "cwd": folder or "/",
         "argv": list(getattr(sys, "argv", [""])),
         "preload": [*preload, *(["cloudpickle"] if _will_send_by_value() else [])],
         "worker": pickle.dumps(settings, _pickling.PROTOCOL),
@@ -89,11 +94,11 @@ def _will_send_by_value() -> bool:
     return any(type(value) is types.FunctionType and value.__module__ == "__main__" for value in values)
 
 
-def _folder() -> str:
+def _folder() -> str | None:
     try:
         return os.getcwd()
     except OSError:
-        return "/"
+        return None
 
 
 def packed_initializer(

@@ -12,12 +12,13 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from thistledown import _carried
 from thistledown._errors import NotPicklable
 
 __all__ = [
+    "Outcomes",
     "dumps",
     "dumps_by_value",
     "key_number",
@@ -43,6 +44,19 @@ BREADTH = 200
 """How many things it tries in each."""
 
 Packed = tuple[bytes, list[memoryview]]
+
+
+class Outcomes(NamedTuple):
+    """What came of several calls in one task, which go back together."""
+
+    seconds: float
+    """That they took."""
+
+    results: list[Any]
+    """What they returned, up to the first error."""
+
+    failure: bytes | None
+    """That error, packed."""
 
 
 def pack(value: Any) -> Packed:
@@ -77,15 +91,29 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], retry_on: tuple[typ
 
 
 def pack_result(value: Any) -> Packed:
-    """What a task returned, as bytes.
+    """What a task returned, as bytes. Of several results the first that cannot be sent is the error of its call.
 
     Raises:
         NotPicklable: says that it is the result that cannot be sent.
     """
     packed = None if _is_large(value) else _packed(value)
-    if packed is None:
-        packed = _pack(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
-    return packed
+    if packed is not None:
+        return packed
+    try:
+        return _pack(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
+    except NotPicklable:
+        if not isinstance(value, Outcomes):
+            raise
+        return _pack(_up_to_a_refused(value), lambda error: error)
+
+
+def _up_to_a_refused(outcomes: Outcomes) -> Outcomes:
+    for number, result in enumerate(outcomes.results):
+        try:
+            pack_result(result)
+        except NotPicklable as error:
+            return Outcomes(outcomes.seconds, outcomes.results[:number], pack_error(error))
+    return outcomes
 
 
 def unpack(data: Any, buffers: Any = ()) -> Any:

@@ -9,16 +9,17 @@ import concurrent.futures
 import contextlib
 import contextvars
 import functools
-import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from thistledown import _core
-from thistledown._errors import ChannelClosed, TaskCancelled
+from thistledown._columns import Column, Columns
+from thistledown._errors import ChannelClosed, NotPicklable, TaskCancelled
 from thistledown._functions import Chunks
+from thistledown._pickling import pack_call
 from thistledown._task import Task
 
 __all__ = ["Chunk", "Pump"]
@@ -66,7 +67,7 @@ class Pump:
         self,
         go: Callable[[Any, tuple[Any, ...]], Task[Any]],
         function: Any,
-        calls: Iterable[tuple[Any, ...]],
+        items: Columns,
         *,
         workers: int,
         chunksize: int | None,
@@ -78,9 +79,7 @@ class Pump:
         self.ordered = ordered
         self.is_chunked = chunksize != 1
         self.function = Chunks(function) if self.is_chunked else function
-        self.waiting: deque[tuple[Any, ...]] | None = None if buffersize is not None else deque(calls)
-        self.calls = iter(calls) if self.waiting is None else None
-        self.total = None if self.waiting is None else len(self.waiting)
+        self.items = items
         self.workers = workers
         self.size = chunksize or 1
         self.is_measured = chunksize is None
@@ -117,7 +116,7 @@ class Pump:
             # Somebody may have ended it while another thread was about to start one.
             with self.pumping:
                 is_over = not self.left
-            if is_over and self.waiting:
+            if is_over and self.items.left:
                 raise TaskCancelled("the pool was closed before all items of the map were begun")
             if is_over:
                 return None
@@ -152,21 +151,50 @@ class Pump:
         return not self.is_measured or self.is_flushing or len(self.open) < AHEAD * self.workers
 
     def start(self) -> None:
-        calls = self.next_calls()
-        if not calls:
-            self.is_exhausted = True
-            return
-        chunk = Chunk(self.started, len(calls))
-        self.started += len(calls)
+        """Starts the next task. What cannot be had, or sent, is told at its place, and nothing comes after it."""
+        chunk = Chunk(self.started, 1)
+        columns: list[Column] = []
         try:
-            args = (calls,) if self.is_chunked else calls[0]
-            chunk.task = self.context.run(self.go, self.function, args)
+            columns = self.items.take(self.next_size())
+            chunk.count = len(columns[0])
+            if not chunk.count:
+                self.is_exhausted = True
+                return
+            chunk.task = self.go_with(columns)
         except Exception as error:
-            # Raised where the results of these items would stand.
             chunk.error = error
+            if self.is_chunked and isinstance(error, NotPicklable):
+                self.spare(chunk, columns)
+        self.put(chunk)
+
+    def go_with(self, columns: list[Column]) -> Task[Any]:
+        args = tuple(columns) if self.is_chunked else next(zip(*columns, strict=True))
+        return self.context.run(self.go, self.function, args)
+
+    def spare(self, chunk: Chunk, columns: list[Column]) -> None:
+        """Starts the items of a chunk that come before the first which cannot be sent; the chunk is for that one."""
+        for place, row in enumerate(zip(*columns, strict=True)):
+            try:
+                pack_call(row, {})
+            except NotPicklable as error:
+                if place:
+                    before = Chunk(chunk.first, place)
+                    try:
+                        before.task = self.go_with([column[:place] for column in columns])
+                    except Exception as other:
+                        chunk.error = other
+                        return
+                    self.put(before)
+                chunk.first, chunk.count, chunk.error = chunk.first + place, 1, error
+                return
+
+    def put(self, chunk: Chunk) -> None:
+        """A chunk stands in line: started, or with the error that is raised where its results would come."""
+        self.started += chunk.count
+        if chunk.task is None:
             self.is_exhausted = True
             if chunk.first == 0:
-                self.refusal = error
+                self.refusal = chunk.error
         else:
             self.open.add(chunk)
         if self.ordered:
@@ -179,17 +207,10 @@ class Pump:
         else:
             chunk.task.add_done_callback(functools.partial(self.end, chunk))
 
-    def next_calls(self) -> list[tuple[Any, ...]]:
-        size = self.next_size()
-        if self.waiting is None:
-            assert self.calls is not None
-            return list(itertools.islice(self.calls, size))
-        return [self.waiting.popleft() for _ in range(min(size, len(self.waiting)))]
-
     def next_size(self) -> int:
         size = self.size
         if self.is_measured:
-            left = len(self.waiting) if self.waiting is not None else self.buffersize or 1
+            left = self.items.left or self.buffersize or 1
             share = math.ceil(left / (AHEAD * self.workers))
             size = max(1, share if self.is_flushing else min(size, share))
         return size if self.buffersize is None else min(size, self.buffersize - self.untaken)
@@ -200,8 +221,7 @@ class Pump:
         """One has ended: how long its calls took says how many the next ones are."""
         self.open.discard(chunk)
         if self.is_measured and not task.cancelled() and task.exception() is None:
-            seconds, _, _ = task.result()
-            wanted = CHUNK_SECONDS * chunk.count / max(seconds, 1e-9)
+            wanted = CHUNK_SECONDS * chunk.count / max(task.result().seconds, 1e-9)
             self.size = max(1, int(min(wanted, GROWTH * chunk.count)))
         self.tell(chunk)
         if self.buffersize is None:

@@ -334,8 +334,10 @@ def _is_written(value: Any) -> bool:
     if not isinstance(value, types.FunctionType):
         return type(value) in PARTS
     if value.__globals__.get("__name__") in ("dataclasses", "reprlib"):
-        # What they have put around it holds a set.
-        value = vars(value).get("__wrapped__", value)
+        # One of their own, which all classes share; or what they have put around one, and holds a set.
+        value = vars(value).get("__wrapped__")
+        if value is None:
+            return False
     return not value.__code__.co_qualname.startswith("__create_fn__.")
 
 

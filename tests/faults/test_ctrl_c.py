@@ -175,6 +175,7 @@ with td.Workers(2) as pool:
 
 def test_ctrl_c_typed_at_a_terminal(mark):
     """As a person does it: the terminal sends the signal to its foreground process group."""
+    path = os.pathsep.join([witness.HERE, os.environ.get("PYTHONPATH", "")])
     master, slave = os.openpty()
     try:
         process = subprocess.Popen(
@@ -184,7 +185,7 @@ def test_ctrl_c_typed_at_a_terminal(mark):
             stderr=slave,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([witness.HERE, os.environ.get("PYTHONPATH", "")])},
+            env={**os.environ, "NO_COLOR": "1", "PYTHONPATH": path},
         )
         os.close(slave)
         output = b""

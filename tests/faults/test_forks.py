@@ -9,7 +9,9 @@ import victims
 import witness
 
 HEAD = """
-import multiprocessing, os, signal, subprocess, sys, threading, time
+import multiprocessing, os, signal, subprocess, sys, threading, time, warnings
+# Python 3.12 warns of what is tried here.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 import thistledown as td, victims
 
 pool = td.Workers(2)

@@ -170,7 +170,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": ""},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", "NO_COLOR": "1"},
             **options,
         )
         self.unread = b""

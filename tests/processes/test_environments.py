@@ -3,7 +3,6 @@
 Each is a program of its own, which must end by itself, quietly and with nothing left.
 """
 
-import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -228,7 +227,6 @@ def test_pytest_itself(script, tmp_path):
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("IPython"), reason="IPython is not installed")
 def test_cells_of_a_notebook(script):
     source = """
     from IPython.core.interactiveshell import InteractiveShell

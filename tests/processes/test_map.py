@@ -422,6 +422,49 @@ async def test_progress_in_a_weightless_task(pool, capsys, tqdm):
     assert "10/10" in capsys.readouterr().err
 
 
+def test_as_completed_shows_its_progress_by_tqdm_where_it_is_installed(pool, capsys, tqdm):
+    tasks = [pool.go(work.double, number) for number in range(30)]
+    assert {task.result() for task in td.as_completed(tasks, PATIENCE, progress=True)} == set(range(0, 60, 2))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "completed: 100%" in err
+    assert "30/30" in err
+
+
+def test_as_completed_shows_its_progress_in_a_line_without_tqdm(pool, capsys, monkeypatch, gate):
+    for name in ("tqdm", "tqdm.auto"):
+        monkeypatch.setitem(sys.modules, name, None)
+    tasks = [pool.go(work.double, number) for number in range(30)]
+    assert len(list(td.as_completed([*tasks, tasks[0]], progress=True))) == 30
+    assert "completed: 30/30 (100 %)" in capsys.readouterr().err
+    slow = pool.go(work.pass_gate, gate.path)
+    with pytest.raises(TimeoutError):
+        list(td.as_completed([tasks[0], slow], 0.01, progress=True))
+    err = capsys.readouterr().err
+    assert "completed: 1/2 (50 %)" in err
+    assert err.endswith("\n")
+    for task in td.as_completed([tasks[0], slow], progress=True):
+        assert task is tasks[0]
+        break
+    del task
+    assert "completed: 1/2 (50 %)" in capsys.readouterr().err, "its line ends when nobody asks any more"
+    gate.open()
+    assert slow.result(PATIENCE) == gate.path
+
+
+def test_as_completed_shows_nothing_unless_it_is_asked_to(pool, capsys):
+    assert len(list(td.as_completed([pool.go(work.double, 1)]))) == 1
+    td.as_completed([pool.go(work.double, 1)], progress=True)
+    assert pool.wait_idle(PATIENCE)
+    assert capsys.readouterr().err == "", "there is no bar before a task is asked for"
+
+
+async def test_as_completed_shows_its_progress_in_a_weightless_task(pool, capsys, tqdm):
+    tasks = [pool.go(work.double, number) for number in range(10)]
+    assert len([task async for task in td.as_completed(tasks, progress=True)]) == 10
+    assert "10/10" in capsys.readouterr().err
+
+
 def test_progress_of_a_program_whose_stderr_is_closed():
     done = run_program(
         """

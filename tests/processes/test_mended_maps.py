@@ -13,13 +13,6 @@ from support import PATIENCE
 VARIABLE = contextvars.ContextVar("VARIABLE", default=None)
 
 
-@pytest.fixture(scope="module")
-def pool():
-    with td.Workers(2) as pool:
-        assert list(pool.map(abs, [1, 2], chunksize=1)) == [1, 2]
-        yield pool
-
-
 def look(_):
     return VARIABLE.get()
 
@@ -112,7 +105,7 @@ def test_a_map_of_a_run_that_has_ended_is_let_go_without_a_word(pool, capsys):
         return results
 
     results = td.run(main)
-    pump = results._pump
+    pump = results._batches._pump
     del results
     gc.collect()
     assert capsys.readouterr().err == ""

@@ -193,7 +193,11 @@ def test_a_thread_that_outlives_the_main_one_can_have_a_pool(tmp_path):
         "threading.Thread(target=late).start()\n"
     )
     ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (ended.stdout, ended.stderr) == ("2\n", "")
+    if sys.version_info[:2] == (3, 12):
+        # That one starts no thread any more.
+        assert "can't create new thread at interpreter shutdown" in ended.stderr
+    else:
+        assert (ended.stdout, ended.stderr) == ("2\n", "")
 
 
 def test_a_loop_that_is_closed_while_somebody_waits_is_let_go(pipe):

@@ -62,7 +62,7 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// Sends without waiting.
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, id: ChannelId, value: P::Value) -> Result<(), SendRefused<P::Value>> {
         let Some(channel) = self.channels.get_mut(id) else {
             return Err(SendRefused::Closed(value));
@@ -82,7 +82,7 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// Receives without waiting.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self, id: ChannelId) -> Result<P::Value, RecvRefused> {
         let Some(channel) = self.channels.get_mut(id) else {
             return Err(RecvRefused::Closed);

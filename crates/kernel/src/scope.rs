@@ -272,6 +272,7 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// Whether a cancellation reaches the party: from the inside out, up to the first shield.
+    #[cold]
     fn reaches(&self, party: &Party<P::Body, P::Value, P::Waker>) -> bool {
         let mut at = party.scope;
         let mut outside = false;

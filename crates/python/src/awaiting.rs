@@ -82,7 +82,7 @@ impl Wait {
     }
 
     /// One step, in whichever task it is made.
-    pub(crate) fn step(&self, py: Python<'_>) -> Quick<Step> {
+    pub(crate) fn step(&self, py: Python<'_>) -> Step {
         // Made before its task had its turn, as by an object whose `__await__` was called by `td.go`.
         if Current::task().is_some() {
             return self.operation.get().step(py);
@@ -94,7 +94,7 @@ impl Wait {
             State::Waits(enlisted) => self.resume(py, enlisted),
             State::Over => Err(errors::misuse("this wait is over: await the operation again")),
         };
-        Ok(stepped.map_err(|error| self.translated(py, error))?)
+        stepped.unwrap_or_else(|error| self.translated(py, error).into())
     }
 
     fn translated(&self, py: Python<'_>, error: PyErr) -> PyErr {
@@ -104,7 +104,7 @@ impl Wait {
 
     fn begin(&self, py: Python<'_>, may_give_way: bool) -> PyResult<Step> {
         let operation = self.operation.get();
-        let Some(guest) = guest::here(py)? else { return Err(operation.needs_task(py)) };
+        let Some(guest) = guest::here(py)? else { return Ok(operation.needs_task(py)) };
         let this = guest.get();
         let visitor = this.visitors.of_this_task(py)?;
         if let Some(visitor) = visitor
@@ -118,7 +118,7 @@ impl Wait {
             return Ok(Step::GiveWay);
         }
         let _busy = Busy::new(&guest);
-        if let Some(value) = operation.attempt(py, None)? {
+        if let Some(value) = operation.attempt(py)? {
             return Ok(Step::Return(value));
         }
         let operation = Operation::awaiter(self.operation.bind(py).clone())?;
@@ -275,10 +275,11 @@ impl Wait {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        match self.step(py)? {
+        match self.step(py) {
             Step::Return(value) => Err(PyStopIteration::new_err((value,))),
             Step::Park => Ok(Some(self.yielded(py))),
             Step::GiveWay => Ok(Some(py.None())),
+            Step::Raise(thrown) => Err(thrown.into()),
         }
     }
 
@@ -310,6 +311,7 @@ impl Wait {
             Step::Return(value) => Err(PyStopIteration::new_err((value,))),
             Step::Park => Ok(self.yielded(py)),
             Step::GiveWay => Err(PyRuntimeError::new_err("a wait gives way only when it begins")),
+            Step::Raise(thrown) => Err(thrown.into()),
         }
     }
 

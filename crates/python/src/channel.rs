@@ -5,7 +5,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
-use crate::errors::{self, Quick};
+use crate::errors::{self, Quick, Thrown};
 use crate::objects;
 use crate::operation::{Kind, Operation, Step};
 use crate::payload::WORLD;
@@ -37,16 +37,16 @@ impl Channel {
     pub(crate) fn send_now(&self, py: Python<'_>, task: Option<TaskId>, value: &Py<PyAny>) -> Quick<bool> {
         let value = value.clone_ref(py);
         let sent = WORLD.with(|kernel| match task {
-            Some(task) if kernel.is_cancelled(task) => None,
-            _ => Some(kernel.try_send(self.id, value)),
+            Some(task) if kernel.is_cancelled(task) => Sent::Cancelled(value),
+            _ => match kernel.try_send(self.id, value) {
+                Ok(()) => Sent::Done,
+                Err(SendRefused::Full(value)) => Sent::Full(value),
+                Err(SendRefused::Closed(value)) => Sent::Closed(value),
+            },
         });
         match sent {
-            Some(Ok(())) => Ok(true),
-            Some(Err(SendRefused::Full(_))) => Ok(false),
-            Some(Err(SendRefused::Closed(_))) => {
-                Err(errors::channel_closed(py, "send on a channel that is closed").into())
-            }
-            None => Err(errors::cancelled(py, "the task is cancelled").into()),
+            Sent::Done => Ok(true),
+            unsent => unsent.explain(py),
         }
     }
 
@@ -54,18 +54,61 @@ impl Channel {
     #[inline(always)]
     pub(crate) fn receive_now(&self, py: Python<'_>, task: Option<TaskId>) -> Quick<Option<Py<PyAny>>> {
         let received = WORLD.with(|kernel| match task {
-            Some(task) if kernel.is_cancelled(task) => None,
-            _ => Some(kernel.try_recv(self.id)),
+            Some(task) if kernel.is_cancelled(task) => Received::Cancelled,
+            _ => match kernel.try_recv(self.id) {
+                Ok(value) => Received::Value(value),
+                Err(RecvRefused::Empty) => Received::Nothing,
+                Err(RecvRefused::Closed) => Received::Closed,
+            },
         });
         match received {
-            Some(Ok(value)) => Ok(Some(value)),
-            Some(Err(RecvRefused::Empty)) => Ok(None),
-            Some(Err(RecvRefused::Closed)) => {
-                Err(errors::channel_closed(py, "the channel is closed, and empty").into())
-            }
-            None => Err(errors::cancelled(py, "the task is cancelled").into()),
+            Received::Value(value) => Ok(Some(value)),
+            Received::Nothing => Ok(None),
+            Received::Closed => Err(refused(py, "the channel is closed, and empty")),
+            Received::Cancelled => Err(stopped(py)),
         }
     }
+}
+
+/// What came of a send. It is flat, so that it travels in registers; what was not sent comes back.
+enum Sent {
+    Done,
+    Full(Py<PyAny>),
+    Closed(Py<PyAny>),
+    Cancelled(Py<PyAny>),
+}
+
+impl Sent {
+    /// Why it was not sent, if that is an error.
+    #[inline(never)]
+    fn explain(self, py: Python<'_>) -> Quick<bool> {
+        match self {
+            Self::Done => Ok(true),
+            Self::Full(_value) => Ok(false),
+            Self::Closed(_value) => Err(refused(py, "send on a channel that is closed")),
+            Self::Cancelled(_value) => Err(stopped(py)),
+        }
+    }
+}
+
+/// What came of a receive, as flat.
+enum Received {
+    Value(Py<PyAny>),
+    Nothing,
+    Closed,
+    Cancelled,
+}
+
+/// `ChannelClosed`.
+#[cold]
+fn refused(py: Python<'_>, words: &str) -> Thrown {
+    errors::channel_closed(py, words).into()
+}
+
+/// `Cancelled`.
+#[cold]
+fn stopped(py: Python<'_>) -> Thrown {
+    errors::cancelled(py, "the task is cancelled").into()
 }
 
 /// A number of values: whole, and not negative.
@@ -193,13 +236,20 @@ pub(crate) struct ChannelIterator {
 }
 
 impl ChannelIterator {
-    #[inline]
-    pub(crate) fn step(&self, py: Python<'_>) -> Quick<Step> {
-        self.receive.get().step(py).map_err(|thrown| {
-            let error = PyErr::from(thrown);
-            let closed = errors::channel_closed(py, "").get_type(py);
-            if error.is_instance(py, &closed) { PyStopAsyncIteration::new_err(()) } else { error }.into()
-        })
+    #[inline(always)]
+    pub(crate) fn step(&self, py: Python<'_>) -> Step {
+        match self.receive.get().step(py) {
+            Step::Raise(thrown) => Self::at_the_end(py, thrown),
+            step => step,
+        }
+    }
+
+    /// A channel that is closed and empty ends the iteration.
+    #[cold]
+    fn at_the_end(py: Python<'_>, thrown: Thrown) -> Step {
+        let error = PyErr::from(thrown);
+        let closed = errors::channel_closed(py, "").get_type(py);
+        if error.is_instance(py, &closed) { PyStopAsyncIteration::new_err(()) } else { error }.into()
     }
 }
 
@@ -229,10 +279,11 @@ impl ChannelIterator {
 
     fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
-        match slf.get().step(py)? {
+        match slf.get().step(py) {
             Step::Return(value) => Err(pyo3::exceptions::PyStopIteration::new_err((value,))),
             Step::Park => Ok(Some(slf.get().receive.clone_ref(py).into_any())),
             Step::GiveWay => Ok(Some(py.None())),
+            Step::Raise(thrown) => Err(thrown.into()),
         }
     }
 

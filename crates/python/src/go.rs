@@ -8,6 +8,7 @@ use thistledown_kernel::Start;
 use crate::body::{self, Arguments, Packed};
 use crate::current::Current;
 use crate::errors;
+use crate::group::Group;
 use crate::guest;
 use crate::run;
 use crate::scope::Scope;
@@ -45,6 +46,16 @@ pub(crate) fn go(
 /// The same as the interpreter passes it, without a tuple and a dictionary between.
 pub(crate) fn go_with<'py>(body: &Bound<'py, PyAny>, arguments: &impl Arguments<'py>) -> PyResult<Py<Task>> {
     start(body, arguments, Start::InRun, None, None)
+}
+
+/// The same in a group, which answers for it.
+pub(crate) fn go_in_group<'py>(
+    group: &Bound<'py, Group>,
+    body: &Bound<'py, PyAny>,
+    arguments: &impl Arguments<'py>,
+) -> PyResult<Py<Task>> {
+    let scope = group.get().scope.get().id()?;
+    start(body, arguments, Start::InScope(scope), Some(group.clone().into_any().unbind()), None)
 }
 
 /// The same with a name, in a group: what places with options and groups call.

@@ -3,8 +3,8 @@
 //! - `payload` says what the kernel carries for Python, and holds the one world of the process.
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
-//! - `guest` is a run in another event loop, with `awaiting` and `visitor` for that loop's own tasks.
-//! - `body` says what can be a task, `go` starts one, `turn` gives it its turns, `run` rules the whole,
+//! - `guest` is a run in another event loop, with `awaiting`, `visitor` and `foreign` for what is that loop's own.
+//! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
@@ -27,6 +27,7 @@ mod foreign;
 mod fork;
 mod freight;
 mod go;
+mod group;
 mod guest;
 mod herald;
 mod objects;
@@ -79,6 +80,8 @@ mod _core {
     #[pymodule_export]
     use super::go::{current_task, go, go_in};
     #[pymodule_export]
+    use super::group::Group;
+    #[pymodule_export]
     use super::guest::Guest;
     #[pymodule_export]
     use super::herald::{fall_silent, herald_rests, tell_news};
@@ -93,7 +96,7 @@ mod _core {
     #[pymodule_export]
     use super::runner::{Runner, current_runner};
     #[pymodule_export]
-    use super::scope::{Scope, group_scope, move_on_after, shield, timeout};
+    use super::scope::{Scope, move_on_after, shield, timeout};
     #[pymodule_export]
     use super::select::select;
     #[pymodule_export]

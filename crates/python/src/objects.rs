@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "objects of this module's own classes are laid out and freed by hand")]
 
 use std::cell::Cell;
-use std::ptr::NonNull;
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::PyClass;
@@ -74,96 +74,158 @@ pub(crate) fn task<'py>(
     }
 }
 
-/// Makes an operation. Its kind is made where it stays: copied as a whole right after it was written in parts, it would
-/// wait for the processor's store buffer.
+/// Makes an operation of one that was kept; null when none is. Its kind is made where it stays: copied as a whole right
+/// after it was written in parts, it would wait for the processor's store buffer.
+#[inline(always)]
+pub(crate) fn again(_py: Python<'_>, kind: impl FnOnce() -> Kind) -> *mut ffi::PyObject {
+    let Some(object) = SPARE.take() else { return ptr::null_mut() };
+    // SAFETY: a live operation that nobody else refers to; `OPERATION` knows where its contents are, and that they are all
+    // of it. What it was needs no drop.
+    unsafe { OPERATION.contents::<Operation>(object).write(Operation::new(kind())) };
+    object
+}
+
+/// Makes an operation.
 #[inline(always)]
 pub(crate) fn operation(py: Python<'_>, kind: impl FnOnce() -> Kind) -> Quick<Bound<'_, Operation>> {
-    // SAFETY: a fresh object of this very type; `OPERATION` knows where its contents are, and that they are all of it.
+    // SAFETY: an object of this very type that nobody else refers to, as for `again`.
     unsafe {
-        let object = untracked(Operation::type_object_raw(py));
+        let kept = SPARE.take();
+        let object = match kept {
+            Some(object) => object,
+            None => fresh(Operation::type_object_raw(py)),
+        };
         if object.is_null() {
             return Err(PyErr::fetch(py).into());
         }
         OPERATION.contents::<Operation>(object).write(Operation::new(kind()));
-        ffi::PyObject_GC_Track(object.cast());
+        if kept.is_none() {
+            ffi::PyObject_GC_Track(object.cast());
+        }
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
     }
 }
 
-/// Memory for an operation, which the collector does not look at yet.
-#[inline]
-unsafe fn untracked(class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
-    match SPARE.take() {
-        // SAFETY: an object of this very type, which has no subclasses, that nobody refers to; it still counts for the type.
-        Some(object) => unsafe {
-            ffi::Py_INCREF(object.as_ptr());
-            object.as_ptr()
-        },
-        // SAFETY: a type whose objects the collector knows.
-        None => unsafe { ffi::PyObject_GC_New::<ffi::PyObject>(class) },
-    }
+/// Memory for an operation, which the collector does not look at yet; null with the error set.
+#[cold]
+unsafe fn fresh(class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
+    // SAFETY: a type whose objects the collector knows.
+    unsafe { ffi::PyObject_GC_New::<ffi::PyObject>(class) }
 }
 
 /// The same for PyO3, which makes the rarer kinds.
 unsafe extern "C" fn allocate(class: *mut ffi::PyTypeObject, _items: ffi::Py_ssize_t) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on operations alone; PyO3 writes the contents before anything else happens.
     unsafe {
-        let object = untracked(class);
-        if !object.is_null() {
-            ffi::PyObject_GC_Track(object.cast());
-        }
-        object
+        SPARE.take().unwrap_or_else(|| {
+            let object = fresh(class);
+            if !object.is_null() {
+                ffi::PyObject_GC_Track(object.cast());
+            }
+            object
+        })
     }
 }
 
-/// Nobody refers to an operation any more.
+/// What a kept operation is: nothing that holds anything.
+#[inline(always)]
+fn nothing() -> Kind {
+    Kind::After(Moment::NEVER)
+}
+
+/// Nobody refers to an operation any more: it is emptied, and then kept or given back.
+///
+/// It counts as referred to meanwhile, because emptying it may run foreign code, and that a collection.
 unsafe extern "C" fn let_go(object: *mut ffi::PyObject) {
-    // SAFETY: the interpreter calls the slot while it is attached, with an operation of which nobody knows.
+    // SAFETY: the interpreter calls the slot while it is attached, with an operation of which nobody knows. Each part is
+    // read once, and overwritten without a drop before anything else happens.
     unsafe {
-        ffi::PyObject_GC_UnTrack(object.cast());
-        let operation = OPERATION.contents::<Operation>(object).read();
-        operation.kind.drop_refs(Python::assume_attached());
+        let py = Python::assume_attached();
+        ffi::Py_INCREF(object);
+        let kind = &raw mut (*OPERATION.contents::<Operation>(object)).kind;
+        match &*kind {
+            Kind::Receive(channel) => {
+                let channel = ptr::read(channel);
+                kind.write(nothing());
+                channel.drop_ref(py);
+            }
+            Kind::Send(channel, value) => {
+                let (channel, value) = (ptr::read(channel), ptr::read(value));
+                kind.write(nothing());
+                channel.drop_ref(py);
+                value.drop_ref(py);
+            }
+            _ => kind.replace(nothing()).drop_refs(py),
+        }
         if !SPARE.keep(object) {
-            let class = ffi::Py_TYPE(object);
-            ffi::PyObject_GC_Del(object.cast());
-            ffi::Py_DECREF(class.cast());
+            give_back(object);
         }
     }
 }
 
-/// Operations that were freed while tasks run, and still count for their type.
+/// Lets go of an operation that was emptied. One that somebody has found meanwhile, through the collector, stays with him.
+#[cold]
+unsafe fn give_back(object: *mut ffi::PyObject) {
+    // SAFETY: the caller's reference is given up, and when it is the only one the memory is, which holds nothing.
+    unsafe {
+        if ffi::Py_REFCNT(object) > 1 {
+            return ffi::Py_DECREF(object);
+        }
+        let class = ffi::Py_TYPE(object);
+        ffi::PyObject_GC_UnTrack(object.cast());
+        ffi::PyObject_GC_Del(object.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+/// Operations that were let go while tasks run: emptied, and complete, so that the collector need not be told of them
+/// each time. The reference to each is the list's.
 struct Spare {
     /// Threads that run tasks.
     runs: Cell<usize>,
     count: Cell<usize>,
-    objects: [Cell<Option<NonNull<ffi::PyObject>>>; Self::LIMIT],
+    objects: [Cell<*mut ffi::PyObject>; Self::LIMIT],
 }
 
 // SAFETY: it is only touched by who is attached to the interpreter, which is one thread at a time: the module asks for
 // the interpreter's lock.
 unsafe impl Sync for Spare {}
 
-static SPARE: Spare =
-    Spare { runs: Cell::new(0), count: Cell::new(0), objects: [const { Cell::new(None) }; Spare::LIMIT] };
+static SPARE: Spare = Spare {
+    runs: Cell::new(0),
+    count: Cell::new(0),
+    objects: [const { Cell::new(ptr::null_mut()) }; Spare::LIMIT],
+};
 
 impl Spare {
     const LIMIT: usize = 64;
 
+    /// The last one, with its reference.
     #[inline]
-    fn take(&self) -> Option<NonNull<ffi::PyObject>> {
+    fn pop(&self) -> Option<*mut ffi::PyObject> {
         let last = self.count.get().checked_sub(1)?;
         self.count.set(last);
-        self.objects.get(last)?.take()
+        self.objects.get(last).map(Cell::get)
+    }
+
+    /// One that nobody else refers to.
+    #[inline]
+    fn take(&self) -> Option<*mut ffi::PyObject> {
+        let object = self.pop()?;
+        // SAFETY: a live object, by the list's reference.
+        if unsafe { ffi::Py_REFCNT(object) } == 1 {
+            return Some(object);
+        }
+        // SAFETY: as above; it is given up.
+        unsafe { give_back(object) };
+        None
     }
 
     #[inline]
     fn keep(&self, object: *mut ffi::PyObject) -> bool {
         let count = self.count.get();
-        if self.runs.get() == 0 {
-            return false;
-        }
-        let Some(place) = self.objects.get(count) else { return false };
-        place.set(NonNull::new(object));
+        let Some(place) = self.objects.get(count).filter(|_| self.runs.get() > 0) else { return false };
+        place.set(object);
         self.count.set(count + 1);
         true
     }
@@ -180,13 +242,9 @@ pub(crate) fn end(_py: Python<'_>) {
     if SPARE.runs.get() > 0 {
         return;
     }
-    while let Some(object) = SPARE.take() {
-        // SAFETY: memory that `let_go` would have given back.
-        unsafe {
-            let class = ffi::Py_TYPE(object.as_ptr());
-            ffi::PyObject_GC_Del(object.as_ptr().cast());
-            ffi::Py_DECREF(class.cast());
-        }
+    while let Some(object) = SPARE.pop() {
+        // SAFETY: emptied by `let_go`; the list's reference is given up.
+        unsafe { give_back(object) };
     }
 }
 

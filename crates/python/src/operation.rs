@@ -19,7 +19,7 @@ use thistledown_kernel::{Direction, Event, Moment, TaskId, Wake, Want};
 
 use crate::channel::Channel;
 use crate::current::{Current, Run, check_cancelled};
-use crate::errors::{self, Quick};
+use crate::errors::{self, Quick, Thrown};
 use crate::poll::RawPoll;
 use crate::scope::Scope;
 use crate::select::{self, Select};
@@ -129,13 +129,21 @@ impl<'a> Wants<'a> {
     }
 }
 
-/// What an awaiter does next.
+/// What an awaiter does next. It travels in registers, which a `Result` around it would not.
 pub(crate) enum Step {
     Return(Py<PyAny>),
     /// Yield the operation: the run enlists it.
     Park,
     /// Yield nothing: the others have their turn first.
     GiveWay,
+    Raise(Thrown),
+}
+
+impl From<PyErr> for Step {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        Self::Raise(error.into())
+    }
 }
 
 /// Something to wait for: a value, which can be waited for again.
@@ -155,6 +163,7 @@ impl Operation {
     }
 
     /// Whether nobody waits for it now.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         // One that is merely overdue is enlisted nowhere.
         matches!(self.phase.load(Ordering::Relaxed), IDLE | OVERDUE)
@@ -174,9 +183,9 @@ impl Operation {
 
     /// One step of its awaiter.
     #[inline(always)]
-    pub(crate) fn step(&self, py: Python<'_>) -> Quick<Step> {
+    pub(crate) fn step(&self, py: Python<'_>) -> Step {
         Current::with(|current| {
-            let Some(task) = current.task.get() else { return Err(self.needs_task(py).into()) };
+            let Some(task) = current.task.get() else { return self.needs_task(py) };
             match self.phase.load(Ordering::Relaxed) {
                 WAITING => return self.resume(py, current.wake.take()),
                 IDLE => {
@@ -185,7 +194,7 @@ impl Operation {
                     }
                     let Some(left) = current.budget.get().checked_sub(1) else {
                         self.set_phase(OVERDUE);
-                        return Ok(Step::GiveWay);
+                        return Step::GiveWay;
                     };
                     current.budget.set(left);
                 }
@@ -196,35 +205,47 @@ impl Operation {
     }
 
     #[cold]
-    pub(crate) fn needs_task(&self, py: Python<'_>) -> PyErr {
+    pub(crate) fn needs_task(&self, py: Python<'_>) -> Step {
         if let Kind::Join(_) = self.kind {
             return errors::misuse(
                 "`await task` works inside a weightless task or an asyncio task; in plain code write `task.result()`",
-            );
+            )
+            .into();
         }
-        Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task"))
+        Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task")).into()
     }
 
     #[inline(always)]
-    fn begin(&self, py: Python<'_>, task: TaskId) -> Quick<Step> {
-        let attempted = self.attempt(py, Some(task));
-        self.set_phase(if let Ok(None) = attempted { WAITING } else { IDLE });
-        Ok(attempted?.map_or(Step::Park, Step::Return))
+    fn begin(&self, py: Python<'_>, task: TaskId) -> Step {
+        let attempted = match &self.kind {
+            Kind::Send(channel, value) => {
+                channel.get().send_now(py, Some(task), value).map(|sent| sent.then(|| py.None()))
+            }
+            Kind::Receive(channel) => channel.get().receive_now(py, Some(task)),
+            _ => self.attempt_rarer(py, Some(task)),
+        };
+        let (phase, step) = match attempted {
+            Ok(Some(value)) => (IDLE, Step::Return(value)),
+            Ok(None) => (WAITING, Step::Park),
+            Err(thrown) => (IDLE, Step::Raise(thrown)),
+        };
+        self.set_phase(phase);
+        step
     }
 
     #[inline(never)]
-    fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>) -> Quick<Step> {
+    fn resume(&self, py: Python<'_>, wake: Option<Wake<Py<PyAny>>>) -> Step {
         let concluded = match wake {
             Some(Wake::Event { branch, event }) => self.conclude(py, branch, event),
             Some(Wake::Cancelled) => Err(errors::cancelled(py, "the task is cancelled")),
-            _ => return Err(errors::misuse("this operation is being waited for by another task").into()),
+            _ => return errors::misuse("this operation is being waited for by another task").into(),
         };
         if let Ok(None) = concluded {
-            return Ok(Step::Park);
+            return Step::Park;
         }
         self.set_phase(IDLE);
         self.release();
-        Ok(Step::Return(concluded?.unwrap_or_else(|| py.None())))
+        concluded.map_or_else(Step::from, |value| Step::Return(value.unwrap_or_else(|| py.None())))
     }
 
     /// The wait it was enlisted for is over without it.
@@ -233,17 +254,17 @@ impl Operation {
         self.release();
     }
 
-    /// Tries it without waiting. A task that is cancelled is told so instead.
-    #[inline(always)]
-    pub(crate) fn attempt(&self, py: Python<'_>, task: Option<TaskId>) -> Quick<Option<Py<PyAny>>> {
+    /// Tries it without waiting, for whoever it is.
+    #[inline(never)]
+    pub(crate) fn attempt(&self, py: Python<'_>) -> Quick<Option<Py<PyAny>>> {
         match &self.kind {
-            Kind::Send(channel, value) => Ok(channel.get().send_now(py, task, value)?.then(|| py.None())),
-            Kind::Receive(channel) => channel.get().receive_now(py, task),
-            _ => self.attempt_rarer(py, task),
+            Kind::Send(channel, value) => Ok(channel.get().send_now(py, None, value)?.then(|| py.None())),
+            Kind::Receive(channel) => channel.get().receive_now(py, None),
+            _ => self.attempt_rarer(py, None),
         }
     }
 
-    /// The same for those that do not ask for a cancellation themselves.
+    /// The same for those that do not ask for a cancellation themselves. A task that is cancelled is told so instead.
     #[inline(never)]
     fn attempt_rarer(&self, py: Python<'_>, task: Option<TaskId>) -> Quick<Option<Py<PyAny>>> {
         if let Some(task) = task {
@@ -291,11 +312,11 @@ impl Operation {
             (_, Event::Received(value)) => Ok(Some(value)),
             (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
             (_, Event::Gone) => Err(closed_descriptor()),
-            (Kind::Join(_) | Kind::Thread(_), _) => match self.attempt(py, None)? {
+            (Kind::Join(_) | Kind::Thread(_), _) => match self.attempt(py)? {
                 Some(value) => Ok(Some(value)),
                 None => Err(errors::misuse("the run of the task was given up before the task had ended")),
             },
-            (Kind::Socket(_) | Kind::Poll(_), _) => Ok(self.attempt(py, None)?),
+            (Kind::Socket(_) | Kind::Poll(_), _) => Ok(self.attempt(py)?),
             (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => {
                 Ok(Some(py.None()))
             }
@@ -356,7 +377,7 @@ impl Operation {
     }
 
     #[cold]
-    fn second_awaiter<'py>(slf: &Bound<'py, Self>) -> Quick<Bound<'py, Self>> {
+    pub(crate) fn second_awaiter<'py>(slf: &Bound<'py, Self>) -> Quick<Bound<'py, Self>> {
         let copy = slf.get().copy(slf.py())?;
         Ok(Bound::new(slf.py(), copy)?)
     }
@@ -364,13 +385,15 @@ impl Operation {
 
 /// `sleep(0)`: the others have their turn, then it is over. It keeps nothing, so that one object serves everybody.
 #[inline]
-fn give_way(py: Python<'_>, current: &Current, task: TaskId) -> Quick<Step> {
+fn give_way(py: Python<'_>, current: &Current, task: TaskId) -> Step {
     if current.gives_way.take() {
-        return Ok(Step::Return(py.None()));
+        return Step::Return(py.None());
     }
-    check_cancelled(py, task)?;
+    if let Err(cancelled) = check_cancelled(py, task) {
+        return Step::Raise(cancelled);
+    }
     current.gives_way.set(true);
-    Ok(Step::GiveWay)
+    Step::GiveWay
 }
 
 fn closed_descriptor() -> PyErr {
@@ -389,10 +412,11 @@ impl Operation {
 
     fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
-        match slf.get().step(py)? {
+        match slf.get().step(py) {
             Step::Return(value) => Err(pyo3::exceptions::PyStopIteration::new_err((value,))),
             Step::Park => Ok(Some(slf.into_any().unbind())),
             Step::GiveWay => Ok(Some(py.None())),
+            Step::Raise(thrown) => Err(thrown.into()),
         }
     }
 

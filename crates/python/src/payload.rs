@@ -30,8 +30,8 @@ pub(crate) struct Body {
 pub(crate) struct Extra {
     /// The group that answers for it.
     pub(crate) group: Option<Py<PyAny>>,
-    /// Where its control went by `switch`.
-    pub(crate) switches: Switches,
+    /// Where its control went by `switch`, once it did.
+    pub(crate) switches: Option<Box<Switches>>,
     /// What it has of the loop's that its run is a guest of.
     pub(crate) abroad: Option<Box<Abroad>>,
 }

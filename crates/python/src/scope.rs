@@ -285,7 +285,6 @@ pub(crate) fn shield() -> Scope {
 }
 
 /// The scope of a group's tasks.
-#[pyfunction]
 pub(crate) fn group_scope() -> Scope {
     Scope::new(Purpose::Group, None)
 }

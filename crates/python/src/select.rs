@@ -108,7 +108,7 @@ fn selected(py: Python<'_>, index: usize, value: Py<PyAny>) -> PyResult<Py<PyAny
 impl Select {
     pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         for (index, branch) in self.branches.iter().enumerate() {
-            if let Some(value) = branch.get().attempt(py, None)? {
+            if let Some(value) = branch.get().attempt(py)? {
                 return selected(py, index, value).map(Some);
             }
         }

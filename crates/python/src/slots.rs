@@ -20,22 +20,23 @@ use crate::awaiting::Wait;
 use crate::body::Arguments;
 use crate::channel::{Channel, ChannelIterator};
 use crate::current::Current;
-use crate::errors::{self, Quick};
+use crate::errors::{self, Quick, Thrown};
+use crate::group::Group;
 use crate::objects;
-use crate::operation::{Operation, Step};
+use crate::operation::{Kind, Operation, Step};
 use crate::task::Task;
 use crate::timers;
 
 /// An awaiter: what makes a step, and what it yields when it has to wait.
 trait Awaiter: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
-    fn step(&self, py: Python<'_>) -> Quick<Step>;
+    fn step(&self, py: Python<'_>) -> Step;
     /// The operation to enlist: a new reference.
     fn parked(&self, py: Python<'_>, own: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
 impl Awaiter for Operation {
-    #[inline]
-    fn step(&self, py: Python<'_>) -> Quick<Step> {
+    #[inline(always)]
+    fn step(&self, py: Python<'_>) -> Step {
         Self::step(self, py)
     }
 
@@ -47,8 +48,8 @@ impl Awaiter for Operation {
 }
 
 impl Awaiter for ChannelIterator {
-    #[inline]
-    fn step(&self, py: Python<'_>) -> Quick<Step> {
+    #[inline(always)]
+    fn step(&self, py: Python<'_>) -> Step {
         Self::step(self, py)
     }
 
@@ -60,7 +61,7 @@ impl Awaiter for ChannelIterator {
 
 impl Awaiter for Wait {
     #[inline]
-    fn step(&self, py: Python<'_>) -> Quick<Step> {
+    fn step(&self, py: Python<'_>) -> Step {
         Self::step(self, py)
     }
 
@@ -70,35 +71,48 @@ impl Awaiter for Wait {
     }
 }
 
-#[inline]
-unsafe fn step<T: Awaiter>(own: *mut ffi::PyObject, result: &mut *mut ffi::PyObject) -> ffi::PySendResult {
-    // SAFETY: the interpreter calls a slot while it is attached.
-    let py = unsafe { Python::assume_attached() };
+/// A step of an awaiter, as `am_send` gives it.
+#[inline(always)]
+unsafe fn step<T: Awaiter>(own: *mut ffi::PyObject, result: *mut *mut ffi::PyObject) -> ffi::PySendResult {
     // SAFETY: the slot is set on `T` alone, which cannot be subclassed; the caller holds a reference.
-    let awaiter = unsafe { Borrowed::from_ptr(py, own).cast_unchecked::<T>() };
+    let awaiter = unsafe { used_on::<T>(own) };
+    let py = awaiter.py();
     let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| awaiter.get().step(py)));
     match stepped {
-        Ok(Ok(Step::Return(value))) => {
-            *result = value.into_ptr();
+        Ok(Step::Return(value)) => {
+            // SAFETY: the interpreter passes a place for the result.
+            unsafe { *result = value.into_ptr() };
             ffi::PySendResult::PYGEN_RETURN
         }
-        Ok(Ok(Step::Park)) => {
-            *result = awaiter.get().parked(py, own);
-            ffi::PySendResult::PYGEN_NEXT
-        }
-        Ok(Ok(Step::GiveWay)) => {
-            *result = py.None().into_ptr();
-            ffi::PySendResult::PYGEN_NEXT
-        }
-        Ok(Err(thrown)) => {
-            not_an_end(py, thrown.into()).restore(py);
-            ffi::PySendResult::PYGEN_ERROR
-        }
-        Err(_panic) => {
-            pyo3::panic::PanicException::new_err("the engine panicked").restore(py);
-            ffi::PySendResult::PYGEN_ERROR
-        }
+        // SAFETY: as above.
+        other => unsafe { pause(awaiter, other, result) },
     }
+}
+
+/// A step after which the task does not simply go on.
+#[inline(never)]
+unsafe fn pause<T: Awaiter>(
+    awaiter: Borrowed<'_, '_, T>,
+    stepped: std::thread::Result<Step>,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    let py = awaiter.py();
+    let (given, kind) = match stepped {
+        Ok(Step::Return(value)) => (value.into_ptr(), ffi::PySendResult::PYGEN_RETURN),
+        Ok(Step::Park) => (awaiter.get().parked(py, awaiter.as_ptr()), ffi::PySendResult::PYGEN_NEXT),
+        Ok(Step::GiveWay) => (py.None().into_ptr(), ffi::PySendResult::PYGEN_NEXT),
+        Ok(Step::Raise(thrown)) => raised(py, thrown.into()),
+        Err(_panic) => raised(py, pyo3::panic::PanicException::new_err("the engine panicked")),
+    };
+    // SAFETY: a place for the result, by the caller's contract.
+    unsafe { *result = given };
+    kind
+}
+
+#[cold]
+fn raised(py: Python<'_>, error: PyErr) -> (*mut ffi::PyObject, ffi::PySendResult) {
+    not_an_end(py, error).restore(py);
+    (std::ptr::null_mut(), ffi::PySendResult::PYGEN_ERROR)
 }
 
 /// An error that is raised at a wait; `StopIteration` would be taken for the awaiter's own end.
@@ -117,16 +131,13 @@ unsafe extern "C" fn send<T: Awaiter>(
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
     // SAFETY: the interpreter passes a place for the result, and the object.
-    unsafe {
-        *result = std::ptr::null_mut();
-        step::<T>(own, &mut *result)
-    }
+    unsafe { step::<T>(own, result) }
 }
 
 unsafe extern "C" fn next<T: Awaiter>(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     let mut result = std::ptr::null_mut();
     // SAFETY: the interpreter passes the object.
-    match unsafe { step::<T>(own, &mut result) } {
+    match unsafe { step::<T>(own, &raw mut result) } {
         ffi::PySendResult::PYGEN_NEXT => result,
         ffi::PySendResult::PYGEN_RETURN => {
             // SAFETY: `result` is a new reference, given up here; the interpreter is attached.
@@ -180,21 +191,46 @@ unsafe fn called_on<'py, T>(own: *mut ffi::PyObject) -> Bound<'py, T> {
     unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), own).cast_into_unchecked::<T>() }
 }
 
+/// The same, borrowed for the call.
+///
+/// # Safety
+/// As for [`called_on`].
+#[inline(always)]
+unsafe fn used_on<'a, 'py, T>(own: *mut ffi::PyObject) -> Borrowed<'a, 'py, T> {
+    // SAFETY: by the contract; the interpreter passes no null.
+    unsafe {
+        std::hint::assert_unchecked(!own.is_null());
+        Borrowed::from_ptr(Python::assume_attached(), own).cast_unchecked::<T>()
+    }
+}
+
 /// `__await__` and `__iter__` of an operation: itself, unless it is being waited for.
 unsafe extern "C" fn operation_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on operations alone.
-    let operation = unsafe { called_on::<Operation>(own) };
+    let operation = unsafe { used_on::<Operation>(own) };
+    if Current::task().is_some() && operation.get().is_idle() {
+        return operation.to_owned().into_ptr();
+    }
+    other_awaiter(operation)
+}
+
+/// The awaiter where no weightless task has its turn, or of an operation that is being waited for.
+#[cold]
+fn other_awaiter(operation: Borrowed<'_, '_, Operation>) -> *mut ffi::PyObject {
     given(operation.py(), || match Current::task() {
-        Some(_) => Ok(Operation::awaiter(operation)?.into_any()),
-        None => Wait::elsewhere(operation),
+        Some(_) => Ok(Operation::second_awaiter(&operation)?.into_any()),
+        None => Wait::elsewhere(operation.to_owned()),
     })
 }
 
 unsafe extern "C" fn channel_send(own: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method is set on channels alone, and takes one argument.
-    let (channel, value) =
-        unsafe { (called_on::<Channel>(own), Bound::from_borrowed_ptr(Python::assume_attached(), value)) };
-    given(channel.py(), || Channel::send(channel, value.unbind()))
+    let (channel, value) = unsafe { (used_on::<Channel>(own), used_on::<PyAny>(value)) };
+    let kind = || Kind::Send(channel.to_owned().unbind(), value.to_owned().unbind());
+    match objects::again(channel.py(), kind) {
+        made if made.is_null() => first(channel.py(), kind),
+        made => made,
+    }
 }
 
 unsafe extern "C" fn channel_recv(
@@ -202,16 +238,34 @@ unsafe extern "C" fn channel_recv(
     _nothing: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: the method is set on channels alone.
-    let channel = unsafe { called_on::<Channel>(own) };
-    given(channel.py(), || Channel::recv(channel))
+    let channel = unsafe { used_on::<Channel>(own) };
+    let kind = || Kind::Receive(channel.to_owned().unbind());
+    match objects::again(channel.py(), kind) {
+        made if made.is_null() => first(channel.py(), kind),
+        made => made,
+    }
+}
+
+/// An operation, when none was kept to be used again.
+#[cold]
+fn first(py: Python<'_>, kind: impl FnOnce() -> Kind) -> *mut ffi::PyObject {
+    given(py, || objects::operation(py, kind))
 }
 
 unsafe extern "C" fn channel_next(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on iterators of channels alone.
-    let iterator = unsafe { called_on::<ChannelIterator>(own) };
+    let iterator = unsafe { used_on::<ChannelIterator>(own) };
+    if Current::task().is_some() && iterator.get().receive.get().is_idle() {
+        return iterator.to_owned().into_ptr();
+    }
+    other_next(iterator)
+}
+
+#[cold]
+fn other_next(iterator: Borrowed<'_, '_, ChannelIterator>) -> *mut ffi::PyObject {
     given(iterator.py(), || match Current::task() {
-        Some(_) => Ok(ChannelIterator::__anext__(iterator)?.into_any()),
-        None => Wait::for_next(iterator),
+        Some(_) => Ok(ChannelIterator::__anext__(iterator.to_owned())?.into_any()),
+        None => Wait::for_next(iterator.to_owned()),
     })
 }
 
@@ -229,18 +283,32 @@ unsafe extern "C" fn go(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    let rest = usize::try_from(count).unwrap_or_default().checked_sub(1);
     // SAFETY: the interpreter passes `count` arguments and those with names behind, and calls while it is attached.
-    unsafe {
-        let py = Python::assume_attached();
-        let Some(rest) = rest else {
-            let missing = "go() missing 1 required positional argument: 'body'";
-            return given::<Task>(py, || Err(errors::wrong_type(missing).into()));
-        };
-        let body = Bound::from_borrowed_ptr(py, *args);
-        let arguments = OnTheStack { args: args.add(1), count: rest, names };
-        given(py, || Ok(crate::go::go_with(&body, &arguments)?.into_bound(py)))
-    }
+    let (py, passed) = unsafe { (Python::assume_attached(), OnTheStack::split(args, count, names)) };
+    given(py, || {
+        let (body, arguments) = passed.ok_or_else(|| missing("go"))?;
+        Ok(crate::go::go_with(&body, &arguments)?.into_bound(py))
+    })
+}
+
+/// `go` of a group, the same way.
+unsafe extern "C" fn group_go(
+    own: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the method is set on groups alone, and called with arguments as above.
+    let (group, passed) = unsafe { (called_on::<Group>(own), OnTheStack::split(args, count, names)) };
+    given(group.py(), || {
+        let (body, arguments) = passed.ok_or_else(|| missing("TaskGroup.go"))?;
+        Ok(crate::go::go_in_group(&group, &body, &arguments)?.into_bound(group.py()))
+    })
+}
+
+#[cold]
+fn missing(name: &str) -> Thrown {
+    errors::wrong_type(format!("{name}() missing 1 required positional argument: 'body'")).into()
 }
 
 /// Arguments as they stand on the interpreter's stack, those with names behind.
@@ -248,6 +316,25 @@ struct OnTheStack {
     args: *const *mut ffi::PyObject,
     count: usize,
     names: *mut ffi::PyObject,
+}
+
+impl OnTheStack {
+    /// The first argument, and the others; nothing when there is none.
+    ///
+    /// # Safety
+    /// The interpreter passes `count` arguments and those with names behind, while it is attached.
+    #[inline(always)]
+    unsafe fn split<'py>(
+        args: *const *mut ffi::PyObject,
+        count: ffi::Py_ssize_t,
+        names: *mut ffi::PyObject,
+    ) -> Option<(Bound<'py, PyAny>, Self)> {
+        let rest = usize::try_from(count).unwrap_or_default().checked_sub(1)?;
+        // SAFETY: by the contract there is a first one.
+        let (first, args) =
+            unsafe { (Bound::from_borrowed_ptr(Python::assume_attached(), *args), args.add(1)) };
+        Some((first, Self { args, count: rest, names }))
+    }
 }
 
 impl<'py> Arguments<'py> for OnTheStack {
@@ -355,7 +442,12 @@ fn set<T: Awaiter>(class: &Bound<'_, PyType>, awaiter: ffi::unaryfunc) {
 }
 
 /// Puts a function of CPython's convention in place of a method that PyO3 made; its documentation stays.
-fn set_method(class: &Bound<'_, PyType>, name: &str, flags: i32, function: ffi::PyCFunction) -> PyResult<()> {
+fn set_method(
+    class: &Bound<'_, PyType>,
+    name: &str,
+    flags: i32,
+    function: ffi::PyMethodDefPointer,
+) -> PyResult<()> {
     let made = class.getattr(name)?;
     // SAFETY: what PyO3 makes of a method of a class is a method descriptor. The definition has to live as long as the
     // class, which is for ever.
@@ -363,7 +455,7 @@ fn set_method(class: &Bound<'_, PyType>, name: &str, flags: i32, function: ffi::
         let known = &*(*made.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
         let definition = Box::leak(Box::new(ffi::PyMethodDef {
             ml_name: known.ml_name,
-            ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_meth: function,
             ml_flags: flags,
             ml_doc: known.ml_doc,
         }));
@@ -391,8 +483,11 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
             (*methods).am_anext = Some(channel_next);
         }
     }
-    set_method(&channel, "send", ffi::METH_O, channel_send)?;
-    set_method(&channel, "recv", ffi::METH_NOARGS, channel_recv)
+    let plain = |function| ffi::PyMethodDefPointer { PyCFunction: function };
+    set_method(&channel, "send", ffi::METH_O, plain(channel_send))?;
+    set_method(&channel, "recv", ffi::METH_NOARGS, plain(channel_recv))?;
+    let group_go = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: group_go };
+    set_method(&py.get_type::<Group>(), "go", ON_THE_STACK, group_go)
 }
 
 /// The same for the class of tasks, which Python makes.

@@ -88,7 +88,7 @@ fn attempt(
     parker: &mut Parker,
     deadline: Option<Moment>,
 ) -> PyResult<Option<Py<PyAny>>> {
-    if let Some(value) = operation.attempt(py, None)? {
+    if let Some(value) = operation.attempt(py)? {
         return Ok(Some(value));
     }
     let mut wants = Wants::new(None);

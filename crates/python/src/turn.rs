@@ -168,7 +168,11 @@ fn enter<'py>(py: Python<'py>, body: &mut Body, switch: &Switch) -> Input<'py> {
     if let Err(error) = crate::body::check_switch(target, state, switch.value.is_none(py)) {
         return Input::Throw(error);
     }
-    let suspended = body.extra.get_or_insert_default().switches.go(py, &body.iterator, &switch.target);
+    let suspended = body.extra.get_or_insert_default().switches.get_or_insert_default().go(
+        py,
+        &body.iterator,
+        &switch.target,
+    );
     body.iterator = Root::new(switch.target.clone_ref(py));
     let value = switch.value.clone_ref(py);
     if suspended { switched_in(py, value) } else { Input::Send(value.into_bound(py)) }
@@ -176,8 +180,8 @@ fn enter<'py>(py: Python<'py>, body: &mut Body, switch: &Switch) -> Input<'py> {
 
 /// The coroutine that had control has ended: whether another of the task goes on.
 fn leave(body: &mut Body) -> bool {
-    let Some(extra) = &mut body.extra else { return false };
-    let Some(next) = extra.switches.end(&body.iterator) else { return false };
+    let Some(switches) = body.extra.as_mut().and_then(|extra| extra.switches.as_mut()) else { return false };
+    let Some(next) = switches.end(&body.iterator) else { return false };
     body.iterator = Root::new(next);
     true
 }

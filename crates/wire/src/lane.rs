@@ -2,7 +2,7 @@
 //!
 //! One side has the [`Sender`], the other the [`Receiver`]. Each keeps its own position, and publishes it; it believes
 //! its own, never what it finds published. Positions count bytes from the lane's beginning and never come back, so a
-//! frame's [`Place`] names it for ever.
+//! frame's [`Position`] names it for ever.
 //!
 //! A frame is a head of eight bytes, its payload, and up to seven bytes to align the next. It never wraps around: a
 //! skip mark, a head without a payload of its own, fills the end of the ring if need be. The head holds the payload's
@@ -59,7 +59,7 @@ pub const fn max_frame(capacity: usize) -> usize {
 
 /// Where a frame is: its name, for [`Sender::revoke`]. Never used again by the same lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(u64);
+pub struct Position(u64);
 
 /// A frame's head: the payload's length and the frame's state in one word, so that it is read and swapped at once.
 #[derive(Clone, Copy, PartialEq, Eq)]

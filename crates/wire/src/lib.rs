@@ -21,5 +21,5 @@ mod message;
 pub use error::Error;
 #[cfg(loom)]
 pub use lane::modelled;
-pub use lane::{HEADER, MIN_CAPACITY, Place, Receiver, Sender, max_frame};
+pub use lane::{HEADER, MIN_CAPACITY, Position, Receiver, Sender, max_frame};
 pub use message::{Answer, End, MAX_BLOB_HEAD, MAX_HEAD, Reply, SpawnOptions, VERSION, Work};

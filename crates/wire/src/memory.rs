@@ -26,8 +26,6 @@ pub(crate) enum Word {
     Frames = 8,
     /// Position behind the last frame that the receiver is done with. The receiver's.
     Passed = LINE,
-    /// How many frames the receiver passed, and how many of them were revoked. The receiver's.
-    Tally = LINE + 8,
     /// 1 while the receiver sleeps or is about to. Set by the receiver, cleared by either.
     Asleep = 2 * LINE,
 }

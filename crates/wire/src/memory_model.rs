@@ -11,14 +11,13 @@ pub(crate) use loom::sync::atomic::{Ordering, fence};
 
 pub(crate) const HEADER: usize = 0;
 const ALIGN: usize = 8;
-const WORDS: usize = 5;
+const WORDS: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word {
     Pushed,
     Frames,
     Passed,
-    Tally,
     Asleep,
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// The version of everything in this crate that two processes must agree on.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The most bytes that a message takes in front of its body.
 pub const MAX_HEAD: usize = 96;
 /// The most bytes that the head of a blob has.

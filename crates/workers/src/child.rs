@@ -5,23 +5,23 @@
 #![allow(unsafe_code, reason = "the ends of the lanes are taken once")]
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use thistledown_wire::{Answer, Reply, SpawnOptions, Work};
-use thistledown_wire::{Error as LaneError, Receiver, Sender};
+use thistledown_wire::{Answer, Receiver, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
 use crate::control::{self, Heard};
-use crate::function::Function;
+use crate::frames::{self, Outgoing};
 use crate::parcel::Parcel;
 use crate::region::{Lane, Region};
 use crate::tag::Tag;
+
+mod replies;
 
 /// The descriptors that a worker is born with, in this order.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub struct Child {
     control: OwnedFd,
     work: Mutex<Receiver>,
     answers: Mutex<Receiver>,
-    replies: Mutex<Sender>,
+    replies: Mutex<Outgoing>,
     work_bell: Bell,
     answers_bell: Bell,
     parent_bell: Bell,
@@ -101,7 +101,7 @@ impl Child {
             control: inherited.control,
             work: Mutex::new(work),
             answers: Mutex::new(answers),
-            replies: Mutex::new(replies),
+            replies: Mutex::new(Outgoing::new(replies)),
             work_bell: Bell::adopt(inherited.work_bell),
             answers_bell: Bell::adopt(inherited.answers_bell),
             parent_bell: Bell::adopt(inherited.parent_bell),
@@ -127,7 +127,8 @@ impl Child {
     /// What the parent wrote makes no sense, or the parent is gone.
     pub fn next_work(&self) -> io::Result<Option<Given>> {
         loop {
-            let Some((work, body)) = self.next_frame()? else { return Ok(None) };
+            let next = frames::next(&mut self.work.lock(), Work::decode)?;
+            let Some((work, body)) = next else { return Ok(None) };
             return Ok(Some(match work {
                 Work::Discard { task } => {
                     drop(self.blob(Tag::Task(task))?);
@@ -145,26 +146,13 @@ impl Child {
         }
     }
 
-    fn next_frame(&self) -> io::Result<Option<(Work, Arc<[u8]>)>> {
-        let taken =
-            self.work.lock().next(|frame| Work::decode(frame).map(|(work, body)| (work, body.into())));
-        match taken.map_err(garbled)? {
-            None => Ok(None),
-            Some(decoded) => decoded.map(Some).map_err(garbled),
-        }
-    }
-
     /// The next answer, if there is any.
     ///
     /// # Errors
     /// As for [`Self::next_work`].
     pub fn next_answer(&self) -> io::Result<Option<(Answer, Parcel)>> {
-        let taken = self
-            .answers
-            .lock()
-            .next(|frame| Answer::decode(frame).map(|(answer, body)| (answer, body.into())));
-        let Some(decoded) = taken.map_err(garbled)? else { return Ok(None) };
-        let (answer, body): (Answer, Arc<[u8]>) = decoded.map_err(garbled)?;
+        let next = frames::next(&mut self.answers.lock(), Answer::decode)?;
+        let Some((answer, body)) = next else { return Ok(None) };
         let parcel = match answer {
             Answer::Ended { reference, blob, .. } => self.parcel(body, blob, Tag::Answer(reference))?,
             _ => Parcel::Inline(body),
@@ -248,120 +236,4 @@ impl Child {
             }
         }
     }
-
-    /// Says something, if there is room for it now. Nothing is said, and no blob passed on, when there is none.
-    ///
-    /// # Errors
-    /// The parent is gone, or what is said is too long.
-    pub fn try_reply(
-        &self,
-        reply: &Reply,
-        tag: u64,
-        body: &[u8],
-        parcel: Option<&Parcel>,
-    ) -> io::Result<bool> {
-        let blob = parcel.and_then(Parcel::blob).map(|blob| (tag, blob));
-        let inline = parcel.map_or(&[][..], Parcel::inline);
-        self.say(reply, &[body, inline], blob.as_slice())
-    }
-
-    /// Blobs first, then the frame that names them, and nothing of another thread between.
-    fn say(&self, reply: &Reply, body: &[&[u8]; 2], blobs: &[(u64, &Blob)]) -> io::Result<bool> {
-        let mut header = Vec::with_capacity(64);
-        reply.encode(&mut header);
-        let mut replies = self.replies.lock();
-        match replies.check_room(header.len() + body[0].len() + body[1].len()) {
-            Ok(()) => {}
-            Err(LaneError::Full) => return Ok(false),
-            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())),
-        }
-        for (tag, blob) in blobs {
-            self.pass(*tag, blob)?;
-        }
-        replies.push(&[&header, body[0], body[1]]).map_err(garbled)?;
-        // What is read next must not be older than what was pushed: the parent looks in the other order.
-        fence(Ordering::SeqCst);
-        let busy =
-            matches!(reply, Reply::Done { .. }) && self.work.lock().len() > self.region.ring_at() as usize;
-        if !busy && replies.must_ring() {
-            self.parent_bell.ring();
-        }
-        Ok(true)
-    }
-
-    /// Sends a blob on its way. The parent takes it with the frame that follows, so that there is room in the end.
-    fn pass(&self, tag: u64, blob: &Blob) -> io::Result<()> {
-        loop {
-            match control::send(&self.control, &tag.to_le_bytes(), &[blob.as_fd()]) {
-                // Too many descriptors are on their way, in this socket or among all of this user's.
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock
-                        || Errno::from_io_error(&error) == Some(Errno::TOOMANYREFS) =>
-                {
-                    self.parent_bell.ring();
-                    wait_for_room(self.control.as_fd())?;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// Says something, and waits for room if there is none.
-    ///
-    /// # Errors
-    /// As for [`Self::try_reply`].
-    pub fn reply(&self, reply: &Reply, tag: u64, body: &[u8], parcel: Option<&Parcel>) -> io::Result<()> {
-        while !self.try_reply(reply, tag, body, parcel)? {
-            self.wait_for_room();
-        }
-        Ok(())
-    }
-
-    /// Has the parent's pool run a task, which this worker calls by a number of its own.
-    ///
-    /// # Errors
-    /// As for [`Self::try_reply`].
-    pub fn spawn(
-        &self,
-        reference: u64,
-        function: &Function,
-        call: &Parcel,
-        options: SpawnOptions,
-    ) -> io::Result<()> {
-        let (function_body, call) = (function.body.passable()?, call.passable()?);
-        let body = function_body.inline();
-        let reply = Reply::Spawn {
-            reference,
-            function_length: u32::try_from(body.len()).unwrap_or(u32::MAX),
-            function_blob: function_body.head_in_blob(),
-            weightless: function.weightless,
-            options: (options != SpawnOptions::default()).then_some(options),
-            blob: call.head_in_blob(),
-        };
-        let of_function = function_body.blob().map(|blob| (Tag::Function(reference as u32).number(), blob));
-        let of_call = call.blob().map(|blob| (Tag::Answer(reference).number(), blob));
-        let blobs: Vec<_> = [of_function, of_call].into_iter().flatten().collect();
-        while !self.say(&reply, &[body, call.inline()], &blobs)? {
-            self.wait_for_room();
-        }
-        Ok(())
-    }
-
-    /// Waits a moment for the parent to make room among the replies.
-    pub fn wait_for_room(&self) {
-        self.parent_bell.ring();
-        let _ = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 200_000 }));
-    }
-}
-
-fn wait_for_room(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let mut watched = [PollFd::new(&socket, PollFlags::OUT)];
-    match rustix::event::poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 })) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn garbled(error: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }

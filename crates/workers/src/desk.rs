@@ -105,7 +105,7 @@ impl<C> Floor for Desk<C> {
                 self.touched.push(worker);
             }
             if let Some(limit) = what.limits.as_ref().and_then(|limits| limits.memory) {
-                let before = at.memory().unwrap_or(0);
+                let before = at.process.memory().unwrap_or(0);
                 self.watches.push(MemoryWatch { worker, job, before, limit });
             }
         }
@@ -178,7 +178,7 @@ impl<C> Desk<C> {
     /// The workers whose task has grown beyond its limit.
     pub(crate) fn grown(&self) -> Vec<(WorkerId, u64)> {
         let grown = self.watches.iter().filter(|watch| {
-            let now = self.workers.get(watch.worker).and_then(Worker::memory);
+            let now = self.workers.get(watch.worker).and_then(|worker| worker.process.memory());
             now.is_some_and(|now| now.saturating_sub(watch.before) > watch.limit)
         });
         grown.map(|watch| (watch.worker, watch.limit)).collect()

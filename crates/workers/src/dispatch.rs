@@ -1,6 +1,6 @@
 //! The thread of a pool: it sleeps until somebody says something, and hears everybody.
 //!
-//! It knows nothing of Python and takes no lock but the pool's. While tiny tasks stream it looks every millisecond, so
+//! It knows nothing of Python, and takes no lock but the pool's and those of the customers that it tells. While tiny tasks stream it looks every millisecond, so
 //! that workers need not ring for each.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -12,10 +12,11 @@ use rustix::io::Errno;
 
 use crate::bell::Bell;
 use crate::clock;
-use crate::engine::{Customer, Shared};
+use crate::engine::Shared;
 use crate::hall::{HANG_UP, Hall};
 use crate::outcome::Cause;
 use crate::policy::WorkerId;
+use crate::terms::Customer;
 use crate::worker::Worker;
 
 /// How much of what workers write to their standard error is kept until somebody reads it; then they have to wait.
@@ -78,7 +79,7 @@ fn look<C: Customer>(hall: &mut MutexGuard<'_, Hall<C>>, bell: &Bell, ready: &[W
             Watched::Stderr(worker) => {
                 let Hall { desk, stderr, .. } = &mut **hall;
                 if let Some(worker) = desk.workers.get_mut(worker) {
-                    worker.read_stderr(stderr);
+                    worker.stderr.read(stderr);
                 }
             }
             Watched::Control(id) => {
@@ -124,7 +125,7 @@ fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, output: &[u8], watched: &mut
     watched.extend(hall.zygote.iter().map(|zygote| (zygote.socket().as_raw_fd(), Watched::Zygote)));
     for (id, worker) in &hall.desk.workers {
         // Whose zygote is gone is watched himself: something that he has forked may hold his socket open.
-        match worker.process().filter(|_| worker.is_orphan) {
+        match worker.process.pidfd().filter(|_| worker.is_orphan) {
             Some(process) => watched.push((process.as_raw_fd(), Watched::Orphan(id))),
             None if worker.hung_up.is_none() => {
                 watched.push((worker.control().as_raw_fd(), Watched::Control(id)));
@@ -132,7 +133,7 @@ fn gather<C: Customer>(hall: &Hall<C>, bell: &Bell, output: &[u8], watched: &mut
             None => {}
         }
         if output.len() < OUTPUT_BYTES {
-            watched.extend(worker.stderr().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));
+            watched.extend(worker.stderr.pipe().map(|stderr| (stderr.as_raw_fd(), Watched::Stderr(id))));
         }
     }
     if !output.is_empty() {

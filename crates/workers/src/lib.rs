@@ -1,15 +1,17 @@
 //! Worker processes: who of them runs what, and how they are made, spoken to, and ended.
 //!
-//! The decisions are in [`policy`], a pure state machine. `engine` has it behind one lock with its `desk` (what there
-//! really is), and a thread (`dispatch`) that listens to everybody. `zygote` makes workers; `worker` is the parent's side
-//! of one, `child` its own.
+//! The decisions are in [`policy`], a pure state machine. `engine` has it behind one lock, in a `hall` with its `desk`
+//! (what there really is), and a thread (`dispatch`) that listens to everybody. `zygote` makes workers; `worker` is the
+//! parent's side of one, with its `process` and its `stderr`, `child` its own.
 //!
-//! - `region` is the memory that a worker shares with its parent, `parcel` and `blob` are how calls and results travel,
-//!   `control` passes descriptors, `bell` wakes.
-//! - `lifeline` ends a worker whose parent is gone; `function`, `outcome`, `tag`, `clock` are what their names say.
+//! - `region` is the memory that a worker shares with its parent, `frames` go through its lanes, `parcel` and `blob` are how
+//!   calls and results travel, `control` passes descriptors, `bell` wakes.
+//! - `lifeline` ends a worker whose parent is gone; `terms`, `function`, `outcome`, `tag`, `clock` are what their names say.
 //!
-//! Invariants: nothing here knows of Python; the thread takes no lock but the pool's; nobody holds that while he sleeps.
-//! What a worker says is checked before it is believed: it may be corrupt, and then it is killed.
+//! Invariants: nothing here knows of Python; nobody holds a pool's lock while he sleeps, rings or tells customers. The only
+//! lock that is taken with it is the one that a customer asks for in [`Customer::settling`], and whatever
+//! [`Customer::opened`] takes for an instant; the order of all locks is in ARCHITECTURE.md. What a worker says is checked
+//! before it is believed: it may be corrupt, and then it is killed.
 
 pub mod policy;
 
@@ -21,13 +23,17 @@ mod control;
 mod desk;
 mod dispatch;
 mod engine;
+mod frames;
 mod function;
 mod hall;
 mod lifeline;
 mod outcome;
 mod parcel;
+mod process;
 mod region;
+mod stderr;
 mod tag;
+mod terms;
 mod worker;
 mod zygote;
 
@@ -35,12 +41,13 @@ pub use bell::Bell;
 pub use blob::{Blob, Mapped, aligned};
 pub use child::{Child, Given, Inheritance};
 pub use clock::now;
-pub use engine::{Closed, Config, Customer, Engine, Order};
+pub use engine::Engine;
 pub use function::Function;
 pub use outcome::{Cause, Death, Outcome, Refusal};
 pub use parcel::{Opened, Parcel};
 pub use policy::{Cancel, JobId};
 pub use region::Region;
+pub use terms::{Closed, Config, Customer, Order};
 pub use thistledown_wire::{Answer, End, Reply, SpawnOptions};
 pub use zygote::Launch;
 

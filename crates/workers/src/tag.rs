@@ -13,6 +13,9 @@ pub(crate) enum Tag {
 
 impl Tag {
     /// Numbers of tasks leave the two highest bits alone for longer than any process lives.
+    ///
+    /// A function that a worker sends has no number yet: it goes by the low half of the reference of its task. That it may
+    /// come again after four billion tasks does no harm, as a blob is taken with the frame behind it.
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::Task(id) => id,

@@ -8,23 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use thistledown_wire::{Answer, Place, Receiver, Reply, Sender, Work};
+use thistledown_wire::{Answer, Position, Receiver, Reply, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
 use crate::control::{self, Heard};
+use crate::frames::{self, Outgoing};
 use crate::function::Function;
 use crate::outcome::{Cause, Death};
 use crate::parcel::Parcel;
 use crate::policy::JobId;
+use crate::process::Process;
 use crate::region::{Lane, Region};
+use crate::stderr::Stderr;
 use crate::tag::Tag;
-
-/// Bytes of a worker's standard error that are kept for its obituary.
-const STDERR_BYTES: usize = 8 * 1024;
-
-/// How much of it is read at a time: what a pipe holds, mostly.
-const STDERR_READ_BYTES: usize = 64 * 1024;
 
 /// Functions that a worker keeps, and how long they are together; then it is told to forget them.
 const FUNCTIONS: usize = 1024;
@@ -33,21 +30,18 @@ const FUNCTIONS_BYTES: u64 = 64 * 1024 * 1024;
 /// A worker, as its parent knows it.
 pub(crate) struct Worker {
     pub(crate) region: Region,
-    work: Sender,
-    answers: Sender,
+    work: Outgoing,
+    answers: Outgoing,
     replies: Receiver,
     control: OwnedFd,
     work_bell: Arc<Bell>,
     answers_bell: Bell,
-    stderr: Option<OwnedFd>,
-    stderr_tail: VecDeque<u8>,
-    process: Option<(i32, OwnedFd)>,
-    /// What is to be sent to it when it is known to be born.
-    pending: Option<Signal>,
+    pub(crate) stderr: Stderr,
+    pub(crate) process: Process,
     /// The functions that it has, and how long each is.
     functions: HashMap<u32, u64>,
-    /// Where on the lane the tasks stand that it has been offered.
-    places: HashMap<JobId, Place>,
+    /// Where in its lane the tasks stand that it has been offered.
+    offered: HashMap<JobId, Position>,
     /// Answers for which there was no room.
     outbox: VecDeque<(Answer, Parcel)>,
     streams: bool,
@@ -84,18 +78,16 @@ impl Worker {
         };
         let worker = Self {
             region,
-            work,
-            answers,
+            work: Outgoing::new(work),
+            answers: Outgoing::new(answers),
             replies,
             control,
             work_bell: Arc::new(Bell::new()?),
             answers_bell: Bell::new()?,
-            stderr: Some(stderr),
-            stderr_tail: VecDeque::new(),
-            process: None,
-            pending: None,
+            stderr: Stderr::new(stderr),
+            process: Process::default(),
             functions: HashMap::new(),
-            places: HashMap::new(),
+            offered: HashMap::new(),
             outbox: VecDeque::new(),
             streams: false,
             cause: None,
@@ -124,18 +116,6 @@ impl Worker {
         ]
     }
 
-    /// It lives.
-    pub(crate) fn born(&mut self, pid: i32, process: OwnedFd) {
-        self.process = Some((pid, process));
-        if let Some(signal) = self.pending.take() {
-            self.signal(signal);
-        }
-    }
-
-    pub(crate) fn pid(&self) -> Option<i32> {
-        self.process.as_ref().map(|(pid, _)| *pid)
-    }
-
     /// Offers a task.
     ///
     /// # Errors
@@ -148,8 +128,8 @@ impl Worker {
         let call = call.passable()?;
         let task = Work::Task { id, function: function.id, weightless, blob: call.head_in_blob() };
         let blob = call.blob().map(|blob| (Tag::Task(id), blob));
-        let place = self.give(|into| task.encode(into), call.inline(), blob)?;
-        self.places.insert(job, place);
+        let position = self.give(|into| task.encode(into), call.inline(), blob)?;
+        self.offered.insert(job, position);
         Ok(())
     }
 
@@ -159,14 +139,8 @@ impl Worker {
         encode: impl FnOnce(&mut Vec<u8>),
         body: &[u8],
         blob: Option<(Tag, &Blob)>,
-    ) -> io::Result<Place> {
-        let mut header = Vec::with_capacity(48);
-        encode(&mut header);
-        self.work.check_room(header.len() + body.len()).map_err(unroomy)?;
-        if let Some((tag, blob)) = blob {
-            self.pass(tag, blob)?;
-        }
-        self.work.push(&[&header, body]).map_err(garbled)
+    ) -> io::Result<Position> {
+        self.work.send(encode, [body, &[]], blob.as_slice(), pass_through(&self.control))
     }
 
     /// A blob went to it that nothing asks for any more.
@@ -192,17 +166,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends a blob on its way, before the frame that it belongs to.
-    fn pass(&self, tag: Tag, blob: &Blob) -> io::Result<()> {
-        control::send(&self.control, &tag.number().to_le_bytes(), &[blob.as_fd()])
-    }
-
     /// Takes a task back. True: it has not begun and never will.
     pub(crate) fn take_back(&mut self, job: JobId, has_blob: bool) -> bool {
-        let Some(place) = self.places.get(&job) else { return false };
-        let taken = self.work.revoke(*place);
+        let Some(position) = self.offered.get(&job) else { return false };
+        let taken = self.work.revoke(*position);
         if taken {
-            self.places.remove(&job);
+            self.offered.remove(&job);
             if has_blob {
                 self.drop_blob(job.number());
             }
@@ -212,12 +181,7 @@ impl Worker {
 
     /// A task of it has ended.
     pub(crate) fn forget(&mut self, job: JobId) {
-        self.places.remove(&job);
-    }
-
-    /// How many tasks it has been offered that have not ended.
-    pub(crate) fn load(&self) -> usize {
-        self.places.len()
+        self.offered.remove(&job);
     }
 
     /// The bell to ring, if it sleeps and there is work.
@@ -227,7 +191,7 @@ impl Worker {
 
     /// It was given something: replies to all but the last half of it need not ring, because the parent looks anyway.
     pub(crate) fn stream(&mut self) {
-        let load = self.load();
+        let load = self.offered.len();
         self.streams = load > 1;
         let quiet = u32::try_from(load / 2).unwrap_or(u32::MAX);
         self.region.set_ring_at(if self.streams { quiet } else { u32::MAX });
@@ -255,18 +219,15 @@ impl Worker {
         let mut sent = false;
         while let Some((answer, parcel)) = self.outbox.front() {
             let Ok(parcel) = parcel.passable() else { break };
-            let mut header = Vec::with_capacity(48);
-            answer.encode(&mut header);
-            if self.answers.check_room(header.len() + parcel.inline().len()).is_err() {
+            let blob = match answer {
+                Answer::Ended { reference, .. } => parcel.blob().map(|blob| (Tag::Answer(*reference), blob)),
+                Answer::Cancel { .. } => None,
+            };
+            let pass = pass_through(&self.control);
+            let encode = |into: &mut Vec<u8>| answer.encode(into);
+            if self.answers.send(encode, [parcel.inline(), &[]], blob.as_slice(), pass).is_err() {
                 break;
             }
-            if let (Some(blob), Answer::Ended { reference, .. }) = (parcel.blob(), answer)
-                && self.pass(Tag::Answer(*reference), blob).is_err()
-            {
-                break;
-            }
-            // There is room: it cannot fail.
-            let _ = self.answers.push(&[&header, parcel.inline()]);
             self.outbox.pop_front();
             sent = true;
         }
@@ -282,12 +243,7 @@ impl Worker {
 
     /// The next reply.
     pub(crate) fn next_reply(&mut self) -> io::Result<Option<(Reply, Vec<u8>)>> {
-        let taken =
-            self.replies.next(|frame| Reply::decode(frame).map(|(reply, body)| (reply, body.to_vec())));
-        match taken.map_err(garbled)? {
-            None => Ok(None),
-            Some(decoded) => decoded.map(Some).map_err(garbled),
-        }
+        frames::next(&mut self.replies, Reply::decode)
     }
 
     /// From now on a reply rings. False: there is one already.
@@ -309,7 +265,10 @@ impl Worker {
                 }
                 // One that belongs to a reply which never came.
                 Heard::Message(..) => {}
-                _ => return Err(garbled("a reply names a blob that was not sent")),
+                _ => {
+                    let words = "a reply names a blob that was not sent";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+                }
             }
         }
     }
@@ -317,20 +276,12 @@ impl Worker {
     /// Stops the task that it runs, between two bytecodes.
     pub(crate) fn interrupt(&mut self, job: JobId) {
         self.region.interrupt(job.number());
-        self.signal(crate::interrupt_signal());
+        self.process.signal(crate::interrupt_signal());
     }
 
     /// Ends it at once.
     pub(crate) fn kill(&mut self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        match &self.process {
-            Some((_, process)) => drop(rustix::process::pidfd_send_signal(process, signal)),
-            // It may take tasks before it is known to be born.
-            None => self.pending = Some(signal),
-        }
+        self.process.signal(Signal::KILL);
     }
 
     /// Nothing more comes for it.
@@ -349,45 +300,10 @@ impl Worker {
         self.control.as_fd()
     }
 
-    /// Readable when it has ended.
-    pub(crate) fn process(&self) -> Option<BorrowedFd<'_>> {
-        self.process.as_ref().map(|(_, process)| process.as_fd())
-    }
-
-    pub(crate) fn stderr(&self) -> Option<BorrowedFd<'_>> {
-        self.stderr.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Reads what it wrote to its standard error, and keeps the end of it. False: there may be more.
-    pub(crate) fn read_stderr(&mut self, all: &mut Vec<u8>) -> bool {
-        let mut bytes = [0; STDERR_READ_BYTES];
-        let Some(stderr) = &self.stderr else { return true };
-        match rustix::io::read(stderr, &mut bytes) {
-            Ok(0) => self.stderr = None,
-            Ok(length) => {
-                all.extend(&bytes[..length]);
-                self.stderr_tail.extend(&bytes[..length]);
-                let excess = self.stderr_tail.len().saturating_sub(STDERR_BYTES);
-                self.stderr_tail.drain(..excess);
-                return length < bytes.len();
-            }
-            Err(_) => {}
-        }
-        true
-    }
-
-    /// Resident memory of its own, in bytes.
-    pub(crate) fn memory(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.pid()?)).ok()?;
-        let mut pages = text.split(' ').skip(1).map_while(|number| number.parse::<u64>().ok());
-        let (resident, shared) = (pages.next()?, pages.next()?);
-        Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
-    }
-
     /// How it ended, for whoever waits for what it ran.
     pub(crate) fn death(&mut self) -> Death {
-        let stderr = String::from_utf8_lossy(self.stderr_tail.make_contiguous()).into_owned();
-        Death { pid: self.pid(), status: self.status, cause: self.cause.unwrap_or(Cause::Unknown), stderr }
+        let (pid, cause) = (self.process.pid(), self.cause.unwrap_or(Cause::Unknown));
+        Death { pid, status: self.status, cause, stderr: self.stderr.text() }
     }
 
     /// How long its socket has been closed.
@@ -396,14 +312,7 @@ impl Worker {
     }
 }
 
-/// There is no room in the lane now, or the frame is no good.
-fn unroomy(error: thistledown_wire::Error) -> io::Error {
-    match error {
-        thistledown_wire::Error::Full => io::ErrorKind::WouldBlock.into(),
-        error => garbled(error),
-    }
-}
-
-fn garbled(error: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+/// Sends blobs on their way, as long as there is room in the socket.
+fn pass_through(control: &OwnedFd) -> impl FnMut(Tag, &Blob) -> io::Result<()> {
+    move |tag, blob| control::send(control, &tag.number().to_le_bytes(), &[blob.as_fd()])
 }

@@ -17,10 +17,8 @@ pub struct Receiver {
     position: u64,
     /// The sender's position when it was last looked at: asked again only when there seems to be nothing.
     pushed: u64,
-    /// How many frames were passed. Published.
+    /// How many frames were passed.
     passed: u32,
-    /// How many of them were revoked. Published.
-    skipped: u32,
 }
 
 impl Receiver {
@@ -40,7 +38,7 @@ impl Receiver {
     }
 
     pub(super) fn over(memory: Memory) -> Self {
-        Self { memory, position: 0, pushed: 0, passed: 0, skipped: 0 }
+        Self { memory, position: 0, pushed: 0, passed: 0 }
     }
 
     /// Claims the next frame that is not revoked and gives its payload to `work`; its room is free afterwards, also
@@ -67,7 +65,8 @@ impl Receiver {
                     return Ok(Some(unsafe { memory.read(position + HEAD, head.length() as usize, work) }));
                 }
                 SKIP => self.position += head.size(),
-                _ => self.skip(head.size()),
+                // It was revoked.
+                _ => self.pass(head.size()),
             }
         }
         Ok(None)
@@ -115,20 +114,11 @@ impl Receiver {
         }
     }
 
-    /// Goes past a frame that was revoked.
-    #[cold]
-    fn skip(&mut self, size: u64) {
-        self.skipped = self.skipped.wrapping_add(1);
-        self.pass(size);
-    }
-
     /// Is done with a frame, and gives its room back.
     #[inline]
     fn pass(&mut self, size: u64) {
         self.position += size;
         self.passed = self.passed.wrapping_add(1);
-        let tally = u64::from(self.passed) | u64::from(self.skipped) << 32;
-        self.memory.word(Word::Tally).store(tally, Ordering::Relaxed);
         self.memory.word(Word::Passed).store(self.position, Ordering::Release);
     }
 

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 #[cfg(not(loom))]
 use super::lent;
-use super::{HEAD, Head, OFFERED, Place, REVOKED, SKIP, believed, max_frame, room_to_end};
+use super::{HEAD, Head, OFFERED, Position, REVOKED, SKIP, max_frame, room_to_end};
 use crate::Error;
 use crate::memory::{Memory, Ordering, Word, fence};
 
@@ -17,8 +17,6 @@ pub struct Sender {
     pushed: u64,
     /// How many frames were pushed. Published.
     frames: u32,
-    /// How many of them were revoked.
-    revoked: u32,
     /// The receiver's position when it was last looked at: asked again only when there seems to be no room.
     passed: u64,
 }
@@ -42,7 +40,7 @@ impl Sender {
     }
 
     pub(super) fn over(memory: Memory) -> Self {
-        Self { memory, pushed: 0, frames: 0, revoked: 0, passed: 0 }
+        Self { memory, pushed: 0, frames: 0, passed: 0 }
     }
 
     /// Pushes one frame, whole or not at all. Its payload is the parts, one after the other.
@@ -51,22 +49,22 @@ impl Sender {
     /// [`Error::Full`], [`Error::TooLong`], or [`Error::Corrupt`] if the receiver's position is none.
     #[inline]
     #[allow(unsafe_code, reason = "the payload is copied into memory that is shared")]
-    pub fn push(&mut self, parts: &[&[u8]]) -> Result<Place, Error> {
+    pub fn push(&mut self, parts: &[&[u8]]) -> Result<Position, Error> {
         let length = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
         let (head, fill) = self.prepare(length)?;
         if fill > 0 {
             self.memory.store_head(self.pushed, Head::new((fill - HEAD) as u32, SKIP).0);
         }
-        let place = self.pushed + fill;
+        let position = self.pushed + fill;
         // SAFETY: there is room, so the receiver is done with these bytes (it published so, and we have acquired it)
         // and does not look at them before the new position is published.
-        unsafe { self.memory.write(place + HEAD, length, parts) };
-        self.memory.store_head(place, head.0);
-        self.pushed = place + head.size();
+        unsafe { self.memory.write(position + HEAD, length, parts) };
+        self.memory.store_head(position, head.0);
+        self.pushed = position + head.size();
         self.frames = self.frames.wrapping_add(1);
         self.memory.word(Word::Frames).store(u64::from(self.frames), Ordering::Relaxed);
         self.memory.word(Word::Pushed).store(self.pushed, Ordering::Release);
-        Ok(Place(place))
+        Ok(Position(position))
     }
 
     /// Whether a frame of so many bytes can be pushed now: then the next push of one does not fail.
@@ -117,18 +115,15 @@ impl Sender {
     /// # Why it cannot hit another frame
     /// The receiver may pass the frame at any moment. Then it has claimed it, so the swap fails, as long as the head
     /// is still there. The head is overwritten by nobody but `push`, in this same sender, which is not called while
-    /// this runs (both take `&mut self`); and `push` writes only before `self.passed` plus the capacity. So a place
+    /// this runs (both take `&mut self`); and `push` writes only before `self.passed` plus the capacity. So a position
     /// that is not below `self.passed` still has its head, and for one below it the answer is known.
     #[inline]
-    pub fn revoke(&mut self, place: Place) -> bool {
-        if place.0 < self.passed || place.0 >= self.pushed {
+    pub fn revoke(&mut self, Position(position): Position) -> bool {
+        if position < self.passed || position >= self.pushed {
             return false;
         }
-        let head = Head(self.memory.load_head(place.0));
-        let revoked =
-            head.state() == OFFERED && self.memory.change_head(place.0, head.0, head.with(REVOKED).0).is_ok();
-        self.revoked = self.revoked.wrapping_add(u32::from(revoked));
-        revoked
+        let head = Head(self.memory.load_head(position));
+        head.state() == OFFERED && self.memory.change_head(position, head.0, head.with(REVOKED).0).is_ok()
     }
 
     /// Whether the receiver has to be woken: it sleeps, or is about to. Asked after a push. True once for each of its
@@ -139,35 +134,5 @@ impl Sender {
         let asleep = self.memory.word(Word::Asleep);
         fence(Ordering::SeqCst);
         asleep.load(Ordering::Relaxed) != 0 && asleep.swap(0, Ordering::Relaxed) != 0
-    }
-
-    /// Frames that the receiver has not passed: the one at work and the revoked ones too.
-    #[inline]
-    #[must_use]
-    pub fn len(&self) -> usize {
-        believed(self.frames.wrapping_sub(self.tally().0), self.memory.capacity()) as usize
-    }
-
-    /// Whether the receiver has passed every frame.
-    #[inline]
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Frames that the receiver has still to do: those not passed, without the revoked ones.
-    #[inline]
-    #[must_use]
-    pub fn frames_left(&self) -> u32 {
-        let (passed, skipped) = self.tally();
-        let left = self.frames.wrapping_sub(passed).wrapping_sub(self.revoked.wrapping_sub(skipped));
-        believed(left, self.memory.capacity())
-    }
-
-    /// How many frames the receiver passed, and how many of them were revoked.
-    #[inline]
-    fn tally(&self) -> (u32, u32) {
-        let tally = self.memory.word(Word::Tally).load(Ordering::Relaxed);
-        (tally as u32, (tally >> 32) as u32)
     }
 }

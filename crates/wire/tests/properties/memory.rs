@@ -92,7 +92,7 @@ proptest! {
             for place in places.iter().rev().step_by(3) {
                 lane.sender.revoke(*place);
             }
-            let _ = (lane.sender.len(), lane.sender.frames_left(), lane.sender.must_ring());
+            let _ = lane.sender.must_ring();
         }
     }
 }

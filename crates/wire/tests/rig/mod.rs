@@ -15,7 +15,6 @@ pub(crate) const FRAMES: usize = 8;
 /// Where the receiver's position stands.
 pub(crate) const PASSED: usize = 128;
 /// Where its count of frames stands.
-pub(crate) const TALLY: usize = 136;
 /// States of a frame.
 pub(crate) const OFFERED: u64 = 1;
 pub(crate) const CLAIMED: u64 = 2;

@@ -1,7 +1,7 @@
 //! The end of the whole: no more jobs, no jobs left, no workers left.
 
 use super::ids::{JobId, WorkerId};
-use super::job::Place;
+use super::job::State;
 use super::machine::{Door, Policy};
 use super::terms::{Action, Ending, Floor, NEVER, Nanos};
 use super::worker::Phase;
@@ -60,7 +60,7 @@ impl Policy {
         self.start_at = 0;
         self.spare_at = NEVER;
         for job in self.jobs.values_mut() {
-            job.place = Place::Held;
+            job.state = State::Held;
         }
         self.end_unbegun(Ending::Cancelled);
     }

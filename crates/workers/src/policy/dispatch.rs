@@ -2,7 +2,7 @@
 
 use super::deadlines::Due;
 use super::ids::{JobId, WorkerId};
-use super::job::Place;
+use super::job::State;
 use super::machine::Policy;
 use super::prefetch::LONG;
 use super::queue::Rank;
@@ -142,7 +142,7 @@ impl Policy {
             return false;
         };
         let spec = job.spec;
-        job.place = Place::Offered(worker_id);
+        job.state = State::Offered(worker_id);
         worker.jobs.push_back(id);
         let is_first = worker.jobs.len() == 1;
         if is_first {

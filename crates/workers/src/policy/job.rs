@@ -30,7 +30,7 @@ impl JobSpec {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum State {
     /// Behind another job of its key.
     Held,
     /// In the queue of its kind.
@@ -62,7 +62,7 @@ pub(super) struct Job {
     pub(super) sequence: u64,
     /// How many jobs wait above it: it was started by one that was started by one.
     pub(super) depth: u16,
-    pub(super) place: Place,
+    pub(super) state: State,
     /// Known to have begun, since it could not be taken back. Unknown otherwise.
     pub(super) begun: bool,
     pub(super) stop: Option<Stop>,
@@ -77,7 +77,7 @@ impl Job {
             spec,
             sequence,
             depth,
-            place: Place::Held,
+            state: State::Held,
             begun: false,
             stop: None,
             deadline: NEVER,
@@ -92,9 +92,9 @@ impl Job {
 
     /// The worker that it is with.
     pub(super) fn worker(&self) -> Option<WorkerId> {
-        match self.place {
-            Place::Offered(worker) => Some(worker),
-            Place::Held | Place::Queued => None,
+        match self.state {
+            State::Offered(worker) => Some(worker),
+            State::Held | State::Queued => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use slotmap::SlotMap;
 
 use super::deadlines::{Deadlines, Due};
 use super::ids::{JobId, WorkerId};
-use super::job::{Job, JobSpec, Place};
+use super::job::{Job, JobSpec, State};
 use super::keys::Keys;
 use super::line::Entry;
 use super::prefetch::Pace;
@@ -143,7 +143,7 @@ impl Policy {
     /// Puts a job in the queue of its kind, at its place.
     pub(super) fn enqueue(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        job.place = Place::Queued;
+        job.state = State::Queued;
         job.begun = false;
         let entry = Entry { sequence: job.rank(), job: id };
         let queue = if job.spec.weightless { &mut self.weightless } else { &mut self.plain };
@@ -228,7 +228,7 @@ impl Policy {
         let Some(job) = self.jobs.remove(id) else { return };
         if let Some(key) = job.spec.key
             && let Some(next) = self.keys.leave(key, id, |job| self.jobs.contains_key(job))
-            && self.jobs.get(next).is_some_and(|job| job.place == Place::Held)
+            && self.jobs.get(next).is_some_and(|job| job.state == State::Held)
         {
             self.enqueue(next);
         }

@@ -2,7 +2,7 @@
 
 use super::deadlines::Due;
 use super::ids::{JobId, WorkerId};
-use super::job::{Place, Stop};
+use super::job::{State, Stop};
 use super::machine::{Policy, is_due};
 use super::prefetch::LONG;
 use super::terms::{Action, Cancel, Ending, Floor, NEVER, Nanos};
@@ -12,11 +12,11 @@ impl Policy {
     /// A job is not wanted any more.
     pub fn cancel(&mut self, floor: &mut impl Floor, id: JobId, now: Nanos) -> Cancel {
         let Some(job) = self.jobs.get(id) else { return Cancel::TooLate };
-        let worker = match job.place {
+        let worker = match job.state {
             _ if job.stop == Some(Stop::TimedOut) => return Cancel::TooLate,
             _ if job.stop.is_some() => return Cancel::Asked,
-            Place::Offered(worker) => worker,
-            Place::Queued | Place::Held => {
+            State::Offered(worker) => worker,
+            State::Queued | State::Held => {
                 self.remove_queued(id);
                 self.dispatch(floor, None, now);
                 return Cancel::Removed;
@@ -36,7 +36,7 @@ impl Policy {
     /// Takes a job away that is with no worker.
     fn remove_queued(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(id) else { return };
-        let (queued, spec) = (job.place == Place::Queued, job.spec);
+        let (queued, spec) = (job.state == State::Queued, job.spec);
         self.remove(id);
         if queued {
             let queue = if spec.weightless { &mut self.weightless } else { &mut self.plain };

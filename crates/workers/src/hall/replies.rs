@@ -1,0 +1,133 @@
+//! What workers say, heard and heeded. It may be nonsense: then the worker is killed, and nobody else is hurt.
+
+use std::io;
+use std::time::Duration;
+
+use thistledown_wire::{End, Reply, SpawnOptions};
+
+use super::Hall;
+use crate::desk::Owner;
+use crate::outcome::{Cause, Outcome, Refusal};
+use crate::parcel::Parcel;
+use crate::policy::{JobId, Verdict, WorkerId};
+use crate::tag::Tag;
+use crate::terms::Order;
+
+/// What is heard of a worker at a time.
+const FRAMES: usize = 4096;
+
+impl<C> Hall<C> {
+    /// Hears what a worker says. True: it said something.
+    pub(crate) fn hear_worker(&mut self, id: WorkerId, now: u64) -> bool {
+        let mut heard = false;
+        // Somebody who talks as fast as he is listened to has to let the others speak.
+        for _ in 0..FRAMES {
+            let Some(worker) = self.desk.workers.get_mut(id) else { break };
+            let heeded = match worker.next_reply() {
+                Ok(None) => break,
+                Ok(Some((reply, body))) => {
+                    heard = true;
+                    self.heed(id, reply, body, now)
+                }
+                Err(error) => Err(error),
+            };
+            if heeded.is_err() {
+                if let Some(worker) = self.desk.workers.get_mut(id) {
+                    worker.cause.get_or_insert(Cause::Garbled);
+                    worker.kill();
+                }
+                break;
+            }
+        }
+        heard
+    }
+
+    /// Heeds one reply.
+    fn heed(&mut self, id: WorkerId, reply: Reply, body: Vec<u8>, now: u64) -> io::Result<()> {
+        match reply {
+            Reply::Ready => {
+                if let Some(worker) = self.desk.workers.get_mut(id) {
+                    worker.is_ready = true;
+                }
+                self.policy.ready(&mut self.desk, id, now);
+            }
+            Reply::Failed => self.give_up(Refusal::Initializer(Parcel::new(&body, &[])?), now),
+            Reply::Done { id: job, end, retry, nanos, blob } => {
+                let parcel = self.parcel(id, Tag::Task(job), blob, body)?;
+                let outcome = match end {
+                    End::Value => Outcome::Value(parcel),
+                    End::Cancelled => Outcome::Cancelled,
+                    _ => Outcome::Error(parcel),
+                };
+                let job = JobId::from_number(job);
+                let verdict = self.policy.replied(&mut self.desk, id, job, nanos, retry, now);
+                if let Some(worker) = self.desk.workers.get_mut(id) {
+                    worker.forget(job);
+                }
+                if verdict == Verdict::Final {
+                    self.desk.finish(job, outcome);
+                }
+            }
+            Reply::Spawn { .. } => self.spawn(id, reply, body, now)?,
+            Reply::CancelSpawned { reference } => {
+                if let Some(job) = self.desk.started_as(id, reference) {
+                    let _ = self.cancel(job, now);
+                }
+            }
+            Reply::Waiting => self.policy.waiting(&mut self.desk, id, now),
+            Reply::Resumed => self.policy.resumed(&mut self.desk, id, now),
+            Reply::Say => self.said.push(body),
+        }
+        self.act();
+        Ok(())
+    }
+
+    /// What a frame's body, or the blob that was sent before it, makes.
+    fn parcel(&self, id: WorkerId, tag: Tag, blob: Option<u64>, body: Vec<u8>) -> io::Result<Parcel> {
+        match (blob, self.desk.workers.get(id)) {
+            (Some(head), Some(worker)) => Ok(match worker.receive_blob(tag.number())? {
+                Some(blob) => Parcel::Blob(blob.into(), head),
+                None => Parcel::Lost(rustix::io::Errno::MFILE),
+            }),
+            _ => Ok(Parcel::Inline(body.into())),
+        }
+    }
+
+    /// A task in a worker starts one of its own.
+    fn spawn(&mut self, id: WorkerId, reply: Reply, body: Vec<u8>, now: u64) -> io::Result<()> {
+        let Reply::Spawn { reference, function_length, function_blob, weightless, options, blob } = reply
+        else {
+            return Ok(());
+        };
+        let SpawnOptions { timeout_nanos, memory, retries, priority, key } = options.unwrap_or_default();
+        let length = function_length as usize;
+        if length > body.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a function is longer than its frame"));
+        }
+        let of_blob = function_blob
+            .map(|head| self.parcel(id, Tag::Function(reference as u32), Some(head), Vec::new()))
+            .transpose()?;
+        let call = self.parcel(id, Tag::Answer(reference), blob, body[length..].to_vec())?;
+        let owner = Owner::Worker(id, reference);
+        let interned = match of_blob {
+            None => self.functions.intern(&body[..length], weightless),
+            Some(parcel) => parcel.open().and_then(|opened| self.functions.intern(opened.head(), weightless)),
+        };
+        let function = match interned {
+            Ok(function) => function,
+            // This process is short of something, which is not the worker's fault.
+            Err(error) if error.raw_os_error().is_some() => {
+                self.desk.conclude(owner, Outcome::Unsent(error.raw_os_error()));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let timeout = timeout_nanos.map(Duration::from_nanos);
+        let order = Order { function, call, priority, key, timeout, memory, retries };
+        let spec = order.spec();
+        if let Some(job) = self.submit(spec, order.into_job(owner), Some(id), now) {
+            self.desk.note_started(id, reference, job);
+        }
+        Ok(())
+    }
+}

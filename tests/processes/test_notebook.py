@@ -1,0 +1,106 @@
+"""Cells of a real notebook: a Jupyter kernel in a process of its own, with its asyncio loop running."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+from support import PATIENCE
+
+NOTEBOOK = """
+    import json
+    import sys
+
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = [nbformat.v4.new_code_cell(source) for source in json.load(sys.stdin)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+
+    def shown(output):
+        return output["text"] if "text" in output else output["data"]["text/plain"]
+
+    printed = [[shown(output) for output in cell.outputs if output.get("name") != "stderr"] for cell in notebook.cells]
+    json.dump(printed, sys.stdout)
+"""
+
+
+def results(tmp_path, *cells):
+    """What each cell showed, without its standard error."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(NOTEBOOK)],
+        input=json.dumps([textwrap.dedent(cell) for cell in cells]),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE + 60,
+        cwd=tmp_path,
+        env={**_environment(), "IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+
+
+def test_cells_start_tasks_wait_for_them_and_redefine_their_functions(tmp_path):
+    shown = results(
+        tmp_path,
+        "import thistledown as td",
+        """
+        def scale(number): return FACTOR * number
+        FACTOR = 2
+        td.go(scale, 2).result()
+        """,
+        "await td.go(scale, 3)",
+        """
+        FACTOR = 5
+        list(td.map(scale, range(3)))
+        """,
+        "def scale(number): return -FACTOR * number",
+        "[await task for task in [td.go(scale, number) for number in range(3)]]",
+    )
+    assert shown == [[], ["4"], ["6"], ["[0, 5, 10]"], [], ["[0, -5, -10]"]]
+
+
+def test_a_cell_survives_the_death_of_a_worker(tmp_path):
+    shown = results(
+        tmp_path,
+        """
+        import os
+        import thistledown as td
+        try:
+            td.go(os._exit, 3).result()
+        except td.WorkerDied as error:
+            print(error.exitcode)
+        """,
+        "td.go(lambda: 42).result()",
+    )
+    assert shown == [["3\n"], ["42"]]
+
+
+def test_an_interrupted_cell_leaves_a_pool_that_works(tmp_path):
+    shown = results(
+        tmp_path,
+        """
+        import os, signal, time
+        import thistledown as td
+        pool = td.Workers(1, grace=0.1)
+        def interrupt(pid):
+            os.kill(pid, signal.SIGINT)
+            time.sleep(60)
+        task = pool.submit(interrupt, os.getpid())
+        try:
+            task.result()
+        except KeyboardInterrupt:
+            print("interrupted", task.cancel())
+        """,
+        """
+        print(pool.submit(abs, -4).result(), task.cancelled())
+        pool.shutdown()
+        """,
+    )
+    assert shown == [["interrupted True\n"], ["4 True\n"]]
