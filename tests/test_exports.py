@@ -12,9 +12,9 @@ from thistledown import pyprocess, testing
 # fmt: off
 FACE = [
     "after", "as_completed", "AsCompleted", "Cancelled", "Channel", "ChannelClosed", "ChannelEmpty",
-    "ChannelFull", "connect", "current_task", "DeadlockError", "go", "Here", "here", "IncompleteReadError",
+    "ChannelFull", "connect", "current_runner", "current_task", "DeadlockError", "go", "Here", "here", "IncompleteReadError",
     "LimitOverrunError", "listen", "map", "MemoryLimitExceeded", "move_on_after", "NotPicklable",
-    "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Scope",
+    "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Runner", "Scope",
     "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "switch",
     "Task", "task", "TaskCancelled", "TaskFunction", "TaskGroup", "ThistledownError", "thread", "timeout",
     "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",

@@ -53,6 +53,9 @@ def keep(guest: _core.Guest, house: _core.Scope) -> None:
     loop = guest.event_loop
 
     def begin() -> None:
+        # Asked for by another thread, and the run is over meanwhile.
+        if guest._house() is not house:
+            return
         loop.create_task(_keep(weakref.ref(guest), house), name="thistledown")
 
     if asyncio._get_running_loop() is loop:
@@ -103,15 +106,17 @@ def call_in_loop(
 
 def run_in(loop: Any, main: Any, args: tuple[Any, ...]) -> Any:
     """``td.run(main, *args, loop=loop)``."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("a loop runs in this thread: start a task with `td.go(...)` and wait for it with `await`")
     if isinstance(loop, asyncio.AbstractEventLoop):
-        return _run_until_complete(loop, _rule(main, args))
+        return _run_until_complete(loop, _rule(main, args, is_last=False))
     if loop is not True and not callable(loop):
         raise TypeError(
             "loop is True for a new loop, an asyncio loop that does not run, or what makes one, as "
             f"`uvloop.new_event_loop`; got {loop!r}"
         )
     with asyncio.Runner(loop_factory=None if loop is True else loop) as runner:
-        return runner.run(_rule(main, args))
+        return runner.run(_rule(main, args, is_last=True))
 
 
 def _run_until_complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -126,9 +131,22 @@ def _run_until_complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[An
         raise
 
 
-async def _rule(main: Any, args: tuple[Any, ...]) -> Any:
+async def _rule(main: Any, args: tuple[Any, ...], *, is_last: bool) -> Any:
     """Lives as long as the run: starts its main task, and waits until all of them have ended."""
-    guest = guest_of(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    guest = guest_of(loop)
+    try:
+        return await _ruled(guest, main, args)
+    finally:
+        if is_last:
+            # From now on nobody can start anything: the loop is closed next. Tasks of its own that still wait for
+            # something of ours are cancelled before, and if that makes them wait again they get another guest.
+            loop.remove_reader(guest.fileno())
+            _guests.pop(loop, None)
+            guest.end()
+
+
+async def _ruled(guest: _core.Guest, main: Any, args: tuple[Any, ...]) -> Any:
     guest._collect()
     task = guest._go(main, args)
     ending: BaseException | None = None
@@ -137,9 +155,10 @@ async def _rule(main: Any, args: tuple[Any, ...]) -> Any:
     except BaseException as error:
         ending = error
         guest._cancel()
-    while (house := guest._house()) is not None and not house.empty:
+    while (house := guest._house()) is not None:
         try:
-            await house.drain()
+            # Its keeper closes the empty house in the loop's next round.
+            await (asyncio.sleep(0) if house.empty else house.drain())
         except asyncio.CancelledError as error:
             ending = error
             guest._cancel()

@@ -494,7 +494,11 @@ impl Guest {
     fn visit(slf: Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         // Inside of a task's turn somebody runs the loop again: the turn is not over.
-        let Ok(mut reactor) = this.reactor.get(py).try_borrow_mut() else { return Ok(()) };
+        let Ok(mut reactor) = this.reactor.get(py).try_borrow_mut() else {
+            // Its end sees to the next visit.
+            this.desk.lock().soon = false;
+            return Ok(());
+        };
         if this.has_ended() {
             return Ok(());
         }

@@ -139,17 +139,31 @@ pub(crate) fn run(
 
 /// A run that was given up: what still lives in it ends as cancelled, for whoever waits elsewhere.
 pub(crate) fn settle_left_over(py: Python<'_>, run: &Run) {
-    let left: Vec<(Py<Task>, Option<Py<Operation>>)> = WORLD.with(|kernel| {
+    type Left = (Py<Task>, Option<Py<Operation>>, Py<PyAny>);
+    let left: Vec<Left> = WORLD.with(|kernel| {
         let bodies = kernel.tasks(run.runner).map(|(_, body)| body);
         bodies
-            .map(|body| (body.task.clone_ref(py), body.awaited.as_ref().map(|held| held.clone_ref(py))))
+            .map(|body| {
+                let awaited = body.awaited.as_ref().map(|held| held.clone_ref(py));
+                (body.task.clone_ref(py), awaited, body.iterator.clone_ref(py))
+            })
             .collect()
     });
-    for (task, awaited) in left {
+    for (task, awaited, iterator) in left {
         if let Some(operation) = awaited {
             operation.get().abandon();
         }
         Task::settle(task.bind(py), Outcome::Cancelled);
+        close_fresh(iterator.bind(py));
+    }
+}
+
+/// Closes a body that will never begin, so that nobody is told that it was forgotten.
+pub(crate) fn close_fresh(body: &Bound<'_, PyAny>) {
+    if crate::body::state(body) == Some(crate::body::State::Fresh)
+        && let Err(error) = body.call_method0(pyo3::intern!(body.py(), "close"))
+    {
+        error.write_unraisable(body.py(), Some(body));
     }
 }
 

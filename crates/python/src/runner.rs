@@ -75,16 +75,21 @@ impl Runner {
             return go::elsewhere(&body, &packed, None);
         };
         let origin = body::origin(&body, &iterator);
+        let fresh = iterator.clone();
         let started = match &self.guest {
             None => run::spawn_in(py, self.id, iterator, origin, Start::InRun, None, None),
             Some(weak) => {
-                let guest = weak.bind(py).upgrade_as::<Guest>()?.ok_or_else(over)?;
-                run::spawn(py, guest.get().run(py), iterator, origin, Start::InRun, None, None)
+                let guest = weak.bind(py).upgrade_as::<Guest>()?.ok_or_else(over);
+                guest.and_then(|guest| {
+                    run::spawn(py, guest.get().run(py), iterator, origin, Start::InRun, None, None)
+                })
             }
         };
-        started.map_err(|error| match WORLD.with(|kernel| kernel.has_runner(self.id)) {
-            true => error,
-            false => over(),
+        started.inspect_err(|_| run::close_fresh(&fresh)).map_err(|error| {
+            match WORLD.with(|kernel| kernel.has_runner(self.id)) {
+                true => error,
+                false => over(),
+            }
         })
     }
 
