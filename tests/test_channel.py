@@ -1,5 +1,6 @@
 """Channels: rendezvous and bounded, first come first served, closing, iteration, threads at either end."""
 
+import gc
 import itertools
 import queue
 import threading
@@ -466,3 +467,35 @@ def test_a_wait_that_ended_with_its_run_left_the_channel_alone():
         td.run(main)
     with pytest.raises(td.ChannelFull):
         channel.send_nowait("nobody there")
+
+
+async def test_an_operation_that_somebody_found_is_not_made_into_another():
+    channel = td.Channel(8)
+    kind = type(channel.recv())
+    waits = [channel.recv() for _ in range(8)]
+    del waits
+    found = [thing for thing in gc.get_objects() if type(thing) is kind]
+    assert found
+    words = [repr(operation) for operation in found]
+    more = [channel.send(number) for number in range(100)]
+    assert [repr(operation) for operation in found] == words
+    assert not {id(operation) for operation in found} & {id(operation) for operation in more}
+    for operation in more[:8]:
+        await operation
+    assert [await channel.recv() for _ in range(8)] == list(range(8))
+
+
+async def test_a_value_that_dies_with_its_operation_may_use_the_channel():
+    channel = td.Channel(8)
+    done = []
+
+    class Last:
+        def __del__(self):
+            channel.send_nowait("last words")
+            gc.collect()
+            done.append(channel.send("never sent"))
+
+    for _ in range(3):
+        channel.send(Last())
+    assert len(done) == 3
+    assert [await channel.recv() for _ in range(3)] == ["last words"] * 3

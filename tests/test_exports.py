@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -12,8 +14,8 @@ from thistledown import pyprocess, testing
 # fmt: off
 FACE = [
     "after", "as_completed", "AsCompleted", "Cancelled", "Channel", "ChannelClosed", "ChannelEmpty",
-    "ChannelFull", "connect", "current_runner", "current_task", "DeadlockError", "go", "Here", "here", "IncompleteReadError",
-    "LimitOverrunError", "listen", "map", "MemoryLimitExceeded", "move_on_after", "NotPicklable",
+    "ChannelFull", "connect", "current_runner", "current_task", "DeadlockError", "go", "Here", "here",
+    "IncompleteReadError", "LimitOverrunError", "listen", "map", "MemoryLimitExceeded", "move_on_after", "NotPicklable",
     "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Runner", "Scope",
     "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "switch",
     "Task", "task", "TaskCancelled", "TaskFunction", "TaskGroup", "ThistledownError", "thread", "timeout",
@@ -122,3 +124,34 @@ def test_the_errors_that_are_no_exceptions_are_the_cancelling_alone():
 
 def test_the_version_is_that_of_the_installed_package():
     assert td.__version__ == version("thistledown")
+
+
+def test_what_takes_long_to_import_waits_until_it_is_needed():
+    program = "import sys, thistledown\nprint(*sys.modules)\nassert set(thistledown.__all__) <= set(dir(thistledown))"
+    command = [sys.executable, "-c", program]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "thistledown._core" in modules
+    assert {"asyncio", "cloudpickle", "concurrent.futures", "logging", "pickle", "socket"}.isdisjoint(modules)
+
+
+@pytest.mark.parametrize("name", ["Task", "TaskCancelled", "TaskGroup", "run"])
+def test_names_that_are_imported_late_are_at_home(name):
+    program = f"import thistledown\nprint(thistledown.{name}.__module__)"
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "thistledown\n"
+
+
+def test_an_error_of_the_engine_is_at_home_before_anybody_has_named_it():
+    program = """\
+import thistledown as td
+async def main():
+    task = td.go(td.sleep(9))
+    task.cancel()
+    try:
+        await task
+    except Exception as error:
+        print(type(error))
+td.run(main)"""
+    command = [sys.executable, "-c", program]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert output == "<class 'thistledown.TaskCancelled'>\n"

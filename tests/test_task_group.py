@@ -1,5 +1,8 @@
 """Task groups: nothing of a group runs after its block, one failure cancels the rest, no error is lost."""
 
+import gc
+import weakref
+
 import pytest
 import thistledown as td
 
@@ -441,3 +444,42 @@ async def test_a_group_refuses_what_is_no_body():
     with pytest.raises(TypeError):
         async with td.TaskGroup() as group:
             group.go(42)
+
+
+class Named(td.TaskGroup):
+    def __init__(self, name, *, size=0):
+        super().__init__()
+        self.name, self.size = name, size
+
+
+async def test_a_class_made_of_a_group_may_have_arguments_of_its_own():
+    async def work(*args, **kwargs):
+        return args, kwargs
+
+    async with Named("first", size=2) as group:
+        task = group.go(work, 1, two=2)
+    assert (group.name, group.size) == ("first", 2)
+    assert task.result() == ((1,), {"two": 2})
+
+
+async def test_a_group_is_told_what_to_start():
+    with pytest.raises(TypeError, match="takes 1 positional argument"):
+        td.TaskGroup(1)
+    async with td.TaskGroup() as group:
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'body'"):
+            group.go()
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'body'"):
+            group.go(body=print)
+
+
+async def test_a_group_that_nobody_holds_is_gone_at_once():
+    group = td.TaskGroup()
+    async with group:
+        await group.go(td.sleep(0))
+    gone = weakref.ref(group)
+    gc.disable()
+    try:
+        del group
+        assert gone() is None
+    finally:
+        gc.enable()

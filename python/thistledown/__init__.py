@@ -7,6 +7,7 @@ thread, ``td.go(...)`` one more; whatever blocks is an operation, waited for wit
 
 from typing import TYPE_CHECKING, Any
 
+from thistledown import _lifetime as _lifetime
 from thistledown._core import (
     Channel,
     Operation,
@@ -36,24 +37,23 @@ from thistledown._errors import (
     LimitOverrunError,
     NotPicklable,
     RemoteError,
-    TaskCancelled,
     ThistledownError,
 )
-from thistledown._group import TaskGroup
 from thistledown._operations import Selected, primed
-from thistledown._places import Here, here
-from thistledown._run import run
-from thistledown._task import Task
 
 if TYPE_CHECKING:
     from thistledown._collect import AsCompleted, as_completed, wait
     from thistledown._decorator import TaskFunction, task
-    from thistledown._errors import MemoryLimitExceeded, WorkerDied, WorkersBroken
+    from thistledown._errors import MemoryLimitExceeded, TaskCancelled, WorkerDied, WorkersBroken
+    from thistledown._group import TaskGroup
     from thistledown._map import Results
+    from thistledown._places import Here, here
     from thistledown._pool import Workers
+    from thistledown._run import run
     from thistledown._server import Server, serve
     from thistledown._shared import Shared, share
     from thistledown._sockets import Procedure, Socket, connect, listen
+    from thistledown._task import Task
     from thistledown._verbs import Place
     from thistledown._workers import map, workers
 
@@ -118,9 +118,11 @@ __all__ = [
     "writable",
 ]
 
-# What takes long to import, and is not needed by every program, is imported when it is asked for first.
+# What takes long to import, and is not needed by every program, is imported when it is asked for first. So is what
+# needs the class of tasks: `concurrent.futures`, of which that is made, takes as long as all of the rest, for it logs.
 _LATER = {
     "AsCompleted": "_collect",
+    "Here": "_places",
     "MemoryLimitExceeded": "_deaths",
     "Place": "_verbs",
     "Procedure": "_sockets",
@@ -128,14 +130,19 @@ _LATER = {
     "Server": "_server",
     "Shared": "_shared",
     "Socket": "_sockets",
+    "Task": "_task",
+    "TaskCancelled": "_task",
     "TaskFunction": "_decorator",
+    "TaskGroup": "_group",
     "WorkerDied": "_deaths",
     "Workers": "_pool",
     "WorkersBroken": "_deaths",
     "as_completed": "_collect",
     "connect": "_sockets",
+    "here": "_places",
     "listen": "_sockets",
     "map": "_workers",
+    "run": "_run",
     "serve": "_server",
     "share": "_shared",
     "task": "_decorator",

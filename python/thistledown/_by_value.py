@@ -4,15 +4,21 @@ A class that goes by value is one class in each process that it comes to, howeve
 stay its objects. It is changed to what came last; but the process in which it was written never takes changes of it
 from others: what comes back are its objects alone. A function brings the classes that it needs back to what they were
 when it was told to go.
+
+The functions of the program's main module share one namespace in a worker, as they do at home: what one of them, or
+the initializer, leaves in a global the others find. A global that comes along takes its place there only when it is
+not what came before, so that one which nobody has changed at home stays what the worker has made of it.
 """
 
 import contextlib
 import contextvars
 import enum
 import functools
+import hashlib
 import io
 import itertools
 import pickle
+import sys
 import threading
 import types
 import weakref
@@ -44,15 +50,22 @@ def dumps(
     return file.getvalue()
 
 
-def loads(data: bytes) -> tuple[Any, list["Settled"]]:
-    """What was pickled, and the classes that came with it by value."""
-    known = getattr(_loading, "classes", None)
-    classes: list[Settled] = []
-    _loading.classes = classes
+def loads(data: bytes) -> tuple[Any, list["Settled | SettledNames"]]:
+    """What was pickled, and the classes and globals that came with it by value."""
+    known = getattr(_loading, "settled", None)
+    settled: list[Settled | SettledNames] = []
+    _loading.settled = settled
     try:
-        return pickle.loads(data), classes
+        return pickle.loads(data), settled
     finally:
-        _loading.classes = known
+        _loading.settled = known
+
+
+def _note(settled: "Settled | SettledNames") -> None:
+    settled.restore()
+    noted = getattr(_loading, "settled", None)
+    if noted is not None:
+        noted.append(settled)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -70,7 +83,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         if self._by_value is not None:
             self._by_value.append(value)
-        return _with_our_setter(value, reduced) if isinstance(value, type) else reduced
+        if isinstance(value, type):
+            return _with_our_setter(value, reduced)
+        if isinstance(value, types.FunctionType) and value.__globals__.get("__name__") == MAIN:
+            return _in_main(reduced)
+        return reduced
 
 
 # --- classes ----------------------------------------------------------------------------------------------------
@@ -127,11 +144,104 @@ def _with_our_setter(class_: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
 def _settle(class_: type, change: tuple[Callable[[type, Any], object], Any]) -> None:
     if class_ in _own:
         return
-    settled = Settled(class_, *change)
-    settled.restore()
-    classes = getattr(_loading, "classes", None)
-    if classes is not None:
-        classes.append(settled)
+    _note(Settled(class_, *change))
+
+
+# --- globals of the main module ---------------------------------------------------------------------------------
+
+MAIN = "__main__"
+
+ATOMS = (type(None), bool, int, float, complex, str, bytes)
+
+_names: dict[str, Any] = {}
+"""In a worker: the namespace of the functions that were written in the program's main module."""
+
+_marks: dict[str, object] = {}
+"""What each name there came with last."""
+
+_changes = itertools.count(1)
+_changed = 0
+"""Which change of the marks was the last."""
+
+
+class SettledNames:
+    """Globals that came with a function, and what they were to be."""
+
+    def __init__(self, values: dict[str, Any], marks: dict[str, bytes]) -> None:
+        self.values = values
+        # Without a mark it is not what anything else was.
+        self.marks: dict[str, object] = {name: marks.get(name) or object() for name in values}
+        self.seen = -1
+
+    def restore(self) -> None:
+        """Puts those in their places which are not what came there last."""
+        global _changed
+        if self.seen == _changed:
+            return
+        with _changing:
+            for name, mark in self.marks.items():
+                if _marks.get(name) != mark:
+                    _names[name] = self.values[name]
+                    _marks[name] = mark
+                    _changed = next(_changes)
+            self.seen = _changed
+
+
+class _Digest:
+    """A file that keeps nothing but a digest of what is written to it."""
+
+    def __init__(self, value: Any) -> None:
+        self.hash = hashlib.blake2b(digest_size=16)
+        if type(value) not in ATOMS:
+            # A new one in its place is another one, even if it looks the same: that is how a cache is emptied.
+            self.hash.update(id(value).to_bytes(8, "little"))
+
+    def write(self, data: Any) -> None:
+        self.hash.update(data)
+
+
+def _mark(value: Any) -> bytes | None:
+    """The same for what has not changed since; nothing for what is not compared."""
+    if isinstance(value, types.FunctionType | types.ModuleType | type):
+        return None
+    digest = _Digest(value)
+    try:
+        pickle.Pickler(digest, pickle.HIGHEST_PROTOCOL).dump(value)
+    except Exception:
+        return None
+    return digest.hash.digest()
+
+
+def _in_main(reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The recipe for a function of the main module, as cloudpickle has it, but for its namespace."""
+    make, args, state, _, _, setter = reduced
+    values = state[1]["__globals__"]
+    marks = {name: mark for name, value in values.items() if (mark := _mark(value)) is not None}
+    return _made_in_main, (make, args), (setter, state, marks), None, None, _settle_in_main
+
+
+def _is_worker() -> bool:
+    worker = sys.modules.get("thistledown._worker")
+    return worker is not None and worker.child is not None
+
+
+def _made_in_main(make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    if not _is_worker():
+        # What comes back has a namespace of its own: the program's own names stay as they are.
+        return make(*args)
+    code, module, *rest = args
+    for name, value in module.items():
+        _names.setdefault(name, value)
+    return make(code, _names, *rest)
+
+
+def _settle_in_main(function: Any, change: tuple[Callable[[Any, Any], object], Any, dict[str, bytes]]) -> None:
+    setter, state, marks = change
+    if function.__globals__ is _names:
+        values = state[1]["__globals__"]
+        state[1]["__globals__"] = {}
+        _note(SettledNames(values, marks))
+    setter(function, state)
 
 
 # --- what cloudpickle does not know -----------------------------------------------------------------------------

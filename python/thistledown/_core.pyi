@@ -141,7 +141,7 @@ class Pool:
         grace: float,
         concurrency: int,
         max_tasks_per_child: int | None,
-        launch: Callable[[], tuple[list[str], dict[str, str], bytes]],
+        launch: Callable[[Any], tuple[list[str], dict[str, str], bytes]],
     ) -> Self: ...
     @staticmethod
     def upstream() -> Pool | None: ...

@@ -3,11 +3,10 @@
 Where the standard library has a name it is used: a deadline is ``TimeoutError``, a descriptor's fault ``OSError``, a
 misuse ``TypeError``, ``ValueError`` or ``RuntimeError``. The engine raises these by name, from one function.
 
-Those of a worker process that died are in ``_deaths``: their bases in the standard library take long to import, and
-few programs need them. They are found here as well.
+Those of a worker process that died are in ``_deaths``, and that of a cancelled task stands beside the class of tasks:
+their bases in the standard library take long to import, and not every program needs them. They are found here as well.
 """
 
-import concurrent.futures
 import queue
 
 # As `pickle` has it, which takes longer to import.
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from thistledown._deaths import MemoryLimitExceeded, WorkerDied, WorkersBroken
+    from thistledown._task import TaskCancelled
 
 __all__ = [
     "Cancelled",
@@ -41,6 +41,10 @@ def __getattr__(name: str) -> Any:
         from thistledown import _deaths
 
         return getattr(_deaths, name)
+    if name == "TaskCancelled":
+        from thistledown import _task
+
+        return _task.TaskCancelled
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -53,10 +57,6 @@ class Cancelled(BaseException):
 
     Not an ``Exception``, so that ``except Exception`` does not swallow it. Source: trio's ``Cancelled``.
     """
-
-
-class TaskCancelled(ThistledownError, concurrent.futures.CancelledError):
-    """The task that was waited for had been cancelled. Whoever waits for it is not."""
 
 
 class DeadlockError(ThistledownError, RuntimeError):

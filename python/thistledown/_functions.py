@@ -225,24 +225,24 @@ def _made(payload: bytes) -> Any:
         return _undecorated(pickle.loads(payload))
     from thistledown import _by_value
 
-    function, classes = _by_value.loads(payload)
+    function, settled = _by_value.loads(payload)
     function = _undecorated(function)
-    if not classes or _core.makes_body(function):
-        # Bodies of weightless tasks run side by side, with what their classes have become last.
+    if not settled or _core.makes_body(function):
+        # Bodies of weightless tasks run side by side, with what came last.
         return function
-    return _WithClasses(function, classes)
+    return _AsSent(function, settled)
 
 
-class _WithClasses:
-    """A function that sees the classes which came with it as they came, whatever came with others since."""
+class _AsSent:
+    """A function that sees the classes and globals which came with it as they came, whatever came with others since."""
 
-    def __init__(self, function: Any, classes: Any) -> None:
+    def __init__(self, function: Any, settled: Any) -> None:
         self.function = function
-        self.classes = classes
+        self.settled = settled
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        for class_ in self.classes:
-            class_.restore()
+        for one in self.settled:
+            one.restore()
         return self.function(*args, **kwargs)
 
 

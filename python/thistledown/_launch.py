@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from thistledown import _carried, _core, _functions, _pickling
+from thistledown import _carried, _core, _functions, _pickling, _reach
 
 __all__ = ["cores", "launch", "packed_initializer"]
 
@@ -44,9 +44,15 @@ Packed = tuple[bytes, list[bytes]]
 
 
 def launch(
-    size: int, preload: list[str], initializer: tuple[bytes | None, Packed]
+    size: int, preload: list[str], initializer: tuple[bytes | None, Packed], first: Any
 ) -> tuple[list[str], dict[str, str], bytes]:
-    """What starts the zygote of a pool. The engine calls this.
+    """What starts the zygote of a pool. The engine calls this, before it packs the first task.
+
+    Args:
+        size: of the pool: processes that work at a time.
+        preload: names of modules that the zygote is to import.
+        initializer: what each worker calls first, packed.
+        first: the function of the first task.
 
     Returns:
         Its command, to which the number of its socket's descriptor is to be added; its environment; what it is to be
@@ -70,7 +76,7 @@ def launch(
         "path": _functions.tell_path(),
         "cwd": folder or "/",
         "argv": list(getattr(sys, "argv", [""])),
-        "preload": [*preload, *(["cloudpickle"] if _will_send_by_value() else [])],
+        "preload": [*preload, *(["cloudpickle"] if _will_send_by_value(first) else [])],
         "worker": pickle.dumps(settings, _pickling.PROTOCOL),
     }
     return command, environment, pickle.dumps(preparation, _pickling.PROTOCOL)
@@ -86,9 +92,12 @@ def _interpreter_flags() -> list[str]:
     return flags
 
 
-def _will_send_by_value() -> bool:
-    """Whether the workers will soon need cloudpickle: it is in use here, or the script has functions of its own."""
+def _will_send_by_value(first: Any) -> bool:
+    """Whether the workers will soon need cloudpickle: it is in use here, or there are functions that go by value."""
     if "cloudpickle" in sys.modules:
+        return True
+    inner = first.function if isinstance(first, _functions.Chunks) else first
+    if type(inner) is types.FunctionType and not _reach.is_importable(inner):
         return True
     values = list(vars(sys.modules["__main__"]).values())
     return any(type(value) is types.FunctionType and value.__module__ == "__main__" for value in values)

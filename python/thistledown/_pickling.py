@@ -4,7 +4,8 @@ The C pickler goes first. What it refuses, and what belongs to ``__main__``, whi
 with cloudpickle, imported when it is needed first. Buffers of 64 KiB and more stay outside of the bytes, so that they
 can travel without a copy; at the other end they are read-only.
 
-Nothing here knows of processes or pools. The engine calls these functions, and nobody else has to.
+Nothing here knows of processes or pools. The engine calls these functions, and nobody else has to. For what has
+neither large buffers nor anything that goes by value it calls the C pickler by itself.
 """
 
 import operator
@@ -81,13 +82,10 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], retry_on: tuple[typ
     extras = _carried.outgoing()
     if retry_on:
         extras = {**(extras or {}), "retry_on": retry_on}
-    packed = _packed((args, kwargs, extras))
-    if packed is None:
-        packed = _pack((args, kwargs, extras), lambda error: not_picklable(_arguments(args, kwargs), "", error))
-    if len(packed[0]) < LARGE_BYTES or not any(map(_is_large, (*args, *kwargs.values()))):
-        return packed
-    outside = tuple(map(_outside, args)), {name: _outside(value) for name, value in kwargs.items()}, extras
-    return _pack(outside, lambda error: error)
+    call = args, kwargs, extras
+    if any(map(_is_large, (*args, *kwargs.values()))):
+        call = tuple(map(_outside, args)), {name: _outside(value) for name, value in kwargs.items()}, extras
+    return _pack(call, lambda error: not_picklable(_arguments(args, kwargs), "", error))
 
 
 def pack_result(value: Any) -> Packed:
@@ -96,9 +94,6 @@ def pack_result(value: Any) -> Packed:
     Raises:
         NotPicklable: says that it is the result that cannot be sent.
     """
-    packed = None if _is_large(value) else _packed(value)
-    if packed is not None:
-        return packed
     try:
         return _pack(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
     except NotPicklable:
@@ -245,18 +240,6 @@ def explained(error: ImportError | AttributeError) -> ImportError | AttributeErr
         return error
     words = f"process {os.getpid()} does not find what the task needs: {error}"
     return AttributeError(words, name=error.name, obj=error.obj)
-
-
-def _packed(value: Any) -> Packed | None:
-    """The short way, for nearly all: the C pickler, and no buffers."""
-    buffers: list[Any] = []
-    try:
-        data = pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)
-    except MemoryError:
-        raise
-    except Exception:
-        return None
-    return None if buffers or goes_by_value(data) else (data, [])
 
 
 def _pack(value: Any, explain: Callable[[Exception], Exception]) -> Packed:

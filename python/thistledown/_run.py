@@ -1,26 +1,21 @@
-"""``td.run``, and what the interpreter has to know of the engine: its forks and its end."""
+"""``td.run``."""
 
-import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar, overload
 
-from thistledown import _core, _report, _threads
+from thistledown import _core, _report
 
-__all__ = ["run"]
+__all__ = ["forget_signal_pipe", "run"]
 
 T = TypeVar("T")
 
 STALL_AFTER = 0.1
 """Seconds after which a task that holds its thread is reported."""
-
-EXIT_GRACE = 1.0
-"""Seconds that runs of other threads have to end when the interpreter exits."""
 
 _signal_pipe = -1
 """Where signals are written for the main thread's run: set when that begins, -1 without one."""
@@ -127,31 +122,10 @@ def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
     _core.go(generator.aclose())
 
 
-def _stop_runs() -> None:
-    """Ends the runs of other threads, and calls back no more: a thread that is stopped by the end cannot clean up."""
-    deadline = time.monotonic() + EXIT_GRACE
-    while not _core.stop_runs() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    _core.fall_silent(EXIT_GRACE)
-
-
-def _forget_signal_pipe() -> None:
+def forget_signal_pipe() -> None:
     """Lets go of the pipe of the parent's run, in a forked child: its signals would wake the parent instead of it."""
     if _signal_pipe == -1:
         return
     known = signal.set_wakeup_fd(-1)
     if known != _signal_pipe:
         signal.set_wakeup_fd(known)
-
-
-def _after_fork_in_child() -> None:
-    _core.after_fork_in_child()
-    _threads.forget()
-    _forget_signal_pipe()
-
-
-atexit.register(_stop_runs)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        after_in_child=_after_fork_in_child,
-    )

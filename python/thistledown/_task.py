@@ -1,14 +1,24 @@
-"""The task class: the engine's task, and a ``concurrent.futures.Future`` for everyone who asks."""
+"""The task class: the engine's task, and a ``concurrent.futures.Future`` for everyone who asks.
+
+Imported with the first task, by the engine if nobody else does it.
+"""
 
 import concurrent.futures
 import threading
 from typing import Any, NoReturn, TypeVar
 
 from thistledown import _core
+from thistledown._errors import ThistledownError
 
-__all__ = ["Task"]
+__all__ = ["Task", "TaskCancelled"]
 
 T = TypeVar("T")
+
+
+class TaskCancelled(ThistledownError, concurrent.futures.CancelledError):
+    """The task that was waited for had been cancelled. Whoever waits for it is not."""
+
+    __module__ = "thistledown"
 
 
 class Task(_core.Task[T], concurrent.futures.Future[T]):
@@ -18,6 +28,8 @@ class Task(_core.Task[T], concurrent.futures.Future[T]):
     asked for. The engine holds it: it runs on when nobody keeps it. In a weightless task write ``await task``; in a
     plain thread ``task.result(timeout)``.
     """
+
+    __module__ = "thistledown"
 
     # The engine's class comes first and has all of the state: the standard library's initialiser, which makes a lock
     # and a list for each future, is left out.

@@ -10,7 +10,7 @@ import thistledown as td
 import work
 from pools import Workers
 
-from leaks import open_files
+from leaks import eventually, open_files
 from support import PATIENCE
 
 numpy = pytest.importorskip("numpy")
@@ -64,6 +64,23 @@ def test_a_small_array_is_a_plain_copy(pool):
     result = pool.go(numpy.ones, 10).result(PATIENCE)
     assert not is_mapped(result)
     result[0] = 5
+
+
+def test_the_memory_of_large_arguments_is_given_back_after_each_task(pool):
+    def blobs():
+        with open("/proc/self/maps") as maps:
+            return sum("thistledown-blob" in line for line in maps)
+
+    for _ in range(3):
+        # The reply comes first, but no later task meets what is left of this one.
+        assert pool.go(blobs).result(PATIENCE) == 0
+        assert pool.go(lambda array: (array.nbytes, blobs()), numpy.ones(LARGE, dtype="u1")).result(PATIENCE) == (
+            LARGE,
+            1,
+        )
+    files = open_files()
+    assert pool.go(len, bytes(LARGE)).result(PATIENCE) == LARGE
+    eventually(lambda: open_files() == files, "a blob stays open here")
 
 
 def test_writing_to_a_large_argument_is_an_error_of_the_task(pool):

@@ -423,6 +423,8 @@ def test_locks_of_the_parent_are_not_inherited(script):
     import threading, logging
     import thistledown as td
 
+    # Importing what makes pools takes that lock, too.
+    td.Workers
     held, go_on = threading.Event(), threading.Event()
 
     def hold():

@@ -83,6 +83,91 @@ def test_a_global_that_was_not_there(main, pool):
     assert pool.go(script.look).result(PATIENCE) == 5
 
 
+def test_what_has_not_changed_goes_once(main, pool):
+    script = main(
+        "number = 1\n"
+        "def look():\n"
+        "    look.calls = getattr(look, 'calls', 0) + 1\n"  # a function that comes anew has none
+        "    return number, look.calls\n"
+    )
+    # One after the other: nothing is on its way between them.
+    assert [pool.go(script.look).result(PATIENCE) for _ in range(3)] == [(1, 1), (1, 2), (1, 3)]
+    script.number = 2
+    assert [pool.go(script.look).result(PATIENCE) for _ in range(2)] == [(2, 1), (2, 2)]
+
+
+def test_what_the_initializer_leaves_in_a_global_is_there(main):
+    script = main("model = None\ndef load():\n    global model\n    model = 3\ndef look(): return model")
+    with td.Workers(1, initializer=script.load) as pool:
+        assert [pool.go(script.look).result(PATIENCE) for _ in range(2)] == [3, 3]
+
+
+def test_what_a_task_leaves_in_a_global_is_there_for_others(main, pool):
+    script = main(
+        "seen, many = {}, 0\n"
+        "def add(key):\n"
+        "    global many\n"
+        "    seen[key], many = len(seen), many + 1\n"
+        "def look(): return seen, many\n"
+        "def through(): return look()\n"
+        "class Box:\n"
+        "    def look(self): return seen, many\n"
+        "async def wait(): return seen, many\n"
+        "unnamed = lambda: (seen, many)\n"
+    )
+    for key in "ab":
+        pool.go(script.add, key).result(PATIENCE)
+    for function in (script.look, script.through, script.Box().look, script.wait, script.unnamed):
+        assert pool.go(function).result(PATIENCE) == ({"a": 0, "b": 1}, 2)
+    assert (script.seen, script.many) == ({}, 0)
+
+
+def test_a_global_that_has_changed_at_home_comes_along(main, pool):
+    source = "def add():\n    global count\n    count += 1\n    kept.append(count)\n    return kept"
+    script = main(f"kept, count = [], 0\n{source}")
+    assert [pool.go(script.add).result(PATIENCE) for _ in range(2)] == [[1], [1, 2]]
+    script.kept.append("home")
+    assert [pool.go(script.add).result(PATIENCE) for _ in range(2)] == [["home", 3], ["home", 3, 4]]
+    script.count = 10
+    assert pool.go(script.add).result(PATIENCE) == ["home", 3, 4, 11]
+    # What looks as it did before, and is another.
+    script.kept, before = ["home"], script.kept
+    assert script.kept == before
+    assert pool.go(script.add).result(PATIENCE) == ["home", 12]
+
+
+def test_each_task_sees_the_globals_that_it_was_told_to_go_with(main, pool):
+    script = main("place = 0\ndef look(): return place\ndef other(): return -place")
+    tasks = []
+    for turn in range(30):
+        script.place = turn % 3
+        tasks.append(pool.go(script.look if turn % 2 else script.other))
+    expected = [turn % 3 if turn % 2 else -(turn % 3) for turn in range(30)]
+    assert [task.result(PATIENCE) for task in tasks] == expected
+
+
+def test_a_long_global_stays_too(main, pool):
+    script = main("long = list(range(100_000))\ndef cut():\n    long.pop()\n    return len(long)")
+    assert [pool.go(script.cut).result(PATIENCE) for _ in range(2)] == [99_999, 99_998]
+    script.long[0] = None
+    assert pool.go(script.cut).result(PATIENCE) == 99_999
+
+
+def test_a_function_that_comes_back_leaves_the_program_as_it_is(main, pool):
+    script = main("mine = 1\ndef look(): return mine\ndef give():\n    global mine\n    mine = 2\n    return look")
+    assert pool.go(script.give).result(PATIENCE)() == 2
+    assert (script.mine, script.look()) == (1, 1)
+
+
+def test_a_function_that_was_sent_is_not_kept_alive(main, pool):
+    script = main("def look(): return 1")
+    held = weakref.ref(script.look)
+    assert pool.go(script.look).result(PATIENCE) == 1
+    del script.look
+    gc.collect()
+    assert held() is None
+
+
 def test_what_a_function_reaches_through_others(main, pool):
     script = main("number = 1\ndef inner(): return number\ndef outer(): return inner()")
     assert pool.go(script.outer).result(PATIENCE) == 1

@@ -44,7 +44,8 @@ def test_a_task_out_of_time_can_clean_up(pool, journal):
     one = pool.options(key="the same worker")
     one.go(wait_in_vain, journal.path, work.process).result(PATIENCE)
     with pytest.raises(TimeoutError):
-        one.options(timeout=0.5).go(wait_in_vain, journal.path, spin).result(PATIENCE)
+        # What the worker has to import for its arguments would count.
+        one.options(timeout=0.5).go(wait_in_vain, journal.path, signal.pause).result(PATIENCE)
     assert journal.lines() == ["cleaned up"] * 2
 
 

@@ -259,6 +259,16 @@ def test_workers_that_nested_tasks_needed_leave_again():
         eventually(lambda: len(pool.statistics()["processes"]) <= 2, "too many workers stay")
 
 
+def test_a_first_task_that_cannot_be_sent_leaves_a_pool_that_works():
+    """Its processes come up while it is packed."""
+    with Workers(1) as pool:
+        with pytest.raises(td.NotPicklable):
+            pool.go(len, (number for number in range(3)))
+        assert pool.go(work.double, 1).result(PATIENCE) == 2
+    with Workers(1) as pool, pytest.raises(td.NotPicklable):
+        pool.go(len, (number for number in range(3)))
+
+
 def test_the_statistics_count(gate):
     with Workers(1) as pool:
         empty = pool.statistics()

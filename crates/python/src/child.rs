@@ -14,11 +14,12 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
-use thistledown_workers::{End, Given, Inheritance, Parcel, Reply, now};
+use thistledown_workers::{End, Given, Inheritance, Opened, Parcel, Reply, now};
 
 use crate::context;
 use crate::errors;
 use crate::freight::{self, Call, pickling};
+use crate::outside::outside;
 use crate::pool::is_retried;
 use crate::upstream::{self, Upstream};
 
@@ -157,7 +158,7 @@ impl Child {
                 }
                 Next::Nothing if this.child.region().is_to_leave() => return Ok(()),
                 Next::Nothing => {
-                    let slept = py.detach(|| this.child.sleep_for_work());
+                    let slept = outside(py, || this.child.sleep_for_work());
                     py.check_signals()?;
                     if !slept.map_err(|error| errors::system(&error))? {
                         return Ok(());
@@ -189,7 +190,7 @@ impl Child {
 
     /// What a weightless task calls: the function, its arguments, and what goes with them.
     fn begin<'py>(&self, py: Python<'py>, job: &Job) -> PyResult<Bound<'py, PyTuple>> {
-        let (function, call) = self.open(py, &job.task)?;
+        let (function, call, _) = self.open(py, &job.task)?;
         *job.more.lock() = call.more.clone().map(Bound::unbind);
         let more = call.more.unwrap_or_else(|| py.None().into_bound(py));
         (function, call.args, call.kwargs, more).into_pyobject(py)
@@ -267,11 +268,12 @@ impl Child {
             let stopped = Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
             return self.finish(py, job.id, 0, stopped);
         }
-        let mut more = None;
+        let (mut more, mut memory) = (None, None);
         // In a context of its own: what a task sets there, no later one sees.
         let ended = context::copy(py).and_then(|own| {
             context::inside(&own, || {
-                let (function, call) = self.open(py, job)?;
+                let (function, call, opened) = self.open(py, job)?;
+                memory = Some(opened);
                 if let Some(with) = &call.more {
                     let carried = py.import(intern!(py, "thistledown._carried"))?;
                     carried.call_method1(intern!(py, "enter"), (with,))?;
@@ -287,14 +289,18 @@ impl Child {
             Ok(value) => success(py, value),
             Err(error) => failure(py, error, more.as_ref()),
         };
-        self.finish(py, job.id, now().saturating_sub(began), finished)
+        self.finish(py, job.id, now().saturating_sub(began), finished)?;
+        // Its arguments are gone; the memory of large ones is given back when nobody waits for it any more.
+        drop(memory);
+        Ok(())
     }
 
-    /// What a task calls, and with what.
-    fn open<'py>(&self, py: Python<'py>, job: &Taken) -> PyResult<(Bound<'py, PyAny>, Call<'py>)> {
+    /// What a task calls, with what, and where that came from.
+    fn open<'py>(&self, py: Python<'py>, job: &Taken) -> PyResult<(Bound<'py, PyAny>, Call<'py>, Opened)> {
         let function = self.function(py, job.function)?;
         let opened = job.call.open().map_err(|error| errors::system(&error))?;
-        Ok((function, freight::unpack_call(py, &opened)?))
+        let call = freight::unpack_call(py, &opened)?;
+        Ok((function, call, opened))
     }
 
     fn function<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
@@ -330,7 +336,7 @@ impl Child {
         let reply = Reply::Done { id, end, retry, nanos, blob: parcel.head_in_blob() };
         let said = match self.child.try_reply(&reply, id, &[], Some(&parcel)) {
             Ok(true) => Ok(()),
-            Ok(false) => py.detach(|| self.child.reply(&reply, id, &[], Some(&parcel))),
+            Ok(false) => outside(py, || self.child.reply(&reply, id, &[], Some(&parcel))),
             Err(error) => Err(error),
         };
         said.map_err(|error| errors::system(&error))
@@ -340,13 +346,13 @@ impl Child {
         if self.upstream.is_forked() {
             return Ok(());
         }
-        py.detach(|| self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
+        outside(py, || self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
     }
 }
 
 /// What a task returned.
 fn success(py: Python<'_>, value: &Bound<'_, PyAny>) -> Finished {
-    match freight::pack_value(value, "pack_result") {
+    match freight::pack_result(value) {
         Ok(parcel) => Finished { end: End::Value, parcel, retry: false },
         Err(error) => failure(py, &error, None),
     }

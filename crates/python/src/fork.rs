@@ -50,6 +50,7 @@ extern "C" fn after_fork_here() {
 /// After a fork, in the child: what was going on belongs to the parent.
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
+    crate::outside::begin_anew();
     crate::run::replace_watchdog();
     herald::forget();
     // Tasks of the parent's pools end here, and whoever waits is told.

@@ -11,11 +11,14 @@ use pyo3::exceptions::{PyBufferError, PyEOFError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use thistledown_workers::{Mapped, Opened, Parcel, aligned};
 
 use crate::context;
 use crate::errors;
+use crate::outside::outside;
+use crate::pickle;
 
 const ATOMS: u8 = 0;
 const PICKLE: u8 = 1;
@@ -24,6 +27,8 @@ const LARGE_PICKLE: u8 = 2;
 
 /// Longer texts and bytes are pickled.
 const SHORT: usize = 4096;
+/// What is longer in all is copied without the interpreter's lock.
+const LONG: usize = 1024 * 1024;
 /// A pickle up to this length stands in the head.
 const HEAD: usize = 16 * 1024;
 
@@ -134,42 +139,76 @@ pub(crate) fn pack_call(
     retry_on: Option<&Py<PyTuple>>,
 ) -> PyResult<Parcel> {
     let py = args.py();
-    if retry_on.is_none() && !context::has_variables(py)? {
+    let is_plain = retry_on.is_none() && !context::has_variables(py)?;
+    if is_plain {
         let mut head = Vec::with_capacity(64);
         if write_call(args, kwargs, &mut head) {
             return parcel(&head, &[]);
         }
     }
     let kwargs = kwargs.map_or_else(|| PyDict::new(py), Clone::clone);
+    if is_plain && !has_large(args, &kwargs)? {
+        let call = (args, &kwargs, py.None()).into_pyobject(py)?;
+        if let Some(data) = pickle::dumps(&call)? {
+            return pickled(data.as_bytes(), &[]);
+        }
+    }
     let retry_on = retry_on.map_or_else(|| PyTuple::empty(py), |classes| classes.bind(py).clone());
     pack_pickle(&pickling(py)?.call_method1(intern!(py, "pack_call"), (args, kwargs, retry_on))?)
 }
 
-/// Packs a value; `packer` is the function that pickles it when that is needed.
-pub(crate) fn pack_value(value: &Bound<'_, PyAny>, packer: &str) -> PyResult<Parcel> {
+/// Whether an argument is of bytes that travel beside a pickle.
+fn has_large(args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<bool> {
+    for value in args.iter_borrowed() {
+        if pickle::is_large(&value)? {
+            return Ok(true);
+        }
+    }
+    for (_, value) in kwargs.iter() {
+        if pickle::is_large(&value)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Packs what a task returned.
+pub(crate) fn pack_result(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
     let mut head = vec![ATOMS];
     if write_atom(value, &mut head) {
         return parcel(&head, &[]);
     }
-    pack_pickle(&pickling(value.py())?.call_method1(packer, (value,))?)
+    if !pickle::is_large(value)?
+        && let Some(data) = pickle::dumps(value)?
+    {
+        return pickled(data.as_bytes(), &[]);
+    }
+    let py = value.py();
+    pack_pickle(&pickling(py)?.call_method1(intern!(py, "pack_result"), (value,))?)
 }
 
-/// A pickle, and the buffers that are not in it.
+/// What `_pickling` made: a pickle, and the buffers that are not in it.
 fn pack_pickle(packed: &Bound<'_, PyAny>) -> PyResult<Parcel> {
-    let (pickle, buffers) = packed.extract::<(Bound<'_, PyBytes>, Vec<Bound<'_, PyAny>>)>()?;
+    let (data, buffers) = packed.extract::<(Bound<'_, PyBytes>, Vec<Bound<'_, PyAny>>)>()?;
     let views = buffers.iter().map(View::of).collect::<PyResult<Vec<_>>>()?;
-    let mut parts: Vec<&[u8]> = views.iter().map(View::bytes).collect();
-    let pickle = pickle.as_bytes();
-    let is_large = pickle.len() > HEAD;
-    if is_large {
-        parts.insert(0, pickle);
+    let (data, buffers) = (data.as_bytes(), views.iter().map(View::bytes).collect::<Vec<_>>());
+    match data.len() + buffers.iter().map(|buffer| buffer.len()).sum::<usize>() > LONG {
+        // They are held, and nobody can resize them; other threads go on meanwhile.
+        true => outside(packed.py(), || pickled(data, &buffers)),
+        false => pickled(data, &buffers),
     }
-    let mut head = vec![if is_large { LARGE_PICKLE } else { PICKLE }];
+}
+
+/// A pickle as a parcel.
+fn pickled(data: &[u8], buffers: &[&[u8]]) -> PyResult<Parcel> {
+    let is_large = data.len() > HEAD;
+    let parts: Vec<&[u8]> = is_large.then_some(data).into_iter().chain(buffers.iter().copied()).collect();
+    let inside = if is_large { &[] } else { data };
+    let mut head = Vec::with_capacity(5 + 8 * parts.len() + inside.len());
+    head.push(if is_large { LARGE_PICKLE } else { PICKLE });
     head.extend(u32::try_from(parts.len()).map_err(|_| short())?.to_le_bytes());
     parts.iter().for_each(|part| head.extend((part.len() as u64).to_le_bytes()));
-    if !is_large {
-        head.extend(pickle);
-    }
+    head.extend(inside);
     parcel(&head, &parts)
 }
 
@@ -228,12 +267,13 @@ fn unpickle<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Bound<'py, PyAny>
             .push(Bound::new(py, Slice { memory, at: usize_of(at)?, length: usize_of(length)? })?.into_any());
         at = end;
     }
-    let pickle = match kind {
+    let data = match kind {
+        PICKLE if parts.is_empty() => return pickle::loads(&PyBytes::new(py, reader.0)),
         PICKLE => PyBytes::new(py, reader.0).into_any(),
         LARGE_PICKLE if !parts.is_empty() => parts.remove(0),
         _ => return Err(short()),
     };
-    pickling(py)?.call_method1(intern!(py, "unpack"), (pickle, PyList::new(py, parts)?))
+    pickling(py)?.call_method1(intern!(py, "unpack"), (data, PyList::new(py, parts)?))
 }
 
 fn usize_of(number: u64) -> PyResult<usize> {
@@ -241,8 +281,10 @@ fn usize_of(number: u64) -> PyResult<usize> {
 }
 
 /// The module that pickles.
-pub(crate) fn pickling(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(intern!(py, "thistledown._pickling"))
+pub(crate) fn pickling(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || py.import("thistledown._pickling").map(Bound::unbind))?;
+    Ok(module.bind(py))
 }
 
 /// Read-only memory that came from another process, for whoever reads buffers.

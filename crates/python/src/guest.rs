@@ -414,7 +414,7 @@ impl Host<Snake> for Lodger<'_, '_> {
     }
 
     fn idle(&mut self, sleep: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
-        self.py.detach(sleep)
+        crate::outside::outside(self.py, sleep)
     }
 
     fn pulse(&mut self) -> Flow {

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use thistledown_runtime::Clock;
 
+use crate::outside::{end_is_near, outside};
 use crate::remote::Ended;
 use crate::report::report;
 use crate::task::{Outcome, Task};
@@ -150,7 +151,7 @@ pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
 /// What the herald's thread does.
 #[pyfunction]
 pub(crate) fn tell_news(py: Python<'_>) {
-    while let Some(News { tasks, lost, said, unsaid, .. }) = py.detach(next) {
+    while let Some(News { tasks, lost, said, unsaid, .. }) = outside(py, next) {
         for bytes in said {
             let heard = py
                 .import("thistledown._carried")
@@ -212,7 +213,7 @@ pub(crate) fn herald_rests() -> bool {
 /// Waits until everything is told, and then is silent: the interpreter is about to end.
 #[pyfunction]
 pub(crate) fn fall_silent(py: Python<'_>, timeout: f64) {
-    py.detach(|| {
+    outside(py, || {
         let deadline = Clock::System.now().after(Duration::try_from_secs_f64(timeout).unwrap_or_default());
         let Herald { news, changed } = herald();
         let mut news = news.lock();
@@ -225,4 +226,5 @@ pub(crate) fn fall_silent(py: Python<'_>, timeout: f64) {
         news.silent = true;
         changed.notify_all();
     });
+    end_is_near(py);
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use thistledown_runtime::Clock;
 use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Order};
 
@@ -20,6 +20,7 @@ use crate::current::{Current, seconds};
 use crate::errors;
 use crate::freight::{self, pickling};
 use crate::herald;
+use crate::outside::outside;
 use crate::remote::{Remote, Ticket};
 use crate::root;
 use crate::task::Task;
@@ -27,6 +28,9 @@ use crate::upstream::{self, Upstream};
 
 /// Functions whose numbers are remembered.
 const FUNCTIONS: usize = 1024;
+
+/// A longer body is not held, to know its function by.
+const BODY_BYTES: usize = 32 * 1024;
 
 /// Who runs a job.
 #[derive(Clone)]
@@ -94,12 +98,20 @@ impl Options {
     }
 }
 
-/// What is remembered of a function.
+/// What is remembered of a function, by its address.
 struct Known {
-    /// Held, so that nothing else gets its address.
-    function: Py<PyAny>,
+    sign: Sign,
     number: Arc<Function>,
     origin: Py<PyString>,
+}
+
+/// What says that the function at an address is still the one that was there.
+enum Sign {
+    /// It goes by reference. It is held, so that nothing else gets its address.
+    Itself(Py<PyAny>),
+    /// It goes by value, and as long as nothing that it reaches has changed, packing it gives this very object. Itself it
+    /// is not held: it may die when its program lets go of it.
+    Body(Py<PyBytes>),
 }
 
 /// A pool of worker processes.
@@ -148,6 +160,7 @@ impl Pool {
         options: Option<&Bound<'_, Options>>,
     ) -> PyResult<Py<Task>> {
         let py = function.py();
+        self.begin(function)?;
         let (number, origin) = self.function(function)?;
         let options = options.map(Bound::get);
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
@@ -178,14 +191,14 @@ impl Pool {
     /// No more tasks. Does not wait.
     fn shutdown(&self, py: Python<'_>, cancel: bool) {
         if let Place::Own { engine, .. } = &self.place {
-            py.detach(|| engine.shut_down(cancel));
+            outside(py, || engine.shut_down(cancel));
         }
     }
 
     /// Everything ends now; tasks end as cancelled.
     fn kill(&self, py: Python<'_>) {
         if let Place::Own { engine, .. } = &self.place {
-            py.detach(|| engine.kill());
+            outside(py, || engine.kill());
         }
     }
 
@@ -244,7 +257,10 @@ impl Pool {
             visit.call(launch)?;
         }
         let Some(functions) = self.functions.try_lock() else { return Ok(()) };
-        functions.values().try_for_each(|known| visit.call(&known.function))
+        functions.values().try_for_each(|known| match &known.sign {
+            Sign::Itself(function) => visit.call(function),
+            Sign::Body(body) => visit.call(body),
+        })
     }
 
     fn __clear__(&self) {
@@ -258,53 +274,79 @@ impl Pool {
         Self { place, functions: Mutex::default() }
     }
 
+    /// Starts the pool, if this is its first task: its zygote comes up while the task is packed.
+    fn begin(&self, function: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = function.py();
+        let Place::Own { engine, launch } = &self.place else { return Ok(()) };
+        if engine.is_started() {
+            return Ok(());
+        }
+        // Made before the lock is taken: making it runs Python code.
+        let launch = launch_of(launch.bind(py), function)?;
+        herald::ensure(py)?;
+        engine.start(launch);
+        // One that was about to end may have ended before the pool was there.
+        let _ = herald::ensure(py);
+        Ok(())
+    }
+
     /// The function's number, and what its tasks are called after.
     fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Py<PyString>)> {
         let py = function.py();
         let address = function.as_ptr() as usize;
-        if let Some(known) = self.functions.lock().get(&address) {
-            return Ok((Arc::clone(&known.number), known.origin.clone_ref(py)));
+        if let Some(known) = self.known(py, address, |sign| matches!(sign, Sign::Itself(_))) {
+            return Ok(known);
         }
         let packed = pickling(py)?.call_method1(intern!(py, "pack_function"), (function,))?;
-        let (body, weightless, stable, origin) = packed.extract::<(Vec<u8>, bool, bool, Py<PyString>)>()?;
+        let (body, weightless, stable, origin) =
+            packed.extract::<(Bound<'_, PyBytes>, bool, bool, Py<PyString>)>()?;
+        let is_same = |sign: &Sign| matches!(sign, Sign::Body(known) if known.is(&body));
+        if let Some(known) = self.known(py, address, is_same) {
+            return Ok(known);
+        }
+        let content = body.as_bytes();
         let number = match &self.place {
-            Place::Own { engine, .. } => engine.function(&body, weightless),
-            Place::Above(upstream) => upstream.function(&body, weightless),
+            Place::Own { engine, .. } => engine.function(content, weightless),
+            Place::Above(upstream) => upstream.function(content, weightless),
         };
         let number = number.map_err(|error| errors::system(&error))?;
-        if stable {
-            let known = Known {
-                function: function.clone().unbind(),
-                number: Arc::clone(&number),
-                origin: origin.clone_ref(py),
-            };
-            let mut functions = self.functions.lock();
-            let forgotten = (functions.len() >= FUNCTIONS).then(|| std::mem::take(&mut *functions));
-            functions.insert(address, known);
-            drop(functions);
-            drop(forgotten);
+        let sign = match stable {
+            true => Some(Sign::Itself(function.clone().unbind())),
+            false => (content.len() <= BODY_BYTES).then(|| Sign::Body(body.unbind())),
+        };
+        if let Some(sign) = sign {
+            let known = Known { sign, number: Arc::clone(&number), origin: origin.clone_ref(py) };
+            self.remember(address, known);
         }
         Ok((number, origin))
+    }
+
+    /// What is remembered of the function at an address, if its sign is as it should be.
+    fn known(
+        &self,
+        py: Python<'_>,
+        address: usize,
+        is_good: impl FnOnce(&Sign) -> bool,
+    ) -> Option<(Arc<Function>, Py<PyString>)> {
+        let functions = self.functions.lock();
+        let known = functions.get(&address).filter(|known| is_good(&known.sign))?;
+        Some((Arc::clone(&known.number), known.origin.clone_ref(py)))
+    }
+
+    fn remember(&self, address: usize, known: Known) {
+        let mut functions = self.functions.lock();
+        let all = (functions.len() >= FUNCTIONS).then(|| std::mem::take(&mut *functions));
+        let one = functions.insert(address, known);
+        drop(functions);
+        // Dropping a function may run foreign code, so no lock is held.
+        drop((all, one));
     }
 
     fn submit(&self, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
         match &self.place {
             Place::Above(upstream) => upstream.submit(py, order, remote),
-            Place::Own { engine, launch } => {
-                // Made before the lock is taken: making it runs Python code.
-                let launch = match engine.is_started() {
-                    true => None,
-                    false => Some(launch_of(launch.bind(py))?),
-                };
-                let begins = launch.is_some();
-                if begins {
-                    herald::ensure(py)?;
-                }
-                let submitted = engine.submit(order, Ticket(Arc::clone(remote)), launch);
-                if begins {
-                    // One that was about to end may have ended before the pool was there.
-                    let _ = herald::ensure(py);
-                }
+            Place::Own { engine, .. } => {
+                let submitted = engine.submit(order, Ticket(Arc::clone(remote)));
                 match submitted {
                     Ok(job) => {
                         job.into_iter().for_each(|job| remote.set_job(job.number()));
@@ -341,7 +383,7 @@ impl Pool {
         loop {
             let slice = Duration::from_millis(100);
             let left = deadline.map(|at| at.since(Clock::System.now()));
-            if py.detach(|| wait(engine, Some(left.map_or(slice, |left| left.min(slice))))) {
+            if outside(py, || wait(engine, Some(left.map_or(slice, |left| left.min(slice))))) {
                 return Ok(true);
             }
             py.check_signals()?;
@@ -358,10 +400,10 @@ fn key_number(key: &Bound<'_, PyAny>) -> PyResult<u64> {
     number.extract()
 }
 
-/// How the pool's processes are started: what the Python side says.
-fn launch_of(launch: &Bound<'_, PyAny>) -> PyResult<Launch> {
+/// How the pool's processes are started: what the Python side says, with a view to the first task's function.
+fn launch_of(launch: &Bound<'_, PyAny>, function: &Bound<'_, PyAny>) -> PyResult<Launch> {
     let (command, environment, preparation) =
-        launch.call0()?.extract::<(Vec<OsString>, HashMap<OsString, OsString>, Vec<u8>)>()?;
+        launch.call1((function,))?.extract::<(Vec<OsString>, HashMap<OsString, OsString>, Vec<u8>)>()?;
     Ok(Launch { command, environment: environment.into_iter().collect(), preparation })
 }
 

@@ -15,6 +15,7 @@ use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refu
 use crate::errors;
 use crate::freight;
 use crate::herald::{self, Lost};
+use crate::outside::outside;
 use crate::payload::WORLD;
 use crate::pool::Source;
 use crate::task::{self, Task};
@@ -122,7 +123,7 @@ impl Remote {
         let state = self.state.lock();
         let job = state.job.filter(|_| state.ended.is_none());
         drop(state);
-        job.is_some_and(|job| py.detach(|| self.source.cancel(job)) != Cancel::TooLate)
+        job.is_some_and(|job| outside(py, || self.source.cancel(job)) != Cancel::TooLate)
     }
 
     /// Nobody holds its task any more. False: it has ended.

@@ -21,6 +21,7 @@ use crate::current::{Current, Run, Shared};
 use crate::descriptor;
 use crate::errors;
 use crate::operation::Operation;
+use crate::outside::outside;
 use crate::payload::{Body, Extra, Snake, WORLD, Waker};
 use crate::report::{self, report};
 use crate::root::Root;
@@ -236,7 +237,7 @@ pub(crate) fn count_interrupts(more: u32) {
 #[pyfunction]
 pub(crate) fn stop_runs(py: Python<'_>) -> bool {
     // The watchdog's thread must not be inside of the interpreter when that ends.
-    py.detach(|| watchdog().fall_silent());
+    outside(py, || watchdog().fall_silent());
     let runs = RUNS.lock().clone();
     for run in &runs {
         run.exit.store(true, Ordering::Release);
@@ -431,7 +432,7 @@ impl Host<Snake> for Ruler<'_> {
     }
 
     fn idle(&mut self, sleep: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
-        self.py.detach(sleep)
+        outside(self.py, sleep)
     }
 
     fn reported(&mut self, token: u64) -> bool {

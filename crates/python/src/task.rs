@@ -81,11 +81,19 @@ pub(crate) fn set_task_class(py: Python<'_>, class: Bound<'_, PyType>) -> PyResu
     Ok(())
 }
 
+/// The class that tasks are made of. Its module is imported with the first task.
+fn class(py: Python<'_>) -> PyResult<&Py<PyType>> {
+    if let Some(class) = CLASS.get(py) {
+        return Ok(class);
+    }
+    py.import("thistledown._task")?;
+    CLASS.get(py).ok_or_else(|| errors::misuse("thistledown._task registers no class of tasks"))
+}
+
 impl Task {
     /// A new task object, which the collector does not look at. `origin` is what its name is taken from.
     pub(crate) fn make(py: Python<'_>, origin: Option<Py<PyString>>) -> PyResult<Bound<'_, Self>> {
-        let class = CLASS.get(py).ok_or_else(|| errors::misuse("import thistledown first"))?;
-        objects::task(py, class.bind(py), || Self::fresh(origin))
+        objects::task(py, class(py)?.bind(py), || Self::fresh(origin))
     }
 
     pub(crate) fn fresh(origin: Option<Py<PyString>>) -> Self {

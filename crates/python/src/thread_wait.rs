@@ -15,6 +15,7 @@ use crate::current::{Current, seconds};
 use crate::descriptor;
 use crate::errors;
 use crate::operation::{Operation, Wants};
+use crate::outside::outside;
 use crate::payload::{WORLD, Waker};
 use crate::task::Task;
 
@@ -175,7 +176,7 @@ fn sleep(
         }
         let next = [timer.map(|(at, _)| at), deadline].into_iter().flatten().min();
         let timeout: Option<Duration> = next.map(|at| at.since(now));
-        let slept = py.detach(|| parker.sleep(&fds, timeout)).map_err(|error| errors::system(&error))?;
+        let slept = outside(py, || parker.sleep(&fds, timeout)).map_err(|error| errors::system(&error))?;
         match slept {
             Parked::Ready(index) => return Ok((watched[index].2, Event::Ready)),
             Parked::Interrupted | Parked::Woken => py.check_signals()?,

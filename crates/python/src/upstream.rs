@@ -17,6 +17,7 @@ use thistledown_workers::{
 
 use crate::errors;
 use crate::herald;
+use crate::outside::outside;
 use crate::remote::{self, Remote, Ticket};
 
 /// The pool that this process is a worker of.
@@ -101,7 +102,7 @@ impl Upstream {
         let spawned = Spawned { remote: Arc::clone(remote), is_cancelled: false, waiting };
         self.spawned.lock().insert(reference, spawned);
         let sent = self.listen(py).and_then(|()| {
-            py.detach(|| self.send(reference, &order)).map_err(|error| errors::system(&error))
+            outside(py, || self.send(reference, &order)).map_err(|error| errors::system(&error))
         });
         sent.inspect_err(|_| drop(self.take(reference)))
     }

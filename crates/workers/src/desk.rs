@@ -65,6 +65,8 @@ pub(crate) struct Desk<C> {
     pub(crate) unsent: Vec<(JobId, io::Error)>,
     /// What came of the jobs of customers.
     pub(crate) ended: Vec<(C, Outcome)>,
+    /// Calls of jobs that are over, with blobs. Giving back their memory takes long, so that is done last, without the lock.
+    pub(crate) spent: Vec<Parcel>,
 }
 
 impl<C> Default for Desk<C> {
@@ -78,6 +80,7 @@ impl<C> Default for Desk<C> {
             touched: SmallVec::new(),
             unsent: Vec::new(),
             ended: Vec::new(),
+            spent: Vec::new(),
         }
     }
 }
@@ -135,6 +138,9 @@ impl<C> Desk<C> {
             && let Some(started) = self.started.get_mut(&worker)
         {
             started.remove(&reference);
+        }
+        if job.call.needs_blob() {
+            self.spent.push(job.call);
         }
         self.conclude(job.owner, outcome);
     }

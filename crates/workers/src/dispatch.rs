@@ -46,6 +46,8 @@ pub(crate) fn run<C: Customer>(shared: &Shared<C>, bell: &Bell) {
     let mut watched: Vec<(RawFd, Watched)> = Vec::new();
     let mut ready: Vec<Watched> = Vec::new();
     let mut output: Vec<u8> = Vec::new();
+    // When it cannot be launched, that is tried again for the first worker, and said to whoever needs that one.
+    drop(shared.hall.lock().launched());
     loop {
         let mut hall = shared.hall.lock();
         hall.sleeps_until = 0;

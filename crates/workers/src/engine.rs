@@ -40,7 +40,7 @@ impl<C: Customer> std::fmt::Debug for Engine<C> {
 }
 
 impl<C: Customer> Engine<C> {
-    /// A new one. Nothing is started, and no descriptor taken, before the first job.
+    /// A new one. Nothing is started, and no descriptor taken, before [`Self::start`].
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let hall = Mutex::new(Hall::new(config));
@@ -58,22 +58,14 @@ impl<C: Customer> Engine<C> {
         hall.functions.intern(content, weightless)
     }
 
-    /// Takes a job.
+    /// Takes a job. Nobody does it before [`Self::start`].
     ///
     /// # Errors
     /// The pool takes none any more; the customer comes back.
-    pub fn submit(
-        &self,
-        order: Order,
-        customer: C,
-        launch: Option<Launch>,
-    ) -> Result<Option<JobId>, (Closed, C)> {
+    pub fn submit(&self, order: Order, customer: C) -> Result<Option<JobId>, (Closed, C)> {
         let Some(mut hall) = self.hall() else { return Err((Closed::Forked, customer)) };
         if hall.is_closing() {
             return Err((Closed::ShutDown, customer));
-        }
-        if let (Some(launch), false) = (launch, hall.is_running()) {
-            self.start(&mut hall, launch);
         }
         let spec = order.spec();
         let id = hall.submit(spec, order.into_job(Owner::Customer(customer)), None, clock::now());
@@ -81,8 +73,17 @@ impl<C: Customer> Engine<C> {
         Ok(id)
     }
 
-    /// Starts the thread.
-    fn start(&self, hall: &mut Hall<C>, launch: Launch) {
+    /// Starts the thread, which launches the zygote at once: before there is a job, so that both can be made ready at the
+    /// same time. Nothing is done when that has been done before, or no job would be taken.
+    pub fn start(&self, launch: Launch) {
+        let Some(mut hall) = self.hall() else { return };
+        if !hall.is_running() && !hall.is_closing() {
+            self.begin(&mut hall, launch);
+        }
+        self.shared.leave(hall);
+    }
+
+    fn begin(&self, hall: &mut Hall<C>, launch: Launch) {
         let started = Bell::new().and_then(|bell| {
             let bell = Arc::new(bell);
             hall.begin(launch, Arc::clone(&bell));
@@ -252,6 +253,7 @@ impl<C: Customer> Shared<C> {
         let rings = hall.desk.take_rings();
         let ended = std::mem::take(&mut hall.desk.ended);
         let said = std::mem::take(&mut hall.said);
+        let spent = std::mem::take(&mut hall.desk.spent);
         let bell = hall.take_wish();
         let notifies = hall.waiters > 0;
         let settling = (!ended.is_empty()).then(C::settling);
@@ -270,6 +272,8 @@ impl<C: Customer> Shared<C> {
         if notifies {
             self.changed.notify_all();
         }
+        // Everybody has been told: by now the worker may have let go of the same memory, and then this takes no time.
+        drop(spent);
     }
 }
 

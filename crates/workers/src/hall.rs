@@ -192,6 +192,7 @@ impl<C> Hall<C> {
         for job in jobs {
             self.desk.finish(job, Outcome::Refused(Refusal::Forked));
         }
+        self.desk.spent.clear();
         std::mem::take(&mut self.desk.ended)
     }
 

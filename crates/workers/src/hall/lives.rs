@@ -30,17 +30,22 @@ impl<C> Hall<C> {
     }
 
     fn start_worker(&mut self, id: WorkerId, bell: &Bell) -> io::Result<()> {
-        let zygote = match &self.zygote {
-            Some(zygote) => zygote,
-            None => {
-                let launch = self.launch.as_ref().ok_or_else(|| io::Error::other("nothing to launch"))?;
-                self.zygote.insert(Zygote::launch(launch)?)
-            }
-        };
+        let zygote = self.launched()?;
         let (worker, estate) = Worker::new()?;
         zygote.fork(id.number(), &worker.descriptors(&estate, bell))?;
         self.desk.workers.insert(id, worker);
         Ok(())
+    }
+
+    /// The zygote; launches it if there is none.
+    pub(crate) fn launched(&mut self) -> io::Result<&Zygote> {
+        Ok(match self.zygote {
+            Some(ref zygote) => zygote,
+            None => {
+                let launch = self.launch.as_ref().ok_or_else(|| io::Error::other("nothing to launch"))?;
+                self.zygote.insert(Zygote::launch(launch)?)
+            }
+        })
     }
 
     /// Hears what the zygote says.

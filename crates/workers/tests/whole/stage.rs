@@ -189,8 +189,10 @@ impl Stage {
 
     fn try_submit_to(&self, launch: Launch, order: Order) -> Result<Job, Closed> {
         let (customer, outcome) = channel();
-        let launch = (!self.engine().is_started()).then_some(launch);
-        match self.engine().submit(order, Told(customer), launch) {
+        if !self.engine().is_started() {
+            self.engine().start(launch);
+        }
+        match self.engine().submit(order, Told(customer)) {
             Ok(id) => Ok(Job { id, outcome }),
             Err((closed, _)) => Err(closed),
         }
