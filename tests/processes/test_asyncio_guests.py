@@ -1,7 +1,6 @@
 """Tasks of pools in asyncio, under each loop: `await task`, `wrap_future`; the loop never stands still."""
 
 import asyncio
-import importlib.util
 import threading
 
 import pytest
@@ -11,20 +10,6 @@ from pools import Workers
 
 from leaks import open_files
 from support import PATIENCE
-
-LOOPS = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request):
-    """Runs a coroutine in a new loop of each kind, with a limit of time."""
-    factory = None if request.param == "asyncio" else importlib.import_module(request.param).new_event_loop
-
-    def run(main):
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(asyncio.wait_for(main(), PATIENCE))
-
-    return run
 
 
 def test_a_task_can_be_awaited(run, pool):

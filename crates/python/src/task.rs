@@ -14,6 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString, PyType};
 use thistledown_kernel::{ScopeId, TaskId};
 
+use crate::awaiting::Wait;
 use crate::current::{Current, seconds_or_none};
 use crate::errors::{self, Quick};
 use crate::herald;
@@ -364,6 +365,7 @@ impl Task {
                  `await task` (in a generator task `yield from task`)",
             ));
         }
+        crate::guest::refuse_to_block(slf.py(), slf.get())?;
         crate::thread_wait::wait_for_end(slf, timeout)
     }
 }
@@ -564,7 +566,7 @@ impl Task {
     pub(crate) fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
         let py = slf.py();
         if Current::task().is_none() {
-            return Ok(py.import("thistledown._asyncio")?.call_method1("wait_for", (slf,))?);
+            return Wait::elsewhere(objects::operation(py, || Kind::Join(slf.unbind()))?);
         }
         Ok(objects::operation(py, || Kind::Join(slf.unbind()))?.into_any())
     }
