@@ -388,7 +388,7 @@ def stop_runs() -> bool: ...
 def survey(
     limit: int,
 ) -> tuple[
-    list[tuple[int, bool, int, list[tuple[Any, ...]]]],
+    list[tuple[int, bool, asyncio.AbstractEventLoop | None, int, list[tuple[Any, ...]]]],
     list[tuple[int, str, list[tuple[str, Any]], float]],
 ]: ...
 def survey_pools(

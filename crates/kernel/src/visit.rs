@@ -6,6 +6,7 @@
 
 use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::kernel::{Kernel, Payload};
+use crate::moment::Moment;
 use crate::party::{Party, Phase, Place};
 use crate::scope::Scope;
 use crate::wait::Wake;
@@ -65,6 +66,13 @@ impl<P: Payload> Kernel<P> {
         let id = self.parties.insert(Party::new(Place::Visitor(runner), None, region));
         self.join_scope(id, region);
         Some(id)
+    }
+
+    /// What time it is. A visitor waits between the looks of its runner, and the wait is to count from when it begins.
+    pub fn tell_time(&mut self, runner: RunnerId, now: Moment) {
+        if let Some(runner) = self.runners.get_mut(runner) {
+            runner.now = runner.now.max(now);
+        }
     }
 
     /// The runner has something to tell of a visitor.

@@ -12,11 +12,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use thistledown_kernel::{TaskId, Wake};
+use thistledown_runtime::Clock;
 
 use crate::channel::ChannelIterator;
 use crate::current::Current;
 use crate::errors::{self, Quick};
-use crate::guest::{self, Busy, Guest};
+use crate::guest::{self, Busy, Guest, Held};
 use crate::held_open;
 use crate::operation::{Operation, Step, Wants};
 use crate::payload::WORLD;
@@ -139,8 +140,8 @@ impl Wait {
         let (py, this) = (guest.py(), guest.get());
         let enlisted = Self::wait(guest, &operation, visitor);
         let (visitor, is_own, future) = enlisted.inspect_err(|_| operation.get().abandon())?;
-        this.hold(visitor, future.clone_ref(py));
         let (guest, operation) = (guest.clone().unbind(), operation.unbind());
+        this.hold(visitor, Held { future: future.clone_ref(py), operation: operation.clone_ref(py) });
         *self.state.lock() = State::Waits(Enlisted { guest, operation, visitor, is_own, future });
         Ok(Step::Park)
     }
@@ -156,8 +157,9 @@ impl Wait {
         let mut wants = Wants::new(Some(this.run(py)));
         operation.get().want(py, &mut wants)?;
         let list = wants.list;
-        let lobby = this.lobby(py);
+        let (lobby, runner, now) = (this.lobby(py), this.run(py).runner, Clock::System.now());
         let waits = WORLD.with(|kernel| {
+            kernel.tell_time(runner, now);
             let Some(party) = visitor.or_else(|| kernel.add_visitor(lobby)) else { return Ok(None) };
             let waits = kernel.wait(party, list).inspect_err(|_| {
                 if visitor.is_none() {

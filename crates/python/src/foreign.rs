@@ -132,6 +132,11 @@ fn cancelled_in_loop(py: Python<'_>) -> PyResult<Py<PyAny>> {
     Ok(class.call1(("the task is cancelled",))?.unbind())
 }
 
+/// The future that a body waits for.
+pub(crate) fn awaited(body: &Body) -> Option<&Py<PyAny>> {
+    Some(&body.extra.as_ref()?.abroad.as_ref()?.waits.as_ref()?.future)
+}
+
 /// What is to be raised in a body that goes on.
 pub(crate) fn raised(body: &mut Body) -> Option<Py<PyAny>> {
     body.extra.as_mut()?.abroad.as_mut()?.raised.take()

@@ -26,7 +26,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyWeakrefReference};
-use thistledown_kernel::{Moment, ScopeId, Start, TaskId, Told, Turn};
+use thistledown_kernel::{Moment, RunnerId, ScopeId, Start, TaskId, Told, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Watched};
 
@@ -34,6 +34,7 @@ use crate::body::{self, Arguments, Packed};
 use crate::current::{Current, Run, Shared};
 use crate::errors;
 use crate::foreign;
+use crate::operation::Operation;
 use crate::payload::{Body, Snake, WORLD, Waker};
 use crate::report::report;
 use crate::run;
@@ -41,6 +42,7 @@ use crate::scope::Scope;
 use crate::task::Task;
 use crate::turn;
 use crate::visitor::Visitors;
+use crate::window;
 
 /// How long the other callbacks of the loop wait for a visit that finds always someone ready.
 const SLICE: Duration = Duration::from_millis(1);
@@ -118,11 +120,25 @@ impl Drop for Starting<'_> {
     }
 }
 
+/// What a visitor waits with, and for.
+pub(crate) struct Held {
+    pub(crate) future: Py<PyAny>,
+    pub(crate) operation: Py<Operation>,
+}
+
+/// A visitor, as far as it is known: its asyncio task, what that waits with, and for.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) task: Option<Py<PyAny>>,
+    pub(crate) future: Option<Py<PyAny>>,
+    pub(crate) awaited: Option<Py<Operation>>,
+}
+
 /// What a guest and its loop have arranged.
 #[derive(Default)]
 struct Desk {
     /// What visitors wait with.
-    futures: HashMap<TaskId, Py<PyAny>>,
+    held: HashMap<TaskId, Held>,
     /// A visit is due in the loop's next round.
     soon: bool,
     /// The loop's timer for us.
@@ -144,6 +160,7 @@ pub(crate) struct Guest {
     budget: Locked<Cell<u32>>,
     desk: Mutex<Desk>,
     pub(crate) visitors: Visitors,
+    window: Mutex<Option<window::User>>,
 }
 
 thread_local! {
@@ -162,6 +179,23 @@ fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     };
     let running = get.call0()?;
     Ok((!running.is_none()).then_some(running))
+}
+
+/// The guests of this process that have not ended.
+static GUESTS: Mutex<Vec<(RunnerId, Py<PyWeakrefReference>)>> = Mutex::new(Vec::new());
+
+/// The guests of this process.
+pub(crate) fn all(py: Python<'_>) -> Vec<Bound<'_, Guest>> {
+    let known: Vec<_> = GUESTS.lock().iter().map(|(_, guest)| guest.clone_ref(py)).collect();
+    let there = known.iter().filter_map(|weak| weak.bind(py).upgrade_as::<Guest>().ok().flatten());
+    there.filter(|guest| !guest.get().has_ended()).collect()
+}
+
+/// In a forked child: the loops are the parent's.
+pub(crate) fn forget() {
+    if let Some(mut guests) = GUESTS.try_lock() {
+        guests.clear();
+    }
 }
 
 /// The guest of the loop that runs in this thread; it is made when it is asked for first.
@@ -254,14 +288,27 @@ impl Guest {
     }
 
     /// Remembers what a visitor waits with.
-    pub(crate) fn hold(&self, visitor: TaskId, future: Py<PyAny>) {
-        let old = self.desk.lock().futures.insert(visitor, future);
+    pub(crate) fn hold(&self, visitor: TaskId, held: Held) {
+        let old = self.desk.lock().held.insert(visitor, held);
         drop(old);
     }
 
     pub(crate) fn let_go(&self, visitor: TaskId) {
-        let future = self.desk.lock().futures.remove(&visitor);
-        drop(future);
+        let held = self.desk.lock().held.remove(&visitor);
+        drop(held);
+    }
+
+    /// What is known of a visitor.
+    pub(crate) fn find(&self, py: Python<'_>, visitor: TaskId) -> Known {
+        let task = self.visitors.task(py, visitor);
+        match self.desk.lock().held.get(&visitor) {
+            Some(held) => Known {
+                task,
+                future: Some(held.future.clone_ref(py)),
+                awaited: Some(held.operation.clone_ref(py)),
+            },
+            None => Known { task, ..Known::default() },
+        }
     }
 
     /// After anything was done: passes on what there is to tell, and sees to it that the next visit comes in time.
@@ -285,12 +332,12 @@ impl Guest {
 
     fn tell(slf: &Bound<'_, Self>, told: Told) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let future = match told.committed {
-            true => this.desk.lock().futures.remove(&told.visitor),
+        let held = match told.committed {
+            true => this.desk.lock().held.remove(&told.visitor),
             false => None,
         };
-        if let Some(future) = future {
-            let future = future.bind(py);
+        if let Some(held) = held {
+            let future = held.future.bind(py);
             if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
                 future.call_method1(intern!(py, "set_result"), (py.None(),))?;
             }
@@ -478,13 +525,16 @@ impl Guest {
             budget: Locked(Cell::new(BUDGET)),
             desk: Mutex::default(),
             visitors: Visitors::default(),
+            window: Mutex::new(Some(window::User::new())),
         })
     }
 
     /// Makes it known to itself, so that it can be kept.
     fn _settle_in(slf: Bound<'_, Self>) -> PyResult<()> {
+        let (py, run) = (slf.py(), slf.get().run.get(slf.py()));
         let weak = PyWeakrefReference::new(&slf)?.unbind();
-        if let Some(rooms) = &slf.get().run.get(slf.py()).rooms {
+        GUESTS.lock().push((run.runner, weak.clone_ref(py)));
+        if let Some(rooms) = &run.rooms {
             rooms.guest.replace(Some(weak));
         }
         Ok(())
@@ -596,6 +646,7 @@ impl Guest {
             return;
         }
         let run = self.run.get(py);
+        GUESTS.lock().retain(|(runner, _)| *runner != run.runner);
         run::settle_left_over(py, run);
         if let Some(rooms) = &run.rooms {
             rooms.house.take();
@@ -606,6 +657,10 @@ impl Guest {
         WORLD.with(|kernel| kernel.remove_runner(run.runner));
         let desk = std::mem::take(&mut *self.desk.lock());
         drop(desk);
+        let window = self.window.lock().take();
+        if let Some(window) = window {
+            window.goes(py);
+        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -615,7 +670,10 @@ impl Guest {
         if let Some((_, handle)) = &desk.timer {
             visit.call(handle)?;
         }
-        desk.futures.values().try_for_each(|future| visit.call(future))
+        desk.held.values().try_for_each(|held| {
+            visit.call(&held.future)?;
+            visit.call(&held.operation)
+        })
     }
 
     fn __clear__(&self) {

@@ -71,6 +71,11 @@ impl Visitors {
         known.iter().find(|(_, visitor)| visitor.task.is(task)).map(|(&id, _)| id)
     }
 
+    /// The asyncio task that a visitor is, as far as it has a block open.
+    pub(crate) fn task(&self, py: Python<'_>, id: TaskId) -> Option<Py<PyAny>> {
+        self.known.lock().get(&id).map(|visitor| visitor.task.clone_ref(py))
+    }
+
     /// It is about to be raised in the task that it is cancelled.
     pub(crate) fn is_told(&self, id: TaskId) {
         if let Some(visitor) = self.known.lock().get_mut(&id) {

@@ -92,7 +92,8 @@ fn visitors_and_who_lives_in_a_region_stand_in_the_run() {
     let group = rig.with(|kernel| kernel.open_scope(visitor, None, false)).expect("a scope");
     let member = rig.spawn_in(group);
     let housed = rig.spawn_in(house);
-    rig.with(|kernel| kernel.expire(runner, at(4)));
+    rig.with(|kernel| kernel.expire(runner, at(3)));
+    rig.with(|kernel| kernel.tell_time(runner, at(4)));
     rig.wait(visitor, [Want::Receive(channel)]);
     let whole = [
         Shown::Task(None, visitor, Doing::Waiting(at(4))),
