@@ -14,7 +14,7 @@ import thistledown as td
 from thistledown import _asyncio
 
 from leaks import open_files
-from support import LOOPS, settle
+from support import LOOPS, PATIENCE, settle
 
 MANY = 10_000
 
@@ -335,20 +335,28 @@ def test_a_burst_of_completions_wakes_the_loop_a_handful_of_times(run):
     assert count <= 100
 
 
+class Counting(selectors.DefaultSelector):
+    """Counts how often the loop is woken where it sleeps."""
+
+    wakes = 0
+
+    def select(self, timeout=None):
+        ready = super().select(timeout)
+        self.wakes += bool(ready)
+        return ready
+
+
+def wakes_of(main):
+    """Runs `main(selector)` in a loop of the standard library's on a selector that counts."""
+    selector = Counting()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        return runner.run(main(selector))
+
+
 def test_a_burst_that_is_complete_is_one_wake_up():
     """The same, counted where the loop sleeps, with nothing of it in the way: the burst is over when the loop looks."""
 
-    class Counting(selectors.DefaultSelector):
-        wakes = 0
-
-        def select(self, timeout=None):
-            ready = super().select(timeout)
-            self.wakes += bool(ready)
-            return ready
-
-    selector = Counting()
-
-    async def main():
+    async def main(selector):
         channels = [td.Channel(1) for _ in range(MANY)]
         waiters = [asyncio.ensure_future(receive(channel)) for channel in channels]
         await rounds(2)
@@ -359,8 +367,27 @@ def test_a_burst_that_is_complete_is_one_wake_up():
         await asyncio.gather(*waiters)
         return selector.wakes - before
 
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
-        assert runner.run(main()) == 1
+    assert wakes_of(main) == 1
+
+
+def test_a_burst_of_calls_in_threads_wakes_the_loop_a_handful_of_times():
+    """The last call of each thread may end behind what tells that all have run, and then is a wake-up of its own."""
+
+    async def main(selector):
+        channel = td.Channel(MANY)
+
+        async def call(number):
+            await td.thread(channel.send_nowait, number)
+
+        begun = [asyncio.ensure_future(call(number)) for number in range(MANY)]
+        await rounds(2)
+        before = selector.wakes
+        received = {channel.recv().wait(PATIENCE) for _ in range(MANY)}
+        await asyncio.gather(*begun)
+        assert received == set(range(MANY))
+        return selector.wakes - before
+
+    assert wakes_of(main) <= 50
 
 
 def test_an_idle_guest_does_not_wake_its_loop(run):

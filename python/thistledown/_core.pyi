@@ -5,7 +5,7 @@ import concurrent.futures
 import sys
 import threading
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Hashable, Iterable, Iterator
 from socket import socket as _PythonSocket
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, final, overload
 from typing import Generic as _Generic
@@ -69,6 +69,7 @@ __all__ = [
     "tell_news",
     "thread",
     "timeout",
+    "would_stop_loop",
     "writable",
 ]
 
@@ -407,4 +408,5 @@ def take_unasked(limit: int) -> tuple[list[tuple[str, BaseException]], int]: ...
 def tell_news() -> None: ...
 def thread(fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Operation[_T]: ...
 def timeout(seconds: float) -> Scope: ...
+def would_stop_loop(tasks: Iterable[object], /) -> bool: ...
 def writable(file: FileDescriptorLike) -> Operation[None]: ...

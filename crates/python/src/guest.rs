@@ -235,16 +235,42 @@ pub(crate) fn go<'py>(
     run::spawn(py, guest.get().run.get(py), iterator, origin, start, group, name)
 }
 
-/// Whoever blocks the thread of a loop until a task of its guest has ended would wait for ever.
-pub(crate) fn refuse_to_block(py: Python<'_>, task: &Task) -> PyResult<()> {
-    let Some(guest) = here(py)? else { return Ok(()) };
-    let (runner, task) = (guest.get().run.get(py).runner, task.id());
-    if WORLD.with(|kernel| kernel.runner_of(task)) == Some(runner) {
-        return Err(errors::misuse(
-            "the task is not done, and waiting here would stop the thread that runs it: write `await task`",
-        ));
+/// Whether there are any in this process.
+pub(crate) fn are_there() -> bool {
+    !GUESTS.lock().is_empty()
+}
+
+/// The guest of the loop that runs in this thread, if there is one already.
+fn there(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
+    if !are_there() {
+        return Ok(None);
     }
-    Ok(())
+    let Some(event_loop) = running_loop(py)? else { return Ok(None) };
+    Ok(all(py).into_iter().find(|guest| guest.get().event_loop.is(&event_loop)))
+}
+
+/// Whether the loop that runs in this thread runs one of these tasks: whoever blocks the thread until that has ended would
+/// wait for ever.
+pub(crate) fn runs_one<'py>(
+    py: Python<'py>,
+    tasks: impl IntoIterator<Item = Bound<'py, Task>>,
+) -> PyResult<bool> {
+    let Some(guest) = there(py)? else { return Ok(false) };
+    let runner = Some(guest.get().run.get(py).runner);
+    let tasks: Vec<TaskId> = tasks.into_iter().map(|task| task.get().id()).collect();
+    Ok(WORLD.with(|kernel| tasks.into_iter().any(|task| kernel.runner_of(task) == runner)))
+}
+
+/// Whether waiting for one of these in plain code would stop the loop that runs it.
+#[pyfunction]
+#[pyo3(signature = (tasks, /))]
+pub(crate) fn would_stop_loop(tasks: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = tasks.py();
+    if !are_there() {
+        return Ok(false);
+    }
+    let each: PyResult<Vec<_>> = tasks.try_iter()?.collect();
+    runs_one(py, each?.into_iter().filter_map(|task| task.cast_into::<Task>().ok()))
 }
 
 /// While it lives, wakes of the guest's runner ring nobody: what there is to do is looked for when it goes.

@@ -98,7 +98,7 @@ mod _core {
     #[pymodule_export]
     use super::group::Group;
     #[pymodule_export]
-    use super::guest::Guest;
+    use super::guest::{Guest, would_stop_loop};
     #[pymodule_export]
     use super::held_open::generator_begins;
     #[pymodule_export]

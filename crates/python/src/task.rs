@@ -17,6 +17,7 @@ use thistledown_kernel::{ScopeId, TaskId};
 use crate::awaiting::Wait;
 use crate::current::{Current, seconds_or_none};
 use crate::errors::{self, Quick};
+use crate::guest;
 use crate::herald;
 use crate::objects;
 use crate::operation::Kind;
@@ -365,7 +366,11 @@ impl Task {
                  `await task` (in a generator task `yield from task`)",
             ));
         }
-        crate::guest::refuse_to_block(slf.py(), slf.get())?;
+        if guest::runs_one(slf.py(), [slf.clone()])? {
+            return Err(errors::misuse(
+                "the task is not done, and waiting here would stop the event loop that runs it: write `await task`",
+            ));
+        }
         crate::thread_wait::wait_for_end(slf, timeout)
     }
 }
@@ -615,10 +620,11 @@ impl Task {
     /// futures, which they then release; a condition that is refused would leave those before it taken for ever.
     fn _standard_view(slf: &Bound<'_, Self>, is_to_wait: bool) -> PyResult<(Py<PyAny>, Py<PyList>)> {
         let (py, this) = (slf.py(), slf.get());
-        if is_to_wait && !this.is_done() && Current::run().is_some() {
+        let is_to_wait = is_to_wait && !this.is_done();
+        if is_to_wait && (Current::run().is_some() || guest::runs_one(py, [slf.clone()])?) {
             return Err(errors::misuse(
-                "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, or \
-                 `td.select(...)` for the first of several",
+                "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, \
+                 `td.select(...)` for the first of several, or `await td.thread(td.wait, tasks)`",
             ));
         }
         let fresh = (py.import("threading")?.call_method0("Condition")?.unbind(), PyList::empty(py).unbind());
