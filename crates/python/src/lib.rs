@@ -5,6 +5,7 @@
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
 //!   stands still, `stop` and `group_call` reach members that run elsewhere.
+//! - `guest` is a run in another event loop, with `awaiting`, `visitor` and `foreign` for what is that loop's own.
 //! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong, `survey` how everything stands, `window` tells that to whoever asks from outside.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
@@ -15,6 +16,7 @@
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
 
+mod awaiting;
 mod body;
 mod buffer;
 mod channel;
@@ -26,6 +28,7 @@ mod ends;
 mod engines;
 mod errors;
 mod filters;
+mod foreign;
 mod fork;
 mod freight;
 mod functions;
@@ -48,6 +51,7 @@ mod remote;
 mod report;
 mod root;
 mod run;
+mod runner;
 mod scope;
 mod scratch;
 mod select;
@@ -66,6 +70,7 @@ mod traces;
 mod turn;
 mod upstream;
 mod verbs;
+mod visitor;
 mod window;
 
 use pyo3::prelude::*;
@@ -75,6 +80,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
+    #[pymodule_export]
+    use super::awaiting::Wait;
     #[pymodule_export]
     use super::body::makes_body;
     #[pymodule_export]
@@ -86,6 +93,8 @@ mod _core {
     #[pymodule_export]
     use super::engines::pools_have_tasks;
     #[pymodule_export]
+    use super::foreign::StandIn;
+    #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::freight::Slice;
@@ -94,7 +103,7 @@ mod _core {
     #[pymodule_export]
     use super::group::Group;
     #[pymodule_export]
-    use super::guest::Guest;
+    use super::guest::{Guest, would_stop_loop};
     #[pymodule_export]
     use super::held_open::generator_begins;
     #[pymodule_export]
@@ -112,6 +121,8 @@ mod _core {
     #[pymodule_export]
     use super::run::{attend, count_interrupts, run, stop_runs};
     #[pymodule_export]
+    use super::runner::{Runner, current_runner};
+    #[pymodule_export]
     use super::scope::{Scope, move_on_after, shield, timeout};
     #[pymodule_export]
     use super::select::select;
@@ -126,7 +137,7 @@ mod _core {
     #[pymodule_export]
     use super::thread_call::thread;
     #[pymodule_export]
-    use super::timers::{after, is_cancelled, sleep};
+    use super::timers::{after, check_cancelled, is_cancellation, is_cancelled, sleep};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

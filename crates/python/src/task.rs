@@ -19,6 +19,7 @@ use thistledown_kernel::TaskId;
 
 use crate::current::Current;
 use crate::errors;
+use crate::guest;
 use crate::objects;
 use crate::remote::Remote;
 use crate::root;
@@ -232,6 +233,11 @@ impl Task {
             return Err(errors::misuse(
                 "the task is not done, and waiting here would stop the thread that runs the weightless tasks: write \
                  `await task` (in a generator task `yield from task`)",
+            ));
+        }
+        if guest::runs_one(slf.py(), [slf.clone()])? {
+            return Err(errors::misuse(
+                "the task is not done, and waiting here would stop the event loop that runs it: write `await task`",
             ));
         }
         crate::thread_wait::wait_for_end(slf, timeout)

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{Outcome, Task, log_failed_callback, standard};
+use crate::awaiting::Wait;
 use crate::current::{Current, seconds_or_none};
 use crate::errors::{self, Quick};
 use crate::objects;
@@ -152,7 +153,7 @@ impl Task {
     pub(crate) fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
         let py = slf.py();
         if Current::task().is_none() {
-            return Ok(py.import("thistledown._asyncio")?.call_method1("wait_for", (slf,))?);
+            return Wait::elsewhere(objects::operation(py, || Kind::Join(slf.unbind()))?);
         }
         Ok(objects::operation(py, || Kind::Join(slf.unbind()))?.into_any())
     }
