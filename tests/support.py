@@ -1,13 +1,16 @@
 """What several tests need: the ways to wait, programs in a process of their own, and marked lines."""
 
+import asyncio
 import contextlib
 import inspect
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import thistledown as td
+import uvloop
 
 PATIENCE = 30.0  # seconds; a hang limit, never a measure
 
@@ -60,6 +63,56 @@ async def settle(rounds=10):
     """Give way until every task that can run has run to its wait."""
     for _ in range(rounds):
         await td.sleep(0)
+
+
+# --- every kind of loop that a wait can be in -----------------------------------------------------------------
+
+
+class Own:
+    """Weightless tasks in `td.run`."""
+
+    cancelled, inside = td.TaskCancelled, td.Cancelled
+
+    def run(self, main):
+        return td.run(main)
+
+    def start(self, body):
+        return td.go(body)
+
+
+class InLoop(Own):
+    """Weightless tasks in an asyncio loop, which they are guests of."""
+
+    def __init__(self, factory):
+        self.factory = factory
+
+    def run(self, main):
+        with asyncio.Runner(loop_factory=self.factory) as runner:
+            return runner.run(asyncio.wait_for(main, PATIENCE))
+
+
+class TasksOfLoop(InLoop):
+    """The tasks of the loop themselves."""
+
+    cancelled = inside = asyncio.CancelledError
+
+    def start(self, body):
+        async def await_it():
+            return await as_coroutine()
+
+        @types.coroutine
+        def as_coroutine():
+            return (yield from body)
+
+        return asyncio.ensure_future(body if inspect.iscoroutine(body) else await_it())
+
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+HOMES = {
+    "own": Own(),
+    **{f"in {name}": InLoop(factory) for name, factory in LOOPS.items()},
+    **{f"{name} task": TasksOfLoop(factory) for name, factory in LOOPS.items()},
+}
 
 
 # --- programs in a process of their own ---------------------------------------------------------------------

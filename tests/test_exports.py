@@ -14,10 +14,10 @@ from thistledown import pyprocess, pytest_plugin, testing
 # fmt: off
 FACE = [
     "after", "as_completed", "AsCompleted", "AsyncResults", "Cancelled", "Channel", "ChannelClosed",
-    "ChannelEmpty", "ChannelFull", "connect", "current_task", "DeadlockError", "go", "Here", "here",
+    "ChannelEmpty", "ChannelFull", "connect", "current_runner", "current_task", "DeadlockError", "go", "Here", "here",
     "IncompleteReadError", "LimitOverrunError", "Line", "listen", "map", "MemoryLimitExceeded", "move_on_after",
     "Node", "NotPicklable",
-    "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Scope",
+    "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Runner", "Scope",
     "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "switch",
     "Task", "task", "TaskCancelled", "TaskFunction", "TaskGroup", "ThistledownError", "thread", "timeout",
     "Tree", "tree", "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",

@@ -1,7 +1,8 @@
-"""One suite for every operation and every way to wait: value, error, undo, timeout, reuse and choice.
+"""One suite for every operation, way to wait and kind of loop: value, error, undo, timeout, reuse and choice.
 
 A scene is an operation that has not completed, with the call that lets it complete once. What holds for one
-operation holds for all, so each test runs over all scenes, and over the ways to wait that make sense for it.
+operation holds for all, so each test runs over all scenes, over the ways to wait that make sense for it, and in
+each kind of loop: `home` is one, and `home.start` is how a waiter is started there.
 """
 
 import contextlib
@@ -285,17 +286,17 @@ def stage():
 
 @each_way
 @each_scene
-async def test_an_operation_that_can_complete_gives_its_value(scene, way, stage):
+async def test_an_operation_that_can_complete_gives_its_value(scene, way, stage, home):
     scene = scene(stage)
     scene.complete()
-    scene.check(await td.go(way(scene.operation)))
+    scene.check(await home.start(way(scene.operation)))
 
 
 @each_way
 @each_scene
-async def test_an_operation_that_is_waited_for_gives_its_value_when_it_completes(scene, way, stage):
+async def test_an_operation_that_is_waited_for_gives_its_value_when_it_completes(scene, way, stage, home):
     scene = scene(stage)
-    waiter = td.go(way(scene.operation))
+    waiter = home.start(way(scene.operation))
     await settle()
     scene.complete()
     scene.check(await waiter)
@@ -303,9 +304,9 @@ async def test_an_operation_that_is_waited_for_gives_its_value_when_it_completes
 
 @each_way
 @each_failing_scene
-async def test_an_operation_that_fails_raises_at_the_wait(scene, way, stage):
+async def test_an_operation_that_fails_raises_at_the_wait(scene, way, stage, home):
     scene = scene(stage)
-    waiter = td.go(way(scene.operation))
+    waiter = home.start(way(scene.operation))
     await settle()
     scene.fail()
     with pytest.raises(scene.error):
@@ -314,33 +315,33 @@ async def test_an_operation_that_fails_raises_at_the_wait(scene, way, stage):
 
 @each_way_in_task
 @each_lasting_scene
-async def test_a_cancelled_wait_takes_nothing_and_the_operation_can_be_waited_for_again(scene, way, stage):
+async def test_a_cancelled_wait_takes_nothing_and_the_operation_can_be_waited_for_again(scene, way, stage, home):
     scene = scene(stage)
-    waiter = td.go(way(scene.operation))
+    waiter = home.start(way(scene.operation))
     await settle()
     assert waiter.cancel()
-    with pytest.raises(td.TaskCancelled):
+    with pytest.raises(home.cancelled):
         await waiter
     scene.complete()
-    scene.check(await td.go(way(scene.operation)))
+    scene.check(await home.start(way(scene.operation)))
 
 
 @each_scene
-async def test_a_cancelled_wait_raises_cancelled_inside_the_task(scene, stage):
+async def test_a_cancelled_wait_raises_cancelled_inside_the_task(scene, stage, home):
     events = []
 
     async def wait():
         try:
             await scene.operation
-        except td.Cancelled:
+        except home.inside:
             events.append("cancelled")
             raise
 
     scene = scene(stage)
-    waiter = td.go(wait)
+    waiter = home.start(wait())
     await settle()
     waiter.cancel()
-    with pytest.raises(td.TaskCancelled):
+    with pytest.raises(home.cancelled):
         await waiter
     assert events == ["cancelled"]
     scene.complete()
@@ -349,12 +350,12 @@ async def test_a_cancelled_wait_raises_cancelled_inside_the_task(scene, stage):
 
 @each_way_in_task
 @each_lasting_scene
-async def test_a_wait_that_times_out_takes_nothing(scene, way, stage):
+async def test_a_wait_that_times_out_takes_nothing(scene, way, stage, home):
     scene = scene(stage)
     with pytest.raises(TimeoutError):
-        await td.go(limited(way(scene.operation), 0.01))
+        await home.start(limited(way(scene.operation), 0.01))
     scene.complete()
-    scene.check(await td.go(limited(way(scene.operation), PATIENCE)))
+    scene.check(await home.start(limited(way(scene.operation), PATIENCE)))
 
 
 def limited(body, seconds):
@@ -372,7 +373,7 @@ def limited(body, seconds):
 
 
 @each_lasting_scene
-async def test_a_wait_in_a_thread_that_times_out_takes_nothing(scene, stage):
+async def test_a_wait_in_a_thread_that_times_out_takes_nothing(scene, stage, home):
     scene = scene(stage)
     with pytest.raises(TimeoutError):
         await td.thread(scene.operation.wait, 0.01)
@@ -391,10 +392,10 @@ async def test_a_wait_with_timeout_zero_in_a_thread_gives_what_is_there(scene, s
 
 @each_way
 @scenes(SCENES | {"thread": thread_call})
-async def test_an_operation_is_a_value_that_can_be_waited_for_many_times(scene, way, stage):
+async def test_an_operation_is_a_value_that_can_be_waited_for_many_times(scene, way, stage, home):
     scene = scene(stage)
     for _ in range(3):
-        waiter = td.go(way(scene.operation))
+        waiter = home.start(way(scene.operation))
         await settle()
         scene.complete()
         scene.check(await waiter)
@@ -402,10 +403,10 @@ async def test_an_operation_is_a_value_that_can_be_waited_for_many_times(scene, 
 
 @each_way_in_task
 @each_lasting_scene
-async def test_the_losing_branch_of_a_choice_takes_nothing(scene, way, stage):
+async def test_the_losing_branch_of_a_choice_takes_nothing(scene, way, stage, home):
     scene = scene(stage)
     other = td.Channel(4)
-    waiter = td.go(way(td.select(scene.operation, other.recv())))
+    waiter = home.start(way(td.select(scene.operation, other.recv())))
     await settle()
     other.send_nowait("other")
     assert await waiter == (1, "other")
@@ -414,7 +415,7 @@ async def test_the_losing_branch_of_a_choice_takes_nothing(scene, way, stage):
 
 
 @each_lasting_scene
-async def test_of_two_ready_branches_the_first_is_committed_and_the_second_left_alone(scene, stage):
+async def test_of_two_ready_branches_the_first_is_committed_and_the_second_left_alone(scene, stage, home):
     scene = scene(stage)
     other = td.Channel(4)
     other.send_nowait("other")
@@ -426,7 +427,7 @@ async def test_of_two_ready_branches_the_first_is_committed_and_the_second_left_
 
 
 @each_lasting_scene
-async def test_a_wait_in_a_cancelled_scope_takes_nothing_even_if_it_could_complete_at_once(scene, stage):
+async def test_a_wait_in_a_cancelled_scope_takes_nothing_even_if_it_could_complete_at_once(scene, stage, home):
     scene = scene(stage)
     scene.complete()
     reached = False
@@ -486,10 +487,10 @@ BY_THEMSELVES = [short_sleep, no_sleep, short_after, quick_call, datagram]
 
 @each_way
 @pytest.mark.parametrize("make", BY_THEMSELVES)
-async def test_what_completes_by_itself_does_so_every_time(make, way, stage):
+async def test_what_completes_by_itself_does_so_every_time(make, way, stage, home):
     operation = make(stage)
     for _ in range(3):
-        assert await td.go(way(operation)) in (None, 0, len(b"value"))
+        assert await home.start(way(operation)) in (None, 0, len(b"value"))
 
 
 @pytest.mark.parametrize("make", [td.sleep, td.after])
@@ -538,11 +539,11 @@ async def test_operations_are_of_one_class_and_show_what_they_are(scene, stage, 
 
 
 @pytest.mark.parametrize("way", [by_await, by_yield_from, by_wait_in_thread])
-async def test_connecting_is_waited_for_in_all_three_ways(way):
+async def test_connecting_is_waited_for_in_all_three_ways(way, home):
     with td.listen("127.0.0.1", 0) as listener:
         connecting = td.connect(*listener.getsockname())
         for _ in range(3):
-            with await td.go(way(connecting)) as client:
+            with await home.start(way(connecting)) as client:
                 assert client.getpeername() == listener.getsockname()
 
 

@@ -26,6 +26,7 @@ mod scope;
 mod source;
 mod timers;
 mod view;
+mod visit;
 mod wait;
 mod waits;
 
@@ -39,4 +40,5 @@ pub use party::Start;
 pub use scope::{ScopeEnd, ScopeMisuse};
 pub use source::Direction;
 pub use view::{Doing, Seen, Standing};
+pub use visit::Told;
 pub use wait::{Event, Wake, Want};

@@ -171,11 +171,11 @@ fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
             let marked = || function.hasattr(intern!(py, "_is_coroutine_mark")).unwrap_or(false);
             return Ok(if body || marked() { Makes::Body } else { Makes::Nothing });
         }
-        let inner = if let Ok(inner) = function.getattr(intern!(py, "__func__")) {
+        let inner = if let Some(inner) = function.getattr_opt(intern!(py, "__func__"))? {
             inner
-        } else if let Ok(inner) = function.getattr(intern!(py, "func")) {
+        } else if let Some(inner) = function.getattr_opt(intern!(py, "func"))? {
             inner
-        } else if let Ok(inner) = function.get_type().getattr(intern!(py, "__call__"))
+        } else if let Some(inner) = function.get_type().getattr_opt(intern!(py, "__call__"))?
             && !inner.is(&function)
         {
             inner
@@ -338,6 +338,9 @@ fn check_fresh(body: &Bound<'_, PyAny>, state: State) -> PyResult<()> {
 
 fn of_awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
+    if let Ok(operation) = object.cast::<Operation>() {
+        return Ok(Operation::awaiter(operation.clone())?.into_any());
+    }
     if let Ok(method) = object.get_type().getattr(intern!(py, "__await__")) {
         let iterator = method.call1((object,))?;
         if iterator.get_type().getattr(intern!(py, "__next__")).is_ok() {
@@ -363,5 +366,5 @@ fn async_generator(object: &Bound<'_, PyAny>) -> PyErr {
 }
 
 fn name(object: &Bound<'_, PyAny>) -> String {
-    object.repr().map_or_else(|_| "this object".into(), |repr| repr.to_string())
+    errors::shown(object, "this object")
 }

@@ -20,8 +20,8 @@ use crate::context;
 use crate::errors;
 use crate::freight::{self, Call, pickling};
 use crate::imports::Importing;
+use crate::options::is_retried;
 use crate::outside::outside;
-use crate::pool::is_retried;
 use crate::traces::Traces;
 use crate::upstream::{self, Upstream};
 

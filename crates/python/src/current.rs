@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
+use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use thistledown_kernel::{Moment, RunnerId, ScopeId, TaskId, Wake};
@@ -14,6 +15,7 @@ use thistledown_reactor::{Registry, Waker};
 use thistledown_runtime::Clock;
 
 use crate::errors::{self, Quick};
+use crate::guest::Rooms;
 use crate::objects;
 use crate::payload::WORLD;
 use crate::task::Task;
@@ -36,6 +38,8 @@ pub(crate) struct Run {
     pub(crate) forked: Cell<bool>,
     /// The task that takes in others, and what is called when those can never go on.
     pub(crate) attendant: RefCell<Option<(TaskId, Py<PyAny>)>>,
+    /// It is the guest of another event loop, and where its tasks and visitors stand.
+    pub(crate) rooms: Option<Rooms>,
 }
 
 /// A run, as other threads see it.
@@ -103,6 +107,18 @@ impl Current {
         });
     }
 
+    /// Another run, and the task that has its turn in it; gives those before. For a visit in the middle of anything.
+    pub(crate) fn change(
+        py: Python<'_>,
+        run: Option<std::rc::Rc<Run>>,
+        task: Option<TaskId>,
+    ) -> (Option<std::rc::Rc<Run>>, Option<TaskId>) {
+        let before = (Self::run(), Self::task());
+        Self::set_run(py, run);
+        CURRENT.with(|current| current.task.set(task));
+        before
+    }
+
     /// The run and the task that has its turn in this thread.
     pub(crate) fn task() -> Option<TaskId> {
         CURRENT.with(|current| current.task.get())
@@ -112,7 +128,8 @@ impl Current {
     pub(crate) fn need_task(what: &str) -> PyResult<TaskId> {
         Self::task().ok_or_else(|| {
             errors::misuse(format!(
-                "{what} works inside a weightless task: start one with `td.run(main)`; in a plain thread write `.wait()`"
+                "{what} works inside a weightless task or an asyncio task: start one with `td.run(main)`; in a plain \
+                 thread write `.wait()`"
             ))
         })
     }
@@ -145,12 +162,13 @@ pub(crate) fn check_cancelled(py: Python<'_>, task: TaskId) -> Quick<()> {
 
 /// Seconds, of an argument. What asyncio calls no limit has another name here.
 pub(crate) fn number_of_seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
-    value.extract().map_err(|error| match value.is_none() {
+    value.extract().map_err(|error: PyErr| match value.is_none() {
         true => errors::wrong_type("must be a number of seconds, not None: write math.inf for no limit"),
-        false => match value.repr() {
-            Ok(words) => errors::wrong_type(format!("must be a number of seconds, got {words}")),
-            Err(_) => error,
-        },
+        false if error.is_instance_of::<PyException>(value.py()) => {
+            let shown = errors::shown(value, "something else");
+            errors::wrong_type(format!("must be a number of seconds, got {shown}"))
+        }
+        false => error,
     })
 }
 

@@ -49,7 +49,7 @@ impl Call {
                 let threads = py.import(intern!(py, "thistledown._threads"));
                 let withdrawn = threads.and_then(|it| it.call_method1(intern!(py, "withdraw"), (&task,)));
                 if let Err(error) = withdrawn {
-                    error.write_unraisable(py, None);
+                    crate::errors::put_off(py, error, None);
                 }
             }
             State::Running(thread) => {

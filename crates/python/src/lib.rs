@@ -5,6 +5,7 @@
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
 //!   stands still, `stop` and `group_call` reach members that run elsewhere.
+//! - `guest` is a run in another event loop, with `awaiting`, `visitor` and `foreign` for what is that loop's own.
 //! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong, `survey` how everything stands, `window` tells that to whoever asks from outside.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
@@ -15,6 +16,7 @@
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
 
+mod awaiting;
 mod body;
 mod buffer;
 mod channel;
@@ -23,10 +25,13 @@ mod context;
 mod current;
 mod descriptor;
 mod ends;
+mod engines;
 mod errors;
 mod filters;
+mod foreign;
 mod fork;
 mod freight;
+mod functions;
 mod go;
 mod group;
 mod group_call;
@@ -36,6 +41,7 @@ mod herald;
 mod imports;
 mod objects;
 mod operation;
+mod options;
 mod outside;
 mod payload;
 mod pickle;
@@ -45,6 +51,7 @@ mod remote;
 mod report;
 mod root;
 mod run;
+mod runner;
 mod scope;
 mod scratch;
 mod select;
@@ -63,6 +70,7 @@ mod traces;
 mod turn;
 mod upstream;
 mod verbs;
+mod visitor;
 mod window;
 
 use pyo3::prelude::*;
@@ -73,6 +81,8 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
     #[pymodule_export]
+    use super::awaiting::Wait;
+    #[pymodule_export]
     use super::body::makes_body;
     #[pymodule_export]
     use super::channel::{Channel, ChannelIterator};
@@ -80,6 +90,10 @@ mod _core {
     use super::child::{Child, Job};
     #[pymodule_export]
     use super::ends::{die_of_interrupt, take_unasked};
+    #[pymodule_export]
+    use super::engines::pools_have_tasks;
+    #[pymodule_export]
+    use super::foreign::StandIn;
     #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
@@ -89,7 +103,7 @@ mod _core {
     #[pymodule_export]
     use super::group::Group;
     #[pymodule_export]
-    use super::guest::Guest;
+    use super::guest::{Guest, would_stop_loop};
     #[pymodule_export]
     use super::held_open::generator_begins;
     #[pymodule_export]
@@ -99,11 +113,15 @@ mod _core {
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
+    use super::options::Options;
+    #[pymodule_export]
     use super::poll::{readable, writable};
     #[pymodule_export]
-    use super::pool::{Options, Pool};
+    use super::pool::Pool;
     #[pymodule_export]
     use super::run::{attend, count_interrupts, run, stop_runs};
+    #[pymodule_export]
+    use super::runner::{Runner, current_runner};
     #[pymodule_export]
     use super::scope::{Scope, move_on_after, shield, timeout};
     #[pymodule_export]
@@ -119,9 +137,7 @@ mod _core {
     #[pymodule_export]
     use super::thread_call::thread;
     #[pymodule_export]
-    use super::timers::{after, is_cancelled, sleep};
-    #[pymodule_export]
-    use super::upstream::pools_have_tasks;
+    use super::timers::{after, check_cancelled, is_cancellation, is_cancelled, sleep};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

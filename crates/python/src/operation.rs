@@ -151,7 +151,7 @@ impl From<PyErr> for Step {
 
 /// Something to wait for: a value, which can be waited for again.
 ///
-/// There are three ways to wait for it: ``await op`` in a weightless task, ``yield from op`` in a generator task, and
+/// There are three ways to wait for it: ``await op`` in a weightless task or an asyncio task, ``yield from op`` in a generator task, and
 /// ``op.wait(timeout=None)`` in a plain thread. Each is a cancel point. ``select`` waits for the first of several.
 #[pyclass(frozen, generic, module = "thistledown")]
 pub(crate) struct Operation {
@@ -170,6 +170,14 @@ impl Operation {
     pub(crate) fn is_idle(&self) -> bool {
         // One that is merely overdue is enlisted nowhere.
         matches!(self.phase.load(Ordering::Relaxed), IDLE | OVERDUE)
+    }
+
+    pub(crate) fn set_waiting(&self) {
+        self.set_phase(WAITING);
+    }
+
+    pub(crate) fn gives_way(&self) -> bool {
+        matches!(self.kind, Kind::Sleep(Sleep { nanos: 0, .. }))
     }
 
     fn set_phase(&self, phase: u8) {
@@ -205,7 +213,13 @@ impl Operation {
     }
 
     #[cold]
-    fn needs_task(&self, py: Python<'_>) -> Step {
+    pub(crate) fn needs_task(&self, py: Python<'_>) -> Step {
+        if let Kind::Join(_) = self.kind {
+            return errors::misuse(
+                "`await task` works inside a weightless task or an asyncio task; in plain code write `task.result()`",
+            )
+            .into();
+        }
         Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task")).into()
     }
 

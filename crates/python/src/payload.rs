@@ -7,7 +7,7 @@ use thistledown_kernel::Payload;
 use thistledown_reactor::Waker as ReactorWaker;
 use thistledown_runtime::{ParkerWaker, Wakes, World};
 
-use crate::guest::GuestWaker;
+use crate::foreign::Abroad;
 use crate::operation::Operation;
 use crate::root::Root;
 use crate::stop::Stop;
@@ -33,6 +33,8 @@ pub(crate) struct Extra {
     pub(crate) group: Option<Py<PyAny>>,
     /// Where its control went by `switch`, once it did.
     pub(crate) switches: Option<Box<Switches>>,
+    /// What it has of the loop's that its run is a guest of.
+    pub(crate) abroad: Option<Box<Abroad>>,
 }
 
 /// How sleepers are woken, and what runs elsewhere is stopped.
@@ -40,7 +42,6 @@ pub(crate) struct Extra {
 pub(crate) enum Waker {
     Runner(ReactorWaker),
     Thread(ParkerWaker),
-    Guest(GuestWaker),
     /// What runs elsewhere is told to stop.
     Stop(Stop),
     /// A thread that has scopes open, and does not wait.
@@ -52,7 +53,6 @@ impl Wakes for Waker {
         match self {
             Self::Runner(waker) => waker.wake(),
             Self::Thread(waker) => waker.wake(),
-            Self::Guest(waker) => waker.wake(),
             Self::Stop(stop) => stop.wake(),
             Self::Nobody => {}
         }

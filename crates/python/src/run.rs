@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 use rustix_futex_sync::{Mutex, RwLock};
-use thistledown_kernel::{Start, TaskId, Turn};
+use thistledown_kernel::{RunnerId, Start, TaskId, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};
 
@@ -114,6 +114,7 @@ pub(crate) fn run(
         failed_unlisted: Cell::new(0),
         forked: Cell::new(false),
         attendant: RefCell::new(None),
+        rooms: None,
     });
     RUNS.lock().push(Arc::clone(&run.shared));
     let window = window::User::new();
@@ -150,18 +151,32 @@ pub(crate) fn run(
 }
 
 /// A run that was given up: what still lives in it ends as cancelled, for whoever waits elsewhere.
-fn settle_left_over(py: Python<'_>, run: &Run) {
-    let left: Vec<(Py<Task>, Option<Py<Operation>>)> = WORLD.with(|kernel| {
+pub(crate) fn settle_left_over(py: Python<'_>, run: &Run) {
+    type Left = (Py<Task>, Option<Py<Operation>>, Py<PyAny>);
+    let left: Vec<Left> = WORLD.with(|kernel| {
         let bodies = kernel.tasks(run.runner).map(|(_, body)| body);
         bodies
-            .map(|body| (body.task.clone_ref(py), body.awaited.as_ref().map(|held| held.clone_ref(py))))
+            .map(|body| {
+                let awaited = body.awaited.as_ref().map(|held| held.clone_ref(py));
+                (body.task.clone_ref(py), awaited, body.iterator.clone_ref(py))
+            })
             .collect()
     });
-    for (task, awaited) in left {
+    for (task, awaited, iterator) in left {
         if let Some(operation) = awaited {
             operation.get().abandon();
         }
         Task::settle(task.bind(py), Outcome::Cancelled);
+        close_fresh(iterator.bind(py));
+    }
+}
+
+/// Closes a body that will never begin, so that nobody is told that it was forgotten.
+pub(crate) fn close_fresh(body: &Bound<'_, PyAny>) {
+    if crate::body::state(body) == Some(crate::body::State::Fresh)
+        && let Err(error) = body.call_method0(pyo3::intern!(body.py(), "close"))
+    {
+        error.write_unraisable(body.py(), Some(body));
     }
 }
 
@@ -227,6 +242,14 @@ pub(crate) fn count_interrupts(more: u32) {
     }
 }
 
+/// A Ctrl-C that was raised where nobody can raise it comes once more, and counts once.
+#[allow(unsafe_code, reason = "pyo3 has no word for it")]
+pub(crate) fn strike_again() {
+    let _ = INTERRUPTS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+    // SAFETY: sets a flag, from any thread.
+    unsafe { pyo3::ffi::PyErr_SetInterrupt() };
+}
+
 /// The runs of this process that are not over.
 pub(crate) fn runs() -> Vec<Arc<Shared>> {
     RUNS.lock().clone()
@@ -277,6 +300,25 @@ pub(crate) fn spawn(
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
+    if let Some(rooms) = &run.rooms
+        && start == Start::InRun
+    {
+        let starting = rooms.start(py, run)?;
+        return spawn_in(py, run.runner, iterator, origin, starting.start, group, name);
+    }
+    spawn_in(py, run.runner, iterator, origin, start, group, name)
+}
+
+/// The same in whichever run, from any thread.
+pub(crate) fn spawn_in(
+    py: Python<'_>,
+    runner: RunnerId,
+    iterator: Bound<'_, PyAny>,
+    origin: Bound<'_, PyString>,
+    start: Start,
+    group: Option<Py<PyAny>>,
+    name: Option<Py<PyAny>>,
+) -> PyResult<Py<Task>> {
     let task = Task::make(py, Some(origin.unbind()))?;
     if let Some(name) = name {
         task.setattr("name", name)?;
@@ -288,7 +330,7 @@ pub(crate) fn spawn(
         awaited: None,
         extra: group.map(|group| Box::new(Extra { group: Some(group), ..Extra::default() })),
     });
-    match WORLD.with(|kernel| kernel.spawn(run.runner, start, body)) {
+    match WORLD.with(|kernel| kernel.spawn(runner, start, body)) {
         Ok(id) => {
             task.get().set_id(id);
             Ok(task.unbind())
@@ -302,7 +344,13 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
     let task = body.task.bind(py);
     let ends_run =
         ended.as_ref().err().filter(|error| turn::ends_the_run(py, error)).map(|error| error.clone_ref(py));
-    let outcome = turn::outcome(py, ended);
+    let mut outcome = turn::outcome(py, ended);
+    if let Outcome::Error(error) = &outcome
+        && run.rooms.is_some()
+        && crate::timers::is_cancellation(error.bind(py)).unwrap_or(false)
+    {
+        outcome = Outcome::Cancelled;
+    }
     let error = match &outcome {
         Outcome::Error(error) => Some(error.clone_ref(py)),
         _ => None,
@@ -321,7 +369,7 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
             Ok(false) => {}
             Err(error) => {
                 if let Err(error) = end_run(py, error) {
-                    error.write_unraisable(py, Some(task.as_any()));
+                    errors::put_off(py, error, Some(task.as_any()));
                 }
             }
         }
@@ -356,6 +404,11 @@ pub(crate) fn end_run(py: Python<'_>, error: PyErr) -> Result<(), PyErr> {
     }
     ENDING.set(ENDING.take().or(Some(error)));
     Ok(())
+}
+
+/// Takes the error that ends the run of this thread, if there is one.
+pub(crate) fn take_ending() -> Option<PyErr> {
+    ENDING.take()
 }
 
 thread_local! {

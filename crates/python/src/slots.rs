@@ -16,8 +16,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use crate::awaiting::Wait;
 use crate::body::Arguments;
 use crate::channel::{Channel, ChannelIterator};
+use crate::current::Current;
 use crate::errors::{self, Quick, Thrown};
 use crate::group::Group;
 use crate::objects;
@@ -54,6 +56,18 @@ impl Awaiter for ChannelIterator {
     #[inline]
     fn parked(&self, py: Python<'_>, _own: *mut ffi::PyObject) -> *mut ffi::PyObject {
         self.receive.clone_ref(py).into_ptr()
+    }
+}
+
+impl Awaiter for Wait {
+    #[inline]
+    fn step(&self, py: Python<'_>) -> Step {
+        Self::step(self, py)
+    }
+
+    #[inline]
+    fn parked(&self, py: Python<'_>, _own: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        self.yielded(py).into_ptr()
     }
 }
 
@@ -194,12 +208,19 @@ unsafe fn used_on<'a, 'py, T>(own: *mut ffi::PyObject) -> Borrowed<'a, 'py, T> {
 unsafe extern "C" fn operation_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on operations alone.
     let operation = unsafe { used_on::<Operation>(own) };
-    if operation.get().is_idle() { operation.to_owned().into_ptr() } else { second_awaiter(operation) }
+    if Current::task().is_some() && operation.get().is_idle() {
+        return operation.to_owned().into_ptr();
+    }
+    other_awaiter(operation)
 }
 
+/// The awaiter where no weightless task has its turn, or of an operation that is being waited for.
 #[cold]
-fn second_awaiter(operation: Borrowed<'_, '_, Operation>) -> *mut ffi::PyObject {
-    given(operation.py(), || Operation::second_awaiter(&operation))
+fn other_awaiter(operation: Borrowed<'_, '_, Operation>) -> *mut ffi::PyObject {
+    given(operation.py(), || match Current::task() {
+        Some(_) => Ok(Operation::second_awaiter(&operation)?.into_any()),
+        None => Wait::elsewhere(operation.to_owned()),
+    })
 }
 
 unsafe extern "C" fn channel_send(own: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -234,12 +255,18 @@ fn first(py: Python<'_>, kind: impl FnOnce() -> Kind) -> *mut ffi::PyObject {
 unsafe extern "C" fn channel_next(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on iterators of channels alone.
     let iterator = unsafe { used_on::<ChannelIterator>(own) };
-    if iterator.get().receive.get().is_idle() { iterator.to_owned().into_ptr() } else { refused(iterator) }
+    if Current::task().is_some() && iterator.get().receive.get().is_idle() {
+        return iterator.to_owned().into_ptr();
+    }
+    other_next(iterator)
 }
 
 #[cold]
-fn refused(iterator: Borrowed<'_, '_, ChannelIterator>) -> *mut ffi::PyObject {
-    given(iterator.py(), || ChannelIterator::__anext__(iterator.to_owned()))
+fn other_next(iterator: Borrowed<'_, '_, ChannelIterator>) -> *mut ffi::PyObject {
+    given(iterator.py(), || match Current::task() {
+        Some(_) => Ok(ChannelIterator::__anext__(iterator.to_owned())?.into_any()),
+        None => Wait::for_next(iterator.to_owned()),
+    })
 }
 
 /// `__await__` and `__iter__` of a task.
@@ -448,6 +475,7 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let (channel, iterator) = (py.get_type::<Channel>(), py.get_type::<ChannelIterator>());
     set::<Operation>(&py.get_type::<Operation>(), operation_awaiter);
     set::<ChannelIterator>(&iterator, itself);
+    set::<Wait>(&py.get_type::<Wait>(), itself);
     // SAFETY: as in `set`.
     unsafe {
         let methods = (*iterator.as_type_ptr()).tp_as_async;

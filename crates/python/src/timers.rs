@@ -7,11 +7,14 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyInt;
 use thistledown_kernel::Moment;
 
-use crate::current::{Run, number_of_seconds, seconds as checked};
+use crate::awaiting;
+use crate::current::{Current, Run, number_of_seconds, seconds as checked};
+use crate::errors;
 use crate::objects;
 use crate::operation::{Kind, Operation, Sleep};
 use crate::payload::WORLD;
 use crate::thread_scope;
+use crate::visitor;
 
 /// An operation that is over so many seconds after it is first waited for.
 ///
@@ -66,8 +69,39 @@ pub(crate) fn after(#[pyo3(from_py_with = number_of_seconds)] seconds: f64) -> P
     Ok(Operation::new(Kind::After(moment)))
 }
 
+/// Whether an error is what is raised in who is cancelled: ours, or asyncio's in a task of asyncio's.
+#[pyfunction]
+pub(crate) fn is_cancellation(error: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = error.py();
+    if errors::is_cancelled(py, error) {
+        return Ok(true);
+    }
+    // Where nobody has imported asyncio, nobody raises its errors.
+    let known = py.import("sys")?.getattr("modules")?.contains("asyncio.exceptions")?;
+    Ok(known && error.is_instance(&awaiting::cancelled(py).get_type(py))?)
+}
+
 /// Whether a wait of the present task would be refused, or of this thread.
 #[pyfunction]
-pub(crate) fn is_cancelled() -> bool {
-    thread_scope::owner().is_some_and(|owner| WORLD.with(|kernel| kernel.is_cancelled(owner)))
+pub(crate) fn is_cancelled(py: Python<'_>) -> PyResult<bool> {
+    if Current::task().is_none()
+        && let Some(visitor) = visitor::here(py)?
+    {
+        return Ok(visitor.is_cancelled());
+    }
+    Ok(thread_scope::owner().is_some_and(|owner| WORLD.with(|kernel| kernel.is_cancelled(owner))))
+}
+
+/// Raises if a wait of the present task would be refused, or of this thread: what is raised in who is cancelled.
+#[pyfunction]
+pub(crate) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+    if Current::task().is_none()
+        && let Some(visitor) = visitor::here(py)?
+    {
+        return visitor.check(py);
+    }
+    match is_cancelled(py)? {
+        true => Err(errors::cancelled(py, "the block around the group is cancelled")),
+        false => Ok(()),
+    }
 }

@@ -16,6 +16,7 @@ use thistledown_runtime::Rest;
 
 use crate::current::{BUDGET, Current, Run};
 use crate::errors;
+use crate::foreign;
 use crate::operation::{Kind, Operation, Wants};
 use crate::payload::{Body, WORLD};
 use crate::root::Root;
@@ -101,7 +102,10 @@ fn begin<'py>(py: Python<'py>, task: TaskId, body: &mut Body, wake: Wake<Py<PyAn
             }
             (None, Wake::Cancelled) => {
                 current.gives_way.set(false);
-                return Input::Throw(errors::cancelled(py, "the task is cancelled"));
+                return Input::Throw(match foreign::raised(body) {
+                    Some(error) => PyErr::from_value(error.into_bound(py)),
+                    None => errors::cancelled(py, "the task is cancelled"),
+                });
             }
             (None, _) => current.gives_way.set(body.task.get().gives_way()),
         }
@@ -136,7 +140,14 @@ fn advance<'py>(py: Python<'py>, run: &Run, task: TaskId, body: &mut Body, mut i
                         }
                     },
                 },
-                Err(other) => Input::Throw(wrong_yield(&other.into_inner())),
+                Err(other) => {
+                    let other = other.into_inner();
+                    match foreign::wait_for(py, run, task, body, &other) {
+                        Some(Ok(())) => return Ended::Waits,
+                        Some(Err(error)) => Input::Throw(error),
+                        None => Input::Throw(wrong_yield(&other)),
+                    }
+                }
             },
             Output::Returned(value) => match leave(body) {
                 true => switched_in(py, value.unbind()),
@@ -212,7 +223,7 @@ fn wrong_yield(value: &Bound<'_, PyAny>) -> PyErr {
              or run it in a thread with `td.thread(asyncio.run, ...)`",
         );
     }
-    let shown = value.repr().map_or_else(|_| "an object".into(), |repr| repr.to_string());
+    let shown = errors::shown(value, "an object");
     errors::wrong_type(format!(
         "a task yielded {shown}: a bare `yield` gives way to the other tasks, and an operation is waited for with \
          `yield from op` (in an `async def` with `await op`)"

@@ -14,3 +14,4 @@ mod threads;
 mod timers;
 mod turns;
 mod views;
+mod visitors;
