@@ -24,6 +24,7 @@ mod current;
 mod descriptor;
 mod ends;
 mod errors;
+mod face;
 mod filters;
 mod fork;
 mod freight;
@@ -80,6 +81,8 @@ mod _core {
     use super::child::{Child, Job};
     #[pymodule_export]
     use super::ends::{die_of_interrupt, take_unasked};
+    #[pymodule_export]
+    use super::face::set_module_class;
     #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
