@@ -399,6 +399,7 @@ impl Ruler<'_> {
 impl Host<Snake> for Ruler<'_> {
     #[inline]
     fn turn(&mut self, turn: Turn<Held, Py<PyAny>>) -> Rest<Held> {
+        let task = turn.task;
         let rest = turn::give(self.py, &self.run, turn);
         if let Rest::Ended = rest
             && let Some(error) = ENDING.take()
@@ -407,7 +408,7 @@ impl Host<Snake> for Ruler<'_> {
         }
         if let Rest::Ended = rest
             && self.ending.is_none()
-            && let Some(main) = self.main.take_if(|main| main.get().is_done())
+            && let Some(main) = self.main.take_if(|main| main.get().id() == task)
             && let Some(error) = main.get().failure(self.py)
         {
             main.get().mark_fetched();
