@@ -35,7 +35,7 @@ use crate::current::{Current, Run, Shared};
 use crate::errors;
 use crate::foreign;
 use crate::operation::Operation;
-use crate::payload::{Body, Snake, WORLD, Waker};
+use crate::payload::{self, Snake, WORLD, Waker};
 use crate::report::report;
 use crate::run;
 use crate::scope::Scope;
@@ -463,7 +463,7 @@ struct Lodger<'a, 'py> {
 }
 
 impl Host<Snake> for Lodger<'_, '_> {
-    fn turn(&mut self, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
+    fn turn(&mut self, turn: Turn<payload::Held, Py<PyAny>>) -> Rest<payload::Held> {
         let py = self.py;
         let mut turn = match foreign::before(py, turn) {
             Ok(turn) => turn,

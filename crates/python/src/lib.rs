@@ -27,6 +27,7 @@ mod descriptor;
 mod ends;
 mod engines;
 mod errors;
+mod face;
 mod filters;
 mod foreign;
 mod fork;
@@ -92,6 +93,8 @@ mod _core {
     use super::ends::{die_of_interrupt, take_unasked};
     #[pymodule_export]
     use super::engines::pools_have_tasks;
+    #[pymodule_export]
+    use super::face::set_module_class;
     #[pymodule_export]
     use super::foreign::StandIn;
     #[pymodule_export]

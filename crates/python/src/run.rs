@@ -22,7 +22,7 @@ use crate::descriptor;
 use crate::errors;
 use crate::operation::Operation;
 use crate::outside::outside;
-use crate::payload::{Body, Extra, Snake, WORLD, Waker};
+use crate::payload::{Body, Held, Snake, WORLD, Waker};
 use crate::report::{self, report};
 use crate::root::Root;
 use crate::task::{Outcome, Task};
@@ -323,14 +323,15 @@ pub(crate) fn spawn_in(
     if let Some(name) = name {
         task.setattr("name", name)?;
     }
-    let body = Box::new(Body {
+    let body = Body {
         iterator: Root::new(iterator.unbind()),
         task: task.clone().unbind(),
         context: Root::new(context::copy(py)?.unbind()),
         awaited: None,
-        extra: group.map(|group| Box::new(Extra { group: Some(group), ..Extra::default() })),
-    });
-    match WORLD.with(|kernel| kernel.spawn(runner, start, body)) {
+        group,
+        extra: None,
+    };
+    match WORLD.with(|kernel| kernel.spawn(runner, start, Held::new(py, body))) {
         Ok(id) => {
             task.get().set_id(id);
             Ok(task.unbind())
@@ -362,7 +363,7 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
         return;
     }
     let Some(error) = error else { return };
-    if let Some(group) = body.extra.as_ref().and_then(|extra| extra.group.as_ref()) {
+    if let Some(group) = &body.group {
         let answered = group.call_method1(py, pyo3::intern!(py, "_failed"), (&error,));
         match answered.and_then(|answered| answered.is_truthy(py)) {
             Ok(true) => return task.get().mark_fetched(),
@@ -450,7 +451,8 @@ impl Ruler<'_> {
 
 impl Host<Snake> for Ruler<'_> {
     #[inline]
-    fn turn(&mut self, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
+    fn turn(&mut self, turn: Turn<Held, Py<PyAny>>) -> Rest<Held> {
+        let task = turn.task;
         let rest = turn::give(self.py, &self.run, turn);
         if let Rest::Ended = rest
             && let Some(error) = ENDING.take()
@@ -459,7 +461,7 @@ impl Host<Snake> for Ruler<'_> {
         }
         if let Rest::Ended = rest
             && self.ending.is_none()
-            && let Some(main) = self.main.take_if(|main| main.get().is_done())
+            && let Some(main) = self.main.take_if(|main| main.get().id() == task)
             && let Some(error) = main.get().failure(self.py)
         {
             main.get().mark_fetched();

@@ -22,7 +22,7 @@ use crate::foreign;
 use crate::guest::{self, Guest};
 use crate::operation::{Operation, Target};
 use crate::outside::outside;
-use crate::payload::{Body, WORLD};
+use crate::payload::{Held, WORLD};
 use crate::run;
 use crate::task::Task;
 use crate::turn::borrowed_task;
@@ -114,7 +114,7 @@ struct Found {
 }
 
 impl Found {
-    fn task(py: Python<'_>, inside: Option<usize>, standing: &Standing<'_, Box<Body>>) -> Self {
+    fn task(py: Python<'_>, inside: Option<usize>, standing: &Standing<'_, Held>) -> Self {
         let body = standing.body;
         Self {
             inside,

@@ -74,7 +74,8 @@ impl Task {
 
     /// What has arrived from the other process, made Python's.
     pub(super) fn unpack(&self, py: Python<'_>) {
-        if self.state.lock().outcome.is_some() {
+        // Most are not remote, and told so without a lock.
+        if !self.is_remote() || self.state.lock().outcome.is_some() {
             return;
         }
         let Some(remote) = self.remote() else { return };
