@@ -131,7 +131,7 @@ impl Drop for Task {
         }
         let Some(remote) = self.remote() else { return };
         remote.set_task(std::ptr::null_mut());
-        if *self.fetched.get_mut() {
+        if self.is_fetched() {
             return;
         }
         // SAFETY: a question that can be asked at any time. When the interpreter is ending nobody can be told.

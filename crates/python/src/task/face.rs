@@ -1,7 +1,5 @@
 //! What Python calls on a task.
 
-use std::sync::atomic::Ordering;
-
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -25,7 +23,7 @@ impl Task {
     /// The task's number, unique in this process.
     #[getter(id)]
     fn number(&self) -> u64 {
-        self.serial.load(Ordering::Relaxed)
+        self.serial()
     }
 
     /// The task's name, for people. Can be set.
