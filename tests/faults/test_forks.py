@@ -85,6 +85,37 @@ def test_a_forked_child_gets_a_clear_error_and_the_parent_goes_on(script, mark, 
     assert witness.wait_gone(witness.marked(mark)) == set()
 
 
+def test_a_child_that_c_has_forked_may_fork(script, mark):
+    """Python does not hear of it; C libraries become daemons that way."""
+    program = script(
+        HEAD
+        + """
+import ctypes
+begun = threading.Event()
+async def stay():
+    begun.set()
+    await td.sleep(3600)
+threading.Thread(target=td.run, args=[stay], daemon=True).start()
+begun.wait()
+# It holds the interpreter's lock, so the child has it too.
+c = ctypes.PyDLL(None)
+child = c.fork()
+if child == 0:
+    grandchild, status = c.fork(), ctypes.c_int()
+    if grandchild == 0:
+        c._exit(7)
+    c.waitpid(grandchild, ctypes.byref(status), 0)
+    c._exit(status.value >> 8)
+print("child:", code_of(child), flush=True)
+"""
+        + GOES_ON
+        + "os._exit(0)"
+    )
+    code, output, errors = program.ends()
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == ["child: 7", "parent: 25"]
+
+
 def test_a_pool_of_multiprocessing_beside_ours(script, mark):
     program = script(
         HEAD

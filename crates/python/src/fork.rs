@@ -32,19 +32,25 @@ extern "C" fn before_fork() {
 
 extern "C" fn after_fork_in_parent() {
     // SAFETY: the C library calls this after `before_fork`, in the thread that forked, once.
+    unsafe { unlock_all(false) };
+}
+
+/// In the child, which may be C's alone and fork itself: so there, too, nobody is left in the middle of anything.
+extern "C" fn after_fork_here() {
+    // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
+    unsafe { unlock_all(true) };
+}
+
+/// Releases what `before_fork` has taken.
+///
+/// # Safety
+/// Only after `before_fork` in this thread, and once in each process.
+unsafe fn unlock_all(in_child: bool) {
+    // SAFETY: by the contract above.
     unsafe {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
-        engines::unlock_after_fork(false);
-    }
-}
-
-/// In the child. The watchdog's lock stays taken: it is replaced.
-extern "C" fn after_fork_here() {
-    // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
-    unsafe {
-        WORLD.unlock_after_fork();
-        engines::unlock_after_fork(true);
+        engines::unlock_after_fork(in_child);
     }
 }
 
