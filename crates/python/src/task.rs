@@ -17,8 +17,8 @@ use thistledown_kernel::{ScopeId, TaskId};
 use crate::awaiting::Wait;
 use crate::current::{Current, seconds_or_none};
 use crate::errors::{self, Quick};
-use crate::guest;
 use crate::herald;
+use crate::loops;
 use crate::objects;
 use crate::operation::Kind;
 use crate::payload::WORLD;
@@ -366,7 +366,7 @@ impl Task {
                  `await task` (in a generator task `yield from task`)",
             ));
         }
-        if guest::runs_one(slf.py(), [slf.clone()])? {
+        if loops::runs_one(slf.py(), [slf.clone()])? {
             return Err(errors::misuse(
                 "the task is not done, and waiting here would stop the event loop that runs it: write `await task`",
             ));
@@ -621,7 +621,7 @@ impl Task {
     fn _standard_view(slf: &Bound<'_, Self>, is_to_wait: bool) -> PyResult<(Py<PyAny>, Py<PyList>)> {
         let (py, this) = (slf.py(), slf.get());
         let is_to_wait = is_to_wait && !this.is_done();
-        if is_to_wait && (Current::run().is_some() || guest::runs_one(py, [slf.clone()])?) {
+        if is_to_wait && (Current::run().is_some() || loops::runs_one(py, [slf.clone()])?) {
             return Err(errors::misuse(
                 "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, \
                  `td.select(...)` for the first of several, or `await td.thread(td.wait, tasks)`",

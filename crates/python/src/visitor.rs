@@ -17,7 +17,8 @@ use thistledown_kernel::{ScopeId, ScopeMisuse, TaskId};
 use crate::awaiting;
 use crate::current::Current;
 use crate::errors;
-use crate::guest::{self, Busy, Guest};
+use crate::guest::{Busy, Guest};
+use crate::loops;
 use crate::payload::WORLD;
 use crate::scope::{Left, Scope};
 
@@ -61,7 +62,7 @@ impl Visitors {
         if self.known.lock().is_empty() {
             return Ok(None);
         }
-        let Some(guest) = guest::here(py)? else { return Ok(None) };
+        let Some(guest) = loops::here(py)? else { return Ok(None) };
         let task = current_task(py, &guest.get().event_loop)?;
         Ok(task.and_then(|task| self.find(&task)))
     }
@@ -96,7 +97,7 @@ impl Visitors {
             Some(visitor) if !visitor.told => visitor.task.clone_ref(py),
             _ => return Ok(false),
         };
-        let Some(guest) = guest::here(py)? else { return Ok(false) };
+        let Some(guest) = loops::here(py)? else { return Ok(false) };
         if current_task(py, &guest.get().event_loop)?.is_some_and(|current| current.is(&task)) {
             self.later.lock().push(id);
             return Ok(true);
@@ -163,7 +164,7 @@ pub(crate) fn enter(scope: &Bound<'_, Scope>) -> PyResult<bool> {
     if Current::run().is_some() {
         return Ok(false);
     }
-    let Some(guest) = guest::here(py)? else { return Ok(false) };
+    let Some(guest) = loops::here(py)? else { return Ok(false) };
     let this = guest.get();
     let Some(task) = current_task(py, &this.event_loop)? else {
         return Err(errors::misuse(
@@ -203,7 +204,7 @@ pub(crate) fn enter(scope: &Bound<'_, Scope>) -> PyResult<bool> {
 /// Leaves a block of the present asyncio task.
 pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Left> {
     let other = || errors::scope_misuse(ScopeMisuse::OtherTask);
-    let guest = guest::here(py)?.ok_or_else(other)?;
+    let guest = loops::here(py)?.ok_or_else(other)?;
     let this = guest.get();
     let task = current_task(py, &this.event_loop)?.ok_or_else(other)?;
     let id = this.visitors.find(&task).ok_or_else(other)?;
@@ -257,7 +258,7 @@ pub(crate) struct Here<'py> {
 
 /// Who has its turn in the loop that runs in this thread; nothing where none does.
 pub(crate) fn here(py: Python<'_>) -> PyResult<Option<Here<'_>>> {
-    let Some(guest) = guest::here(py)? else { return Ok(None) };
+    let Some(guest) = loops::here(py)? else { return Ok(None) };
     let id = guest.get().visitors.of_this_task(py)?;
     Ok(Some(Here { guest, id }))
 }
