@@ -209,9 +209,8 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
     let task = current_task(py, &this.event_loop)?.ok_or_else(other)?;
     let id = this.visitors.find(&task).ok_or_else(other)?;
     let _busy = Busy::new(&guest);
-    let (end, stands_still) = scope.close_in(py, id)?;
-    let (is_cancelled, shielded, is_last) =
-        WORLD.with(|kernel| (kernel.is_cancelled(id), kernel.is_shielded(id), !kernel.has_open_scope(id)));
+    let (left, stands_still) = scope.close_in(py, id)?;
+    let (shielded, is_last) = WORLD.with(|kernel| (kernel.is_shielded(id), !kernel.has_open_scope(id)));
     let (mut asked, mut owed, mut gone) = (0, false, None);
     let (entered, still_asked) = {
         let mut visitors = this.visitors.known.lock();
@@ -219,7 +218,7 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
         let at = visitor.blocks.iter().rposition(|(known, _)| *known == block);
         // Those behind it were taken away from generators.
         let entered = at.and_then(|at| visitor.blocks.drain(at..).next()).map_or(0, |(_, others)| others);
-        if !is_cancelled {
+        if !left.goes_on {
             asked = std::mem::take(&mut visitor.asked);
             visitor.told = false;
         }
@@ -246,7 +245,7 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
     }
     drop(gone);
     stands_still?;
-    Ok(Left { end, goes_on: is_cancelled || others > entered })
+    Ok(Left { goes_on: left.goes_on || others > entered, ..left })
 }
 
 /// The present task of the loop that runs in this thread.
