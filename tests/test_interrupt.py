@@ -1,8 +1,10 @@
 """Ctrl-C: real SIGINTs to real programs, which end promptly with KeyboardInterrupt and clean up first."""
 
+import contextlib
 import signal
 
 import pytest
+import thistledown as td
 
 from support import PATIENCE, run_program, started_program
 
@@ -259,6 +261,78 @@ def test_an_error_in_a_signal_handler_leaves_run():
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (0, "cleaned up\nfrom the handler\n"), errors
+
+
+class Struck:
+    """Ctrl-C strikes while words are made of this, or its name is asked for."""
+
+    def __repr__(self):
+        signal.raise_signal(signal.SIGINT)
+        return "Struck()"
+
+    def __call__(self):
+        return "called"
+
+    def __getattr__(self, name):
+        if name == "__qualname__":
+            signal.raise_signal(signal.SIGINT)
+        raise AttributeError(name)
+
+
+def yields_it():
+    yield Struck()
+
+
+async def waits_for_so_many_seconds():
+    await td.sleep(Struck())
+
+
+async def calls_it_in_a_thread():
+    await td.thread(Struck())
+
+
+@pytest.mark.parametrize("main", [yields_it, waits_for_so_many_seconds, calls_it_in_a_thread])
+def test_an_interrupt_is_not_lost_where_the_engine_asks_for_words(main):
+    with pytest.raises(KeyboardInterrupt):
+        td.run(main)
+
+
+def test_an_interrupt_outside_of_a_run_is_not_lost_where_the_engine_asks_for_words():
+    with pytest.raises(KeyboardInterrupt):
+        with contextlib.suppress(TypeError):
+            td.sleep(Struck())
+        for _ in range(1000):
+            pass
+
+
+def test_an_interrupt_while_waiters_of_the_standard_library_are_told_leaves_none_of_them_out():
+    class Waiter:
+        def __init__(self, strikes):
+            self.strikes = strikes
+            self.told = []
+
+        def add_result(self, task):
+            self.told.append(task)
+            if self.strikes:
+                signal.raise_signal(signal.SIGINT)
+
+    def register(task):
+        with task._condition:
+            task._waiters.extend(waiters)
+
+    waiters = [Waiter(strikes=True), Waiter(strikes=False)]
+    tasks = []
+
+    async def main():
+        done = td.Channel()
+        tasks.append(td.go(done.recv()))
+        await td.thread(register, tasks[0])
+        await done.send(None)
+        await td.sleep(3600)
+
+    with pytest.raises(KeyboardInterrupt):
+        td.run(main)
+    assert [waiter.told for waiter in waiters] == [tasks, tasks]
 
 
 def test_an_interrupt_reaches_a_plain_wait_in_the_main_thread():

@@ -27,8 +27,11 @@ async def waits_for_ever():
     await td.Channel().recv()
 
 def holds_the_lock():
-    print("there", flush=True)
-    ctypes.PyDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
+    libc, mine, buffer = ctypes.PyDLL(None), os.pipe()[0], ctypes.create_string_buffer(1)
+    # Nobody gets the lock between the two calls, nor while it says so.
+    sys.setswitchinterval(1000)
+    libc.write(1, b"there", 5)
+    libc.read(mine, buffer, 1)
 
 def lets_go_of_the_lock():
     print("there", flush=True)

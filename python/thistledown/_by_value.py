@@ -27,7 +27,7 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
-from thistledown import _carried
+from thistledown import _variables
 from thistledown._lifetime import is_worker
 from thistledown._reach import is_importable
 
@@ -275,7 +275,7 @@ def _reduce_weak(mapping: Any) -> tuple[type, tuple[()], None, None, Iterable[tu
 
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
-    contextvars.ContextVar: _carried.reduce_variable,
+    contextvars.ContextVar: _variables.reduce_variable,
     type(functools.lru_cache(ord)): _reduce_cached,
     functools.cached_property: _reduce_cached_property,
     io.TextIOWrapper: _reduce_file,

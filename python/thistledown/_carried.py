@@ -1,24 +1,18 @@
 """What goes along with tasks without being an argument: context variables, log records, thread limits.
 
-Warnings go along too: see ``_warned``.
-
-A context variable is known to another process by where it stands: the module and the name that it has there. One
-that stands nowhere a worker can import gets a token when it is sent first, which it keeps wherever it goes.
+Warnings go along too: see ``_warned``; how a context variable is known elsewhere: see ``_variables``.
 """
 
 import contextvars
-import os
 import pickle
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from thistledown import _warned
+from thistledown._pickler import dumps
+from thistledown._variables import Variable, found, location
 
-__all__ = ["LONGEST", "enter", "heard", "outgoing", "reduce_variable", "tell", "telling", "thread_limits"]
-
-Variable = contextvars.ContextVar[Any]
-Location = tuple[str, str]
+__all__ = ["LONGEST", "enter", "heard", "outgoing", "tell", "telling", "thread_limits"]
 
 THREAD_LIMITS = (
     "OMP_NUM_THREADS",
@@ -34,9 +28,6 @@ LONGEST = _warned.LONGEST
 
 PLAIN = (type(None), bool, int, float, str, bytes)
 
-_locations: dict[Variable, Location] = {}
-_nowhere: dict[Variable, int] = {}
-_by_token: dict[str, Variable] = {}
 _stay_here: set[tuple[Variable, type]] = set()
 
 
@@ -50,30 +41,22 @@ def outgoing() -> dict[str, Any] | None:
         return None
     carried = []
     for variable, value in context.items():
-        location = _location(variable)
-        data = None if location is None else _value(variable, value)
+        place = location(variable)
+        data = None if place is None else _value(variable, value)
         if data is not None:
-            carried.append((location, data))
+            carried.append((place, data))
     return {"context": carried} if carried else None
 
 
 def enter(extras: dict[str, Any] | None) -> None:
     """Sets in the current context what was carried with a call. What cannot be had in this process stays unset."""
-    for location, data in (extras or {}).get("context", ()):
+    for place, data in (extras or {}).get("context", ()):
         try:
-            variable = _found(location)
+            variable = found(place)
             if variable is not None:
                 variable.set(pickle.loads(data))
         except Exception:
             continue
-
-
-def reduce_variable(variable: Variable) -> tuple[Any, ...]:
-    """For a pickler: a context variable stands for the one of the same place in the other process."""
-    location = _location(variable)
-    if location is None or location[0] == "":
-        return _anywhere, (_token(variable), variable.name, *_default(variable))
-    return _standing, location
 
 
 def _value(variable: Variable, value: Any) -> bytes | None:
@@ -82,77 +65,11 @@ def _value(variable: Variable, value: Any) -> bytes | None:
     kind = type(value)
     if (variable, kind) in _stay_here:
         return None
-    from thistledown import _pickling
-
     try:
-        return _pickling.dumps(value)
+        return dumps(value)
     except Exception:
         _stay_here.add((variable, kind))
         return None
-
-
-def _location(variable: Variable) -> Location | None:
-    """Where a variable stands: module and name, or nothing and a token; None when no other process can know it."""
-    known = _locations.get(variable)
-    if known is not None:
-        module, name = known
-        if not module or getattr(sys.modules.get(module), name, None) is variable:
-            return known
-        del _locations[variable]
-    # Looking everywhere takes milliseconds: again only when there are more modules to look into.
-    if _nowhere.get(variable) == len(sys.modules):
-        return None
-    main = sys.modules["__main__"]
-    for module, there in list(sys.modules.items()):
-        if there is main or getattr(there, "__spec__", None) is None:
-            continue  # No worker can import it.
-        for name, value in list(getattr(there, "__dict__", {}).items()):
-            if value is variable:
-                _locations[variable] = module, name
-                return module, name
-    if any(value is variable for value in list(vars(main).values())):
-        _token(variable)
-        return _locations[variable]
-    _nowhere[variable] = len(sys.modules)
-    return None
-
-
-def _token(variable: Variable) -> str:
-    known = _locations.get(variable)
-    if known is not None and known[0] == "":
-        return known[1]
-    token = f"{os.getpid()}-{len(_by_token)}-{variable.name}"
-    _by_token[token] = variable
-    _locations[variable] = "", token
-    return token
-
-
-def _default(variable: Variable) -> tuple[Any, ...]:
-    try:
-        return (contextvars.Context().run(variable.get),)
-    except LookupError:
-        return ()
-
-
-def _anywhere(token: str, name: str, *default: Any) -> Variable:
-    """The variable of a token: made once in each process that it comes to."""
-    if token not in _by_token:
-        made: Variable = contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
-        _by_token[token] = made
-        _locations[made] = "", token
-    return _by_token[token]
-
-
-def _standing(module: str, name: str) -> Variable:
-    import importlib
-
-    found: Variable = getattr(importlib.import_module(module), name)
-    return found
-
-
-def _found(location: Location) -> Variable | None:
-    module, name = location
-    return _standing(module, name) if module else _by_token.get(name)
 
 
 # --- log records and warnings -----------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from thistledown import _pickling
 from thistledown._errors import RemoteError, RemoteTraceback
+from thistledown._pickler import PROTOCOL, dumps
 
 __all__ = ["pack", "unpack"]
 
@@ -36,11 +36,11 @@ def pack(error: BaseException, longest: int | None = None) -> bytes:
     except Exception:
         links = None
     lines = _traceback(error)
-    packed = pickle.dumps((links, name, text, lines), _pickling.PROTOCOL)
+    packed = pickle.dumps((links, name, text, lines), PROTOCOL)
     if longest is not None and len(packed) > longest:
         # A character may take four bytes. The end of a traceback says most.
         room = longest // 10
-        packed = pickle.dumps((None, name[:100], text[:room], lines[-room:]), _pickling.PROTOCOL)
+        packed = pickle.dumps((None, name[:100], text[:room], lines[-room:]), PROTOCOL)
     return packed
 
 
@@ -172,7 +172,7 @@ def _pickled(error: BaseException) -> bytes | None:
 def _as_group(error: BaseException) -> bytes:
     """Without its members, which travel beside it."""
     attributes = {name: value for name, value in vars(error).items() if _can_travel(value)}
-    return _pickling.dumps(_Group(type(error), str(error.args[0]), attributes))
+    return dumps(_Group(type(error), str(error.args[0]), attributes))
 
 
 class _Group(NamedTuple):
@@ -187,23 +187,23 @@ class _Group(NamedTuple):
 
 
 def _whole(error: BaseException) -> bytes:
-    return _pickling.dumps(error)
+    return dumps(error)
 
 
 def _by_parts(error: BaseException) -> bytes:
     """Past an initialiser that wants other arguments than those it keeps."""
-    return _pickling.dumps(_Parts(type(error), error.args, vars(error)))
+    return dumps(_Parts(type(error), error.args, vars(error)))
 
 
 def _without_odd_parts(error: BaseException) -> bytes:
     attributes = {name: value for name, value in vars(error).items() if _can_travel(value)}
     args = tuple(value if _can_travel(value) else repr(value) for value in error.args)
-    return _pickling.dumps(_Parts(type(error), args, attributes))
+    return dumps(_Parts(type(error), args, attributes))
 
 
 def _can_travel(value: Any) -> bool:
     try:
-        pickle.loads(_pickling.dumps(value))
+        pickle.loads(dumps(value))
     except Exception:
         return False
     return True

@@ -7,35 +7,22 @@ change inside, such as a list, are packed each time.
 
 import contextlib
 import functools
-import itertools
 import pickle
 import sys
-import time
 import types
 import weakref
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from thistledown import _core
-from thistledown._errors import Cancelled
+from thistledown._chunks import Chunks
 from thistledown._imports import refuse_half_imported
-from thistledown._pickling import (
-    PROTOCOL,
-    Outcomes,
-    dumps_by_value,
-    explained,
-    goes_by_value,
-    not_picklable,
-    pack_error,
-)
+from thistledown._pickler import PROTOCOL, dumps_by_value, explained, goes_by_value
 from thistledown._reach import Snapshot, is_importable, looked_up
+from thistledown._refused import not_picklable
 
-__all__ = ["Chunks", "pack", "tell_path", "unpack"]
+__all__ = ["pack", "tell_path", "unpack"]
 
 CACHED = type(functools.lru_cache(ord))
-
-STRIDE_SECONDS = 0.001
-"""How long calls of a chunk may take together, by what the last ones took, before Python looks for signals."""
 
 Packed = tuple[bytes, bool, bool, str]
 
@@ -43,38 +30,6 @@ Packed = tuple[bytes, bool, bool, str]
 _told_path: list[str] | Literal[False] | None = None
 # By the function's id: itself, as long as it lives; the path then; what it reached; its bytes.
 _kept: dict[int, tuple[weakref.ref[Any], list[str], Snapshot, Packed]] = {}
-
-
-class Chunks:
-    """A function that is called for each of several items in one task, for maps over many small ones."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def __call__(self, *columns: Sequence[Any]) -> Outcomes:
-        """What came of the calls, each with an argument from each column. The first error is the last of them."""
-        results: list[Any] = []
-        failure = None
-        begun = time.perf_counter()
-        try:
-            self._extend(results, columns, begun)
-        except Cancelled:
-            raise
-        except BaseException as error:
-            failure = pack_error(error)
-        return Outcomes(time.perf_counter() - begun, results, failure)
-
-    def _extend(self, results: list[Any], columns: tuple[Sequence[Any], ...], begun: float) -> None:
-        """Adds the results, also those before an error. No Python runs between two calls, but now and then."""
-        calls, count, stride = map(self.function, *columns), len(columns[0]), 1
-        while len(results) < count:
-            wanted = min(len(results) + stride, count)
-            # Between two of these a task can be stopped whose function is written in C.
-            results.extend(itertools.islice(calls, stride))
-            if len(results) < wanted:
-                raise RuntimeError("the function raised StopIteration")
-            seconds = max(time.perf_counter() - begun, 1e-9)
-            stride = max(1, min(2 * stride, int(STRIDE_SECONDS * wanted / seconds)))
 
 
 def tell_path() -> list[str]:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from thistledown import _carried, _core, _functions, _pickling, _reach
+from thistledown import _carried, _chunks, _core, _functions, _pickler, _pickling, _reach
 from thistledown._errors import NotPicklable
 
 __all__ = ["cores", "launch", "packed_initializer"]
@@ -79,9 +79,9 @@ def launch(
         "argv": list(getattr(sys, "argv", [""])),
         "authkey": _authkey(),
         "preload": [*preload, *(["cloudpickle"] if _will_send_by_value(first) else [])],
-        "worker": pickle.dumps(settings, _pickling.PROTOCOL),
+        "worker": pickle.dumps(settings, _pickler.PROTOCOL),
     }
-    return command, environment, pickle.dumps(preparation, _pickling.PROTOCOL)
+    return command, environment, pickle.dumps(preparation, _pickler.PROTOCOL)
 
 
 def _interpreter_flags() -> list[str]:
@@ -98,7 +98,7 @@ def _will_send_by_value(first: Any) -> bool:
     """Whether the workers will soon need cloudpickle: it is in use here, or there are functions that go by value."""
     if "cloudpickle" in sys.modules:
         return True
-    inner = first.function if isinstance(first, _functions.Chunks) else first
+    inner = first.function if isinstance(first, _chunks.Chunks) else first
     if type(inner) is types.FunctionType and not _reach.is_importable(inner):
         return True
     values = list(vars(sys.modules["__main__"]).values())

@@ -1,27 +1,24 @@
 """What travels between processes: values, calls, functions and errors as bytes.
 
-The C pickler goes first. What it refuses, and what belongs to ``__main__``, which no worker imports, goes by value
-with cloudpickle, imported when it is needed first. Buffers of 64 KiB and more stay outside of the bytes, so that they
-can travel without a copy; at the other end they are read-only.
+What the C pickler refuses goes by value: see ``_pickler``. Buffers of 64 KiB and more stay outside of the bytes, so
+that they can travel without a copy; at the other end they are read-only.
 
 Nothing here knows of processes or pools. The engine calls these functions, and nobody else has to. For what has
 neither large buffers nor anything that goes by value it calls the C pickler by itself.
 """
 
 import operator
-import os
 import pickle
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from thistledown import _carried
+from thistledown._chunks import Outcomes
 from thistledown._errors import NotPicklable
+from thistledown._pickler import PROTOCOL, dumps_by_value, explained, goes_by_value
+from thistledown._refused import not_picklable
 
 __all__ = [
-    "Outcomes",
-    "dumps",
-    "dumps_by_value",
     "key_number",
     "pack",
     "pack_call",
@@ -33,31 +30,10 @@ __all__ = [
     "unpack_function",
 ]
 
-PROTOCOL = 5
-
 LARGE_BYTES = 65_536
 """Buffers from this size on travel outside of the pickle."""
 
-DEPTH = 6
-"""How deep an error message looks for the very thing that cannot be sent."""
-
-BREADTH = 200
-"""How many things it tries in each."""
-
 Packed = tuple[bytes, list[memoryview]]
-
-
-class Outcomes(NamedTuple):
-    """What came of several calls in one task, which go back together."""
-
-    seconds: float
-    """That they took."""
-
-    results: list[Any]
-    """What they returned, up to the first error."""
-
-    failure: bytes | None
-    """That error, packed."""
 
 
 def pack(value: Any) -> Packed:
@@ -194,54 +170,6 @@ def _key_part(key: Any) -> bytes:
     return b"%d:%s" % (len(data), data)
 
 
-def dumps(value: Any) -> bytes:
-    """A pickle in which what no worker can import stands by value: by the C pickler, if that can do it."""
-    try:
-        data = pickle.dumps(value, PROTOCOL)
-        if not goes_by_value(data):
-            return data
-    except MemoryError:
-        raise
-    except Exception:
-        pass
-    return dumps_by_value(value)
-
-
-def dumps_by_value(
-    value: Any,
-    keep: Callable[[pickle.PickleBuffer], bool] | None = None,
-    by_value: list[Any] | None = None,
-) -> bytes:
-    """A pickle in which what no worker can import stands by value; see ``_by_value.dumps``."""
-    from thistledown import _by_value
-
-    return _by_value.dumps(value, PROTOCOL, keep, by_value)
-
-
-def goes_by_value(data: bytes) -> bool:
-    """Whether a pickle names something that no worker can import, or that is registered to go by value."""
-    if b"__main__" in data:
-        return True
-    cloudpickle = sys.modules.get("cloudpickle")
-    if cloudpickle is None:
-        return False
-    # Another thread may be importing it just now.
-    registry: set[str] = getattr(cloudpickle, "list_registry_pickle_by_value", set)()
-    return bool(registry) and any(name.encode() in data for name in registry)
-
-
-def explained(error: ImportError | AttributeError) -> ImportError | AttributeError:
-    """The same, saying that it is this process which cannot import something; others are given back as they are."""
-    if isinstance(error, ImportError):
-        words = f"process {os.getpid()} cannot import what the task needs: {error}; it looks in {sys.path}"
-        kind = ModuleNotFoundError if isinstance(error, ModuleNotFoundError) else ImportError
-        return kind(words, name=error.name, path=error.path)
-    if not str(error).startswith("Can't get attribute"):
-        return error
-    words = f"process {os.getpid()} does not find what the task needs: {error}"
-    return AttributeError(words, name=error.name, obj=error.obj)
-
-
 def _pack(value: Any, explain: Callable[[Exception], Exception]) -> Packed:
     buffers: list[memoryview] = []
     try:
@@ -295,90 +223,6 @@ def _is_large(value: Any) -> bool:
     return type(value) in (bytes, bytearray) and len(value) >= LARGE_BYTES
 
 
-# --- what to say when something cannot be sent ------------------------------------------------------------------
-
-
 def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Any]]:
     named = [(f"argument {name!r}", value) for name, value in kwargs.items()]
     return [*((f"argument {number}", value) for number, value in enumerate(args, 1)), *named]
-
-
-def not_picklable(candidates: list[tuple[str, Any]], back: str, error: Exception) -> NotPicklable:
-    """The error for the first of some values that cannot be sent, and in it the innermost that is to blame."""
-    for name, value in candidates:
-        refusal = _refusal(value)
-        if refusal is not None:
-            if isinstance(refusal.__cause__ or refusal, RecursionError):
-                return NotPicklable(
-                    f"{name} cannot be sent{back}: it is nested too deeply for pickle ({refusal}); send it in a "
-                    "flatter form, such as a list of its parts"
-                )
-            place, culprit, refusal = _innermost(name, value, refusal, DEPTH)
-            inner = "" if place == name else f", because of {place}"
-            return NotPicklable(
-                f"{name} cannot be sent{back}{inner}: {_kind(culprit)} does not travel to another process "
-                f"({refusal}); {_advice(culprit)}"
-            )
-    return NotPicklable(f"{' or '.join(name for name, _ in candidates[:3])} cannot be sent{back}: {error}")
-
-
-def _refusal(value: Any) -> Exception | None:
-    try:
-        dumps_by_value(value)
-    except Exception as error:
-        return error
-    return None
-
-
-def _innermost(name: str, value: Any, refusal: Exception, depth: int) -> tuple[str, Any, Exception]:
-    if depth:
-        for number, (suffix, child) in enumerate(_children(value)):
-            if number == BREADTH:
-                break
-            inner = _refusal(child)
-            if inner is not None:
-                return _innermost(name + suffix, child, inner, depth - 1)
-    return name, value, refusal
-
-
-def _children(value: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of a value, each with how to write it."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield f"[{key!r}]", item
-    elif isinstance(value, list | tuple | set | frozenset):
-        for number, item in enumerate(value):
-            yield f"[{number}]", item
-    elif hasattr(value, "__code__"):
-        names = value.__code__.co_names
-        known = getattr(value, "__globals__", {})
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
-            try:
-                yield f" (its variable {name!r})", cell.cell_contents
-            except ValueError:
-                continue
-        for name in names:
-            if name in known and known[name] is not value:
-                yield f" (its global {name!r})", known[name]
-    elif not isinstance(value, type):
-        for name, item in getattr(value, "__dict__", {}).items():
-            yield f".{name}", item
-
-
-def _kind(value: Any) -> str:
-    kind = type(value)
-    return f"a {kind.__qualname__}" if kind.__module__ == "builtins" else f"a {kind.__module__}.{kind.__qualname__}"
-
-
-def _advice(value: Any) -> str:
-    """What to do instead, by what it is."""
-    name = type(value).__name__.lower()
-    if hasattr(value, "add_done_callback"):
-        return "send its result: `task.result()`, or `await task`"
-    if "lock" in name or name in ("condition", "event", "semaphore", "barrier"):
-        return "no two processes share it; tasks that must not overlap get one `key` by `pool.options(key=...)`"
-    if "generator" in name or "coroutine" in name or name.endswith("iterator"):
-        return "send what it is made from, or a list of what it gives"
-    if hasattr(value, "fileno"):
-        return "send its path or address, and open it in the task"
-    return "send what it is made from, and make it in the task, or once a worker with `initializer=`"

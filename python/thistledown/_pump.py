@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from thistledown import _core
+from thistledown._chunks import Chunks
 from thistledown._columns import Column, Columns
 from thistledown._errors import ChannelClosed, NotPicklable, TaskCancelled
-from thistledown._functions import Chunks
 from thistledown._pickling import pack_call
 from thistledown._task import Task
 

@@ -58,14 +58,14 @@ def changed() -> bytes | None:
 
 
 def _packed(filters: list[Any]) -> bytes:
-    from thistledown import _pickling
+    from thistledown._pickler import dumps
 
     packed = []
     for one in filters:
         # What cannot be sent is no filter of the workers'.
         with contextlib.suppress(Exception):
             is_from_main = one[2].__module__ == "__main__"
-            packed.append(_pickling.dumps(one) if is_from_main else pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
+            packed.append(dumps(one) if is_from_main else pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
     return pickle.dumps(packed, pickle.HIGHEST_PROTOCOL)
 
 
@@ -180,13 +180,13 @@ def _module_at(filename: str, lineno: int) -> str | None:
 def _packed_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, module: str | None
 ) -> bytes:
-    from thistledown import _pickling
+    from thistledown._pickler import dumps
 
     try:
-        what = _pickling.dumps((message, category))
+        what = dumps((message, category))
         pickle.loads(what)
     except Exception:
         what = pickle.dumps((f"{category.__name__}: {message}", UserWarning), pickle.HIGHEST_PROTOCOL)
     if len(what) > LONGEST // 2:
-        what = _pickling.dumps((f"{str(message)[:ROOM]} ... (cut)", category))
+        what = dumps((f"{str(message)[:ROOM]} ... (cut)", category))
     return pickle.dumps(("warning", (what, filename, lineno, module)), pickle.HIGHEST_PROTOCOL)

@@ -39,13 +39,14 @@ def main(
     work_bell: int,
     answers_bell: int,
     parent_bell: int,
+    lifeline: int,
     stderr: int,
     settings: bytes,
 ) -> None:
     """Lives as a worker: from the fork until it is told to leave. The zygote calls this, and exits afterwards."""
     global child
     _take_streams(stderr)
-    child = _core.Child(region, control, work_bell, answers_bell, parent_bell)
+    child = _core.Child(region, control, work_bell, answers_bell, parent_bell, lifeline)
     _take_signals(child)
     _reseed()
     # What the zygote registered is the zygote's; the end of this process is its own.

@@ -123,7 +123,6 @@ def test_pools_one_after_the_other_leave_nothing():
     for number in range(POOLS_AT_WORK):
         with td.Workers(1 + number % 2) as pool:
             assert pool.submit(victims.square, number).result(PATIENCE) == number**2
-        # At once, not some time.
-        assert held() <= before
-    gc.collect()
-    assert held() <= before
+        # Files at once, not some time; the system takes a thread that has ended off its list when it likes.
+        assert len(witness.descriptors()) <= before[0]
+        assert witness.eventually(lambda: held() <= before), witness.native_threads()

@@ -228,6 +228,7 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// The task gave way: it is due again behind everyone who is ready.
+    #[inline(always)]
     pub fn give_way(&mut self, task: TaskId, body: P::Body) {
         let Some(party) = self.parties.get_mut(task) else { return self.spent_bodies.push(body) };
         party.body = Some(body);

@@ -5,12 +5,12 @@
 //! undoes the wait. What had been committed to when it came counts: the value is given, and the cancellation is delivered
 //! at the task's next wait.
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{TaskId, Wake};
 use thistledown_runtime::Clock;
 

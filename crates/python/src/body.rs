@@ -171,11 +171,11 @@ fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
             let marked = || function.hasattr(intern!(py, "_is_coroutine_mark")).unwrap_or(false);
             return Ok(if body || marked() { Makes::Body } else { Makes::Nothing });
         }
-        let inner = if let Ok(inner) = function.getattr(intern!(py, "__func__")) {
+        let inner = if let Some(inner) = function.getattr_opt(intern!(py, "__func__"))? {
             inner
-        } else if let Ok(inner) = function.getattr(intern!(py, "func")) {
+        } else if let Some(inner) = function.getattr_opt(intern!(py, "func"))? {
             inner
-        } else if let Ok(inner) = function.get_type().getattr(intern!(py, "__call__"))
+        } else if let Some(inner) = function.get_type().getattr_opt(intern!(py, "__call__"))?
             && !inner.is(&function)
         {
             inner
@@ -366,5 +366,5 @@ fn async_generator(object: &Bound<'_, PyAny>) -> PyErr {
 }
 
 fn name(object: &Bound<'_, PyAny>) -> String {
-    object.repr().map_or_else(|_| "this object".into(), |repr| repr.to_string())
+    errors::shown(object, "this object")
 }

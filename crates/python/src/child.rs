@@ -9,19 +9,19 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
+use rustix_futex_sync::Mutex;
 use thistledown_workers::{End, Given, Inheritance, Opened, Parcel, Reply, now};
 
 use crate::context;
 use crate::errors;
 use crate::freight::{self, Call, pickling};
 use crate::imports::Importing;
+use crate::options::is_retried;
 use crate::outside::outside;
-use crate::pool::is_retried;
 use crate::traces::Traces;
 use crate::upstream::{self, Upstream};
 
@@ -93,6 +93,7 @@ impl Child {
         work_bell: RawFd,
         answers_bell: RawFd,
         parent_bell: RawFd,
+        lifeline: RawFd,
     ) -> PyResult<Self> {
         // SAFETY: the caller gives up descriptors that are his, as the process was born with them.
         let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
@@ -102,6 +103,7 @@ impl Child {
             work_bell: own(work_bell),
             answers_bell: own(answers_bell),
             parent_bell: own(parent_bell),
+            lifeline: own(lifeline),
         };
         // SAFETY: a worker is made of a region once, right after it was forked.
         let child = unsafe { thistledown_workers::Child::adopt(inherited) };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
+use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use thistledown_kernel::{Moment, RunnerId, ScopeId, TaskId, Wake};
@@ -161,12 +162,13 @@ pub(crate) fn check_cancelled(py: Python<'_>, task: TaskId) -> Quick<()> {
 
 /// Seconds, of an argument. What asyncio calls no limit has another name here.
 pub(crate) fn number_of_seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
-    value.extract().map_err(|error| match value.is_none() {
+    value.extract().map_err(|error: PyErr| match value.is_none() {
         true => errors::wrong_type("must be a number of seconds, not None: write math.inf for no limit"),
-        false => match value.repr() {
-            Ok(words) => errors::wrong_type(format!("must be a number of seconds, got {words}")),
-            Err(_) => error,
-        },
+        false if error.is_instance_of::<PyException>(value.py()) => {
+            let shown = errors::shown(value, "something else");
+            errors::wrong_type(format!("must be a number of seconds, got {shown}"))
+        }
+        false => error,
     })
 }
 

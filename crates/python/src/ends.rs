@@ -5,10 +5,10 @@
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Once, Weak};
 
-use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use rustix::process::{Signal, getpid, kill_process};
+use rustix_futex_sync::Mutex;
 
 use crate::remote::Remote;
 use crate::task::Task;

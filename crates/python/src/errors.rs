@@ -1,6 +1,8 @@
 //! The error map: what the engine reports becomes a Python exception here and nowhere else.
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyBytes, PyString, PyType};
@@ -111,6 +113,31 @@ pub(crate) fn scope_misuse(misuse: ScopeMisuse) -> PyErr {
     PyRuntimeError::new_err(format!("{misuse}: {advice}"))
 }
 
+/// An object for the eye of a person, or `otherwise` where its `repr` fails.
+pub(crate) fn shown(object: &Bound<'_, PyAny>, otherwise: &str) -> String {
+    match object.repr() {
+        Ok(words) => words.to_string_lossy().into_owned(),
+        Err(error) => {
+            if error.is_instance_of::<PyKeyboardInterrupt>(object.py()) {
+                put_off(object.py(), error, None);
+            }
+            otherwise.to_owned()
+        }
+    }
+}
+
+/// An error that struck where nobody can raise it. Ctrl-C strikes again, at the next place that can; of anything else
+/// `sys.unraisablehook` is told, with the object it has to do with.
+///
+/// Python looks for signals wherever it likes, also inside of `str` and `repr`: what is dropped there is somebody's Ctrl-C.
+pub(crate) fn put_off(py: Python<'_>, error: PyErr, object: Option<&Bound<'_, PyAny>>) {
+    if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        crate::run::strike_again();
+    } else {
+        error.write_unraisable(py, object);
+    }
+}
+
 pub(crate) fn misuse(words: impl Into<String>) -> PyErr {
     PyRuntimeError::new_err(words.into())
 }
@@ -171,8 +198,10 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
         Refusal::Start(words) => (format!("the workers run no task: {words}"), None),
         Refusal::Stillborn(death) => {
             let died = worker_died(py, name, death)?;
-            let words =
-                format!("the workers run no task, because they die before they are ready: {}", died.bind(py));
+            let words = format!(
+                "the workers run no task, because they die before they are ready: {}",
+                died.bind(py).str()?
+            );
             (words, Some(died))
         }
         Refusal::Forked => {

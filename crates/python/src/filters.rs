@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList};
+use rustix_futex_sync::Mutex;
 
 /// The filters when they were looked at last, and what to send with each call since.
 struct Seen {

@@ -7,11 +7,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, TaskId, Turn, Wake, Want};
 use thistledown_runtime::Rest;
 
@@ -19,10 +19,10 @@ use crate::awaiting;
 use crate::current::Run;
 use crate::guest::Busy;
 use crate::loops;
-use crate::payload::{Body, WORLD};
+use crate::payload::{Body, Held, WORLD};
 use crate::task::Task;
 
-type GuestTurn = Turn<Box<Body>, Py<PyAny>>;
+type GuestTurn = Turn<Held, Py<PyAny>>;
 
 /// A future of asyncio's that a weightless task waits for.
 pub(crate) struct Foreign {
@@ -145,8 +145,9 @@ pub(crate) fn raised(body: &mut Body) -> Option<Py<PyAny>> {
 
 /// Before a turn in a guest: what there is to do about a future that was waited for. Nothing comes back of a turn that is
 /// over with it.
-pub(crate) fn before(py: Python<'_>, mut turn: GuestTurn) -> Result<GuestTurn, Rest<Box<Body>>> {
-    let Some(abroad) = turn.body.extra.as_mut().and_then(|extra| extra.abroad.as_mut()) else {
+pub(crate) fn before(py: Python<'_>, mut turn: GuestTurn) -> Result<GuestTurn, Rest<Held>> {
+    let body: &mut Body = &mut turn.body;
+    let Some(abroad) = body.extra.as_mut().and_then(|extra| extra.abroad.as_mut()) else {
         return Ok(turn);
     };
     let passed = match (&abroad.waits, &turn.wake) {
@@ -161,19 +162,14 @@ pub(crate) fn before(py: Python<'_>, mut turn: GuestTurn) -> Result<GuestTurn, R
         abroad.raised = Some(error.into_value(py).into_any());
     }
     // What an operation has committed to counts, and the interruption comes at the next wait.
-    let committed = turn.body.awaited.is_some() && matches!(turn.wake, Wake::Event { .. });
+    let committed = body.awaited.is_some() && matches!(turn.wake, Wake::Event { .. });
     if !committed && abroad.stand_in.as_ref().is_some_and(|stand_in| stand_in.get().is_interrupted()) {
         abroad.raised = Some(awaiting::cancelled(py).into_value(py).into_any());
-        if let Some(operation) = turn.body.awaited.take() {
+        if let Some(operation) = body.awaited.take() {
             operation.get().abandon();
         }
     }
-    if turn
-        .body
-        .extra
-        .as_ref()
-        .is_some_and(|extra| extra.abroad.as_ref().is_some_and(|it| it.raised.is_some()))
-    {
+    if abroad.raised.is_some() {
         turn.wake = Wake::Cancelled;
     }
     Ok(turn)

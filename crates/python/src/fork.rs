@@ -6,6 +6,7 @@ use std::sync::Once;
 use pyo3::prelude::*;
 
 use crate::current::Current;
+use crate::engines;
 use crate::herald;
 use crate::payload::WORLD;
 use crate::run::watchdog;
@@ -24,7 +25,7 @@ pub(crate) fn watch() {
 
 extern "C" fn before_fork() {
     // Pools before the world, as whoever settles tasks does.
-    upstream::lock_for_fork();
+    engines::lock_for_fork();
     watchdog().lock_for_fork();
     WORLD.lock_for_fork();
 }
@@ -34,7 +35,7 @@ extern "C" fn after_fork_in_parent() {
     unsafe {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
-        upstream::unlock_after_fork(false);
+        engines::unlock_after_fork(false);
     }
 }
 
@@ -43,7 +44,7 @@ extern "C" fn after_fork_here() {
     // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
     unsafe {
         WORLD.unlock_after_fork();
-        upstream::unlock_after_fork(true);
+        engines::unlock_after_fork(true);
     }
 }
 
@@ -54,7 +55,7 @@ pub(crate) fn after_fork_in_child() {
     crate::run::replace_watchdog();
     herald::forget();
     // Tasks of the parent's pools end here, and whoever waits is told.
-    upstream::desert();
+    engines::desert();
     upstream::forget_worker();
     crate::ends::forget();
     if let Some(run) = Current::run() {

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyWeakrefReference};
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Moment, ScopeId, Start, TaskId, Told};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Watched};

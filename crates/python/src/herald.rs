@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use thistledown_runtime::Clock;
+use rustix_futex_sync::{Condvar, Mutex};
 
 use crate::group_call::Call;
 use crate::outside::{end_is_near, outside};
@@ -220,16 +219,11 @@ pub(crate) fn hear_out(py: Python<'_>) {
         return;
     }
     outside(py, || {
-        let deadline = Clock::System.now().after(PATIENCE);
         let Herald { news, changed } = herald();
-        let mut news = news.lock();
+        let news = news.lock();
         let goal = news.said_ever;
-        while news.told_ever < goal && news.runs && !news.silent {
-            let left = deadline.since(Clock::System.now());
-            if left.is_zero() || changed.wait_for(&mut news, left).timed_out() {
-                break;
-            }
-        }
+        let is_awaited = |news: &mut News| news.told_ever < goal && news.runs && !news.silent;
+        drop(changed.wait_timeout_while(news, PATIENCE, is_awaited));
     });
 }
 
@@ -241,8 +235,12 @@ fn next() -> Option<News> {
     changed.notify_all();
     while news.is_empty() && !news.silent {
         if news.pools > 0 {
-            changed.wait(&mut news);
-        } else if changed.wait_for(&mut news, IDLE).timed_out() && news.is_empty() && news.pools == 0 {
+            news = changed.wait(news);
+            continue;
+        }
+        let (again, slept) = changed.wait_timeout(news, IDLE);
+        news = again;
+        if slept.timed_out() && news.is_empty() && news.pools == 0 {
             news.runs = false;
             return None;
         }
@@ -274,15 +272,10 @@ pub(crate) fn herald_rests() -> bool {
 #[pyfunction]
 pub(crate) fn fall_silent(py: Python<'_>, timeout: f64) {
     outside(py, || {
-        let deadline = Clock::System.now().after(Duration::try_from_secs_f64(timeout).unwrap_or_default());
+        let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
         let Herald { news, changed } = herald();
-        let mut news = news.lock();
-        while (news.tells || !news.is_empty()) && news.runs {
-            let left = deadline.since(Clock::System.now());
-            if left.is_zero() || changed.wait_for(&mut news, left).timed_out() {
-                break;
-            }
-        }
+        let is_telling = |news: &mut News| (news.tells || !news.is_empty()) && news.runs;
+        let (mut news, _) = changed.wait_timeout_while(news.lock(), timeout, is_telling);
         news.silent = true;
         changed.notify_all();
     });

@@ -25,11 +25,14 @@ mod context;
 mod current;
 mod descriptor;
 mod ends;
+mod engines;
 mod errors;
+mod face;
 mod filters;
 mod foreign;
 mod fork;
 mod freight;
+mod functions;
 mod go;
 mod group;
 mod group_call;
@@ -41,6 +44,7 @@ mod lodger;
 mod loops;
 mod objects;
 mod operation;
+mod options;
 mod outside;
 mod payload;
 mod pickle;
@@ -91,6 +95,10 @@ mod _core {
     #[pymodule_export]
     use super::ends::{die_of_interrupt, take_unasked};
     #[pymodule_export]
+    use super::engines::pools_have_tasks;
+    #[pymodule_export]
+    use super::face::set_module_class;
+    #[pymodule_export]
     use super::foreign::StandIn;
     #[pymodule_export]
     use super::fork::after_fork_in_child;
@@ -113,9 +121,11 @@ mod _core {
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
+    use super::options::Options;
+    #[pymodule_export]
     use super::poll::{readable, writable};
     #[pymodule_export]
-    use super::pool::{Options, Pool};
+    use super::pool::Pool;
     #[pymodule_export]
     use super::run::{attend, count_interrupts, run, stop_runs};
     #[pymodule_export]
@@ -136,8 +146,6 @@ mod _core {
     use super::thread_call::thread;
     #[pymodule_export]
     use super::timers::{after, check_cancelled, is_cancellation, is_cancelled, sleep};
-    #[pymodule_export]
-    use super::upstream::pools_have_tasks;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -10,7 +10,7 @@ use thistledown_runtime::{Flow, Host, Rest};
 
 use crate::current::Run;
 use crate::foreign;
-use crate::payload::{Body, Snake};
+use crate::payload::{Held, Snake};
 use crate::run;
 use crate::turn;
 
@@ -30,7 +30,7 @@ impl<'a, 'py> Lodger<'a, 'py> {
 }
 
 impl Host<Snake> for Lodger<'_, '_> {
-    fn turn(&mut self, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
+    fn turn(&mut self, turn: Turn<Held, Py<PyAny>>) -> Rest<Held> {
         let py = self.py;
         let mut turn = match foreign::before(py, turn) {
             Ok(turn) => turn,

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyWeakrefReference;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{RunnerId, TaskId};
 
 use crate::guest::Guest;

@@ -197,8 +197,8 @@ impl Operation {
             match self.phase.load(Ordering::Relaxed) {
                 WAITING => return self.resume(py, current.wake.take()),
                 IDLE => {
-                    if let Kind::Sleep(Sleep { nanos: 0, .. }) = self.kind {
-                        return give_way(py, current, task);
+                    if self.is_zero_sleep() {
+                        return if give_way(current) { Step::Return(py.None()) } else { Step::GiveWay };
                     }
                     let Some(left) = current.budget.get().checked_sub(1) else {
                         self.set_phase(OVERDUE);
@@ -210,6 +210,23 @@ impl Operation {
             }
             self.begin(py, task)
         })
+    }
+
+    /// The step of one that only gives way: whether it is over. Nothing when there is more to it.
+    #[inline(always)]
+    pub(crate) fn quick_step(&self) -> Option<bool> {
+        if !self.is_zero_sleep() {
+            return None;
+        }
+        Current::with(|current| {
+            let plain = current.task.get().is_some() && current.held_open.get() == 0;
+            plain.then(|| give_way(current))
+        })
+    }
+
+    #[inline(always)]
+    fn is_zero_sleep(&self) -> bool {
+        matches!(self.kind, Kind::Sleep(Sleep { nanos: 0, .. }))
     }
 
     #[cold]
@@ -425,17 +442,13 @@ impl Operation {
     }
 }
 
-/// `sleep(0)`: the others have their turn, then it is over. It keeps nothing, so that one object serves everybody.
-#[inline]
-fn give_way(py: Python<'_>, current: &Current, task: TaskId) -> Step {
-    if current.gives_way.take() {
-        return Step::Return(py.None());
-    }
-    if let Err(cancelled) = check_cancelled(py, task) {
-        return Step::Raise(cancelled);
-    }
-    current.gives_way.set(true);
-    Step::GiveWay
+/// `sleep(0)`: the others have their turn, then it is over. It keeps nothing, so that one object serves everybody, and
+/// does not ask for a cancellation: as for a bare `yield`, the kernel does when the task's turn comes again.
+#[inline(always)]
+fn give_way(current: &Current) -> bool {
+    let over = current.gives_way.get();
+    current.gives_way.set(!over);
+    over
 }
 
 fn closed_descriptor() -> PyErr {

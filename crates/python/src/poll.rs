@@ -5,9 +5,9 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyAnyMethods;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Direction, Moment, Want};
 
 use crate::descriptor::{self, Registration};

@@ -8,19 +8,21 @@ use std::ffi::OsString;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple};
 use thistledown_runtime::Clock;
-use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Name, Order};
+use thistledown_workers::{Cancel, Closed, Config, Engine, JobId, Launch, Name, Order};
 
 use crate::current::{Current, seconds, seconds_or_none};
+use crate::engines;
 use crate::errors;
-use crate::freight::{self, pickling};
+use crate::freight;
+use crate::functions::{Functions, Named};
 use crate::herald;
 use crate::imports;
+use crate::options::Options;
 use crate::outside::outside;
 use crate::remote::{Remote, Ticket};
 use crate::root;
@@ -28,12 +30,6 @@ use crate::survey::{self, Awaited};
 use crate::task::Task;
 use crate::upstream::{self, Upstream};
 use crate::window;
-
-/// Functions whose numbers are remembered.
-const FUNCTIONS: usize = 1024;
-
-/// A longer body is not held, to know its function by.
-const BODY_BYTES: usize = 32 * 1024;
 
 /// Who runs a job.
 #[derive(Clone)]
@@ -64,65 +60,11 @@ impl Source {
     }
 }
 
-/// What goes with a task, besides its function's own arguments.
-#[pyclass(frozen, module = "thistledown._core")]
-pub(crate) struct Options {
-    timeout: Option<Duration>,
-    memory: Option<u64>,
-    retries: u32,
-    retry_on: Option<Py<PyTuple>>,
-    priority: i32,
-    name: Option<Py<PyString>>,
-    /// A number made of the key, the same in every process.
-    key: Option<u64>,
-}
-
-#[pymethods]
-impl Options {
-    #[new]
-    #[pyo3(signature = (*, timeout=None, memory=None, retries=0, retry_on=None, priority=0, name=None, key=None))]
-    fn new(
-        timeout: Option<f64>,
-        memory: Option<u64>,
-        retries: u32,
-        retry_on: Option<Bound<'_, PyTuple>>,
-        priority: i32,
-        name: Option<Py<PyString>>,
-        key: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let timeout = timeout.map(|timeout| seconds(timeout, "timeout")).transpose()?.flatten();
-        let retry_on = retry_on.filter(|classes| !classes.is_empty()).map(Bound::unbind);
-        let key = key.map(|key| key_number(&key)).transpose()?;
-        Ok(Self { timeout, memory, retries, retry_on, priority, name, key })
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.retry_on)
-    }
-}
-
-/// What is remembered of a function, by its address.
-struct Known {
-    sign: Sign,
-    number: Arc<Function>,
-    origin: Py<PyString>,
-    words: Arc<str>,
-}
-
-/// What says that the function at an address is still the one that was there.
-enum Sign {
-    /// It goes by reference. It is held, so that nothing else gets its address.
-    Itself(Py<PyAny>),
-    /// It goes by value, and as long as nothing that it reaches has changed, packing it gives this very object. Itself it
-    /// is not held: it may die when its program lets go of it.
-    Body(Py<PyBytes>),
-}
-
 /// A pool of worker processes.
 #[pyclass(frozen, module = "thistledown._core", weakref)]
 pub(crate) struct Pool {
     place: Place,
-    functions: Mutex<HashMap<usize, Known>>,
+    functions: Functions,
 }
 
 enum Place {
@@ -144,7 +86,7 @@ impl Pool {
         let grace = seconds(grace, "grace")?.unwrap_or(Duration::MAX);
         let engine = Engine::new(&Config { size, grace, concurrency, max_tasks_per_child });
         let engine = Arc::new(engine);
-        upstream::register(&engine);
+        engines::register(&engine);
         Ok(Self::at(Place::Own { engine, launch }))
     }
 
@@ -166,7 +108,11 @@ impl Pool {
         let py = function.py();
         imports::check(py)?;
         self.begin(function)?;
-        let (number, origin, words) = self.function(function)?;
+        let Named { number, origin, words } =
+            self.functions.named(function, |body, weightless| match &self.place {
+                Place::Own { engine, .. } => engine.function(body, weightless),
+                Place::Above(upstream) => upstream.function(body, weightless),
+            })?;
         let options = options.map(Bound::get);
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
         let call = freight::pack_call(args, kwargs, options.and_then(|options| options.retry_on.as_ref()))?;
@@ -282,22 +228,17 @@ impl Pool {
         if let Place::Own { launch, .. } = &self.place {
             visit.call(launch)?;
         }
-        let Some(functions) = self.functions.try_lock() else { return Ok(()) };
-        functions.values().try_for_each(|known| match &known.sign {
-            Sign::Itself(function) => visit.call(function),
-            Sign::Body(body) => visit.call(body),
-        })
+        self.functions.traverse(&visit)
     }
 
     fn __clear__(&self) {
-        let functions = std::mem::take(&mut *self.functions.lock());
-        drop(functions);
+        self.functions.clear();
     }
 }
 
 impl Pool {
     fn at(place: Place) -> Self {
-        Self { place, functions: Mutex::default() }
+        Self { place, functions: Functions::default() }
     }
 
     /// Starts the pool, if this is its first task: its zygote comes up while the task is packed.
@@ -314,60 +255,6 @@ impl Pool {
         // One that was about to end may have ended before the pool was there.
         let _ = herald::ensure(py);
         Ok(())
-    }
-
-    /// The function's number, and what its tasks are called after.
-    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Function>, Py<PyString>, Arc<str>)> {
-        let py = function.py();
-        let address = function.as_ptr() as usize;
-        if let Some(known) = self.known(py, address, |sign| matches!(sign, Sign::Itself(_))) {
-            return Ok(known);
-        }
-        let packed = pickling(py)?.call_method1(intern!(py, "pack_function"), (function,))?;
-        let (body, weightless, stable, origin) =
-            packed.extract::<(Bound<'_, PyBytes>, bool, bool, Py<PyString>)>()?;
-        let is_same = |sign: &Sign| matches!(sign, Sign::Body(known) if known.is(&body));
-        if let Some(known) = self.known(py, address, is_same) {
-            return Ok(known);
-        }
-        let content = body.as_bytes();
-        let number = match &self.place {
-            Place::Own { engine, .. } => engine.function(content, weightless),
-            Place::Above(upstream) => upstream.function(content, weightless),
-        };
-        let number = number.map_err(|error| errors::system(&error))?;
-        let words: Arc<str> = origin.bind(py).to_string_lossy().into();
-        let sign = match stable {
-            true => Some(Sign::Itself(function.clone().unbind())),
-            false => (content.len() <= BODY_BYTES).then(|| Sign::Body(body.unbind())),
-        };
-        if let Some(sign) = sign {
-            let (number, origin, words) = (Arc::clone(&number), origin.clone_ref(py), Arc::clone(&words));
-            let known = Known { sign, number, origin, words };
-            self.remember(address, known);
-        }
-        Ok((number, origin, words))
-    }
-
-    /// What is remembered of the function at an address, if its sign is as it should be.
-    fn known(
-        &self,
-        py: Python<'_>,
-        address: usize,
-        is_good: impl FnOnce(&Sign) -> bool,
-    ) -> Option<(Arc<Function>, Py<PyString>, Arc<str>)> {
-        let functions = self.functions.lock();
-        let known = functions.get(&address).filter(|known| is_good(&known.sign))?;
-        Some((Arc::clone(&known.number), known.origin.clone_ref(py), Arc::clone(&known.words)))
-    }
-
-    fn remember(&self, address: usize, known: Known) {
-        let mut functions = self.functions.lock();
-        let all = (functions.len() >= FUNCTIONS).then(|| std::mem::take(&mut *functions));
-        let one = functions.insert(address, known);
-        drop(functions);
-        // Dropping a function may run foreign code, so no lock is held.
-        drop((all, one));
     }
 
     fn submit(&self, py: Python<'_>, order: Order, remote: &Arc<Remote>) -> PyResult<()> {
@@ -426,29 +313,9 @@ impl Pool {
     }
 }
 
-/// The number that stands for a key: of what it is made of, so that it is the same in every process.
-fn key_number(key: &Bound<'_, PyAny>) -> PyResult<u64> {
-    let number = pickling(key.py())?.call_method1(intern!(key.py(), "key_number"), (key,))?;
-    number.extract()
-}
-
 /// How the pool's processes are started: what the Python side says, with a view to the first task's function.
 fn launch_of(launch: &Bound<'_, PyAny>, function: &Bound<'_, PyAny>) -> PyResult<Launch> {
     let (command, environment, preparation) =
         launch.call1((function,))?.extract::<(Vec<OsString>, HashMap<OsString, OsString>, Vec<u8>)>()?;
     Ok(Launch { command, environment: environment.into_iter().collect(), preparation })
-}
-
-/// Whether a class is among those upon which a task is tried again.
-pub(crate) fn is_retried(more: Option<&Bound<'_, PyAny>>, error: &Bound<'_, PyAny>) -> bool {
-    let classes = more.and_then(|more| more.get_item("retry_on").ok());
-    classes.is_some_and(|classes| {
-        classes.try_iter().is_ok_and(|mut classes| {
-            classes.any(|class| {
-                class.is_ok_and(|class| {
-                    class.cast::<PyType>().is_ok_and(|class| error.is_instance(class).unwrap_or(false))
-                })
-            })
-        })
-    })
 }

@@ -5,10 +5,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{JoinRefused, ScopeId, TaskId};
 use thistledown_runtime::Lock;
 use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};

@@ -18,7 +18,7 @@ pub(crate) fn report<'py>(
     match py.import("thistledown._report").and_then(|module| module.call_method1(function, args)) {
         Ok(value) => Some(value),
         Err(error) => {
-            error.write_unraisable(py, None);
+            errors::put_off(py, error, None);
             None
         }
     }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
+use rustix_futex_sync::{Mutex, RwLock};
 use thistledown_kernel::{RunnerId, Start, TaskId, Turn};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Stall, Watchdog, Watched};
@@ -22,7 +22,7 @@ use crate::descriptor;
 use crate::errors;
 use crate::operation::Operation;
 use crate::outside::outside;
-use crate::payload::{Body, Extra, Snake, WORLD, Waker};
+use crate::payload::{Body, Held, Snake, WORLD, Waker};
 use crate::report::{self, report};
 use crate::root::Root;
 use crate::task::{Outcome, Task};
@@ -242,6 +242,14 @@ pub(crate) fn count_interrupts(more: u32) {
     }
 }
 
+/// A Ctrl-C that was raised where nobody can raise it comes once more, and counts once.
+#[allow(unsafe_code, reason = "pyo3 has no word for it")]
+pub(crate) fn strike_again() {
+    let _ = INTERRUPTS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+    // SAFETY: sets a flag, from any thread.
+    unsafe { pyo3::ffi::PyErr_SetInterrupt() };
+}
+
 /// The runs of this process that are not over.
 pub(crate) fn runs() -> Vec<Arc<Shared>> {
     RUNS.lock().clone()
@@ -315,14 +323,15 @@ pub(crate) fn spawn_in(
     if let Some(name) = name {
         task.setattr("name", name)?;
     }
-    let body = Box::new(Body {
+    let body = Body {
         iterator: Root::new(iterator.unbind()),
         task: task.clone().unbind(),
         context: Root::new(context::copy(py)?.unbind()),
         awaited: None,
-        extra: group.map(|group| Box::new(Extra { group: Some(group), ..Extra::default() })),
-    });
-    match WORLD.with(|kernel| kernel.spawn(runner, start, body)) {
+        group,
+        extra: None,
+    };
+    match WORLD.with(|kernel| kernel.spawn(runner, start, Held::new(py, body))) {
         Ok(id) => {
             task.get().set_id(id);
             Ok(task.unbind())
@@ -354,14 +363,14 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
         return;
     }
     let Some(error) = error else { return };
-    if let Some(group) = body.extra.as_ref().and_then(|extra| extra.group.as_ref()) {
+    if let Some(group) = &body.group {
         let answered = group.call_method1(py, pyo3::intern!(py, "_failed"), (&error,));
         match answered.and_then(|answered| answered.is_truthy(py)) {
             Ok(true) => return task.get().mark_fetched(),
             Ok(false) => {}
             Err(error) => {
                 if let Err(error) = end_run(py, error) {
-                    error.write_unraisable(py, Some(task.as_any()));
+                    errors::put_off(py, error, Some(task.as_any()));
                 }
             }
         }
@@ -442,7 +451,8 @@ impl Ruler<'_> {
 
 impl Host<Snake> for Ruler<'_> {
     #[inline]
-    fn turn(&mut self, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
+    fn turn(&mut self, turn: Turn<Held, Py<PyAny>>) -> Rest<Held> {
+        let task = turn.task;
         let rest = turn::give(self.py, &self.run, turn);
         if let Rest::Ended = rest
             && let Some(error) = ENDING.take()
@@ -451,7 +461,7 @@ impl Host<Snake> for Ruler<'_> {
         }
         if let Rest::Ended = rest
             && self.ending.is_none()
-            && let Some(main) = self.main.take_if(|main| main.get().is_done())
+            && let Some(main) = self.main.take_if(|main| main.get().id() == task)
             && let Some(error) = main.get().failure(self.py)
         {
             main.get().mark_fetched();

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyGeneratorExit, PyTimeoutError};
 use pyo3::prelude::*;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeEnd, ScopeId, ScopeMisuse, TaskId};
 
 use crate::current::{Current, Run, number_of_seconds, seconds};

@@ -32,6 +32,11 @@ trait Awaiter: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Syn
     fn step(&self, py: Python<'_>) -> Step;
     /// The operation to enlist: a new reference.
     fn parked(&self, py: Python<'_>, own: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    /// Whether it only gives way, and if so whether that is over: the commonest step, and it needs no other.
+    #[inline(always)]
+    fn quick_step(&self) -> Option<bool> {
+        None
+    }
 }
 
 impl Awaiter for Operation {
@@ -44,6 +49,11 @@ impl Awaiter for Operation {
     fn parked(&self, _py: Python<'_>, own: *mut ffi::PyObject) -> *mut ffi::PyObject {
         // SAFETY: `own` is this object, alive for the call.
         unsafe { ffi::Py_NewRef(own) }
+    }
+
+    #[inline(always)]
+    fn quick_step(&self) -> Option<bool> {
+        Self::quick_step(self)
     }
 }
 
@@ -130,14 +140,19 @@ unsafe extern "C" fn send<T: Awaiter>(
     _value: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
-    // SAFETY: the interpreter passes a place for the result, and the object.
-    unsafe { step::<T>(own, result) }
+    // SAFETY: the slot is set on `T` alone; the interpreter passes a place for the result, and the object.
+    unsafe {
+        let awaiter = used_on::<T>(own);
+        let Some(over) = awaiter.get().quick_step() else { return step::<T>(own, result) };
+        *result = awaiter.py().None().into_ptr();
+        if over { ffi::PySendResult::PYGEN_RETURN } else { ffi::PySendResult::PYGEN_NEXT }
+    }
 }
 
 unsafe extern "C" fn next<T: Awaiter>(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     let mut result = std::ptr::null_mut();
     // SAFETY: the interpreter passes the object.
-    match unsafe { step::<T>(own, &raw mut result) } {
+    match unsafe { send::<T>(own, std::ptr::null_mut(), &raw mut result) } {
         ffi::PySendResult::PYGEN_NEXT => result,
         ffi::PySendResult::PYGEN_RETURN => {
             // SAFETY: `result` is a new reference, given up here; the interpreter is attached.
@@ -375,13 +390,32 @@ unsafe extern "C" fn sleep(
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter passes `count` arguments and those with names behind, and calls while it is attached.
     unsafe {
-        let py = Python::assume_attached();
-        if count == 1 && names.is_null() && timers::is_zero(&Borrowed::from_ptr(py, *args)) {
-            return given(py, || Ok(timers::give_way(py)?.clone()));
+        if count == 1
+            && names.is_null()
+            && let Some(operation) = timers::sleep_of_zero(&used_on(*args))
+        {
+            return operation.to_owned().into_ptr();
         }
+        usual_sleep(module, args, count, names)
+    }
+}
+
+/// # Safety
+/// As the interpreter calls a function.
+#[inline(never)]
+unsafe fn usual_sleep(
+    module: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: by the contract; what PyO3 made has the same one.
+    unsafe {
         match SLEEP.get() {
             Some(usual) => usual(module, args, count, names),
-            None => given::<Operation>(py, || Err(errors::misuse("the module is not made yet").into())),
+            None => given::<Operation>(Python::assume_attached(), || {
+                Err(errors::misuse("the module is not made yet").into())
+            }),
         }
     }
 }
@@ -468,6 +502,7 @@ fn set_method(
 pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     objects::install(py)?;
+    timers::install(py)?;
     set_function(module, "go", go)?;
     if let Some(usual) = set_function(module, "sleep", sleep)? {
         let _ = SLEEP.set(usual);

@@ -9,10 +9,10 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Doing, Moment, Seen, Standing, TaskId};
 use thistledown_runtime::Clock;
 use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};
@@ -23,7 +23,7 @@ use crate::guest::Guest;
 use crate::loops;
 use crate::operation::{Operation, Target};
 use crate::outside::outside;
-use crate::payload::{Body, WORLD};
+use crate::payload::{Held, WORLD};
 use crate::run;
 use crate::task::Task;
 use crate::turn::borrowed_task;
@@ -115,7 +115,7 @@ struct Found {
 }
 
 impl Found {
-    fn task(py: Python<'_>, inside: Option<usize>, standing: &Standing<'_, Box<Body>>) -> Self {
+    fn task(py: Python<'_>, inside: Option<usize>, standing: &Standing<'_, Held>) -> Self {
         let body = standing.body;
         Self {
             inside,
@@ -202,7 +202,7 @@ type PoolRow = (usize, bool, Vec<WorkerRow>, Vec<JobRow>, usize);
 /// asked for its lines, which it writes to the descriptor of this number in its own process.
 #[pyfunction]
 pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
-    let engines = crate::upstream::engines();
+    let engines = crate::engines::all();
     let views = outside(py, || engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
     let job = |job: JobView| {
         let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());

@@ -3,11 +3,11 @@
 //! The call starts when it is first waited for. A wait that ends without it abandons it: the thread cannot be stopped,
 //! its result is dropped.
 
-use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, Want};
 
 use crate::current::Current;
@@ -107,8 +107,11 @@ impl ThreadCall {
     /// A task that stands for the call.
     fn task<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Task>> {
         let function = self.function.bind(py);
-        let origin = function.getattr(intern!(py, "__qualname__")).and_then(|name| name.str());
-        let origin = origin.or_else(|_| function.get_type().qualname())?;
+        let named = function.getattr_opt(intern!(py, "__qualname__"))?;
+        let origin = match named.and_then(|name| name.cast_into::<PyString>().ok()) {
+            Some(name) => name,
+            None => function.get_type().qualname()?,
+        };
         Task::make(py, Some(origin.unbind()))
     }
 
@@ -140,13 +143,13 @@ impl ThreadCall {
                 .import(intern!(py, "thistledown._threads"))
                 .and_then(|threads| threads.call_method1(intern!(py, "withdraw"), (&task,)));
             if let Err(error) = withdrawn {
-                error.write_unraisable(py, None);
+                errors::put_off(py, error, None);
             }
         });
     }
 
     pub(crate) fn describe(&self, py: Python<'_>) -> String {
-        format!("the thread call {}", self.function.bind(py))
+        format!("the thread call {}", errors::shown(self.function.bind(py), "of something"))
     }
 
     pub(crate) fn copy(&self, py: Python<'_>) -> Self {

@@ -18,7 +18,7 @@ use crate::current::{BUDGET, Current, Run};
 use crate::errors;
 use crate::foreign;
 use crate::operation::{Kind, Operation, Wants};
-use crate::payload::{Body, WORLD};
+use crate::payload::{Body, Held, WORLD};
 use crate::root::Root;
 use crate::switch::Switch;
 use crate::task::{Outcome, Task};
@@ -49,7 +49,7 @@ pub(crate) fn borrowed_task(py: Python<'_>, pointer: *mut ffi::PyObject) -> Opti
 }
 
 /// Gives a task its turn.
-pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
+pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Held, Py<PyAny>>) -> Rest<Held> {
     let Turn { task, mut body, wake } = turn;
     run.set_task_object(Some(&body.task));
     let context = body.context.as_ptr();
@@ -66,7 +66,7 @@ pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Box<Body>, Py<PyAny
         Ended::Done(outcome) => {
             crate::run::task_ended(py, run, task, &body, outcome);
             run.set_task_object(None);
-            drop(body);
+            body.let_go(py);
             Rest::Ended
         }
     };
@@ -223,7 +223,7 @@ fn wrong_yield(value: &Bound<'_, PyAny>) -> PyErr {
              or run it in a thread with `td.thread(asyncio.run, ...)`",
         );
     }
-    let shown = value.repr().map_or_else(|_| "an object".into(), |repr| repr.to_string());
+    let shown = errors::shown(value, "an object");
     errors::wrong_type(format!(
         "a task yielded {shown}: a bare `yield` gives way to the other tasks, and an operation is waited for with \
          `yield from op` (in an `async def` with `await op`)"

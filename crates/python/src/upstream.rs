@@ -7,26 +7,23 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::TaskId;
 use thistledown_workers::{
-    Answer, Cancel, Child, Death, End, Engine, Function, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
+    Answer, Cancel, Child, Death, End, Function, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
 };
 
 use crate::errors;
 use crate::herald;
 use crate::outside::outside;
-use crate::remote::{self, Remote, Ticket};
+use crate::remote::{self, Remote};
 use crate::survey::this_thread;
 
 /// The pool that this process is a worker of.
 static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
-
-/// The engines of this process.
-static ENGINES: Mutex<Vec<Weak<Engine<Ticket>>>> = Mutex::new(Vec::new());
 
 /// What a worker has asked of its pool.
 pub(crate) struct Upstream {
@@ -128,6 +125,11 @@ impl Upstream {
 
     fn take(&self, reference: u64) -> Option<Spawned> {
         self.spawned.lock().remove(&reference)
+    }
+
+    /// Whether something that was started here runs elsewhere.
+    pub(crate) fn has_spawned(&self) -> bool {
+        !self.spawned.lock().is_empty()
     }
 
     pub(crate) fn cancel(&self, reference: u64) -> Cancel {
@@ -375,30 +377,6 @@ fn outcome(end: End, parcel: Parcel) -> Outcome {
     }
 }
 
-/// An engine of this process, for forks.
-pub(crate) fn register(engine: &Arc<Engine<Ticket>>) {
-    let mut engines = ENGINES.lock();
-    engines.retain(|engine| engine.strong_count() > 0);
-    engines.push(Arc::downgrade(engine));
-}
-
-/// Whether a pool of this process has tasks, from which something may come.
-#[pyfunction]
-pub(crate) fn pools_have_tasks() -> bool {
-    let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
-    let spawned = get().is_some_and(|upstream| !upstream.spawned.lock().is_empty());
-    spawned || engines.iter().any(|engine| engine.has_jobs())
-}
-
-/// The engines of this process that have begun and are not over.
-pub(crate) fn engines() -> Vec<Arc<Engine<Ticket>>> {
-    let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
-    engines.into_iter().filter(|engine| engine.is_started()).collect()
-}
-
-/// The engines that are held across a fork.
-static HELD: Mutex<Vec<Arc<Engine<Ticket>>>> = Mutex::new(Vec::new());
-
 /// In a child that a task has forked: what belongs to the worker is not its.
 pub(crate) fn forget_worker() {
     if let Some(upstream) = UPSTREAM.get() {
@@ -407,45 +385,5 @@ pub(crate) fn forget_worker() {
         let spawned = upstream.spawned.try_lock().map(|mut spawned| std::mem::take(&mut *spawned));
         let spawned = spawned.unwrap_or_default().into_values();
         Remote::settle_all(spawned.map(|spawned| (spawned.remote, Outcome::Refused(Refusal::Forked))));
-    }
-}
-
-/// Takes the locks of all engines, so that a fork finds them whole.
-pub(crate) fn lock_for_fork() {
-    let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
-    engines.iter().for_each(|engine| engine.lock_for_fork());
-    remote::lock_for_fork();
-    *HELD.lock() = engines;
-}
-
-/// Releases them.
-///
-/// # Safety
-/// Only after [`lock_for_fork`] in this thread, and once in each process.
-#[allow(unsafe_code, reason = "guards cannot live across a fork")]
-pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
-    // SAFETY: locked by `lock_for_fork`, by the contract above.
-    unsafe { remote::unlock_after_fork() };
-    let mut held = HELD.lock();
-    for engine in held.iter() {
-        // SAFETY: as above.
-        unsafe {
-            match in_child {
-                true => engine.give_up_in_child(),
-                false => engine.unlock_in_parent(),
-            }
-        }
-    }
-    if !in_child {
-        held.clear();
-    }
-}
-
-/// In a forked child, where Python may be called: the parent's pools are no concern of this process, also when it forks
-/// itself. Their descriptors are closed, and their tasks end.
-pub(crate) fn desert() {
-    ENGINES.lock().clear();
-    for engine in std::mem::take(&mut *HELD.lock()) {
-        engine.desert();
     }
 }

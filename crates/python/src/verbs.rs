@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyConnectionAbortedError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::io::Errno;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Direction, SourceId, Want};
 
 use crate::buffer::Held;

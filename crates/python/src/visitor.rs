@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, ScopeMisuse, TaskId};
 
 use crate::awaiting;

@@ -24,9 +24,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags};
+use rustix_futex_sync::{Condvar, Mutex};
 use thistledown_workers::{Bell, LINES_SIGNAL};
 
 use crate::outside::outside;
@@ -63,8 +63,10 @@ struct Window {
     state: Mutex<State>,
     /// The window was closed.
     closed: Condvar,
-    /// Held by whoever is in Python.
-    telling: Mutex<()>,
+    /// Somebody is in Python.
+    is_telling: Mutex<bool>,
+    /// He has come out.
+    told: Condvar,
 }
 
 /// Made when it is needed first, and kept for ever. A forked child has one of its own: the parent's may be locked there.
@@ -88,7 +90,12 @@ fn window() -> &'static Window {
 }
 
 fn replace(old: *mut Window) -> &'static Window {
-    let fresh = Window { state: Mutex::default(), closed: Condvar::new(), telling: Mutex::default() };
+    let fresh = Window {
+        state: Mutex::default(),
+        closed: Condvar::new(),
+        is_telling: Mutex::default(),
+        told: Condvar::new(),
+    };
     let fresh = Box::into_raw(Box::new(fresh));
     let there = match WINDOW.compare_exchange(old, fresh, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => fresh,
@@ -165,8 +172,7 @@ pub(crate) fn settle(py: Python<'_>) {
     let is_closing = |state: &mut State| state.users == 0 && state.is_open && !state.is_silent;
     if is_closing(&mut window.state.lock()) {
         outside(py, || {
-            let mut state = window.state.lock();
-            window.closed.wait_while_for(&mut state, is_closing, ANSWER);
+            drop(window.closed.wait_timeout_while(window.state.lock(), ANSWER, is_closing));
         });
     }
 }
@@ -176,7 +182,7 @@ pub(crate) fn fall_silent() {
     // SAFETY: as in `window`.
     let Some(window) = (unsafe { WINDOW.load(Ordering::Acquire).as_ref() }) else { return };
     window.state.lock().is_silent = true;
-    drop(window.telling.lock());
+    drop(window.told.wait_while(window.is_telling.lock(), |is_telling| *is_telling));
 }
 
 /// A run, as a user of the window.
@@ -225,7 +231,7 @@ fn watch() {
         } else {
             (seen, idle) = (state.generation, 0);
         }
-        window.closed.wait_for(&mut state, PATIENCE);
+        (state, _) = window.closed.wait_timeout(state, PATIENCE);
     }
 }
 
@@ -243,7 +249,7 @@ fn block_signals() {
 /// The window while it is open, and until nobody needs it any more.
 fn open(window: &'static Window) {
     let Ok(bell) = Bell::new().map(std::sync::Arc::new) else {
-        window.closed.wait_for(&mut window.state.lock(), PATIENCE);
+        drop(window.closed.wait_timeout(window.state.lock(), PATIENCE));
         return;
     };
     OPEN[BELL].store(bell.as_fd().as_raw_fd(), Ordering::Release);
@@ -340,12 +346,32 @@ fn in_python<T: Send + 'static>(
 
 /// The same in this thread. Nothing when the interpreter is about to end.
 fn attached<T>(window: &'static Window, work: impl FnOnce(Python<'_>) -> T) -> Option<T> {
-    // Somebody may be in there who does not come out.
-    let telling = window.telling.try_lock_for(ANSWER)?;
+    let _telling = Telling::new(window)?;
     let is_silent = window.state.lock().is_silent;
-    let done = if is_silent { None } else { Python::try_attach(work) };
-    drop(telling);
-    done
+    if is_silent { None } else { Python::try_attach(work) }
+}
+
+/// The one who is in Python because of the window.
+struct Telling(&'static Window);
+
+impl Telling {
+    /// Nothing: somebody else is in there, who does not come out.
+    fn new(window: &'static Window) -> Option<Self> {
+        let (mut is_telling, waited) =
+            window.told.wait_timeout_while(window.is_telling.lock(), ANSWER, |is_telling| *is_telling);
+        if waited.timed_out() {
+            return None;
+        }
+        *is_telling = true;
+        Some(Self(window))
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        *self.0.is_telling.lock() = false;
+        self.0.told.notify_all();
+    }
 }
 
 /// Calls a function of the window's module; what goes wrong there costs the answer, and nothing else.

@@ -282,7 +282,7 @@ impl Watchdog {
                 }
             }
             let pause = (shortest / LOOKS).max(Duration::from_millis(1));
-            self.changed.wait_for(&mut state, pause);
+            (state, _) = self.changed.wait_timeout(state, pause);
         }
         state.running = false;
     }

@@ -1,0 +1,62 @@
+"""Python's pickler, and cloudpickle for what belongs to ``__main__``, which no worker imports.
+
+The C pickler goes first; the other one is imported when it is needed first.
+"""
+
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["PROTOCOL", "dumps", "dumps_by_value", "explained", "goes_by_value"]
+
+PROTOCOL = 5
+
+
+def dumps(value: Any) -> bytes:
+    """A pickle in which what no worker can import stands by value: by the C pickler, if that can do it."""
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+        if not goes_by_value(data):
+            return data
+    except MemoryError:
+        raise
+    except Exception:
+        pass
+    return dumps_by_value(value)
+
+
+def dumps_by_value(
+    value: Any,
+    keep: Callable[[pickle.PickleBuffer], bool] | None = None,
+    by_value: list[Any] | None = None,
+) -> bytes:
+    """A pickle in which what no worker can import stands by value; see ``_by_value.dumps``."""
+    from thistledown import _by_value
+
+    return _by_value.dumps(value, PROTOCOL, keep, by_value)
+
+
+def goes_by_value(data: bytes) -> bool:
+    """Whether a pickle names something that no worker can import, or that is registered to go by value."""
+    if b"__main__" in data:
+        return True
+    cloudpickle = sys.modules.get("cloudpickle")
+    if cloudpickle is None:
+        return False
+    # Another thread may be importing it just now.
+    registry: set[str] = getattr(cloudpickle, "list_registry_pickle_by_value", set)()
+    return bool(registry) and any(name.encode() in data for name in registry)
+
+
+def explained(error: ImportError | AttributeError) -> ImportError | AttributeError:
+    """The same, saying that it is this process which cannot import something; others are given back as they are."""
+    if isinstance(error, ImportError):
+        words = f"process {os.getpid()} cannot import what the task needs: {error}; it looks in {sys.path}"
+        kind = ModuleNotFoundError if isinstance(error, ModuleNotFoundError) else ImportError
+        return kind(words, name=error.name, path=error.path)
+    if not str(error).startswith("Can't get attribute"):
+        return error
+    words = f"process {os.getpid()} does not find what the task needs: {error}"
+    return AttributeError(words, name=error.name, obj=error.obj)
