@@ -106,9 +106,14 @@ async def test_what_is_no_body_is_refused(home):
 async def test_messages_between_threads_and_tasks(home):
     questions, answers = td.Channel(), td.Channel()
 
-    async def answer():
+    async def answer(questions):
         async for question in questions:
             await answers.send(question + 1)
+
+    def answer_plainly(questions):
+        with contextlib.suppress(td.ChannelClosed):
+            while True:
+                answers.send(questions.recv().wait(PATIENCE) + 1).wait(PATIENCE)
 
     def ask():
         got = []
@@ -118,7 +123,8 @@ async def test_messages_between_threads_and_tasks(home):
         questions.close()
         return got
 
-    answering = home.start(answer())
+    answer.plain = answer_plainly
+    answering = home.start(answer, questions)
     assert await in_thread(ask) == list(range(1, 101))
     await answering
 

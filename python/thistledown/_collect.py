@@ -24,8 +24,10 @@ UNBOUNDED = 1 << 31
 
 
 class AsCompleted(Iterator[F], Generic[F]):
-    """Tasks in the order in which they end: for ``for`` in a plain thread, for ``async for`` in a task, weightless or
-    asyncio's."""
+    """Tasks in the order in which they end: for ``for`` in a plain thread, for ``async for`` in a task.
+
+    That is a weightless one, or one of asyncio's.
+    """
 
     # From the first task that is asked for to the last one, or to an error.
     _bar: "Bar | None" = None

@@ -6,9 +6,12 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from thistledown import _core, _report
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["forget_signal_pipe", "run"]
 
@@ -21,8 +24,8 @@ _signal_pipe = -1
 """Where signals are written for the main thread's run: set when that begins, -1 without one."""
 
 Body = Coroutine[Any, Any, T] | Generator[Any, Any, T]
-Loop = Any
-"""An asyncio loop, what makes one, True, or None."""
+Loop: TypeAlias = "asyncio.AbstractEventLoop | Callable[[], asyncio.AbstractEventLoop] | Literal[True] | None"
+"""An asyncio loop, what makes one, True for a new one, or None for a run without a loop."""
 
 
 @overload
@@ -51,8 +54,8 @@ def run(main: Any, *args: Any, loop: Loop = None, stall_after: float | None = ST
         main: a coroutine or generator function or object, or an object with ``__await__`` (``td.serve(...)``).
         args: for the function.
         loop: an asyncio loop to run together with the tasks, which then can await what is asyncio's: True for a new
-            one, what makes one (``uvloop.new_event_loop``), or a loop that does not run, which stays open. In it
-            deadlocks and stalls are not reported.
+            one, what makes one (``uvloop.new_event_loop``), or a loop that does not run, which stays open. In it only
+            cycles of waits are told as deadlocks, and stalls are not reported.
         stall_after: seconds after which a task that holds the thread is reported through the logger
             ``thistledown.stall``, once per stall; None never does.
 

@@ -17,8 +17,9 @@ use thistledown_runtime::Clock;
 use crate::channel::ChannelIterator;
 use crate::current::Current;
 use crate::errors::{self, Quick};
-use crate::guest::{self, Busy, Guest, Held};
+use crate::guest::{Busy, Guest, Held};
 use crate::held_open;
+use crate::loops;
 use crate::operation::{Operation, Step, Wants};
 use crate::payload::WORLD;
 
@@ -106,7 +107,7 @@ impl Wait {
 
     fn begin(&self, py: Python<'_>, may_give_way: bool) -> PyResult<Step> {
         let operation = self.operation.get();
-        let Some(guest) = guest::here(py)? else { return Ok(operation.needs_task(py)) };
+        let Some(guest) = loops::here(py)? else { return Ok(operation.needs_task(py)) };
         let this = guest.get();
         let visitor = this.visitors.of_this_task(py)?;
         if let Some(visitor) = visitor {

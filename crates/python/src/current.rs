@@ -15,9 +15,9 @@ use thistledown_reactor::{Registry, Waker};
 use thistledown_runtime::Clock;
 
 use crate::errors::{self, Quick};
-use crate::guest::Rooms;
 use crate::objects;
 use crate::payload::WORLD;
+use crate::rooms::Rooms;
 use crate::task::Task;
 
 /// Operations a task may complete in one turn before it is made to give way.

@@ -17,7 +17,8 @@ use thistledown_runtime::Rest;
 
 use crate::awaiting;
 use crate::current::Run;
-use crate::guest::{self, Busy};
+use crate::guest::Busy;
+use crate::loops;
 use crate::payload::{Body, Held, WORLD};
 use crate::task::Task;
 
@@ -56,7 +57,7 @@ struct FutureDone(TaskId);
 #[pymethods]
 impl FutureDone {
     fn __call__(&self, py: Python<'_>, _future: &Bound<'_, PyAny>) -> PyResult<()> {
-        let guest = guest::here(py)?;
+        let guest = loops::here(py)?;
         let _busy = guest.as_ref().map(Busy::new);
         WORLD.with(|kernel| kernel.finish(self.0));
         Ok(())

@@ -10,6 +10,7 @@ use crate::current::Current;
 use crate::errors;
 use crate::group::Group;
 use crate::guest;
+use crate::loops;
 use crate::operation::{Kind, Operation};
 use crate::run;
 use crate::scope::Scope;
@@ -96,7 +97,7 @@ fn start<'py>(
         if body::goes_elsewhere(body)? {
             return elsewhere(body, arguments, group, name);
         }
-        if let Some(guest) = guest::here(body.py())? {
+        if let Some(guest) = loops::here(body.py())? {
             return guest::go(&guest, body, arguments, start, group, name);
         }
         if group.is_some() {

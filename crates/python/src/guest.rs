@@ -13,7 +13,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,20 +22,21 @@ use std::time::Duration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyWeakrefReference};
 use rustix_futex_sync::Mutex;
-use thistledown_kernel::{Moment, RunnerId, ScopeId, Start, TaskId, Told, Turn};
+use thistledown_kernel::{Moment, ScopeId, Start, TaskId, Told};
 use thistledown_reactor::Reactor;
-use thistledown_runtime::{Clock, Flow, Host, Rest, Watched};
+use thistledown_runtime::{Clock, Watched};
 
 use crate::body::{self, Arguments, Packed};
 use crate::current::{Current, Run, Shared};
 use crate::errors;
-use crate::foreign;
+use crate::lodger::Lodger;
+use crate::loops;
 use crate::operation::Operation;
-use crate::payload::{self, Snake, WORLD, Waker};
+use crate::payload::{WORLD, Waker};
 use crate::report::report;
+use crate::rooms::Rooms;
 use crate::run;
 use crate::scope::Scope;
 use crate::task::Task;
@@ -61,62 +61,6 @@ unsafe impl<T> Sync for Locked<T> {}
 impl<T> Locked<T> {
     pub(crate) fn get(&self, _py: Python<'_>) -> &T {
         &self.0
-    }
-}
-
-/// Where the parties of a guest stand.
-pub(crate) struct Rooms {
-    /// The scope of its visitors, which is never cancelled.
-    pub(crate) lobby: ScopeId,
-    /// The scope of its weightless tasks while there are any, which is cancelled when the loop ends.
-    house: RefCell<Option<Py<Scope>>>,
-    /// Tasks that are being started in the house.
-    starting: Cell<usize>,
-    guest: RefCell<Option<Py<PyWeakrefReference>>>,
-}
-
-impl Rooms {
-    pub(crate) fn guest(&self, py: Python<'_>) -> Option<Py<PyWeakrefReference>> {
-        self.guest.borrow().as_ref().map(|guest| guest.clone_ref(py))
-    }
-
-    /// Where a task starts that is told to go in the run as a whole. The first one is announced to the loop.
-    pub(crate) fn start(&self, py: Python<'_>, run: &Run) -> PyResult<Starting<'_>> {
-        let starting = |start| {
-            self.starting.set(self.starting.get() + 1);
-            Starting { start, rooms: self }
-        };
-        if let Some(house) = self.house.borrow().as_ref() {
-            return Ok(starting(Start::InScope(house.get().id()?)));
-        }
-        let gone = || errors::misuse("the event loop of this run is closed");
-        let region = WORLD.with(|kernel| kernel.open_region(run.runner)).ok_or_else(gone)?;
-        let house = Py::new(py, Scope::of_region(region))?;
-        let guest = self.guest.borrow().as_ref().and_then(|weak| weak.bind(py).upgrade());
-        let keep = |guest| {
-            py.import(intern!(py, "thistledown._asyncio"))?.call_method1(intern!(py, "keep"), (guest, &house))
-        };
-        // Another thread may come while the keeper is called; until this task has started, nobody closes the house.
-        let starting = starting(Start::InScope(region));
-        self.house.replace(Some(house.clone_ref(py)));
-        if let Err(error) = guest.ok_or_else(gone).and_then(keep) {
-            self.house.take();
-            WORLD.with(|kernel| kernel.close_region(region));
-            return Err(error);
-        }
-        Ok(starting)
-    }
-}
-
-/// A task is about to start: its house stays open until it has.
-pub(crate) struct Starting<'a> {
-    pub(crate) start: Start,
-    rooms: &'a Rooms,
-}
-
-impl Drop for Starting<'_> {
-    fn drop(&mut self) {
-        self.rooms.starting.set(self.rooms.starting.get() - 1);
     }
 }
 
@@ -163,62 +107,6 @@ pub(crate) struct Guest {
     window: Mutex<Option<window::User>>,
 }
 
-thread_local! {
-    /// The loop that ran here last, and its guest.
-    static KNOWN: RefCell<Option<(usize, Py<PyWeakrefReference>)>> = const { RefCell::new(None) };
-}
-
-/// The loop that runs in this thread.
-fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let get = match GET.get(py) {
-        Some(get) => get.bind(py),
-        // Where nobody has imported it, no loop runs.
-        None if !py.import("sys")?.getattr("modules")?.contains("asyncio.events")? => return Ok(None),
-        None => GET.import(py, "asyncio.events", "_get_running_loop")?,
-    };
-    let running = get.call0()?;
-    Ok((!running.is_none()).then_some(running))
-}
-
-/// The guests of this process that have not ended.
-static GUESTS: Mutex<Vec<(RunnerId, Py<PyWeakrefReference>)>> = Mutex::new(Vec::new());
-
-/// The guests of this process.
-pub(crate) fn all(py: Python<'_>) -> Vec<Bound<'_, Guest>> {
-    let known: Vec<_> = GUESTS.lock().iter().map(|(_, guest)| guest.clone_ref(py)).collect();
-    let there = known.iter().filter_map(|weak| weak.bind(py).upgrade_as::<Guest>().ok().flatten());
-    there.filter(|guest| !guest.get().has_ended()).collect()
-}
-
-/// In a forked child: the loops are the parent's.
-pub(crate) fn forget() {
-    if let Some(mut guests) = GUESTS.try_lock() {
-        guests.clear();
-    }
-}
-
-/// The guest of the loop that runs in this thread; it is made when it is asked for first.
-pub(crate) fn here(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
-    let Some(event_loop) = running_loop(py)? else { return Ok(None) };
-    let place = event_loop.as_ptr() as usize;
-    let known = KNOWN.with_borrow(|known| {
-        known.as_ref().filter(|(known, _)| *known == place).map(|(_, guest)| guest.clone_ref(py))
-    });
-    if let Some(guest) = known.and_then(|weak| weak.bind(py).upgrade_as::<Guest>().ok().flatten())
-        && guest.get().event_loop.is(&event_loop)
-        && !guest.get().has_ended()
-    {
-        return Ok(Some(guest));
-    }
-    let made = py.import("thistledown._asyncio")?.call_method1("guest_of", (&event_loop,))?;
-    let guest = made.cast_into::<Guest>()?;
-    let weak = PyWeakrefReference::new(&guest)?.unbind();
-    let old = KNOWN.replace(Some((place, weak)));
-    drop(old);
-    Ok(Some(guest))
-}
-
 /// Starts a weightless task in the guest.
 pub(crate) fn go<'py>(
     guest: &Bound<'py, Guest>,
@@ -233,44 +121,6 @@ pub(crate) fn go<'py>(
     let origin = body::origin(body, &iterator);
     let _busy = Busy::new(guest);
     run::spawn(py, guest.get().run.get(py), iterator, origin, start, group, name)
-}
-
-/// Whether there are any in this process.
-pub(crate) fn are_there() -> bool {
-    !GUESTS.lock().is_empty()
-}
-
-/// The guest of the loop that runs in this thread, if there is one already.
-fn there(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
-    if !are_there() {
-        return Ok(None);
-    }
-    let Some(event_loop) = running_loop(py)? else { return Ok(None) };
-    Ok(all(py).into_iter().find(|guest| guest.get().event_loop.is(&event_loop)))
-}
-
-/// Whether the loop that runs in this thread runs one of these tasks: whoever blocks the thread until that has ended would
-/// wait for ever.
-pub(crate) fn runs_one<'py>(
-    py: Python<'py>,
-    tasks: impl IntoIterator<Item = Bound<'py, Task>>,
-) -> PyResult<bool> {
-    let Some(guest) = there(py)? else { return Ok(false) };
-    let runner = Some(guest.get().run.get(py).runner);
-    let tasks: Vec<TaskId> = tasks.into_iter().map(|task| task.get().id()).collect();
-    Ok(WORLD.with(|kernel| tasks.into_iter().any(|task| kernel.runner_of(task) == runner)))
-}
-
-/// Whether waiting for one of these in plain code would stop the loop that runs it.
-#[pyfunction]
-#[pyo3(signature = (tasks, /))]
-pub(crate) fn would_stop_loop(tasks: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = tasks.py();
-    if !are_there() {
-        return Ok(false);
-    }
-    let each: PyResult<Vec<_>> = tasks.try_iter()?.collect();
-    runs_one(py, each?.into_iter().filter_map(|task| task.cast_into::<Task>().ok()))
 }
 
 /// While it lives, wakes of the guest's runner ring nobody: what there is to do is looked for when it goes.
@@ -301,7 +151,7 @@ impl Guest {
         self.run.get(py).rooms.as_ref().map_or_else(ScopeId::default, |rooms| rooms.lobby)
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed) || self.process != std::process::id()
     }
 
@@ -434,7 +284,7 @@ impl Guest {
         let (py, this) = (slf.py(), slf.get());
         let run = this.run.get(py);
         let outer = Current::change(py, Some(Rc::clone(run)), None);
-        let mut host = Lodger { py, run, event_loop: &this.event_loop, ending: None };
+        let mut host = Lodger::new(py, run, &this.event_loop);
         let visited = thistledown_runtime::visit(
             &WORLD,
             run.runner,
@@ -453,56 +303,6 @@ impl Guest {
     }
 }
 
-/// Gives the turns of a guest.
-struct Lodger<'a, 'py> {
-    py: Python<'py>,
-    run: &'a Rc<Run>,
-    event_loop: &'a Py<PyAny>,
-    /// What goes on to whoever runs the loop.
-    ending: Option<PyErr>,
-}
-
-impl Host<Snake> for Lodger<'_, '_> {
-    fn turn(&mut self, turn: Turn<payload::Held, Py<PyAny>>) -> Rest<payload::Held> {
-        let py = self.py;
-        let mut turn = match foreign::before(py, turn) {
-            Ok(turn) => turn,
-            Err(rest) => return rest,
-        };
-        let stand_in = foreign::enter(py, self.event_loop, &mut turn.body);
-        let rest = turn::give(py, self.run, turn);
-        let left = stand_in.and_then(|stand_in| {
-            if let Rest::Waits(_) = rest {
-                stand_in.get().interrupt();
-            }
-            foreign::leave(py, self.event_loop, &stand_in)
-        });
-        if let Rest::Ended = rest {
-            self.ending = run::take_ending();
-        }
-        if let Err(error) = left {
-            self.ending.get_or_insert(error);
-        }
-        rest
-    }
-
-    fn idle(&mut self, sleep: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
-        crate::outside::outside(self.py, sleep)
-    }
-
-    fn pulse(&mut self) -> Flow {
-        self.flow()
-    }
-
-    fn flow(&mut self) -> Flow {
-        if self.ending.is_some() || self.run.forked.get() { Flow::Abandon } else { Flow::GoOn }
-    }
-
-    fn stuck(&mut self) -> Option<Duration> {
-        None
-    }
-}
-
 #[pymethods]
 impl Guest {
     #[new]
@@ -516,8 +316,6 @@ impl Guest {
             kernel.park(runner);
             (runner, root, lobby)
         });
-        let rooms =
-            Rooms { lobby, house: RefCell::new(None), starting: Cell::new(0), guest: RefCell::new(None) };
         let clock = Arc::new(Clock::System);
         let shared = Arc::new(Shared {
             runner,
@@ -538,7 +336,7 @@ impl Guest {
             failed_unlisted: Cell::new(0),
             forked: Cell::new(false),
             attendant: RefCell::new(None),
-            rooms: Some(rooms),
+            rooms: Some(Rooms::new(lobby)),
         };
         Ok(Self {
             event_loop,
@@ -559,9 +357,9 @@ impl Guest {
     fn _settle_in(slf: Bound<'_, Self>) -> PyResult<()> {
         let (py, run) = (slf.py(), slf.get().run.get(slf.py()));
         let weak = PyWeakrefReference::new(&slf)?.unbind();
-        GUESTS.lock().push((run.runner, weak.clone_ref(py)));
+        loops::note(run.runner, weak.clone_ref(py));
         if let Some(rooms) = &run.rooms {
-            rooms.guest.replace(Some(weak));
+            rooms.settle_in(weak);
         }
         Ok(())
     }
@@ -618,16 +416,10 @@ impl Guest {
 
     /// Closes the house until the next task, if no task lives in it. False: one does, or is about to.
     fn _vacate(&self, py: Python<'_>) -> PyResult<bool> {
-        let Some(rooms) = &self.run.get(py).rooms else { return Ok(true) };
-        let Some(region) = rooms.house.borrow().as_ref().map(|house| house.get().id()).transpose()? else {
-            return Ok(true);
-        };
-        if rooms.starting.get() > 0 || WORLD.with(|kernel| kernel.scope_members(region)) > 0 {
+        let is_empty = self.run.get(py).rooms.as_ref().map_or(Ok(true), Rooms::vacate)?;
+        if !is_empty {
             return Ok(false);
         }
-        let house = rooms.house.take();
-        WORLD.with(|kernel| kernel.close_region(region));
-        drop(house);
         self.tell_failed(py, false);
         Ok(true)
     }
@@ -639,7 +431,7 @@ impl Guest {
 
     /// The scope of the weightless tasks that were told to go in the loop, while there are any.
     fn _house(&self, py: Python<'_>) -> Option<Py<Scope>> {
-        self.run.get(py).rooms.as_ref()?.house.borrow().as_ref().map(|house| house.clone_ref(py))
+        self.run.get(py).rooms.as_ref()?.house(py)
     }
 
     /// The loop.
@@ -672,11 +464,10 @@ impl Guest {
             return;
         }
         let run = self.run.get(py);
-        GUESTS.lock().retain(|(runner, _)| *runner != run.runner);
+        loops::strike_out(run.runner);
         run::settle_left_over(py, run);
         if let Some(rooms) = &run.rooms {
-            rooms.house.take();
-            rooms.guest.take();
+            rooms.close();
         }
         self.collects.store(false, Ordering::Relaxed);
         self.tell_failed(py, true);

@@ -5,7 +5,7 @@
 //!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
 //!   stands still, `stop` and `group_call` reach members that run elsewhere.
-//! - `guest` is a run in another event loop, with `awaiting`, `visitor` and `foreign` for what is that loop's own.
+//! - `guest` is a run in another event loop (`loops` says whose, `rooms` who lives where, `lodger` gives turns), with `awaiting`, `visitor` and `foreign` for what is that loop's own.
 //! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong, `survey` how everything stands, `window` tells that to whoever asks from outside.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
@@ -40,6 +40,8 @@ mod guest;
 mod held_open;
 mod herald;
 mod imports;
+mod lodger;
+mod loops;
 mod objects;
 mod operation;
 mod options;
@@ -50,6 +52,7 @@ mod poll;
 mod pool;
 mod remote;
 mod report;
+mod rooms;
 mod root;
 mod run;
 mod runner;
@@ -106,13 +109,15 @@ mod _core {
     #[pymodule_export]
     use super::group::Group;
     #[pymodule_export]
-    use super::guest::{Guest, would_stop_loop};
+    use super::guest::Guest;
     #[pymodule_export]
     use super::held_open::generator_begins;
     #[pymodule_export]
     use super::herald::{fall_silent, herald_rests, tell_news};
     #[pymodule_export]
     use super::imports::set_importing;
+    #[pymodule_export]
+    use super::loops::would_stop_loop;
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]

@@ -8,7 +8,8 @@ use crate::body::{self, Packed};
 use crate::current::Current;
 use crate::errors;
 use crate::go;
-use crate::guest::{self, Guest};
+use crate::guest::Guest;
+use crate::loops;
 use crate::payload::WORLD;
 use crate::run;
 use crate::task::Task;
@@ -33,7 +34,7 @@ pub(crate) fn current_runner(py: Python<'_>) -> PyResult<Runner> {
         let guest = run.rooms.as_ref().and_then(|rooms| rooms.guest(py));
         return Ok(Runner { id: run.runner, guest });
     }
-    let Some(guest) = guest::here(py)? else {
+    let Some(guest) = loops::here(py)? else {
         return Err(errors::misuse(
             "no weightless tasks run in this thread: call `td.current_runner()` inside of `td.run(main)`, or in an \
              asyncio task, and hand what it gives to other threads",

@@ -128,11 +128,10 @@ impl Scope {
             false => {
                 let owner =
                     thread_scope::owner().ok_or_else(|| errors::scope_misuse(ScopeMisuse::OtherTask))?;
-                let (end, stands_still) = self.close_in(py, owner)?;
-                let goes_on = WORLD.with(|kernel| kernel.is_cancelled(owner));
+                let (left, stands_still) = self.close_in(py, owner)?;
                 thread_scope::left(owner);
                 stands_still?;
-                Left { end, goes_on }
+                left
             }
         };
         self.outlived.store(left.goes_on, Ordering::Relaxed);
@@ -140,7 +139,7 @@ impl Scope {
     }
 
     /// The same, for its owner. That a generator stands still is to be said when the rest is done.
-    pub(crate) fn close_in(&self, py: Python<'_>, owner: TaskId) -> PyResult<(ScopeEnd, PyResult<()>)> {
+    pub(crate) fn close_in(&self, py: Python<'_>, owner: TaskId) -> PyResult<(Left, PyResult<()>)> {
         let id = self.id()?;
         held_open::left(self);
         // Those of a generator that stands still are taken away, so that this one can be left.
@@ -149,9 +148,11 @@ impl Scope {
             _ => held_open::check(py, owner),
         };
         thread_scope::look_at_the_time();
-        let end = WORLD.with(|kernel| kernel.close_scope(owner, id)).map_err(errors::scope_misuse)?;
+        let (closed, goes_on) =
+            WORLD.with(|kernel| (kernel.close_scope(owner, id), kernel.is_cancelled(owner)));
+        let end = closed.map_err(errors::scope_misuse)?;
         *self.state.lock() = State::Closed(end);
-        Ok((end, stands_still))
+        Ok((Left { end, goes_on }, stands_still))
     }
 
     /// Ends the block of a generator that stands still: what lives in it is cancelled.

@@ -19,7 +19,8 @@ use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};
 
 use crate::current::Shared;
 use crate::foreign;
-use crate::guest::{self, Guest};
+use crate::guest::Guest;
+use crate::loops;
 use crate::operation::{Operation, Target};
 use crate::outside::outside;
 use crate::payload::{Held, WORLD};
@@ -142,7 +143,7 @@ pub(crate) fn survey(py: Python<'_>, limit: usize) -> PyResult<(Py<PyList>, Py<P
     for shared in run::runs() {
         runs.append(run_row(py, &shared, None, limit))?;
     }
-    for guest in guest::all(py) {
+    for guest in loops::all(py) {
         let shared = Arc::clone(&guest.get().run(py).shared);
         runs.append(run_row(py, &shared, Some(&guest), limit))?;
     }

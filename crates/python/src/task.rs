@@ -19,7 +19,7 @@ use thistledown_kernel::TaskId;
 
 use crate::current::Current;
 use crate::errors;
-use crate::guest;
+use crate::loops;
 use crate::objects;
 use crate::remote::Remote;
 use crate::root;
@@ -248,7 +248,7 @@ impl Task {
                  `await task` (in a generator task `yield from task`)",
             ));
         }
-        if guest::runs_one(slf.py(), [slf.clone()])? {
+        if loops::runs_one(slf.py(), [slf.clone()])? {
             return Err(errors::misuse(
                 "the task is not done, and waiting here would stop the event loop that runs it: write `await task`",
             ));

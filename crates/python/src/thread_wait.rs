@@ -14,7 +14,7 @@ use thistledown_runtime::{Clock, Parked, Parker};
 use crate::current::{Current, seconds};
 use crate::descriptor;
 use crate::errors;
-use crate::guest;
+use crate::loops;
 use crate::operation::{Operation, Wants};
 use crate::outside::outside;
 use crate::payload::{WORLD, Waker};
@@ -41,7 +41,7 @@ pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> Py
              task `yield from op`)",
         ));
     }
-    if guest::are_there() && waits_for_own(operation)? {
+    if loops::are_there() && waits_for_own(operation)? {
         return Err(errors::misuse(
             "waiting here would stop the event loop that runs the task which is waited for: write `await op`",
         ));
@@ -56,7 +56,7 @@ fn waits_for_own(operation: &Bound<'_, Operation>) -> PyResult<bool> {
     let py = operation.py();
     let mut targets = Vec::new();
     operation.get().targets(py, &mut targets);
-    guest::runs_one(py, targets.into_iter().filter_map(|(_, what)| what.into_bound(py).cast_into().ok()))
+    loops::runs_one(py, targets.into_iter().filter_map(|(_, what)| what.into_bound(py).cast_into().ok()))
 }
 
 /// Waits for the end of a task, and leaves its outcome where it is.

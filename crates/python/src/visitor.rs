@@ -17,7 +17,8 @@ use thistledown_kernel::{ScopeId, ScopeMisuse, TaskId};
 use crate::awaiting;
 use crate::current::Current;
 use crate::errors;
-use crate::guest::{self, Busy, Guest};
+use crate::guest::{Busy, Guest};
+use crate::loops;
 use crate::payload::WORLD;
 use crate::scope::{Left, Scope};
 
@@ -61,7 +62,7 @@ impl Visitors {
         if self.known.lock().is_empty() {
             return Ok(None);
         }
-        let Some(guest) = guest::here(py)? else { return Ok(None) };
+        let Some(guest) = loops::here(py)? else { return Ok(None) };
         let task = current_task(py, &guest.get().event_loop)?;
         Ok(task.and_then(|task| self.find(&task)))
     }
@@ -96,7 +97,7 @@ impl Visitors {
             Some(visitor) if !visitor.told => visitor.task.clone_ref(py),
             _ => return Ok(false),
         };
-        let Some(guest) = guest::here(py)? else { return Ok(false) };
+        let Some(guest) = loops::here(py)? else { return Ok(false) };
         if current_task(py, &guest.get().event_loop)?.is_some_and(|current| current.is(&task)) {
             self.later.lock().push(id);
             return Ok(true);
@@ -163,7 +164,7 @@ pub(crate) fn enter(scope: &Bound<'_, Scope>) -> PyResult<bool> {
     if Current::run().is_some() {
         return Ok(false);
     }
-    let Some(guest) = guest::here(py)? else { return Ok(false) };
+    let Some(guest) = loops::here(py)? else { return Ok(false) };
     let this = guest.get();
     let Some(task) = current_task(py, &this.event_loop)? else {
         return Err(errors::misuse(
@@ -203,14 +204,13 @@ pub(crate) fn enter(scope: &Bound<'_, Scope>) -> PyResult<bool> {
 /// Leaves a block of the present asyncio task.
 pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Left> {
     let other = || errors::scope_misuse(ScopeMisuse::OtherTask);
-    let guest = guest::here(py)?.ok_or_else(other)?;
+    let guest = loops::here(py)?.ok_or_else(other)?;
     let this = guest.get();
     let task = current_task(py, &this.event_loop)?.ok_or_else(other)?;
     let id = this.visitors.find(&task).ok_or_else(other)?;
     let _busy = Busy::new(&guest);
-    let (end, stands_still) = scope.close_in(py, id)?;
-    let (is_cancelled, shielded, is_last) =
-        WORLD.with(|kernel| (kernel.is_cancelled(id), kernel.is_shielded(id), !kernel.has_open_scope(id)));
+    let (left, stands_still) = scope.close_in(py, id)?;
+    let (shielded, is_last) = WORLD.with(|kernel| (kernel.is_shielded(id), !kernel.has_open_scope(id)));
     let (mut asked, mut owed, mut gone) = (0, false, None);
     let (entered, still_asked) = {
         let mut visitors = this.visitors.known.lock();
@@ -218,7 +218,7 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
         let at = visitor.blocks.iter().rposition(|(known, _)| *known == block);
         // Those behind it were taken away from generators.
         let entered = at.and_then(|at| visitor.blocks.drain(at..).next()).map_or(0, |(_, others)| others);
-        if !is_cancelled {
+        if !left.goes_on {
             asked = std::mem::take(&mut visitor.asked);
             visitor.told = false;
         }
@@ -245,7 +245,7 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
     }
     drop(gone);
     stands_still?;
-    Ok(Left { end, goes_on: is_cancelled || others > entered })
+    Ok(Left { goes_on: left.goes_on || others > entered, ..left })
 }
 
 /// The present task of the loop that runs in this thread.
@@ -257,7 +257,7 @@ pub(crate) struct Here<'py> {
 
 /// Who has its turn in the loop that runs in this thread; nothing where none does.
 pub(crate) fn here(py: Python<'_>) -> PyResult<Option<Here<'_>>> {
-    let Some(guest) = guest::here(py)? else { return Ok(None) };
+    let Some(guest) = loops::here(py)? else { return Ok(None) };
     let id = guest.get().visitors.of_this_task(py)?;
     Ok(Some(Here { guest, id }))
 }

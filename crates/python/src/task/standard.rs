@@ -9,7 +9,7 @@ use pyo3::types::PyList;
 use super::{Outcome, Task};
 use crate::current::Current;
 use crate::errors;
-use crate::guest;
+use crate::loops;
 
 /// A condition, and who waits for several futures at once.
 pub(super) struct View {
@@ -82,7 +82,7 @@ pub(super) fn settle(task: &Bound<'_, Task>, outcome: Outcome, view: &View) {
 pub(super) fn look(task: &Bound<'_, Task>, is_to_wait: bool) -> PyResult<View> {
     let (py, this) = (task.py(), task.get());
     let is_to_wait = is_to_wait && !this.is_done();
-    if is_to_wait && (Current::run().is_some() || guest::runs_one(py, [task.clone()])?) {
+    if is_to_wait && (Current::run().is_some() || loops::runs_one(py, [task.clone()])?) {
         return Err(errors::misuse(
             "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, \
              `td.select(...)` for the first of several, or `await td.thread(td.wait, tasks)`",
