@@ -40,6 +40,7 @@ mod guest;
 mod held_open;
 mod herald;
 mod imports;
+mod interrupts;
 mod lodger;
 mod loops;
 mod objects;
@@ -117,6 +118,8 @@ mod _core {
     #[pymodule_export]
     use super::imports::set_importing;
     #[pymodule_export]
+    use super::interrupts::count_interrupts;
+    #[pymodule_export]
     use super::loops::would_stop_loop;
     #[pymodule_export]
     use super::operation::Operation;
@@ -127,7 +130,9 @@ mod _core {
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]
-    use super::run::{attend, count_interrupts, run, stop_runs};
+    use super::run::runs::stop_runs;
+    #[pymodule_export]
+    use super::run::{attend, run};
     #[pymodule_export]
     use super::runner::{Runner, current_runner};
     #[pymodule_export]
