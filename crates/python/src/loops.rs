@@ -1,6 +1,7 @@
 //! Which event loop runs in this thread, and its guest; all guests of this process.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -33,9 +34,13 @@ fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
 /// The guests of this process that have not ended.
 static GUESTS: Mutex<Vec<(RunnerId, Py<PyWeakrefReference>)>> = Mutex::new(Vec::new());
 
+/// How many they are, for who must not take long to find that there are none. Changed with the list.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
 /// One more.
 pub(crate) fn note(runner: RunnerId, guest: Py<PyWeakrefReference>) {
     GUESTS.lock().push((runner, guest));
+    COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
 /// It has ended.
@@ -44,6 +49,9 @@ pub(crate) fn strike_out(runner: RunnerId) {
     let at = guests.iter().position(|(known, _)| *known == runner);
     let ended = at.map(|at| guests.swap_remove(at));
     drop(guests);
+    if ended.is_some() {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
     drop(ended);
 }
 
@@ -58,6 +66,7 @@ pub(crate) fn all(py: Python<'_>) -> Vec<Bound<'_, Guest>> {
 pub(crate) fn forget() {
     if let Some(mut guests) = GUESTS.try_lock() {
         guests.clear();
+        COUNT.store(0, Ordering::Relaxed);
     }
 }
 
@@ -84,7 +93,7 @@ pub(crate) fn here(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
 
 /// Whether there are any in this process.
 pub(crate) fn are_there() -> bool {
-    !GUESTS.lock().is_empty()
+    COUNT.load(Ordering::Relaxed) > 0
 }
 
 /// The guest of the loop that runs in this thread, if there is one already.
