@@ -14,10 +14,10 @@ use thistledown_kernel::{Moment, RunnerId, ScopeId, TaskId, Wake};
 use thistledown_reactor::{Registry, Waker};
 use thistledown_runtime::Clock;
 
+use crate::asyncio::rooms::Rooms;
 use crate::errors::{self, Quick};
 use crate::objects;
 use crate::payload::WORLD;
-use crate::rooms::Rooms;
 use crate::task::Task;
 
 /// Operations a task may complete in one turn before it is made to give way.

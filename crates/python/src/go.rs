@@ -5,12 +5,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thistledown_kernel::Start;
 
+use crate::asyncio::guest;
+use crate::asyncio::loops;
 use crate::body::{self, Arguments, Packed};
 use crate::current::Current;
 use crate::errors;
 use crate::group::Group;
-use crate::guest;
-use crate::loops;
 use crate::operation::{Kind, Operation};
 use crate::run;
 use crate::scope::Scope;

@@ -16,7 +16,7 @@
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
 
-mod awaiting;
+mod asyncio;
 mod body;
 mod buffer;
 mod channel;
@@ -29,20 +29,16 @@ mod engines;
 mod errors;
 mod face;
 mod filters;
-mod foreign;
 mod fork;
 mod freight;
 mod functions;
 mod go;
 mod group;
 mod group_call;
-mod guest;
 mod held_open;
 mod herald;
 mod imports;
 mod interrupts;
-mod lodger;
-mod loops;
 mod objects;
 mod operation;
 mod options;
@@ -53,7 +49,6 @@ mod poll;
 mod pool;
 mod remote;
 mod report;
-mod rooms;
 mod root;
 mod run;
 mod runner;
@@ -75,7 +70,6 @@ mod traces;
 mod turn;
 mod upstream;
 mod verbs;
-mod visitor;
 mod window;
 
 use pyo3::prelude::*;
@@ -86,7 +80,13 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
     #[pymodule_export]
-    use super::awaiting::Wait;
+    use super::asyncio::awaiting::Wait;
+    #[pymodule_export]
+    use super::asyncio::foreign::StandIn;
+    #[pymodule_export]
+    use super::asyncio::guest::Guest;
+    #[pymodule_export]
+    use super::asyncio::loops::would_stop_loop;
     #[pymodule_export]
     use super::body::makes_body;
     #[pymodule_export]
@@ -100,8 +100,6 @@ mod _core {
     #[pymodule_export]
     use super::face::set_module_class;
     #[pymodule_export]
-    use super::foreign::StandIn;
-    #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::freight::Slice;
@@ -110,8 +108,6 @@ mod _core {
     #[pymodule_export]
     use super::group::Group;
     #[pymodule_export]
-    use super::guest::Guest;
-    #[pymodule_export]
     use super::held_open::generator_begins;
     #[pymodule_export]
     use super::herald::{fall_silent, herald_rests, tell_news};
@@ -119,8 +115,6 @@ mod _core {
     use super::imports::set_importing;
     #[pymodule_export]
     use super::interrupts::count_interrupts;
-    #[pymodule_export]
-    use super::loops::would_stop_loop;
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]

@@ -13,7 +13,7 @@ use thistledown_kernel::Payload;
 use thistledown_reactor::Waker as ReactorWaker;
 use thistledown_runtime::{ParkerWaker, Wakes, World};
 
-use crate::foreign::Abroad;
+use crate::asyncio::foreign::Abroad;
 use crate::operation::Operation;
 use crate::root::Root;
 use crate::stop::Stop;

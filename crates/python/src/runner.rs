@@ -4,12 +4,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefReference};
 use thistledown_kernel::{RunnerId, Start};
 
+use crate::asyncio::guest::Guest;
+use crate::asyncio::loops;
 use crate::body::{self, Packed};
 use crate::current::Current;
 use crate::errors;
 use crate::go;
-use crate::guest::Guest;
-use crate::loops;
 use crate::payload::WORLD;
 use crate::run;
 use crate::task::Task;

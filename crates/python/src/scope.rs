@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeEnd, ScopeId, ScopeMisuse, TaskId};
 
+use crate::asyncio::visitor;
 use crate::current::{Current, Run, number_of_seconds, seconds};
 use crate::errors;
 use crate::held_open;
@@ -14,7 +15,6 @@ use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
 use crate::task::Task;
 use crate::thread_scope;
-use crate::visitor;
 
 /// What leaving a scope means.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use crate::awaiting::Wait;
+use crate::asyncio::awaiting::Wait;
 use crate::body::Arguments;
 use crate::channel::{Channel, ChannelIterator};
 use crate::current::Current;

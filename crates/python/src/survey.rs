@@ -17,10 +17,10 @@ use thistledown_kernel::{Doing, Moment, Seen, Standing, TaskId};
 use thistledown_runtime::Clock;
 use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};
 
+use crate::asyncio::foreign;
+use crate::asyncio::guest::Guest;
+use crate::asyncio::loops;
 use crate::current::Shared;
-use crate::foreign;
-use crate::guest::Guest;
-use crate::loops;
 use crate::operation::{Operation, Target};
 use crate::outside::outside;
 use crate::payload::{Held, WORLD};

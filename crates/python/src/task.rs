@@ -17,9 +17,9 @@ use pyo3::types::{PyString, PyType};
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::TaskId;
 
+use crate::asyncio::loops;
 use crate::current::Current;
 use crate::errors;
-use crate::loops;
 use crate::objects;
 use crate::remote::Remote;
 use crate::root;

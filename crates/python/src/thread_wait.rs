@@ -11,10 +11,10 @@ use pyo3::types::IntoPyDict;
 use thistledown_kernel::{Event, Kernel, Moment, TaskId, Wake, Want};
 use thistledown_runtime::{Clock, Parked, Parker};
 
+use crate::asyncio::loops;
 use crate::current::{Current, seconds};
 use crate::descriptor;
 use crate::errors;
-use crate::loops;
 use crate::operation::{Operation, Wants};
 use crate::outside::outside;
 use crate::payload::{WORLD, Waker};

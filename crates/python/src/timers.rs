@@ -7,14 +7,14 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyInt;
 use thistledown_kernel::Moment;
 
-use crate::awaiting;
+use crate::asyncio::awaiting;
+use crate::asyncio::visitor;
 use crate::current::{Current, Run, number_of_seconds, seconds as checked};
 use crate::errors;
 use crate::objects;
 use crate::operation::{Kind, Operation, Sleep};
 use crate::payload::WORLD;
 use crate::thread_scope;
-use crate::visitor;
 
 /// An operation that is over so many seconds after it is first waited for.
 ///

@@ -14,9 +14,9 @@ use smallvec::SmallVec;
 use thistledown_kernel::{Event, TaskId, Turn, Wake};
 use thistledown_runtime::Rest;
 
+use crate::asyncio::foreign;
 use crate::current::{BUDGET, Current, Run};
 use crate::errors;
-use crate::foreign;
 use crate::operation::{Kind, Operation, Wants};
 use crate::payload::{Body, Held, WORLD};
 use crate::root::Root;

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{Outcome, Task, log_failed_callback, standard};
-use crate::awaiting::Wait;
+use crate::asyncio::awaiting::Wait;
 use crate::current::{Current, seconds_or_none};
 use crate::errors::{self, Quick};
 use crate::objects;

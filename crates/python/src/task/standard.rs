@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{Outcome, Task};
+use crate::asyncio::loops;
 use crate::current::Current;
 use crate::errors;
-use crate::loops;
 
 /// A condition, and who waits for several futures at once.
 pub(super) struct View {

@@ -9,7 +9,7 @@ use pyo3::types::PyWeakrefReference;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{RunnerId, TaskId};
 
-use crate::guest::Guest;
+use crate::asyncio::guest::Guest;
 use crate::payload::WORLD;
 use crate::task::Task;
 

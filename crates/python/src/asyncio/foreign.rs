@@ -15,10 +15,10 @@ use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, TaskId, Turn, Wake, Want};
 use thistledown_runtime::Rest;
 
-use crate::awaiting;
+use crate::asyncio::awaiting;
+use crate::asyncio::guest::Busy;
+use crate::asyncio::loops;
 use crate::current::Run;
-use crate::guest::Busy;
-use crate::loops;
 use crate::payload::{Body, Held, WORLD};
 use crate::task::Task;
 

@@ -14,11 +14,11 @@ use pyo3::sync::PyOnceLock;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, ScopeMisuse, TaskId};
 
-use crate::awaiting;
+use crate::asyncio::awaiting;
+use crate::asyncio::guest::{Busy, Guest};
+use crate::asyncio::loops;
 use crate::current::Current;
 use crate::errors;
-use crate::guest::{Busy, Guest};
-use crate::loops;
 use crate::payload::WORLD;
 use crate::scope::{Left, Scope};
 

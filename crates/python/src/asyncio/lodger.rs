@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use thistledown_kernel::Turn;
 use thistledown_runtime::{Flow, Host, Rest};
 
+use crate::asyncio::foreign;
 use crate::current::Run;
-use crate::foreign;
 use crate::payload::{Held, Snake};
 use crate::run;
 use crate::turn;

@@ -14,12 +14,12 @@ use rustix_futex_sync::Mutex;
 use thistledown_kernel::{TaskId, Wake};
 use thistledown_runtime::Clock;
 
+use crate::asyncio::guest::{Busy, Guest, Held};
+use crate::asyncio::loops;
 use crate::channel::ChannelIterator;
 use crate::current::Current;
 use crate::errors::{self, Quick};
-use crate::guest::{Busy, Guest, Held};
 use crate::held_open;
-use crate::loops;
 use crate::operation::{Operation, Step, Wants};
 use crate::payload::WORLD;
 
