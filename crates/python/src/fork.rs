@@ -6,11 +6,11 @@ use std::sync::Once;
 use pyo3::prelude::*;
 
 use crate::current::Current;
-use crate::engines;
-use crate::herald;
 use crate::payload::WORLD;
 use crate::run::watchdog;
-use crate::upstream;
+use crate::workers::engines;
+use crate::workers::herald;
+use crate::workers::upstream;
 
 /// Sees to it that each fork of this process, also one by C code, finds nobody in the middle of anything.
 ///
@@ -63,7 +63,7 @@ pub(crate) fn after_fork_in_child() {
     // Tasks of the parent's pools end here, and whoever waits is told.
     engines::desert();
     upstream::forget_worker();
-    crate::ends::forget();
+    crate::workers::ends::forget();
     if let Some(run) = Current::run() {
         run.forked.set(true);
     }

@@ -18,47 +18,30 @@
 
 mod asyncio;
 mod body;
-mod buffer;
 mod channel;
-mod child;
 mod context;
 mod current;
-mod descriptor;
-mod ends;
-mod engines;
 mod errors;
 mod face;
-mod filters;
 mod fork;
-mod freight;
-mod functions;
 mod go;
 mod group;
 mod group_call;
 mod held_open;
-mod herald;
-mod imports;
 mod interrupts;
+mod net;
 mod objects;
 mod operation;
-mod options;
 mod outside;
 mod payload;
-mod pickle;
-mod poll;
-mod pool;
-mod remote;
 mod report;
 mod root;
 mod run;
 mod runner;
 mod scope;
-mod scratch;
 mod select;
 mod slots;
-mod socket;
 mod stop;
-mod stream;
 mod survey;
 mod switch;
 mod task;
@@ -66,11 +49,9 @@ mod thread_call;
 mod thread_scope;
 mod thread_wait;
 mod timers;
-mod traces;
 mod turn;
-mod upstream;
-mod verbs;
 mod window;
+mod workers;
 
 use pyo3::prelude::*;
 
@@ -92,17 +73,9 @@ mod _core {
     #[pymodule_export]
     use super::channel::{Channel, ChannelIterator};
     #[pymodule_export]
-    use super::child::{Child, Job};
-    #[pymodule_export]
-    use super::ends::{die_of_interrupt, take_unasked};
-    #[pymodule_export]
-    use super::engines::pools_have_tasks;
-    #[pymodule_export]
     use super::face::set_module_class;
     #[pymodule_export]
     use super::fork::after_fork_in_child;
-    #[pymodule_export]
-    use super::freight::Slice;
     #[pymodule_export]
     use super::go::{current_task, go, go_in};
     #[pymodule_export]
@@ -110,19 +83,13 @@ mod _core {
     #[pymodule_export]
     use super::held_open::generator_begins;
     #[pymodule_export]
-    use super::herald::{fall_silent, herald_rests, tell_news};
-    #[pymodule_export]
-    use super::imports::set_importing;
-    #[pymodule_export]
     use super::interrupts::count_interrupts;
     #[pymodule_export]
+    use super::net::poll::{readable, writable};
+    #[pymodule_export]
+    use super::net::socket::Socket;
+    #[pymodule_export]
     use super::operation::Operation;
-    #[pymodule_export]
-    use super::options::Options;
-    #[pymodule_export]
-    use super::poll::{readable, writable};
-    #[pymodule_export]
-    use super::pool::Pool;
     #[pymodule_export]
     use super::run::runs::stop_runs;
     #[pymodule_export]
@@ -134,8 +101,6 @@ mod _core {
     #[pymodule_export]
     use super::select::select;
     #[pymodule_export]
-    use super::socket::Socket;
-    #[pymodule_export]
     use super::survey::{survey, survey_pools};
     #[pymodule_export]
     use super::switch::switch;
@@ -145,6 +110,22 @@ mod _core {
     use super::thread_call::thread;
     #[pymodule_export]
     use super::timers::{after, check_cancelled, is_cancellation, is_cancelled, sleep};
+    #[pymodule_export]
+    use super::workers::child::{Child, Job};
+    #[pymodule_export]
+    use super::workers::ends::{die_of_interrupt, take_unasked};
+    #[pymodule_export]
+    use super::workers::engines::pools_have_tasks;
+    #[pymodule_export]
+    use super::workers::freight::Slice;
+    #[pymodule_export]
+    use super::workers::herald::{fall_silent, herald_rests, tell_news};
+    #[pymodule_export]
+    use super::workers::imports::set_importing;
+    #[pymodule_export]
+    use super::workers::options::Options;
+    #[pymodule_export]
+    use super::workers::pool::Pool;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -20,13 +20,13 @@ use thistledown_kernel::{Direction, Event, Moment, TaskId, Wake, Want};
 use crate::channel::Channel;
 use crate::current::{Current, Run, check_cancelled, seconds_or_none};
 use crate::errors::{self, Quick, Thrown};
-use crate::poll::RawPoll;
+use crate::net::poll::RawPoll;
+use crate::net::verbs::SocketOperation;
 use crate::scope::Scope;
 use crate::select::{self, Select};
 use crate::switch::Switch;
 use crate::task::Task;
 use crate::thread_call::ThreadCall;
-use crate::verbs::SocketOperation;
 
 /// Not waited for.
 const IDLE: u8 = 0;

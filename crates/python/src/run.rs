@@ -20,9 +20,9 @@ use thistledown_runtime::{Clock, Flow, Host, Rest, Watched};
 
 use crate::context;
 use crate::current::{Current, Run, Shared};
-use crate::descriptor;
 use crate::errors;
 use crate::interrupts;
+use crate::net::descriptor;
 use crate::outside::outside;
 use crate::payload::{Body, Held, Snake, WORLD, Waker};
 use crate::report::{self, report};

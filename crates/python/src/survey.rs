@@ -202,7 +202,7 @@ type PoolRow = (usize, bool, Vec<WorkerRow>, Vec<JobRow>, usize);
 /// asked for its lines, which it writes to the descriptor of this number in its own process.
 #[pyfunction]
 pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
-    let engines = crate::engines::all();
+    let engines = crate::workers::engines::all();
     let views = outside(py, || engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
     let job = |job: JobView| {
         let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());

@@ -21,9 +21,9 @@ use crate::asyncio::loops;
 use crate::current::Current;
 use crate::errors;
 use crate::objects;
-use crate::remote::Remote;
 use crate::root;
 use crate::slots;
+use crate::workers::remote::Remote;
 
 /// How a task ended.
 pub(crate) enum Outcome {

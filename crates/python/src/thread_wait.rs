@@ -13,8 +13,8 @@ use thistledown_runtime::{Clock, Parked, Parker};
 
 use crate::asyncio::loops;
 use crate::current::{Current, seconds};
-use crate::descriptor;
 use crate::errors;
+use crate::net::descriptor;
 use crate::operation::{Operation, Wants};
 use crate::outside::outside;
 use crate::payload::{WORLD, Waker};

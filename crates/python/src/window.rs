@@ -25,7 +25,7 @@ use rustix_futex_sync::{Condvar, Mutex};
 use thistledown_workers::Bell;
 
 use crate::outside::outside;
-use crate::upstream;
+use crate::workers::upstream;
 use signal::quit_signal;
 
 /// How long Python has for its answer; then there is one without it.

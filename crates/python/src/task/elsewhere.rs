@@ -11,11 +11,11 @@ use thistledown_kernel::{ScopeId, TaskId};
 
 use super::{REMOTE, Task, log_failed_callback};
 use crate::errors;
-use crate::herald;
 use crate::payload::WORLD;
-use crate::remote::Remote;
 use crate::report::report;
-use crate::upstream::Blocked;
+use crate::workers::herald;
+use crate::workers::remote::Remote;
+use crate::workers::upstream::Blocked;
 
 impl Task {
     /// Its body runs in another process.

@@ -10,10 +10,10 @@ use pyo3::types::PyAnyMethods;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Direction, Moment, Want};
 
-use crate::descriptor::{self, Registration};
 use crate::errors;
+use crate::net::descriptor::{self, Registration};
+use crate::net::socket::Socket;
 use crate::operation::{Kind, Operation, Wants};
-use crate::socket::Socket;
 
 /// Readiness of one descriptor.
 pub(crate) struct RawPoll {

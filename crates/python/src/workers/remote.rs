@@ -13,17 +13,17 @@ use thistledown_kernel::{JoinRefused, ScopeId, TaskId};
 use thistledown_runtime::Lock;
 use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};
 
-use crate::ends::{self, Face};
 use crate::errors;
-use crate::freight;
-use crate::herald::{self, Lost};
 use crate::outside::outside;
 use crate::payload::{WORLD, Waker};
-use crate::pool::Source;
 use crate::stop::{Settling, Stop};
 use crate::task::{self, Task};
-use crate::upstream::Blocked;
 use crate::window;
+use crate::workers::ends::{self, Face};
+use crate::workers::freight;
+use crate::workers::herald::{self, Lost};
+use crate::workers::pool::Source;
+use crate::workers::upstream::Blocked;
 
 /// How it ended, with what is in a blob already mapped, so that no descriptor is held.
 #[derive(Debug)]

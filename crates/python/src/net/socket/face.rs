@@ -11,11 +11,11 @@ use rustix_futex_sync::Mutex;
 use thistledown_kernel::Direction;
 
 use super::Socket;
-use crate::buffer;
 use crate::errors;
+use crate::net::buffer;
+use crate::net::stream::Buffered;
+use crate::net::verbs::{Sent, Verb, operation};
 use crate::operation::Operation;
-use crate::stream::Buffered;
-use crate::verbs::{Sent, Verb, operation};
 
 const AF_INET: i32 = rustix::net::AddressFamily::INET.as_raw() as i32;
 const AF_INET6: i32 = rustix::net::AddressFamily::INET6.as_raw() as i32;

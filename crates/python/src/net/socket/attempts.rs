@@ -11,11 +11,11 @@ use rustix::net::{RecvFlags, SendFlags};
 use thistledown_kernel::Direction;
 
 use super::{Socket, number};
-use crate::buffer::{self, Target, with_bytes};
-use crate::descriptor;
 use crate::errors;
-use crate::scratch;
-use crate::verbs::Sent;
+use crate::net::buffer::{self, Target, with_bytes};
+use crate::net::descriptor;
+use crate::net::scratch;
+use crate::net::verbs::Sent;
 
 /// Bytes received in one call, at the most: `recv(n)` may always give fewer.
 const WINDOW: usize = 256 * 1024;

@@ -16,20 +16,20 @@ use thistledown_runtime::Clock;
 use thistledown_workers::{Cancel, Closed, Config, Engine, JobId, Launch, Name, Order};
 
 use crate::current::{Current, seconds, seconds_or_none};
-use crate::engines;
 use crate::errors;
-use crate::freight;
-use crate::functions::{Functions, Named};
-use crate::herald;
-use crate::imports;
-use crate::options::Options;
 use crate::outside::outside;
-use crate::remote::{Remote, Ticket};
 use crate::root;
 use crate::survey::{self, Awaited};
 use crate::task::Task;
-use crate::upstream::{self, Upstream};
 use crate::window;
+use crate::workers::engines;
+use crate::workers::freight;
+use crate::workers::functions::{Functions, Named};
+use crate::workers::herald;
+use crate::workers::imports;
+use crate::workers::options::Options;
+use crate::workers::remote::{Remote, Ticket};
+use crate::workers::upstream::{self, Upstream};
 
 /// Who runs a job.
 #[derive(Clone)]

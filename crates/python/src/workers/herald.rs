@@ -17,9 +17,9 @@ use rustix_futex_sync::{Condvar, Mutex};
 
 use crate::group_call::Call;
 use crate::outside::{end_is_near, outside};
-use crate::remote::Ended;
 use crate::report::report;
 use crate::task::{Outcome, Task};
+use crate::workers::remote::Ended;
 
 /// A task that nobody holds: its name, and how it ended.
 pub(crate) type Lost = (String, Arc<Ended>);

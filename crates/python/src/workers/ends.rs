@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use rustix::process::{Signal, getpid, kill_process};
 use rustix_futex_sync::Mutex;
 
-use crate::remote::Remote;
 use crate::task::Task;
+use crate::workers::remote::Remote;
 
 /// Those that failed while somebody held them, in the order of their ends. Taken by who settles tasks, and at the end.
 static FAILED: Mutex<Vec<Weak<Remote>>> = Mutex::new(Vec::new());

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 
 use crate::current::seconds;
-use crate::freight::pickling;
+use crate::workers::freight::pickling;
 
 /// What goes with a task, besides its function's own arguments.
 #[pyclass(frozen, module = "thistledown._core")]

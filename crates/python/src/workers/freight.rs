@@ -17,9 +17,9 @@ use thistledown_workers::{Mapped, Opened, Parcel, aligned};
 
 use crate::context;
 use crate::errors;
-use crate::filters;
 use crate::outside::outside;
-use crate::pickle;
+use crate::workers::filters;
+use crate::workers::pickle;
 
 const ATOMS: u8 = 0;
 const PICKLE: u8 = 1;

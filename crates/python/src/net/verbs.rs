@@ -10,13 +10,13 @@ use rustix::io::Errno;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Direction, SourceId, Want};
 
-use crate::buffer::Held;
-use crate::descriptor::Registration;
 use crate::errors;
+use crate::net::buffer::Held;
+use crate::net::descriptor::Registration;
+use crate::net::socket::{Socket, Tried, number};
+use crate::net::stream::Buffered;
 use crate::operation::{Kind, Operation, Wants};
 use crate::payload::WORLD;
-use crate::socket::{Socket, Tried, number};
-use crate::stream::Buffered;
 
 /// What an operation on a socket does.
 pub(crate) enum Verb {

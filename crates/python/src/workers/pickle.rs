@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PySet};
 
-use crate::freight::pickling;
+use crate::workers::freight::pickling;
 
 /// What is looked up once.
 struct Pickler {

@@ -18,12 +18,12 @@ use thistledown_workers::{End, Given, Inheritance, Opened, Parcel, Reply, now};
 
 use crate::context;
 use crate::errors;
-use crate::freight::{self, Call, pickling};
-use crate::imports::Importing;
-use crate::options::is_retried;
 use crate::outside::outside;
-use crate::traces::Traces;
-use crate::upstream::{self, Upstream};
+use crate::workers::freight::{self, Call, pickling};
+use crate::workers::imports::Importing;
+use crate::workers::options::is_retried;
+use crate::workers::traces::Traces;
+use crate::workers::upstream::{self, Upstream};
 
 /// A function that the parent has sent.
 enum Known {

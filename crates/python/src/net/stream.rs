@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors;
-use crate::scratch;
-use crate::socket::{Socket, Tried};
+use crate::net::scratch;
+use crate::net::socket::{Socket, Tried};
 
 /// Bytes received in one call when the reader does not know how many there will be.
 const CHUNK: usize = 16 * 1024;

@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_workers::Engine;
 
-use crate::remote::{self, Ticket};
-use crate::upstream;
+use crate::workers::remote::{self, Ticket};
+use crate::workers::upstream;
 
 /// The engines of this process.
 static ENGINES: Mutex<Vec<Weak<Engine<Ticket>>>> = Mutex::new(Vec::new());

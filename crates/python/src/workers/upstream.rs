@@ -17,10 +17,10 @@ use thistledown_workers::{
 };
 
 use crate::errors;
-use crate::herald;
 use crate::outside::outside;
-use crate::remote::{self, Remote};
 use crate::survey::this_thread;
+use crate::workers::herald;
+use crate::workers::remote::{self, Remote};
 
 /// The pool that this process is a worker of.
 static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();

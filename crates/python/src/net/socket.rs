@@ -19,12 +19,12 @@ use smallvec::SmallVec;
 use thistledown_kernel::{Direction, Kernel, SourceId};
 
 use crate::current::Current;
-use crate::descriptor::Registration;
 use crate::errors;
+use crate::net::descriptor::Registration;
+use crate::net::stream::Incoming;
+use crate::net::verbs::{Verb, operation};
 use crate::operation::Operation;
 use crate::payload::{Snake, WORLD};
-use crate::stream::Incoming;
-use crate::verbs::{Verb, operation};
 
 pub(crate) use attempts::Tried;
 

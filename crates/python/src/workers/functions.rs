@@ -12,7 +12,7 @@ use rustix_futex_sync::Mutex;
 use thistledown_workers::Function;
 
 use crate::errors;
-use crate::freight::pickling;
+use crate::workers::freight::pickling;
 
 /// Functions whose numbers are remembered.
 const FUNCTIONS: usize = 1024;
