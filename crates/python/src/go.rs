@@ -25,7 +25,8 @@ use crate::task::Task;
 /// Args:
 ///     body: a coroutine or generator function or object, an object with ``__await__``, a plain function, or the name of
 ///         one as ``"package.module:function"``.
-///     args, kwargs: for the function.
+///     *args: for the function.
+///     **kwargs: for the function.
 ///
 /// Returns:
 ///     The task.

@@ -51,7 +51,8 @@ impl Runner {
     /// Args:
     ///     body: a coroutine or generator function or object, or an object with ``__await__``. A plain function, or the
     ///         name of one, goes to a worker process.
-    ///     args, kwargs: for the function.
+    ///     *args: for the function.
+    ///     **kwargs: for the function.
     ///
     /// Returns:
     ///     The task. Another thread waits for it with ``task.result()``.

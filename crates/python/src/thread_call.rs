@@ -34,7 +34,8 @@ pub(crate) struct ThreadCall {
 ///
 /// Args:
 ///     fn: any callable.
-///     args, kwargs: for it.
+///     *args: for it.
+///     **kwargs: for it.
 ///
 /// Returns:
 ///     An operation that gives what the call returns, or raises what it raises.
