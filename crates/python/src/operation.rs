@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use smallvec::SmallVec;
 use thistledown_kernel::{Direction, Event, Moment, TaskId, Wake, Want};
 
+use crate::asyncio::awaiting::Wait;
 use crate::channel::Channel;
 use crate::current::{Current, Run, check_cancelled, seconds_or_none};
 use crate::errors::{self, Quick, Thrown};
@@ -435,6 +436,15 @@ impl Operation {
         if slf.get().is_idle() { Ok(slf) } else { Self::second_awaiter(&slf) }
     }
 
+    /// The same wherever this is: in a weightless task, or in an event loop's.
+    #[cold]
+    pub(crate) fn awaiter_here(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
+        match Current::task() {
+            Some(_) => Ok(Self::awaiter(slf)?.into_any()),
+            None => Wait::elsewhere(slf),
+        }
+    }
+
     #[cold]
     pub(crate) fn second_awaiter<'py>(slf: &Bound<'py, Self>) -> Quick<Bound<'py, Self>> {
         let copy = slf.get().copy(slf.py())?;
@@ -457,12 +467,12 @@ fn closed_descriptor() -> PyErr {
 
 #[pymethods]
 impl Operation {
-    fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
-        Self::awaiter(slf)
+    fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
+        Self::awaiter_here(slf)
     }
 
-    fn __iter__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
-        Self::awaiter(slf)
+    fn __iter__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
+        Self::awaiter_here(slf)
     }
 
     fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
