@@ -248,6 +248,72 @@ def test_a_shield_keeps_our_cancellation_away(run):
     assert run(main) == ["inside"]
 
 
+def test_a_cancellation_that_a_shield_held_back_reaches_asyncios_waits_behind_it(run):
+    async def main():
+        reached = []
+        with td.move_on_after(3600) as scope:
+            with td.shield():
+                scope.cancel()
+                await asyncio.sleep(0.001)
+                reached.append("inside")
+            await asyncio.sleep(3600)
+            reached.append("behind")
+        assert (reached, requests()) == (["inside"], 0)
+        await asyncio.sleep(0.001)
+
+    run(main)
+
+
+def test_a_group_whose_task_failed_while_its_block_was_shielded_ends_behind_the_shield(run):
+    async def main():
+        with pytest.raises(LookupError, match="first"):
+            async with td.TaskGroup() as group:
+                with td.shield():
+                    task = group.go(fail, LookupError("first"))
+                    while not task.done():
+                        await asyncio.sleep(0)
+                await asyncio.sleep(3600)
+        assert requests() == 0
+
+    run(main)
+
+
+def test_an_outer_cancellation_is_told_after_the_inner_one_was_swallowed(run):
+    async def main():
+        swallowed = []
+        with td.move_on_after(3600) as outer:
+            with td.move_on_after(3600) as inner:
+                asyncio.get_running_loop().call_soon(inner.cancel)
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+                swallowed.append("inner")
+                asyncio.get_running_loop().call_soon(outer.cancel)
+                await asyncio.sleep(3600)
+            swallowed.append("never")
+        assert (swallowed, requests()) == (["inner"], 0)
+        await asyncio.sleep(0.001)
+
+    run(main)
+
+
+def test_a_limited_cleaning_up_in_a_shield_ends_though_the_task_was_told_of_something_further_out(run):
+    async def main():
+        with td.move_on_after(3600) as outer:
+            asyncio.get_running_loop().call_soon(outer.cancel)
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                with td.shield(), td.move_on_after(0.001) as inner:
+                    await asyncio.sleep(3600)
+                assert inner.expired
+                assert requests() == 1  # the outer one's is not taken back before its end
+                await asyncio.sleep(0.001)  # and it is not told of again
+        assert requests() == 0
+        await asyncio.sleep(0.001)
+
+    run(main)
+
+
 def test_a_shield_keeps_asyncios_cancellation_from_our_waits_until_its_end(run):
     reached = []
 

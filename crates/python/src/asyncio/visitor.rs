@@ -1,9 +1,11 @@
 //! Asyncio tasks that have a scope of ours open, as visitors of their loop's guest.
 //!
 //! Our own waits are level-triggered: each looks at the scope before it waits. Asyncio's are not, so an asyncio task whose
-//! scope is cancelled is told once, by its own `cancel`. Where the block ends that is taken back with `uncancel`, and the
-//! `CancelledError` ends there, or becomes `TimeoutError`, unless somebody else has cancelled the task as well. A
-//! cancellation that comes while a shield of ours is open is owed until the shield's end.
+//! scope is cancelled is told once for this scope, by its own `cancel`. Where the block ends that is taken back with
+//! `uncancel`, and the `CancelledError` ends there, or becomes `TimeoutError`, unless somebody else has cancelled the task
+//! as well. Of several cancelled scopes it is the outermost that is told of; one further out that is cancelled later, or
+//! that a shield held back, is told of by itself. A cancellation of asyncio's that comes while a shield of ours is open is
+//! owed until the shield's end.
 
 use std::collections::HashMap;
 
@@ -25,14 +27,34 @@ use crate::scope::{Left, Scope};
 /// One asyncio task with its open blocks.
 struct Visitor {
     task: Py<PyAny>,
-    /// Times we have called its `cancel` and not taken it back.
-    asked: u32,
-    /// It has been told of the cancellation that reaches it.
-    told: bool,
     /// A cancellation of asyncio's waits for the end of a shield.
     owed: bool,
-    /// For each open block, innermost last: how often others had cancelled the task when it was entered.
-    blocks: Vec<(ScopeId, u32)>,
+    /// Its open blocks, innermost last.
+    blocks: Vec<Block>,
+}
+
+/// A block that an asyncio task has open.
+struct Block {
+    scope: ScopeId,
+    /// How often others had cancelled the task when it was entered.
+    others: u32,
+    /// The task has been told that this one is cancelled.
+    told: bool,
+    /// Times we have called the task's `cancel` for it.
+    asked: u32,
+}
+
+impl Visitor {
+    /// Times we have called its `cancel` and not taken it back.
+    fn asked(&self) -> u32 {
+        self.blocks.iter().map(|block| block.asked).sum()
+    }
+
+    /// The block that a cancelled scope is; what comes from further out counts as the outermost.
+    fn block(&mut self, scope: ScopeId) -> Option<&mut Block> {
+        let at = self.blocks.iter().rposition(|block| block.scope == scope).unwrap_or(0);
+        self.blocks.get_mut(at)
+    }
 }
 
 /// The visitors of one guest.
@@ -79,8 +101,9 @@ impl Visitors {
 
     /// It is about to be raised in the task that it is cancelled.
     pub(crate) fn is_told(&self, id: TaskId) {
-        if let Some(visitor) = self.known.lock().get_mut(&id) {
-            visitor.told = true;
+        let Some(scope) = WORLD.with(|kernel| kernel.cancelled_by(id)) else { return };
+        if let Some(block) = self.known.lock().get_mut(&id).and_then(|visitor| visitor.block(scope)) {
+            block.told = true;
         }
     }
 
@@ -93,18 +116,23 @@ impl Visitors {
 
     /// Tells an asyncio task that a scope it is in is cancelled. True: it has its turn, and is to be told after it.
     pub(crate) fn ask_to_end(&self, py: Python<'_>, id: TaskId) -> PyResult<bool> {
-        let task = match self.known.lock().get(&id) {
-            Some(visitor) if !visitor.told => visitor.task.clone_ref(py),
-            _ => return Ok(false),
+        let Some(scope) = WORLD.with(|kernel| kernel.cancelled_by(id)) else { return Ok(false) };
+        let task = {
+            let mut known = self.known.lock();
+            let Some(visitor) = known.get_mut(&id) else { return Ok(false) };
+            if visitor.block(scope).is_none_or(|block| block.told) {
+                return Ok(false);
+            }
+            visitor.task.clone_ref(py)
         };
         let Some(guest) = loops::here(py)? else { return Ok(false) };
         if current_task(py, &guest.get().event_loop)?.is_some_and(|current| current.is(&task)) {
             self.later.lock().push(id);
             return Ok(true);
         }
-        if let Some(visitor) = self.known.lock().get_mut(&id) {
-            visitor.told = true;
-            visitor.asked += 1;
+        if let Some(block) = self.known.lock().get_mut(&id).and_then(|visitor| visitor.block(scope)) {
+            block.told = true;
+            block.asked += 1;
         }
         task.call_method0(py, intern!(py, "cancel"))?;
         Ok(false)
@@ -114,9 +142,7 @@ impl Visitors {
     pub(crate) fn look_again(&self, py: Python<'_>) -> PyResult<()> {
         let later = std::mem::take(&mut *self.later.lock());
         for id in later {
-            if WORLD.with(|kernel| kernel.is_cancelled(id)) {
-                self.ask_to_end(py, id)?;
-            }
+            self.ask_to_end(py, id)?;
         }
         Ok(())
     }
@@ -187,17 +213,15 @@ pub(crate) fn enter(scope: &Bound<'_, Scope>) -> PyResult<bool> {
         let forget = guest.getattr(intern!(py, "_forget"))?;
         task.call_method1(intern!(py, "add_done_callback"), (forget,))?;
     }
-    let asked = this.visitors.known.lock().get(&id).map_or(0, |visitor| visitor.asked);
+    let asked = this.visitors.known.lock().get(&id).map_or(0, Visitor::asked);
     let others = cancelled_by_others(&task, asked)?;
     let mut visitors = this.visitors.known.lock();
     let visitor = visitors.entry(id).or_insert_with(|| Visitor {
         task: task.unbind(),
-        asked: 0,
-        told: false,
         owed: false,
         blocks: Vec::new(),
     });
-    visitor.blocks.push((opened, others));
+    visitor.blocks.push(Block { scope: opened, others, told: false, asked: 0 });
     Ok(true)
 }
 
@@ -211,25 +235,23 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
     let _busy = Busy::new(&guest);
     let (left, stands_still) = scope.close_in(py, id)?;
     let (shielded, is_last) = WORLD.with(|kernel| (kernel.is_shielded(id), !kernel.has_open_scope(id)));
-    let (mut asked, mut owed, mut gone) = (0, false, None);
-    let (entered, still_asked) = {
+    let (mut owed, mut gone) = (false, None);
+    let (entered, asked, still_asked) = {
         let mut visitors = this.visitors.known.lock();
         let visitor = visitors.get_mut(&id).ok_or_else(other)?;
-        let at = visitor.blocks.iter().rposition(|(known, _)| *known == block);
+        let at = visitor.blocks.iter().rposition(|known| known.scope == block);
         // Those behind it were taken away from generators.
-        let entered = at.and_then(|at| visitor.blocks.drain(at..).next()).map_or(0, |(_, others)| others);
-        if !left.goes_on {
-            asked = std::mem::take(&mut visitor.asked);
-            visitor.told = false;
-        }
+        let closed = visitor.blocks.split_off(at.unwrap_or(visitor.blocks.len()));
+        let entered = closed.first().map_or(0, |block| block.others);
+        let asked: u32 = closed.iter().map(|block| block.asked).sum();
         if !shielded {
             owed = std::mem::take(&mut visitor.owed);
         }
-        let still_asked = visitor.asked;
+        let still_asked = visitor.asked();
         if is_last {
             gone = visitors.remove(&id);
         }
-        (entered, still_asked)
+        (entered, asked, still_asked)
     };
     for _ in 0..asked {
         task.call_method0(intern!(py, "uncancel"))?;
