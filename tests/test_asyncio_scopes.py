@@ -314,27 +314,59 @@ def test_a_limited_cleaning_up_in_a_shield_ends_though_the_task_was_told_of_some
     run(main)
 
 
-def test_a_shield_keeps_asyncios_cancellation_from_our_waits_until_its_end(run):
-    reached = []
-
-    async def clean_up(gate):
+@each_wait
+def test_a_shield_does_not_keep_asyncios_cancellation_away(run, wait):
+    async def hold():
         with td.shield():
-            reached.append(await gate.recv())
-        await asyncio.sleep(3600)
-        reached.append("never")
+            await wait()
 
     async def main():
-        gate = td.Channel(1)
-        task = asyncio.ensure_future(clean_up(gate))
+        task = asyncio.ensure_future(hold())
         await settle()
         task.cancel()
-        await settle()
-        assert not task.done()
-        gate.send_nowait("value")
         assert isinstance(await ended(task), asyncio.CancelledError)
 
     run(main)
-    assert reached == ["value"]
+
+
+@each_wait
+def test_a_timeout_of_asyncio_works_inside_of_a_shield(run, wait):
+    async def main():
+        with td.shield():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await wait()
+            assert requests() == 0
+            await asyncio.sleep(0.001)
+
+    run(main)
+
+
+@each_wait
+def test_a_group_of_asyncio_works_inside_of_a_shield(run, wait):
+    async def main():
+        with td.shield():
+            with pytest.raises(ExceptionGroup) as caught:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fail(LookupError("first")))
+                    await wait()
+            assert [type(error) for error in caught.value.exceptions] == [LookupError]
+            assert requests() == 0
+
+    run(main)
+
+
+def test_a_timeout_of_asyncio_inside_of_a_shield_ends_a_group_of_ours(run):
+    async def main():
+        log = []
+        with td.shield():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    async with td.TaskGroup() as group:
+                        group.go(for_ever, log)
+            assert (log, requests()) == (["ended"], 0)
+
+    run(main)
 
 
 # --- groups -------------------------------------------------------------------------------------------------

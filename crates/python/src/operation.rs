@@ -361,6 +361,11 @@ impl Operation {
         matches!(&self.kind, Kind::Join(task) if task.get().is_remote())
     }
 
+    /// Whether it waits for tasks that are to end: their group is not left before they have.
+    pub(crate) fn is_for_cancelled_group(&self) -> bool {
+        matches!(&self.kind, Kind::Drain(scope) if scope.get().is_cancelled())
+    }
+
     /// Says that the wait of this task is over, if that was for a task in another process. What it is to be told, if it
     /// could never have ended.
     fn deadlock(&self) -> Option<String> {

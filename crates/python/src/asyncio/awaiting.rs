@@ -2,8 +2,9 @@
 //!
 //! An operation is tried first. When that fails, a visitor of the loop's guest is enlisted for what the operation wants,
 //! and the asyncio task waits for a future whose result is set when one of the wants is met. A cancellation by asyncio
-//! undoes the wait. What had been committed to when it came counts: the value is given, and the cancellation is delivered
-//! at the task's next wait.
+//! undoes the wait, also inside of a shield of ours: who has asked for it, and where, asyncio does not say, and it may be a
+//! timeout of its own inside of that shield. What had been committed to when it came counts: the value is given, and the
+//! cancellation is delivered at the task's next wait. Only a group that waits for its cancelled tasks goes on waiting.
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -234,7 +235,9 @@ impl Wait {
             }
         }
         let visitor = enlisted.visitor;
-        if WORLD.with(|kernel| kernel.is_shielded(visitor) && !kernel.is_cancelled(visitor)) {
+        if enlisted.operation.get().is_for_cancelled_group()
+            && WORLD.with(|kernel| kernel.is_shielded(visitor) && !kernel.is_cancelled(visitor))
+        {
             this.visitors.owe(visitor);
             return self.go_on(&guest, enlisted);
         }

@@ -4,8 +4,8 @@
 //! scope is cancelled is told once for this scope, by its own `cancel`. Where the block ends that is taken back with
 //! `uncancel`, and the `CancelledError` ends there, or becomes `TimeoutError`, unless somebody else has cancelled the task
 //! as well. Of several cancelled scopes it is the outermost that is told of; one further out that is cancelled later, or
-//! that a shield held back, is told of by itself. A cancellation of asyncio's that comes while a shield of ours is open is
-//! owed until the shield's end.
+//! that a shield held back, is told of by itself. A shield keeps away what is ours, and not what somebody asks of asyncio;
+//! that which comes while a group waits for its cancelled tasks is owed until they have ended.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ use crate::scope::{Left, Scope};
 /// One asyncio task with its open blocks.
 struct Visitor {
     task: Py<PyAny>,
-    /// A cancellation of asyncio's waits for the end of a shield.
+    /// A cancellation of asyncio's waits until the tasks of a group have ended.
     owed: bool,
     /// Its open blocks, innermost last.
     blocks: Vec<Block>,
@@ -107,7 +107,7 @@ impl Visitors {
         }
     }
 
-    /// Asyncio's cancellation is held back by a shield.
+    /// Asyncio's cancellation is held back until the shield is left in which the tasks of a group are waited for.
     pub(crate) fn owe(&self, id: TaskId) {
         if let Some(visitor) = self.known.lock().get_mut(&id) {
             visitor.owed = true;
@@ -234,7 +234,7 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
     let id = this.visitors.find(&task).ok_or_else(other)?;
     let _busy = Busy::new(&guest);
     let (left, stands_still) = scope.close_in(py, id)?;
-    let (shielded, is_last) = WORLD.with(|kernel| (kernel.is_shielded(id), !kernel.has_open_scope(id)));
+    let is_last = WORLD.with(|kernel| !kernel.has_open_scope(id));
     let (mut owed, mut gone) = (false, None);
     let (entered, asked, still_asked) = {
         let mut visitors = this.visitors.known.lock();
@@ -244,7 +244,7 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
         let closed = visitor.blocks.split_off(at.unwrap_or(visitor.blocks.len()));
         let entered = closed.first().map_or(0, |block| block.others);
         let asked: u32 = closed.iter().map(|block| block.asked).sum();
-        if !shielded {
+        if scope.is_shield() {
             owed = std::mem::take(&mut visitor.owed);
         }
         let still_asked = visitor.asked();
