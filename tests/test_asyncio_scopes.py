@@ -218,6 +218,31 @@ def test_an_error_inside_of_the_block_comes_out_as_it_is(run):
     run(main)
 
 
+def test_a_block_that_could_not_be_entered_can_be_entered_later(run):
+    class Task(asyncio.Task):
+        refuses = False
+
+        def cancelling(self):
+            if self.refuses:
+                raise LookupError("mine")
+            return super().cancelling()
+
+    async def body():
+        scope = td.timeout(3600)
+        Task.refuses = True
+        with pytest.raises(LookupError, match="mine"):
+            scope.__enter__()
+        Task.refuses = False
+        with scope:
+            await asyncio.sleep(0)
+        return scope.cancelled
+
+    async def main():
+        return await Task(body())
+
+    assert run(main) is False
+
+
 def test_many_tasks_each_with_its_deadline(run):
     async def limited(number):
         with td.move_on_after(0.001 * (number % 5)) as scope:

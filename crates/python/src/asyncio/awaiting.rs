@@ -110,7 +110,7 @@ impl Wait {
         let operation = self.operation.get();
         let Some(guest) = loops::here(py)? else { return Ok(operation.needs_task(py)) };
         let this = guest.get();
-        let visitor = this.visitors.of_this_task(py)?;
+        let visitor = this.visitors.of_this_task(py, &this.event_loop)?;
         if let Some(visitor) = visitor {
             if Current::with(|current| current.held_open.get()) > 0 {
                 held_open::check(py, visitor)?;
