@@ -220,7 +220,7 @@ impl Wait {
         let _busy = Busy::new(&guest);
         let committed = enlisted.withdraw();
         if !is_cancellation {
-            enlisted.leave();
+            enlisted.give_back(committed);
             return Err(error);
         }
         if let Some(Wake::Event { branch, event }) = committed {
@@ -256,6 +256,14 @@ impl Enlisted {
         if self.is_own {
             WORLD.with(|kernel| kernel.finish(self.visitor));
         }
+    }
+
+    /// The wait is over, and nobody is there for what it has committed to.
+    fn give_back(self, committed: Option<Wake<Py<PyAny>>>) {
+        if let Some(Wake::Event { branch, event }) = committed {
+            self.operation.get().give_back(branch, event);
+        }
+        self.leave();
     }
 
     /// The wait is over.
@@ -327,8 +335,8 @@ impl Wait {
 
     fn close(&self) {
         if let State::Waits(enlisted) = self.take() {
-            enlisted.withdraw();
-            enlisted.leave();
+            let committed = enlisted.withdraw();
+            enlisted.give_back(committed);
         }
     }
 
