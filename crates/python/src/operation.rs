@@ -23,6 +23,7 @@ use crate::current::{Current, Run, check_cancelled, seconds_or_none};
 use crate::errors::{self, Quick, Thrown};
 use crate::net::poll::RawPoll;
 use crate::net::verbs::SocketOperation;
+use crate::payload::WORLD;
 use crate::scope::Scope;
 use crate::select::{self, Select};
 use crate::switch::Switch;
@@ -360,6 +361,23 @@ impl Operation {
     /// Whether it waits for the end of a task in another process.
     fn is_for_remote(&self) -> bool {
         matches!(&self.kind, Kind::Join(task) if task.get().is_remote())
+    }
+
+    /// One of its wants was met, and nobody is there any more to be given what came: a value goes back to its channel.
+    pub(crate) fn give_back(&self, branch: u16, event: Event<Py<PyAny>>) {
+        match (&self.kind, event) {
+            (Kind::Select(select), event) => select.give_back(branch, event),
+            (Kind::Receive(channel), Event::Received(value)) => {
+                let channel = channel.get().id;
+                WORLD.with(|kernel| kernel.give_back(channel, value));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it waits for tasks that are to end: their group is not left before they have.
+    pub(crate) fn is_for_cancelled_group(&self) -> bool {
+        matches!(&self.kind, Kind::Drain(scope) if scope.get().is_cancelled())
     }
 
     /// Says that the wait of this task is over, if that was for a task in another process. What it is to be told, if it
