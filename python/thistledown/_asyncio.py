@@ -56,7 +56,9 @@ def keep(guest: _core.Guest, house: _core.Scope) -> None:
         # Asked for by another thread, and the run is over meanwhile.
         if guest._house() is not house:
             return
-        loop.create_task(_keep(weakref.ref(guest), house), name="thistledown")
+        keeper = loop.create_task(_keep(weakref.ref(guest), house), name="thistledown")
+        # Of a loop that is closed without cancelling its tasks: this one is not the user's to hear of.
+        keeper._log_destroy_pending = False  # type: ignore[attr-defined]
 
     if asyncio._get_running_loop() is loop:
         begin()
