@@ -3,7 +3,7 @@
 //! A body that yields a future of asyncio's waits for it as an asyncio task would. When the weightless task is cancelled,
 //! the future is, and its end is waited for; what is then raised in the body is both our `Cancelled` and asyncio's
 //! `CancelledError`. Code of asyncio's that asks for the current task is given a stand-in, whose `cancel` interrupts the
-//! weightless task once, as asyncio does it.
+//! weightless task once, as asyncio does it. A shield of ours keeps that from waits for operations, until its end.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -18,7 +18,7 @@ use thistledown_runtime::Rest;
 use crate::asyncio::awaiting;
 use crate::asyncio::guest::Busy;
 use crate::asyncio::loops;
-use crate::current::Run;
+use crate::current::{Current, Run};
 use crate::payload::{Body, Held, WORLD};
 use crate::task::Task;
 
@@ -150,6 +150,7 @@ pub(crate) fn before(py: Python<'_>, mut turn: GuestTurn) -> Result<GuestTurn, R
     let Some(abroad) = body.extra.as_mut().and_then(|extra| extra.abroad.as_mut()) else {
         return Ok(turn);
     };
+    let is_ours = abroad.waits.is_none();
     let passed = match (&abroad.waits, &turn.wake) {
         (Some(foreign), Wake::Cancelled) if foreign.shield.is_none() => match abroad.pass_on(py, turn.task) {
             Ok(()) => return Err(Rest::Waits(turn.body)),
@@ -163,8 +164,9 @@ pub(crate) fn before(py: Python<'_>, mut turn: GuestTurn) -> Result<GuestTurn, R
     }
     // What an operation has committed to counts, and the interruption comes at the next wait.
     let committed = body.awaited.is_some() && matches!(turn.wake, Wake::Event { .. });
-    if !committed && abroad.stand_in.as_ref().is_some_and(|stand_in| stand_in.get().is_interrupted()) {
-        abroad.raised = Some(awaiting::cancelled(py).into_value(py).into_any());
+    let interrupted = |stand_in: &Py<StandIn>| stand_in.get().take_interruption(py, is_ours);
+    if !committed && let Some(error) = abroad.stand_in.as_ref().and_then(interrupted) {
+        abroad.raised = Some(error.into_value(py).into_any());
         if let Some(operation) = body.awaited.take() {
             operation.get().abandon();
         }
@@ -203,6 +205,28 @@ pub(crate) fn leave(py: Python<'_>, event_loop: &Py<PyAny>, stand_in: &Py<StandI
     LEAVE.import(py, "asyncio.tasks", "_leave_task")?.call1((event_loop, stand_in)).map(drop)
 }
 
+/// The stand-in for the weightless task that has its turn, in a guest.
+fn here(py: Python<'_>) -> PyResult<Option<Py<StandIn>>> {
+    let is_guest = Current::run().is_some_and(|run| run.rooms.is_some());
+    if !is_guest || Current::task().is_none() {
+        return Ok(None);
+    }
+    static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let task = CURRENT.import(py, "asyncio.tasks", "current_task")?.call0()?;
+    Ok(task.cast_into::<StandIn>().ok().map(Bound::unbind))
+}
+
+/// How often asyncio has cancelled the present weightless task and not taken it back.
+pub(crate) fn requests(py: Python<'_>) -> PyResult<u32> {
+    Ok(here(py)?.map_or(0, |stand_in| stand_in.get().cancelling()))
+}
+
+/// Raises what would interrupt the next wait of the present weightless task.
+pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
+    let interruption = here(py)?.and_then(|stand_in| stand_in.get().take_interruption(py, true));
+    interruption.map_or(Ok(()), Err)
+}
+
 /// What ``asyncio.current_task()`` gives in a weightless task: it answers as an asyncio task would.
 #[pyclass(frozen, weakref, module = "thistledown._core")]
 pub(crate) struct StandIn {
@@ -222,14 +246,26 @@ impl StandIn {
         drop(old);
     }
 
-    /// Whether it is to be interrupted now; it is, then.
-    fn is_interrupted(&self) -> bool {
-        self.interrupted.swap(false, Ordering::Relaxed)
+    /// Whether it is to be interrupted now, in a wait for an operation of ours or for a future.
+    fn is_interrupted(&self, is_ours: bool) -> bool {
+        let task = self.task.get().id();
+        self.interrupted.load(Ordering::Relaxed)
+            && !(is_ours && WORLD.with(|kernel| kernel.is_shielded(task)))
+    }
+
+    /// What is to be raised now, if anything; it is not to be raised again.
+    fn take_interruption(&self, py: Python<'_>, is_ours: bool) -> Option<PyErr> {
+        if !self.is_interrupted(is_ours) {
+            return None;
+        }
+        self.interrupted.store(false, Ordering::Relaxed);
+        Some(awaiting::cancelled(py))
     }
 
     /// After a turn in which it was asked to end: the wait that it began is over at once.
     pub(crate) fn interrupt(&self) {
-        if self.interrupted.load(Ordering::Relaxed) {
+        let is_ours = self.waits.lock().is_none();
+        if self.is_interrupted(is_ours) {
             let task = self.task.get().id();
             WORLD.with(|kernel| kernel.interrupt(task));
         }
@@ -260,6 +296,10 @@ impl StandIn {
     fn uncancel(&self) -> u32 {
         let left = self.requests.load(Ordering::Relaxed).saturating_sub(1);
         self.requests.store(left, Ordering::Relaxed);
+        // It has its turn, so no wait has ended for what is taken back.
+        if left == 0 && Current::task() == Some(self.task.get().id()) {
+            self.interrupted.store(false, Ordering::Relaxed);
+        }
         left
     }
 
