@@ -1,7 +1,8 @@
-"""Asyncio's cancellation of weightless tasks that wait for what is ours, in each kind of loop."""
+"""Asyncio's and anyio's cancellation of weightless tasks that wait for what is ours, in each kind of loop."""
 
 import asyncio
 
+import anyio
 import pytest
 import thistledown as td
 
@@ -98,7 +99,7 @@ def test_the_cancellation_of_the_current_task_at_the_end_of_a_group_is_raised(ru
 def test_a_generator_tasks_group_lets_it_through_too(loop_factory):
     def main():
         cancel_soon()
-        with pytest.raises(asyncio.CancelledError), td.TaskGroup() as group:
+        with pytest.raises(asyncio.CancelledError, match="enough"), td.TaskGroup() as group:
             group.go(td.sleep(3600))
             yield from group.join()
         return asyncio.current_task().uncancel()
@@ -176,9 +177,68 @@ def test_a_shield_keeps_asyncios_cancellation_from_waits_of_ours_until_its_end(l
         with td.shield():
             td.go(interrupt, asyncio.current_task())
             taken = await gate.recv()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError, match="enough"):
             await td.sleep(3600)
         asyncio.current_task().uncancel()
         return taken
 
     assert td.run(main, loop=loop_factory) == "taken"
+
+
+# --- scopes of anyio ------------------------------------------------------------------------------------------
+
+WAITS = {
+    "sleep": lambda task: td.sleep(3600),
+    "recv": lambda task: td.Channel().recv(),
+    "task": lambda task: task,
+    "theirs": lambda task: asyncio.sleep(3600),
+    "anyio's": lambda task: anyio.sleep(3600),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_scopes_of_anyio(run_task, wait):
+    async def main():
+        task = td.go(td.sleep(3600))
+        with anyio.move_on_after(0.001) as scope:
+            await wait(task)
+        assert scope.cancelled_caught
+        with pytest.raises(TimeoutError), anyio.fail_after(0.001):
+            await wait(task)
+        assert not task.done()
+        task.cancel()
+        assert asyncio.current_task().cancelling() == 0
+        await td.sleep(0)
+        await asyncio.sleep(0)
+        return "went on"
+
+    assert run_task(main) == "went on"
+
+
+def test_a_scope_of_anyios_around_a_group(run_task):
+    async def main():
+        with anyio.move_on_after(0.001) as scope:
+            async with td.TaskGroup() as group:
+                task = group.go(td.sleep(3600))
+        assert scope.cancelled_caught
+        assert task.cancelled()
+        await td.sleep(0)
+
+    run_task(main)
+
+
+def test_a_group_of_anyios_around_waits_of_ours(run_task):
+    async def main():
+        channel = td.Channel()
+
+        async def receive():
+            await channel.recv()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(receive)
+            await settle()
+            group.cancel_scope.cancel()
+            await channel.recv()
+        await td.sleep(0)
+
+    run_task(main)

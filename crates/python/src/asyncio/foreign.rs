@@ -189,6 +189,7 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Py<PyAny>, body: &mut Body) -> 
                 event_loop: event_loop.clone_ref(py),
                 requests: AtomicU32::new(0),
                 interrupted: AtomicBool::new(false),
+                message: Mutex::new(None),
                 waits: Mutex::new(None),
             };
             abroad.stand_in.insert(Py::new(py, made)?).clone_ref(py)
@@ -237,6 +238,8 @@ pub(crate) struct StandIn {
     requests: AtomicU32,
     /// It is to be interrupted at its next wait.
     interrupted: AtomicBool,
+    /// What the last call of `cancel` has said of it, by which its caller knows it again.
+    message: Mutex<Option<Py<PyAny>>>,
     waits: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -259,7 +262,12 @@ impl StandIn {
             return None;
         }
         self.interrupted.store(false, Ordering::Relaxed);
-        Some(awaiting::cancelled(py))
+        let cancelled = awaiting::cancelled(py);
+        let message = self.message.lock().take();
+        Some(match message {
+            Some(message) => PyErr::from_type(cancelled.get_type(py), (message,)),
+            None => cancelled,
+        })
     }
 
     /// After a turn in which it was asked to end: the wait that it began is over at once.
@@ -283,10 +291,12 @@ impl StandIn {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let waits = self.waits.lock().as_ref().map(|future| future.clone_ref(py));
         if let Some(future) = waits
-            && future.call_method1(py, intern!(py, "cancel"), (msg,))?.is_truthy(py)?
+            && future.call_method1(py, intern!(py, "cancel"), (&msg,))?.is_truthy(py)?
         {
             return Ok(true);
         }
+        let old = std::mem::replace(&mut *self.message.lock(), msg);
+        drop(old);
         self.interrupted.store(true, Ordering::Relaxed);
         self.interrupt();
         Ok(true)
@@ -359,6 +369,9 @@ impl StandIn {
         visit.call(&self.task)?;
         visit.call(&self.body)?;
         visit.call(&self.event_loop)?;
+        if let Some(message) = self.message.try_lock() {
+            visit.call(&*message)?;
+        }
         match self.waits.try_lock() {
             Some(waits) => visit.call(&*waits),
             None => Ok(()),
