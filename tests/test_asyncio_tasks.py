@@ -6,7 +6,7 @@ import threading
 import pytest
 import thistledown as td
 
-from support import settle
+from support import run_program, settle
 
 
 async def give(value):
@@ -285,6 +285,26 @@ def test_what_ends_a_program_ends_the_loop(loop_factory, error):
     with pytest.raises(error), asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
     assert log == ["cancelled"]
+
+
+def test_a_loop_that_is_closed_without_cancelling_prints_nothing_of_what_is_not_the_users():
+    finished = run_program("""
+        import asyncio, gc
+        import thistledown as td
+
+        async def main():
+            task = td.go(td.sleep(3600))
+            await asyncio.sleep(0)
+            return task
+
+        loop = asyncio.new_event_loop()
+        task = loop.run_until_complete(main())
+        loop.close()
+        del loop
+        gc.collect()
+        print(task.cancelled())
+    """)
+    assert (finished.stdout, finished.stderr) == ("True\n", "")
 
 
 # --- misuse -------------------------------------------------------------------------------------------------

@@ -413,6 +413,52 @@ def test_several_come_as_a_group(loop_factory):
     assert len(caught.value.exceptions) == 3
 
 
+async def numbers(log):
+    try:
+        yield 1
+        yield 2
+    finally:
+        await td.sleep(0.001)
+        await asyncio.sleep(0.001)
+        log.append("closed")
+
+
+def test_an_async_generator_dropped_in_the_middle_is_closed_before_the_run_ends(loop_factory):
+    log = []
+
+    async def main():
+        async for _ in numbers(log):
+            break
+
+    td.run(main, loop=loop_factory)
+    assert log == ["closed"]
+    loop = loop_factory()
+    td.run(main, loop=loop)
+    assert log == ["closed", "closed"]
+    loop.close()
+
+
+def test_one_that_is_dropped_after_the_run_is_closed_by_the_loop(loop_factory):
+    log = []
+
+    async def main():
+        generator = numbers(log)
+        await anext(generator)
+        return generator
+
+    loop = loop_factory()
+    generator = td.run(main, loop=loop)
+    del generator
+
+    async def others():
+        await asyncio.sleep(0)
+        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+
+    loop.run_until_complete(others())
+    assert log == ["closed"]
+    loop.close()
+
+
 def test_one_ctrl_c_cancels_everything_and_is_raised(loop_factory):
     log = []
 

@@ -6,9 +6,11 @@ the end of ``asyncio.run`` finds them, cancels them and waits for them as for an
 """
 
 import asyncio
+import contextlib
 import contextvars
+import sys
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any
 
 from thistledown import _core, _report
@@ -56,7 +58,9 @@ def keep(guest: _core.Guest, house: _core.Scope) -> None:
         # Asked for by another thread, and the run is over meanwhile.
         if guest._house() is not house:
             return
-        loop.create_task(_keep(weakref.ref(guest), house), name="thistledown")
+        keeper = loop.create_task(_keep(weakref.ref(guest), house), name="thistledown")
+        # Of a loop that is closed without cancelling its tasks: this one is not the user's to hear of.
+        keeper._log_destroy_pending = False  # type: ignore[attr-defined]
 
     if asyncio._get_running_loop() is loop:
         begin()
@@ -136,7 +140,8 @@ async def _rule(main: Any, args: tuple[Any, ...], *, is_last: bool) -> Any:
     loop = asyncio.get_running_loop()
     guest = guest_of(loop)
     try:
-        return await _ruled(guest, main, args)
+        with _generators_closed():
+            return await _ruled(guest, main, args)
     finally:
         if is_last:
             # From now on nobody can start anything: the loop is closed next. Tasks of its own that still wait for
@@ -144,6 +149,37 @@ async def _rule(main: Any, args: tuple[Any, ...], *, is_last: bool) -> Any:
             loop.remove_reader(guest.fileno())
             _guests.pop(loop, None)
             guest.end()
+
+
+@contextlib.contextmanager
+def _generators_closed() -> Iterator[None]:
+    """Lets async generators that are dropped in the middle clean up in a weightless task, for which the run waits.
+
+    The loop would do it in a task of its own, and cancel that at its end. It goes on knowing each one that begins.
+    """
+    runner = _core.current_runner()
+    theirs = sys.get_asyncgen_hooks()
+    is_over = False
+
+    def begin(generator: AsyncGenerator[Any, Any]) -> None:
+        _core.generator_begins(generator)
+        if theirs.firstiter is not None:
+            theirs.firstiter(generator)
+
+    def close(generator: AsyncGenerator[Any, Any]) -> None:
+        if not is_over:
+            runner.go(generator.aclose())
+        elif theirs.finalizer is not None:
+            theirs.finalizer(generator)
+
+    sys.set_asyncgen_hooks(firstiter=begin, finalizer=close)
+    try:
+        yield
+    finally:
+        is_over = True
+        # A loop that has stopped in between has set its own again.
+        if sys.get_asyncgen_hooks().finalizer is close:
+            sys.set_asyncgen_hooks(*theirs)
 
 
 async def _ruled(guest: _core.Guest, main: Any, args: tuple[Any, ...]) -> Any:

@@ -140,7 +140,8 @@ class TaskGroup(_core.Group):
         except BaseException as cancelled:
             if not _core.is_cancellation(cancelled):
                 raise
-            if error is None:
+            # Asyncio tells a weightless task once: that is not to be lost behind a cancellation of ours.
+            if error is None or (isinstance(error, Cancelled) and not isinstance(cancelled, Cancelled)):
                 return self._leave(cancelled, was_cancelled=True, is_raised=False)
         return self._leave(error, was_cancelled=was_cancelled, is_raised=True)
 
@@ -198,11 +199,10 @@ class TaskGroup(_core.Group):
         if len(errors) > 1:
             _raise(BaseExceptionGroup("several tasks of a group failed", errors))
         outcome = errors[0] if errors else error
-        if outcome is None:
+        ends_here = was_cancelled and not errors and not self._scope.is_outlived(outcome)
+        if outcome is None or ends_here:
             # Its tasks may have ended because of that, before anybody waited for them: it must not go unnoticed.
             _core.check_cancelled()
-            return True
-        if not errors and was_cancelled and not self._scope.is_outlived():
             return True
         if outcome is error and is_raised:
             return False

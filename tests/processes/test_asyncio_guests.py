@@ -353,6 +353,16 @@ def test_who_is_cancelled_while_he_leaves_a_pool_ends_its_tasks(run, gate):
     assert run(main)
 
 
+def test_a_timeout_of_asyncio_ends_a_group_whose_tasks_are_in_processes(loop_factory, pool, gate):
+    async def main():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), td.TaskGroup() as group:
+                task = group.add(pool.go(work.pass_gate, gate.path))
+        return task.cancelled(), asyncio.current_task().cancelling()
+
+    assert td.run(main, loop=loop_factory) == (True, 0)
+
+
 # --- bursts -------------------------------------------------------------------------------------------------
 
 MANY = 10_000

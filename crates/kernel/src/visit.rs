@@ -6,6 +6,7 @@
 
 use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::kernel::{Kernel, Payload};
+use crate::list::ListName;
 use crate::moment::Moment;
 use crate::party::{Party, Phase, Place};
 use crate::scope::Scope;
@@ -107,6 +108,16 @@ impl<P: Payload> Kernel<P> {
     #[must_use]
     pub fn runner_of(&self, party: TaskId) -> Option<RunnerId> {
         self.parties.get(party)?.runner()
+    }
+
+    /// Whether the party waits, inside of a shield, for the end of the tasks of a cancelled scope.
+    #[must_use]
+    pub fn sees_scope_end(&self, party: TaskId) -> bool {
+        let first = self.parties.get(party).map(|party| party.nodes as usize);
+        match first.and_then(|first| self.nodes.get(first)).map(|node| node.list) {
+            Some(ListName::Drain(scope)) => self.is_scope_cancelled(scope) && self.is_shielded(party),
+            _ => false,
+        }
     }
 
     /// Whether one of the scopes that the party has opened keeps cancellation from outside away.

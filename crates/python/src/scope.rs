@@ -1,13 +1,13 @@
 //! Scopes, as Python sees them: `timeout`, `move_on_after`, `shield`, and what a group stands on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pyo3::exceptions::{PyGeneratorExit, PyTimeoutError};
 use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeEnd, ScopeId, ScopeMisuse, TaskId};
 
-use crate::asyncio::visitor;
+use crate::asyncio::{foreign, visitor};
 use crate::current::{Current, Run, number_of_seconds, seconds};
 use crate::errors;
 use crate::held_open;
@@ -55,6 +55,10 @@ pub(crate) struct Scope {
     in_asyncio: AtomicBool,
     /// It was left, and a cancellation from outside goes on behind its end.
     outlived: AtomicBool,
+    /// How often asyncio had cancelled the weightless task when it entered the block.
+    asked: AtomicU32,
+    /// It was left, and asyncio has cancelled the weightless task in it.
+    interrupted: AtomicBool,
 }
 
 impl Scope {
@@ -65,6 +69,8 @@ impl Scope {
             state: Mutex::new(State::New),
             in_asyncio: AtomicBool::new(false),
             outlived: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
+            interrupted: AtomicBool::new(false),
         }
     }
 
@@ -109,6 +115,7 @@ impl Scope {
             Some(value) => seconds(value, "seconds")?.map(|duration| Run::now().after(duration)),
             None => None,
         };
+        this.asked.store(foreign::requests(slf.py())?, Ordering::Relaxed);
         let id = WORLD
             .with(|kernel| kernel.open_scope(owner, deadline, this.is_shield()))
             .ok_or_else(|| errors::misuse("the run is over"))?;
@@ -130,6 +137,8 @@ impl Scope {
                     thread_scope::owner().ok_or_else(|| errors::scope_misuse(ScopeMisuse::OtherTask))?;
                 let (left, stands_still) = self.close_in(py, owner)?;
                 thread_scope::left(owner);
+                let asked = self.asked.load(Ordering::Relaxed);
+                self.interrupted.store(foreign::requests(py)? > asked, Ordering::Relaxed);
                 stands_still?;
                 left
             }
@@ -217,7 +226,7 @@ impl Scope {
             Err(_) if self.taken_away() && !error.is_none() => return Ok(false),
             Err(misuse) => return Err(misuse),
         };
-        if !left.end.cancelled || left.goes_on || self.is_shield() {
+        if !left.end.cancelled || self.is_outlived(error) || self.is_shield() {
             return Ok(false);
         }
         if error.is_none() || !crate::timers::is_cancellation(error)? {
@@ -273,9 +282,12 @@ impl Scope {
         Ok(WORLD.with(|kernel| kernel.scope_members(id)) == 0)
     }
 
-    /// Whether a cancellation from outside goes on behind its end, once it was left.
-    fn is_outlived(&self) -> bool {
+    /// Whether a cancellation from outside goes on behind its end, once it was left with this error. Asyncio's, in a
+    /// weightless task, is known by not being ours.
+    #[pyo3(signature = (error, /))]
+    fn is_outlived(&self, error: &Bound<'_, PyAny>) -> bool {
         self.outlived.load(Ordering::Relaxed)
+            || (self.interrupted.load(Ordering::Relaxed) && !errors::is_cancelled(error.py(), error))
     }
 
     /// Whether it belongs to an asyncio task, which cannot wait in plain code.

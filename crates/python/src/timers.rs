@@ -8,6 +8,7 @@ use pyo3::types::PyInt;
 use thistledown_kernel::Moment;
 
 use crate::asyncio::awaiting;
+use crate::asyncio::foreign;
 use crate::asyncio::visitor;
 use crate::current::{Current, Run, number_of_seconds, seconds as checked};
 use crate::errors;
@@ -112,6 +113,6 @@ pub(crate) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     }
     match is_cancelled(py)? {
         true => Err(errors::cancelled(py, "the block around the group is cancelled")),
-        false => Ok(()),
+        false => foreign::check(py),
     }
 }

@@ -3,7 +3,7 @@
 //! A body that yields a future of asyncio's waits for it as an asyncio task would. When the weightless task is cancelled,
 //! the future is, and its end is waited for; what is then raised in the body is both our `Cancelled` and asyncio's
 //! `CancelledError`. Code of asyncio's that asks for the current task is given a stand-in, whose `cancel` interrupts the
-//! weightless task once, as asyncio does it.
+//! weightless task once, as asyncio does it. A shield of ours keeps that from waits for operations, until its end.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -18,7 +18,7 @@ use thistledown_runtime::Rest;
 use crate::asyncio::awaiting;
 use crate::asyncio::guest::Busy;
 use crate::asyncio::loops;
-use crate::current::Run;
+use crate::current::{Current, Run};
 use crate::payload::{Body, Held, WORLD};
 use crate::task::Task;
 
@@ -163,8 +163,11 @@ pub(crate) fn before(py: Python<'_>, mut turn: GuestTurn) -> Result<GuestTurn, R
     }
     // What an operation has committed to counts, and the interruption comes at the next wait.
     let committed = body.awaited.is_some() && matches!(turn.wake, Wake::Event { .. });
-    if !committed && abroad.stand_in.as_ref().is_some_and(|stand_in| stand_in.get().is_interrupted()) {
-        abroad.raised = Some(awaiting::cancelled(py).into_value(py).into_any());
+    let ends = body.awaited.as_ref().is_some_and(|operation| operation.get().is_for_cancelled_group());
+    let held = ends && WORLD.with(|kernel| kernel.is_shielded(turn.task));
+    let interrupted = |stand_in: &Py<StandIn>| stand_in.get().take_interruption(py, held);
+    if !committed && let Some(error) = abroad.stand_in.as_ref().and_then(interrupted) {
+        abroad.raised = Some(error.into_value(py).into_any());
         if let Some(operation) = body.awaited.take() {
             operation.get().abandon();
         }
@@ -188,6 +191,7 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Py<PyAny>, body: &mut Body) -> 
                 requests: AtomicU32::new(0),
                 interrupted: AtomicBool::new(false),
                 reached: AtomicBool::new(false),
+                message: Mutex::new(None),
                 waits: Mutex::new(None),
             };
             abroad.stand_in.insert(Py::new(py, made)?).clone_ref(py)
@@ -204,6 +208,28 @@ pub(crate) fn leave(py: Python<'_>, event_loop: &Py<PyAny>, stand_in: &Py<StandI
     LEAVE.import(py, "asyncio.tasks", "_leave_task")?.call1((event_loop, stand_in)).map(drop)
 }
 
+/// The stand-in for the weightless task that has its turn, in a guest.
+fn here(py: Python<'_>) -> PyResult<Option<Py<StandIn>>> {
+    let is_guest = Current::run().is_some_and(|run| run.rooms.is_some());
+    if !is_guest || Current::task().is_none() {
+        return Ok(None);
+    }
+    static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let task = CURRENT.import(py, "asyncio.tasks", "current_task")?.call0()?;
+    Ok(task.cast_into::<StandIn>().ok().map(Bound::unbind))
+}
+
+/// How often asyncio has cancelled the present weightless task and not taken it back.
+pub(crate) fn requests(py: Python<'_>) -> PyResult<u32> {
+    Ok(here(py)?.map_or(0, |stand_in| stand_in.get().cancelling()))
+}
+
+/// Raises what would interrupt the next wait of the present weightless task.
+pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
+    let interruption = here(py)?.and_then(|stand_in| stand_in.get().take_interruption(py, false));
+    interruption.map_or(Ok(()), Err)
+}
+
 /// What ``asyncio.current_task()`` gives in a weightless task: it answers as an asyncio task would.
 #[pyclass(frozen, weakref, module = "thistledown._core")]
 pub(crate) struct StandIn {
@@ -216,6 +242,8 @@ pub(crate) struct StandIn {
     interrupted: AtomicBool,
     /// Its wait is over for that, which cannot be taken back.
     reached: AtomicBool,
+    /// What the last call of `cancel` has said of it, by which its caller knows it again.
+    message: Mutex<Option<Py<PyAny>>>,
     waits: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -225,19 +253,29 @@ impl StandIn {
         drop(old);
     }
 
-    /// Whether it is to be interrupted now; it is, then.
-    fn is_interrupted(&self) -> bool {
+    /// What is to be raised now, if anything; it is not to be raised again. Where the tasks of a group are waited for, which
+    /// are told to end, it is held back: nobody leaves a group early.
+    fn take_interruption(&self, py: Python<'_>, held: bool) -> Option<PyErr> {
         self.reached.store(false, Ordering::Relaxed);
-        self.interrupted.swap(false, Ordering::Relaxed)
+        if held || !self.interrupted.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let cancelled = awaiting::cancelled(py);
+        let message = self.message.lock().take();
+        Some(match message {
+            Some(message) => PyErr::from_type(cancelled.get_type(py), (message,)),
+            None => cancelled,
+        })
     }
 
     /// After a turn in which it was asked to end: the wait that it began is over at once.
     pub(crate) fn interrupt(&self) {
-        if self.interrupted.load(Ordering::Relaxed) {
-            let task = self.task.get().id();
-            if WORLD.with(|kernel| kernel.interrupt(task)) {
-                self.reached.store(true, Ordering::Relaxed);
-            }
+        if !self.interrupted.load(Ordering::Relaxed) {
+            return;
+        }
+        let task = self.task.get().id();
+        if WORLD.with(|kernel| !kernel.sees_scope_end(task) && kernel.interrupt(task)) {
+            self.reached.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -253,10 +291,12 @@ impl StandIn {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let waits = self.waits.lock().as_ref().map(|future| future.clone_ref(py));
         if let Some(future) = waits
-            && future.call_method1(py, intern!(py, "cancel"), (msg,))?.is_truthy(py)?
+            && future.call_method1(py, intern!(py, "cancel"), (&msg,))?.is_truthy(py)?
         {
             return Ok(true);
         }
+        let old = std::mem::replace(&mut *self.message.lock(), msg);
+        drop(old);
         self.interrupted.store(true, Ordering::Relaxed);
         self.interrupt();
         Ok(true)
@@ -329,6 +369,9 @@ impl StandIn {
         visit.call(&self.task)?;
         visit.call(&self.body)?;
         visit.call(&self.event_loop)?;
+        if let Some(message) = self.message.try_lock() {
+            visit.call(&*message)?;
+        }
         match self.waits.try_lock() {
             Some(waits) => visit.call(&*waits),
             None => Ok(()),
