@@ -18,6 +18,34 @@ use crate::payload::WORLD;
 /// How long the other callbacks of the loop wait for a visit that finds always someone ready.
 const SLICE: Duration = Duration::from_millis(1);
 
+/// What struck on the way through several things that are all to be done: the first error goes on, the others are put off.
+///
+/// What the loop is asked for is Python code, and Ctrl-C is raised in whichever that is.
+struct Struck<'a, 'py> {
+    guest: &'a Bound<'py, Guest>,
+    first: PyResult<()>,
+}
+
+impl<'a, 'py> Struck<'a, 'py> {
+    fn new(guest: &'a Bound<'py, Guest>) -> Self {
+        Self { guest, first: Ok(()) }
+    }
+
+    fn note(&mut self, done: PyResult<()>) {
+        match done {
+            Err(error) if self.first.is_err() => {
+                errors::put_off(self.guest.py(), error, Some(self.guest.as_any()));
+            }
+            Err(error) => self.first = Err(error),
+            Ok(()) => {}
+        }
+    }
+
+    fn passed_on(self) -> PyResult<()> {
+        self.first
+    }
+}
+
 /// While it lives, wakes of the guest's runner ring nobody: what there is to do is looked for when it goes.
 pub(crate) struct Busy<'a, 'py>(&'a Bound<'py, Guest>);
 
@@ -57,12 +85,13 @@ impl Guest {
         }
         let runner = this.run.get(py).runner;
         WORLD.with(|kernel| kernel.unpark(runner));
-        let given = Self::give_turns(slf, &mut reactor);
+        let mut struck = Struck::new(slf);
+        struck.note(Self::give_turns(slf, &mut reactor));
         drop(reactor);
-        this.visitors.look_again(py)?;
-        let rested = Self::rest(slf);
+        struck.note(this.visitors.look_again(py));
+        struck.note(Self::rest(slf));
         this.tell_failed(py, false);
-        given.and(rested)
+        struck.passed_on()
     }
 
     /// After anything was done: passes on what there is to tell, and sees to it that the next visit comes in time.
@@ -74,14 +103,17 @@ impl Guest {
             let told = kernel.take_told(runner);
             (told, if is_due { None } else { kernel.park(runner) })
         });
+        // The kernel has forgotten them: whatever strikes on the way, each is told.
+        let mut struck = Struck::new(slf);
         for told in told {
-            Self::tell(slf, told)?;
+            struck.note(Self::tell(slf, told));
         }
-        match prospects {
+        struck.note(match prospects {
             _ if is_due => Ok(()),
             None => Self::come_soon(slf),
             Some(prospects) => Self::come_at(slf, prospects.timer),
-        }
+        });
+        struck.passed_on()
     }
 
     fn tell(slf: &Bound<'_, Self>, told: Told) -> PyResult<()> {
@@ -112,7 +144,16 @@ impl Guest {
         let runner = this.run.get(py).runner;
         WORLD.with(|kernel| kernel.unpark(runner));
         let visit = slf.getattr(intern!(py, "visit"))?;
-        this.event_loop.call_method1(py, intern!(py, "call_soon"), (visit,)).map(drop)
+        let asked = this.event_loop.call_method1(py, intern!(py, "call_soon"), (visit,)).map(drop);
+        asked.inspect_err(|_| {
+            this.desk.lock().soon = false;
+            this.ring(py);
+        })
+    }
+
+    /// The loop could not be asked for a visit, or nobody knows whether it was: it sees the descriptor.
+    fn ring(&self, py: Python<'_>) {
+        self.run.get(py).shared.waker.wake();
     }
 
     fn come_at(slf: &Bound<'_, Self>, at: Option<Moment>) -> PyResult<()> {
@@ -126,9 +167,16 @@ impl Guest {
             }
             desk.timer.take()
         };
+        let mut struck = Struck::new(slf);
         if let Some((_, handle)) = old {
-            handle.call_method0(py, intern!(py, "cancel"))?;
+            struck.note(handle.call_method0(py, intern!(py, "cancel")).map(drop));
         }
+        struck.note(Self::set_timer(slf, at).inspect_err(|_| this.ring(py)));
+        struck.passed_on()
+    }
+
+    fn set_timer(slf: &Bound<'_, Self>, at: Moment) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
         // Loops count milliseconds; one that is rounded down would find nothing due, many times.
         let delay = (at.since(Clock::System.now()).as_secs_f64() * 1e3).ceil() / 1e3;
         let elapsed = slf.getattr(intern!(py, "_elapsed"))?;
