@@ -480,6 +480,25 @@ def test_a_loop_that_is_dropped_goes_with_its_guest():
     assert guest() is None
 
 
+@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+def test_a_loop_that_is_dropped_goes_though_a_weightless_task_lives_in_it():
+    async def main():
+        task = td.go(receive, td.Channel())
+        await settle()
+        return task
+
+    loop = LOOPS["asyncio"]()
+    task = loop.run_until_complete(main())
+    for pending in asyncio.all_tasks(loop):
+        pending._log_destroy_pending = False
+    del pending
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert gone() is None
+    assert task.cancelled()
+
+
 def test_a_wait_that_is_left_over_does_not_hold_the_loop(loop_factory):
     loop = loop_factory()
     channel = td.Channel()

@@ -11,6 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyWeakrefReference;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, TaskId, Turn, Wake, Want};
 use thistledown_runtime::Rest;
@@ -184,7 +185,7 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Py<PyAny>, body: &mut Body) -> 
             let made = StandIn {
                 task: body.task.clone_ref(py),
                 body: body.iterator.clone_ref(py),
-                event_loop: event_loop.clone_ref(py),
+                event_loop: PyWeakrefReference::new(event_loop.bind(py))?.unbind(),
                 requests: AtomicU32::new(0),
                 interrupted: AtomicBool::new(false),
                 waits: Mutex::new(None),
@@ -208,7 +209,8 @@ pub(crate) fn leave(py: Python<'_>, event_loop: &Py<PyAny>, stand_in: &Py<StandI
 pub(crate) struct StandIn {
     task: Py<Task>,
     body: Py<PyAny>,
-    event_loop: Py<PyAny>,
+    /// Weakly: the kernel holds the body, and that must not hold its loop.
+    event_loop: Py<PyWeakrefReference>,
     /// Calls of `cancel` that were not taken back.
     requests: AtomicU32,
     /// It is to be interrupted at its next wait.
@@ -225,6 +227,11 @@ impl StandIn {
     /// Whether it is to be interrupted now; it is, then.
     fn is_interrupted(&self) -> bool {
         self.interrupted.swap(false, Ordering::Relaxed)
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let event_loop = self.event_loop.bind(py).upgrade();
+        event_loop.ok_or_else(|| crate::errors::misuse("the event loop of this task is gone"))
     }
 
     /// After a turn in which it was asked to end: the wait that it began is over at once.
@@ -282,8 +289,8 @@ impl StandIn {
         self.body.clone_ref(py)
     }
 
-    fn get_loop(&self, py: Python<'_>) -> Py<PyAny> {
-        self.event_loop.clone_ref(py)
+    fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop(py)
     }
 
     fn get_name(&self, py: Python<'_>) -> String {
@@ -307,7 +314,7 @@ impl StandIn {
     fn add_done_callback(slf: Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let call = py.import("thistledown._asyncio")?.getattr("call_in_loop")?;
-        let (event_loop, task) = (slf.get().event_loop.clone_ref(py), slf.get().task.clone_ref(py));
+        let (event_loop, task) = (slf.get().event_loop(py)?, slf.get().task.clone_ref(py));
         call.call1((event_loop, task, slf, r#fn, context)).map(drop)
     }
 
