@@ -71,7 +71,7 @@ async def _keep(guest: weakref.ref[_core.Guest], house: _core.Scope) -> None:
         try:
             await house.drain()
             left = guest()
-            if left is None or left._vacate():
+            if left is None or left._vacate(house):
                 break
             del left
             await asyncio.sleep(0)

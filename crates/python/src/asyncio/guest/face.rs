@@ -116,9 +116,9 @@ impl Guest {
         self.desk.lock().visits
     }
 
-    /// Closes the house until the next task, if no task lives in it. False: one does, or is about to.
-    fn _vacate(&self, py: Python<'_>) -> PyResult<bool> {
-        let is_empty = self.run.get(py).rooms.as_ref().map_or(Ok(true), Rooms::vacate)?;
+    /// Closes a house until the next task, if no task lives in it. False: one does, or is about to.
+    fn _vacate(&self, py: Python<'_>, house: Py<Scope>) -> PyResult<bool> {
+        let is_empty = self.run.get(py).rooms.as_ref().map_or(Ok(true), |rooms| rooms.vacate(&house))?;
         if !is_empty {
             return Ok(false);
         }
