@@ -4,6 +4,7 @@ What each operation gives, and that an undone wait takes nothing, is in the conf
 """
 
 import asyncio
+import contextvars
 import gc
 import selectors
 import threading
@@ -413,6 +414,53 @@ def test_one_timer_serves_all(run):
         await operation
 
     assert run(main) <= 41  # no more than one for each, and one more that came too early
+
+
+class Large:
+    """What a request has in a context variable."""
+
+
+VARIABLE = contextvars.ContextVar("VARIABLE")
+
+
+async def sleep_in_block():
+    with td.timeout(3600):
+        await td.sleep(0.001)
+
+
+async def start_one():
+    td.go(receive, td.Channel())
+
+
+@pytest.mark.parametrize("use", [lambda: td.sleep(0.001), sleep_in_block, start_one], ids=["wait", "block", "go"])
+def test_the_context_of_who_uses_the_guest_first_is_not_kept(run, use):
+    async def request():
+        VARIABLE.set(Large())
+        await use()
+        return weakref.ref(VARIABLE.get())
+
+    async def main():
+        value = await asyncio.create_task(request())
+        ours = [task for task in asyncio.all_tasks() if task.get_name() == "thistledown"]
+        await rounds()
+        if ours:  # the context of a weightless task is the caller's, as long as that lives
+            ours[0].cancel()
+            await asyncio.wait(ours)
+        gc.collect()
+        return value()
+
+    assert run(main) is None
+
+
+def test_a_timer_that_nobody_needs_is_cancelled():
+    async def main():
+        with td.timeout(3600):
+            await td.sleep(0)
+        await rounds()
+        return [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]
+
+    with asyncio.Runner(loop_factory=LOOPS["asyncio"]) as runner:
+        assert runner.run(main()) == []
 
 
 # --- loops that end -----------------------------------------------------------------------------------------

@@ -43,25 +43,26 @@ def guest_of(loop: asyncio.AbstractEventLoop) -> _core.Guest:
     if guest is None:
         guest = _core.Guest(loop)
         guest._settle_in()
-        loop.add_reader(guest.fileno(), _Lease(guest).visit)
+        # The loop would keep the context of whoever happens to be the first.
+        contextvars.Context().run(loop.add_reader, guest.fileno(), _Lease(guest).visit)
         _guests[loop] = weakref.ref(guest)
     return guest
 
 
 def keep(guest: _core.Guest, house: _core.Scope) -> None:
     """Weightless tasks begin to live in the guest. The engine calls this, in whichever thread they are told to go."""
-    loop = guest.event_loop
+    loop, context = guest.event_loop, contextvars.Context()
 
     def begin() -> None:
         # Asked for by another thread, and the run is over meanwhile.
         if guest._house() is not house:
             return
-        loop.create_task(_keep(weakref.ref(guest), house), name="thistledown")
+        context.run(loop.create_task, _keep(weakref.ref(guest), house), name="thistledown")
 
     if asyncio._get_running_loop() is loop:
         begin()
     else:
-        loop.call_soon_threadsafe(begin)
+        loop.call_soon_threadsafe(begin, context=context.copy())
 
 
 async def _keep(guest: weakref.ref[_core.Guest], house: _core.Scope) -> None:

@@ -3,14 +3,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use pyo3::call::PyCallArgs;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use thistledown_kernel::{Moment, Told};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::Clock;
 
 use super::Guest;
 use crate::asyncio::lodger::Lodger;
+use crate::context;
 use crate::current::Current;
 use crate::errors;
 use crate::payload::WORLD;
@@ -144,8 +147,7 @@ impl Guest {
         let runner = this.run.get(py).runner;
         WORLD.with(|kernel| kernel.unpark(runner));
         let visit = slf.getattr(intern!(py, "visit"))?;
-        let asked = this.event_loop.call_method1(py, intern!(py, "call_soon"), (visit,)).map(drop);
-        asked.inspect_err(|_| {
+        this.ask_loop(py, intern!(py, "call_soon"), (visit,)).map(drop).inspect_err(|_| {
             this.desk.lock().soon = false;
             this.ring(py);
         })
@@ -156,22 +158,34 @@ impl Guest {
         self.run.get(py).shared.waker.wake();
     }
 
+    /// Calls a method of the loop's that keeps the caller's context: nobody's, as what is asked for is for all.
+    fn ask_loop<'py>(
+        &self,
+        py: Python<'py>,
+        method: &Bound<'py, PyString>,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<Py<PyAny>> {
+        context::inside(&context::empty(py)?, || self.event_loop.call_method1(py, method, arguments))
+    }
+
+    /// Sees to it that the loop's timer for us is over when it is needed, and that there is none when it is not.
     fn come_at(slf: &Bound<'_, Self>, at: Option<Moment>) -> PyResult<()> {
-        let Some(at) = at else { return Ok(()) };
         let (py, this) = (slf.py(), slf.get());
         let old = {
             let mut desk = this.desk.lock();
             // One that comes too early looks again.
-            if desk.timer.as_ref().is_some_and(|(known, _)| *known <= at) {
-                return Ok(());
+            match (&desk.timer, at) {
+                (Some((known, _)), Some(at)) if *known <= at => return Ok(()),
+                _ => desk.timer.take(),
             }
-            desk.timer.take()
         };
         let mut struck = Struck::new(slf);
         if let Some((_, handle)) = old {
             struck.note(handle.call_method0(py, intern!(py, "cancel")).map(drop));
         }
-        struck.note(Self::set_timer(slf, at).inspect_err(|_| this.ring(py)));
+        if let Some(at) = at {
+            struck.note(Self::set_timer(slf, at).inspect_err(|_| this.ring(py)));
+        }
         struck.passed_on()
     }
 
@@ -180,7 +194,7 @@ impl Guest {
         // Loops count milliseconds; one that is rounded down would find nothing due, many times.
         let delay = (at.since(Clock::System.now()).as_secs_f64() * 1e3).ceil() / 1e3;
         let elapsed = slf.getattr(intern!(py, "_elapsed"))?;
-        let handle = this.event_loop.call_method1(py, intern!(py, "call_later"), (delay, elapsed))?;
+        let handle = this.ask_loop(py, intern!(py, "call_later"), (delay, elapsed))?;
         this.desk.lock().timer = Some((at, handle));
         Ok(())
     }
