@@ -487,6 +487,25 @@ def test_loops_leave_nothing_behind(loop_factory):
     assert len(open_files()) <= len(files)
 
 
+def test_a_loop_whose_end_cancels_a_task_leaves_nothing_for_the_collector(loop_factory):
+    async def main():
+        td.go(receive, td.Channel())
+        await settle()
+
+    def once():
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+            return weakref.ref(_asyncio.guest_of(runner.get_loop()))
+
+    once()
+    gc.collect()
+    gc.disable()
+    try:
+        assert once()() is None
+    finally:
+        gc.enable()
+
+
 def test_a_loop_can_be_run_again(loop_factory):
     loop = loop_factory()
     channel = td.Channel(1)

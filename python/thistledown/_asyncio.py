@@ -71,16 +71,24 @@ async def _keep(guest: weakref.ref[_core.Guest], house: _core.Scope) -> None:
     while True:
         try:
             await house.drain()
-            left = guest()
-            if left is None or left._vacate(house):
+            if _is_vacated(guest, house):
                 break
-            del left
             await asyncio.sleep(0)
         except asyncio.CancelledError as error:
             cancelled = error
             house.cancel()
     if cancelled is not None:
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            # The error knows this frame, which must not know it.
+            del cancelled
+
+
+def _is_vacated(guest: weakref.ref[_core.Guest], house: _core.Scope) -> bool:
+    # In a call of its own: an error that is kept keeps the frames it went through, and these must not keep the guest.
+    present = guest()
+    return present is None or present._vacate(house)
 
 
 def cancel_again(task: asyncio.Task[Any]) -> None:
