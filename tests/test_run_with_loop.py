@@ -368,6 +368,36 @@ def test_when_main_fails_the_others_are_cancelled(loop_factory):
     assert log == ["ended"]
 
 
+def test_asyncio_tasks_that_are_left_end_as_those_of_asyncio_run_do(loop_factory):
+    log, tasks = [], []
+
+    async def child():
+        try:
+            await td.sleep(3600)
+        except td.Cancelled:
+            log.append("cancelled")
+            with td.shield():
+                await td.sleep(0)
+            log.append("cleaned up")
+            raise
+
+    async def in_group():
+        async with td.TaskGroup() as group:
+            group.go(child)
+
+    async def in_block():
+        with td.timeout(3600):
+            await asyncio.sleep(3600)
+
+    async def main():
+        tasks.extend(asyncio.get_running_loop().create_task(body()) for body in (in_group, in_block))
+        await settle()
+
+    td.run(main, loop=loop_factory)
+    assert log == ["cancelled", "cleaned up"]
+    assert [task.cancelled() for task in tasks] == [True, True]
+
+
 def test_an_error_that_nobody_asked_for_is_raised_at_the_end(loop_factory):
     async def main():
         td.go(fail, LookupError("lost"))

@@ -118,14 +118,15 @@ def run_in(loop: Any, main: Any, args: tuple[Any, ...]) -> Any:
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("a loop runs in this thread: start a task with `td.go(...)` and wait for it with `await`")
     if isinstance(loop, asyncio.AbstractEventLoop):
-        return _run_until_complete(loop, _rule(main, args, is_last=False))
+        return _run_until_complete(loop, _rule(main, args))
     if loop is not True and not callable(loop):
         raise TypeError(
             "loop is True for a new loop, an asyncio loop that does not run, or what makes one, as "
             f"`uvloop.new_event_loop`; got {loop!r}"
         )
     with asyncio.Runner(loop_factory=None if loop is True else loop) as runner:
-        return runner.run(_rule(main, args, is_last=True))
+        # Its end cancels what asyncio tasks the run has left, and waits for them, before the loop is closed.
+        return runner.run(_rule(main, args))
 
 
 def _run_until_complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -140,22 +141,9 @@ def _run_until_complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[An
         raise
 
 
-async def _rule(main: Any, args: tuple[Any, ...], *, is_last: bool) -> Any:
+async def _rule(main: Any, args: tuple[Any, ...]) -> Any:
     """Lives as long as the run: starts its main task, and waits until all of them have ended."""
-    loop = asyncio.get_running_loop()
-    guest = guest_of(loop)
-    try:
-        return await _ruled(guest, main, args)
-    finally:
-        if is_last:
-            # From now on nobody can start anything: the loop is closed next. Tasks of its own that still wait for
-            # something of ours are cancelled before, and if that makes them wait again they get another guest.
-            loop.remove_reader(guest.fileno())
-            _guests.pop(loop, None)
-            guest.end()
-
-
-async def _ruled(guest: _core.Guest, main: Any, args: tuple[Any, ...]) -> Any:
+    guest = guest_of(asyncio.get_running_loop())
     guest._collect()
     task = guest._go(main, args)
     ending: BaseException | None = None
