@@ -1,12 +1,16 @@
 """`td.run(main, loop=...)`: weightless tasks that await what is asyncio's, in each kind of loop."""
 
 import asyncio
+import gc
 import os
 import signal
+import threading
+import weakref
 
 import pytest
 import thistledown as td
 import uvloop
+from thistledown import _asyncio
 
 from support import LOOPS, run_program, settle
 
@@ -404,6 +408,58 @@ def test_an_error_that_nobody_asked_for_is_raised_at_the_end(loop_factory):
 
     with pytest.raises(LookupError, match="lost"):
         td.run(main, loop=loop_factory)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_an_error_between_two_runs_is_none_of_theirs(loop_factory, caplog, is_held):
+    async def between():
+        task = td.go(fail, LookupError("between"))
+        while not task.done():
+            await asyncio.sleep(0)
+        return task if is_held else None
+
+    async def main():
+        await settle()
+        return "main"
+
+    async def fail_unseen():
+        td.go(fail, LookupError("lost"))
+        await settle()
+
+    loop = loop_factory()
+    assert td.run(main, loop=loop) == "main"
+    loop.run_until_complete(fail_unseen())
+    assert "lost" in caplog.text
+    held = loop.run_until_complete(between())
+    assert td.run(main, loop=loop) == "main"
+    loop.close()
+    del held
+
+
+def test_an_error_that_is_kept_keeps_no_guest(loop_factory):
+    guests = []
+
+    async def main():
+        guests.append(weakref.ref(_asyncio.guest_of(asyncio.get_running_loop())))
+        raise LookupError("kept")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(LookupError, match="kept"):
+            td.run(main, loop=loop_factory)
+        assert guests[0]() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_ends_though_its_keeper_has_failed(loop_factory, monkeypatch):
+    async def fails(guest, house):
+        raise LookupError("keeper")
+
+    monkeypatch.setattr(_asyncio, "_keep", fails)
+    assert td.run(give, "main", loop=loop_factory) == "main"
 
 
 def test_several_come_as_a_group(loop_factory):

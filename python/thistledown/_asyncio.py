@@ -144,8 +144,32 @@ def _run_until_complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[An
 async def _rule(main: Any, args: tuple[Any, ...]) -> Any:
     """Lives as long as the run: starts its main task, and waits until all of them have ended."""
     guest = guest_of(asyncio.get_running_loop())
-    guest._collect()
-    task = guest._go(main, args)
+    guest._collect(True)
+    try:
+        task = guest._go(main, args)
+        ending = await _end_of(guest, task)
+        errors, unlisted = guest._failed()
+    finally:
+        guest._collect(False)
+        # An error goes through this frame, and may be kept.
+        del guest
+    try:
+        if ending is not None and not isinstance(ending, Exception):
+            _report.failed_in_ending_run(errors)
+            raise ending
+        if ending is not None and ending not in errors:
+            errors.insert(0, ending)
+        if len(errors) > 1 or (errors and unlisted):
+            raise _report.group_of_failed(errors, unlisted)
+        if errors:
+            raise errors[0]
+        return task.result()
+    finally:
+        del ending, errors
+
+
+async def _end_of(guest: _core.Guest, task: Task[Any]) -> BaseException | None:
+    """Waits for the end of the main task and of all others; gives what has ended the run before its time."""
     ending: BaseException | None = None
     try:
         await task
@@ -154,19 +178,16 @@ async def _rule(main: Any, args: tuple[Any, ...]) -> Any:
         guest._cancel()
     while (house := guest._house()) is not None:
         try:
-            # Its keeper closes the empty house in the loop's next round.
-            await (asyncio.sleep(0) if house.empty else house.drain())
+            if not house.empty:
+                await house.drain()
+                continue
+            # Its keeper closes the empty house in the loop's next round, if nothing has ended the keeper before.
+            await asyncio.sleep(0)
+            guest._vacate(house)
         except asyncio.CancelledError as error:
             ending = error
             guest._cancel()
-    errors, unlisted = guest._failed()
-    if ending is not None and not isinstance(ending, Exception):
-        _report.failed_in_ending_run(errors)
-        raise ending
-    if ending is not None and ending not in errors:
-        errors.insert(0, ending)
-    if len(errors) > 1 or (errors and unlisted):
-        raise _report.group_of_failed(errors, unlisted)
-    if errors:
-        raise errors[0]
-    return task.result()
+    try:
+        return ending
+    finally:
+        del ending, guest

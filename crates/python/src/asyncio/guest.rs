@@ -93,6 +93,8 @@ pub(crate) struct Guest {
     ended: AtomicBool,
     /// Errors that nobody asked for are kept for the end, and not logged.
     collects: AtomicBool,
+    /// Failed tasks of before, while errors are kept.
+    before: Locked<RefCell<Vec<Py<Task>>>>,
     budget: Locked<Cell<u32>>,
     desk: Mutex<Desk>,
     pub(crate) visitors: Visitors,

@@ -70,6 +70,7 @@ impl Guest {
             process: std::process::id(),
             ended: AtomicBool::new(false),
             collects: AtomicBool::new(false),
+            before: Locked(RefCell::default()),
             budget: Locked(Cell::new(BUDGET)),
             desk: Mutex::default(),
             visitors: Visitors::default(),
@@ -147,9 +148,19 @@ impl Guest {
         self._house(py).map_or(Ok(()), |house| house.get().cancel())
     }
 
-    /// From now on errors that nobody asks for are kept for whoever rules the loop.
-    fn _collect(&self) {
-        self.collects.store(true, Ordering::Relaxed);
+    /// Whether errors that nobody asks for are kept, for whoever rules the loop. Those of before are not for him.
+    fn _collect(&self, py: Python<'_>, collects: bool) {
+        let run = self.run.get(py);
+        if collects {
+            self.tell_failed(py, false);
+            run.failed_unlisted.set(0);
+            self.before.get(py).borrow_mut().append(&mut run.failed.borrow_mut());
+        }
+        self.collects.store(collects, Ordering::Relaxed);
+        if !collects {
+            run.failed.borrow_mut().append(&mut self.before.get(py).borrow_mut());
+            self.tell_failed(py, false);
+        }
     }
 
     /// The errors that nobody has asked for, and how many more there were.
@@ -171,7 +182,7 @@ impl Guest {
         if let Some(rooms) = &run.rooms {
             rooms.close();
         }
-        self.collects.store(false, Ordering::Relaxed);
+        self._collect(py, false);
         self.tell_failed(py, true);
         WORLD.with(|kernel| kernel.remove_runner(run.runner));
         let desk = std::mem::take(&mut *self.desk.lock());
