@@ -62,6 +62,27 @@ def test_what_is_no_loop_is_refused(loop):
         td.run(give, 1, loop=loop)
 
 
+def test_a_loop_that_is_closed_is_refused(loop_factory):
+    loop = loop_factory()
+    loop.close()
+    with pytest.raises(RuntimeError, match="give another one"):
+        td.run(see_loop, loop=loop)
+
+
+def test_a_loop_that_runs_in_another_thread_is_refused(loop_factory):
+    loop, runs = loop_factory(), threading.Event()
+    loop.call_soon(runs.set)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    runs.wait()
+    with pytest.raises(RuntimeError, match="runs in another thread"):
+        td.run(see_loop, loop=loop)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    assert not asyncio.all_tasks(loop)
+    loop.close()
+
+
 def test_a_plain_function_is_refused(loop_factory):
     with pytest.raises(TypeError, match="plain function"):
         td.run(len, [], loop=loop_factory)

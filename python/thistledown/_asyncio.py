@@ -118,6 +118,12 @@ def run_in(loop: Any, main: Any, args: tuple[Any, ...]) -> Any:
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("a loop runs in this thread: start a task with `td.go(...)` and wait for it with `await`")
     if isinstance(loop, asyncio.AbstractEventLoop):
+        if loop.is_closed():
+            raise RuntimeError("the loop is closed: give another one, or loop=True for a new one")
+        if loop.is_running():
+            raise RuntimeError(
+                "the loop runs in another thread: call `td.current_runner()` in it, and start tasks by what it gives"
+            )
         return _run_until_complete(loop, _rule(main, args))
     if loop is not True and not callable(loop):
         raise TypeError(
