@@ -4,6 +4,7 @@ What each operation gives, and that an undone wait takes nothing, is in the conf
 """
 
 import asyncio
+import contextvars
 import gc
 import selectors
 import threading
@@ -442,6 +443,53 @@ def test_one_timer_serves_all(run):
     assert run(main) <= 41  # no more than one for each, and one more that came too early
 
 
+class Large:
+    """What a request has in a context variable."""
+
+
+VARIABLE = contextvars.ContextVar("VARIABLE")
+
+
+async def sleep_in_block():
+    with td.timeout(3600):
+        await td.sleep(0.001)
+
+
+async def start_one():
+    td.go(receive, td.Channel())
+
+
+@pytest.mark.parametrize("use", [lambda: td.sleep(0.001), sleep_in_block, start_one], ids=["wait", "block", "go"])
+def test_the_context_of_who_uses_the_guest_first_is_not_kept(run, use):
+    async def request():
+        VARIABLE.set(Large())
+        await use()
+        return weakref.ref(VARIABLE.get())
+
+    async def main():
+        value = await asyncio.create_task(request())
+        ours = [task for task in asyncio.all_tasks() if task.get_name() == "thistledown"]
+        await rounds()
+        if ours:  # the context of a weightless task is the caller's, as long as that lives
+            ours[0].cancel()
+            await asyncio.wait(ours)
+        gc.collect()
+        return value()
+
+    assert run(main) is None
+
+
+def test_a_timer_that_nobody_needs_is_cancelled():
+    async def main():
+        with td.timeout(3600):
+            await td.sleep(0)
+        await rounds()
+        return [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]
+
+    with asyncio.Runner(loop_factory=LOOPS["asyncio"]) as runner:
+        assert runner.run(main()) == []
+
+
 # --- loops that end -----------------------------------------------------------------------------------------
 
 
@@ -464,6 +512,25 @@ def test_loops_leave_nothing_behind(loop_factory):
     for _ in range(20):
         once()
     assert len(open_files()) <= len(files)
+
+
+def test_a_loop_whose_end_cancels_a_task_leaves_nothing_for_the_collector(loop_factory):
+    async def main():
+        td.go(receive, td.Channel())
+        await settle()
+
+    def once():
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+            return weakref.ref(_asyncio.guest_of(runner.get_loop()))
+
+    once()
+    gc.collect()
+    gc.disable()
+    try:
+        assert once()() is None
+    finally:
+        gc.enable()
 
 
 def test_a_loop_can_be_run_again(loop_factory):
@@ -505,6 +572,25 @@ def test_a_loop_that_is_dropped_goes_with_its_guest():
     del loop
     gc.collect()
     assert guest() is None
+
+
+@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+def test_a_loop_that_is_dropped_goes_though_a_weightless_task_lives_in_it():
+    async def main():
+        task = td.go(receive, td.Channel())
+        await settle()
+        return task
+
+    loop = LOOPS["asyncio"]()
+    task = loop.run_until_complete(main())
+    for pending in asyncio.all_tasks(loop):
+        pending._log_destroy_pending = False
+    del pending
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert gone() is None
+    assert task.cancelled()
 
 
 def test_a_wait_that_is_left_over_does_not_hold_the_loop(loop_factory):

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import thistledown as td
+from thistledown import _asyncio
 
 from support import run_program, settle
 
@@ -179,6 +180,29 @@ def test_a_task_is_not_lost_when_nobody_holds_it(run):
         return await done.recv()
 
     assert run(main) == "done"
+
+
+def test_who_starts_while_the_call_of_a_keeper_fails_has_one_all_the_same(run, monkeypatch):
+    keep, gate, started = _asyncio.keep, td.Channel(1), []
+
+    async def main():
+        runner = td.current_runner()
+
+        def fail_while_another_thread_starts(*arguments):
+            monkeypatch.setattr(_asyncio, "keep", keep)
+            thread = threading.Thread(target=lambda: started.append(runner.go(pass_gate, gate)))
+            thread.start()
+            thread.join()
+            raise LookupError("no keeper")
+
+        monkeypatch.setattr(_asyncio, "keep", fail_while_another_thread_starts)
+        with pytest.raises(LookupError, match="no keeper"):
+            td.go(number for number in ())
+        await settle()
+        return [task.get_name() for task in asyncio.all_tasks()].count("thistledown")
+
+    assert run(main) == 1
+    assert started[0].cancelled()
 
 
 # --- the end ------------------------------------------------------------------------------------------------

@@ -1,12 +1,16 @@
 """`td.run(main, loop=...)`: weightless tasks that await what is asyncio's, in each kind of loop."""
 
 import asyncio
+import gc
 import os
 import signal
+import threading
+import weakref
 
 import pytest
 import thistledown as td
 import uvloop
+from thistledown import _asyncio
 
 from support import LOOPS, run_program, settle
 
@@ -56,6 +60,27 @@ def test_a_loop_that_is_there_stays_open(loop_factory):
 def test_what_is_no_loop_is_refused(loop):
     with pytest.raises(TypeError, match="loop"):
         td.run(give, 1, loop=loop)
+
+
+def test_a_loop_that_is_closed_is_refused(loop_factory):
+    loop = loop_factory()
+    loop.close()
+    with pytest.raises(RuntimeError, match="give another one"):
+        td.run(see_loop, loop=loop)
+
+
+def test_a_loop_that_runs_in_another_thread_is_refused(loop_factory):
+    loop, runs = loop_factory(), threading.Event()
+    loop.call_soon(runs.set)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    runs.wait()
+    with pytest.raises(RuntimeError, match="runs in another thread"):
+        td.run(see_loop, loop=loop)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    assert not asyncio.all_tasks(loop)
+    loop.close()
 
 
 def test_a_plain_function_is_refused(loop_factory):
@@ -394,12 +419,94 @@ def test_when_main_fails_the_others_are_cancelled(loop_factory):
     assert log == ["ended"]
 
 
+def test_asyncio_tasks_that_are_left_end_as_those_of_asyncio_run_do(loop_factory):
+    log, tasks = [], []
+
+    async def child():
+        try:
+            await td.sleep(3600)
+        except td.Cancelled:
+            log.append("cancelled")
+            with td.shield():
+                await td.sleep(0)
+            log.append("cleaned up")
+            raise
+
+    async def in_group():
+        async with td.TaskGroup() as group:
+            group.go(child)
+
+    async def in_block():
+        with td.timeout(3600):
+            await asyncio.sleep(3600)
+
+    async def main():
+        tasks.extend(asyncio.get_running_loop().create_task(body()) for body in (in_group, in_block))
+        await settle()
+
+    td.run(main, loop=loop_factory)
+    assert log == ["cancelled", "cleaned up"]
+    assert [task.cancelled() for task in tasks] == [True, True]
+
+
 def test_an_error_that_nobody_asked_for_is_raised_at_the_end(loop_factory):
     async def main():
         td.go(fail, LookupError("lost"))
 
     with pytest.raises(LookupError, match="lost"):
         td.run(main, loop=loop_factory)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_an_error_between_two_runs_is_none_of_theirs(loop_factory, caplog, is_held):
+    async def between():
+        task = td.go(fail, LookupError("between"))
+        while not task.done():
+            await asyncio.sleep(0)
+        return task if is_held else None
+
+    async def main():
+        await settle()
+        return "main"
+
+    async def fail_unseen():
+        td.go(fail, LookupError("lost"))
+        await settle()
+
+    loop = loop_factory()
+    assert td.run(main, loop=loop) == "main"
+    loop.run_until_complete(fail_unseen())
+    assert "lost" in caplog.text
+    held = loop.run_until_complete(between())
+    assert td.run(main, loop=loop) == "main"
+    loop.close()
+    del held
+
+
+def test_an_error_that_is_kept_keeps_no_guest(loop_factory):
+    guests = []
+
+    async def main():
+        guests.append(weakref.ref(_asyncio.guest_of(asyncio.get_running_loop())))
+        raise LookupError("kept")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(LookupError, match="kept"):
+            td.run(main, loop=loop_factory)
+        assert guests[0]() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_ends_though_its_keeper_has_failed(loop_factory, monkeypatch):
+    async def fails(guest, house):
+        raise LookupError("keeper")
+
+    monkeypatch.setattr(_asyncio, "_keep", fails)
+    assert td.run(give, "main", loop=loop_factory) == "main"
 
 
 def test_several_come_as_a_group(loop_factory):

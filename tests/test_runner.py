@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
 
@@ -67,6 +68,28 @@ async def test_the_run_that_sleeps_is_woken(home):
 
 async def send(channel, value):
     await channel.send(value)
+
+
+async def test_in_a_forked_child_the_run_is_over(home):
+    runner = td.current_runner()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = b"started"
+        try:
+            runner.go(give, 1)
+        except RuntimeError as error:
+            said = f"{error} {runner!r}".encode()
+        finally:
+            os.write(write, said)
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with os.fdopen(read) as told:
+        said = told.read()
+    assert "the run is over" in said
+    assert "<thistledown.Runner over>" in said
+    assert repr(runner) == "<thistledown.Runner>"
 
 
 async def test_an_error_reaches_who_waits(home):

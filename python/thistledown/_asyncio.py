@@ -45,27 +45,28 @@ def guest_of(loop: asyncio.AbstractEventLoop) -> _core.Guest:
     if guest is None:
         guest = _core.Guest(loop)
         guest._settle_in()
-        loop.add_reader(guest.fileno(), _Lease(guest).visit)
+        # The loop would keep the context of whoever happens to be the first.
+        contextvars.Context().run(loop.add_reader, guest.fileno(), _Lease(guest).visit)
         _guests[loop] = weakref.ref(guest)
     return guest
 
 
 def keep(guest: _core.Guest, house: _core.Scope) -> None:
     """Weightless tasks begin to live in the guest. The engine calls this, in whichever thread they are told to go."""
-    loop = guest.event_loop
+    loop, context = guest.event_loop, contextvars.Context()
 
     def begin() -> None:
         # Asked for by another thread, and the run is over meanwhile.
         if guest._house() is not house:
             return
-        keeper = loop.create_task(_keep(weakref.ref(guest), house), name="thistledown")
+        keeper = context.run(loop.create_task, _keep(weakref.ref(guest), house), name="thistledown")
         # Of a loop that is closed without cancelling its tasks: this one is not the user's to hear of.
         keeper._log_destroy_pending = False  # type: ignore[attr-defined]
 
     if asyncio._get_running_loop() is loop:
         begin()
     else:
-        loop.call_soon_threadsafe(begin)
+        loop.call_soon_threadsafe(begin, context=context.copy())
 
 
 async def _keep(guest: weakref.ref[_core.Guest], house: _core.Scope) -> None:
@@ -74,16 +75,24 @@ async def _keep(guest: weakref.ref[_core.Guest], house: _core.Scope) -> None:
     while True:
         try:
             await house.drain()
-            left = guest()
-            if left is None or left._vacate():
+            if _is_vacated(guest, house):
                 break
-            del left
             await asyncio.sleep(0)
         except asyncio.CancelledError as error:
             cancelled = error
             house.cancel()
     if cancelled is not None:
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            # The error knows this frame, which must not know it.
+            del cancelled
+
+
+def _is_vacated(guest: weakref.ref[_core.Guest], house: _core.Scope) -> bool:
+    # In a call of its own: an error that is kept keeps the frames it went through, and these must not keep the guest.
+    present = guest()
+    return present is None or present._vacate(house)
 
 
 def cancel_again(task: asyncio.Task[Any]) -> None:
@@ -113,14 +122,21 @@ def run_in(loop: Any, main: Any, args: tuple[Any, ...]) -> Any:
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("a loop runs in this thread: start a task with `td.go(...)` and wait for it with `await`")
     if isinstance(loop, asyncio.AbstractEventLoop):
-        return _run_until_complete(loop, _rule(main, args, is_last=False))
+        if loop.is_closed():
+            raise RuntimeError("the loop is closed: give another one, or loop=True for a new one")
+        if loop.is_running():
+            raise RuntimeError(
+                "the loop runs in another thread: call `td.current_runner()` in it, and start tasks by what it gives"
+            )
+        return _run_until_complete(loop, _rule(main, args))
     if loop is not True and not callable(loop):
         raise TypeError(
             "loop is True for a new loop, an asyncio loop that does not run, or what makes one, as "
             f"`uvloop.new_event_loop`; got {loop!r}"
         )
     with asyncio.Runner(loop_factory=None if loop is True else loop) as runner:
-        return runner.run(_rule(main, args, is_last=True))
+        # Its end cancels what asyncio tasks the run has left, and waits for them, before the loop is closed.
+        return runner.run(_rule(main, args))
 
 
 def _run_until_complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -135,20 +151,32 @@ def _run_until_complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[An
         raise
 
 
-async def _rule(main: Any, args: tuple[Any, ...], *, is_last: bool) -> Any:
+async def _rule(main: Any, args: tuple[Any, ...]) -> Any:
     """Lives as long as the run: starts its main task, and waits until all of them have ended."""
-    loop = asyncio.get_running_loop()
-    guest = guest_of(loop)
+    guest = guest_of(asyncio.get_running_loop())
+    guest._collect(True)
     try:
         with _generators_closed():
-            return await _ruled(guest, main, args)
+            task = guest._go(main, args)
+            ending = await _end_of(guest, task)
+        errors, unlisted = guest._failed()
     finally:
-        if is_last:
-            # From now on nobody can start anything: the loop is closed next. Tasks of its own that still wait for
-            # something of ours are cancelled before, and if that makes them wait again they get another guest.
-            loop.remove_reader(guest.fileno())
-            _guests.pop(loop, None)
-            guest.end()
+        guest._collect(False)
+        # An error goes through this frame, and may be kept.
+        del guest
+    try:
+        if ending is not None and not isinstance(ending, Exception):
+            _report.failed_in_ending_run(errors)
+            raise ending
+        if ending is not None and ending not in errors:
+            errors.insert(0, ending)
+        if len(errors) > 1 or (errors and unlisted):
+            raise _report.group_of_failed(errors, unlisted)
+        if errors:
+            raise errors[0]
+        return task.result()
+    finally:
+        del ending, errors
 
 
 @contextlib.contextmanager
@@ -182,9 +210,8 @@ def _generators_closed() -> Iterator[None]:
             sys.set_asyncgen_hooks(*theirs)
 
 
-async def _ruled(guest: _core.Guest, main: Any, args: tuple[Any, ...]) -> Any:
-    guest._collect()
-    task = guest._go(main, args)
+async def _end_of(guest: _core.Guest, task: Task[Any]) -> BaseException | None:
+    """Waits for the end of the main task and of all others; gives what has ended the run before its time."""
     ending: BaseException | None = None
     try:
         await task
@@ -193,19 +220,16 @@ async def _ruled(guest: _core.Guest, main: Any, args: tuple[Any, ...]) -> Any:
         guest._cancel()
     while (house := guest._house()) is not None:
         try:
-            # Its keeper closes the empty house in the loop's next round.
-            await (asyncio.sleep(0) if house.empty else house.drain())
+            if not house.empty:
+                await house.drain()
+                continue
+            # Its keeper closes the empty house in the loop's next round, if nothing has ended the keeper before.
+            await asyncio.sleep(0)
+            guest._vacate(house)
         except asyncio.CancelledError as error:
             ending = error
             guest._cancel()
-    errors, unlisted = guest._failed()
-    if ending is not None and not isinstance(ending, Exception):
-        _report.failed_in_ending_run(errors)
-        raise ending
-    if ending is not None and ending not in errors:
-        errors.insert(0, ending)
-    if len(errors) > 1 or (errors and unlisted):
-        raise _report.group_of_failed(errors, unlisted)
-    if errors:
-        raise errors[0]
-    return task.result()
+    try:
+        return ending
+    finally:
+        del ending, guest

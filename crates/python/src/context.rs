@@ -1,4 +1,4 @@
-//! The context of the caller (`contextvars`).
+//! The context of the caller (`contextvars`), and one without variables.
 #![allow(unsafe_code, reason = "CPython's C interface makes the copy")]
 
 use pyo3::ffi;
@@ -8,6 +8,12 @@ use pyo3::prelude::*;
 pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: returns a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+/// A context in which no variable is set.
+pub(crate) fn empty(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New()) }
 }
 
 /// Whether any variable is set in it.

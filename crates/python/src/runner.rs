@@ -20,6 +20,18 @@ pub(crate) struct Runner {
     id: RunnerId,
     /// The run is the guest of an asyncio loop.
     guest: Option<Py<PyWeakrefReference>>,
+    /// The process that it runs in. A forked child has the kernel's memory of it, and nobody who gives turns.
+    process: u32,
+}
+
+impl Runner {
+    fn new(id: RunnerId, guest: Option<Py<PyWeakrefReference>>) -> Self {
+        Self { id, guest, process: std::process::id() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.process != std::process::id() || !WORLD.with(|kernel| kernel.has_runner(self.id))
+    }
 }
 
 /// The run that this thread's tasks are in: a ``td.run``, or the guest of the asyncio loop that runs here.
@@ -32,7 +44,7 @@ pub(crate) struct Runner {
 pub(crate) fn current_runner(py: Python<'_>) -> PyResult<Runner> {
     if let Some(run) = Current::run() {
         let guest = run.rooms.as_ref().and_then(|rooms| rooms.guest(py));
-        return Ok(Runner { id: run.runner, guest });
+        return Ok(Runner::new(run.runner, guest));
     }
     let Some(guest) = loops::here(py)? else {
         return Err(errors::misuse(
@@ -41,7 +53,7 @@ pub(crate) fn current_runner(py: Python<'_>) -> PyResult<Runner> {
         ));
     };
     let weak = PyWeakrefReference::new(&guest)?.unbind();
-    Ok(Runner { id: guest.get().run(py).runner, guest: Some(weak) })
+    Ok(Runner::new(guest.get().run(py).runner, Some(weak)))
 }
 
 #[pymethods]
@@ -59,7 +71,7 @@ impl Runner {
     ///
     /// Raises:
     ///     TypeError: no task body.
-    ///     RuntimeError: the run is over.
+    ///     RuntimeError: the run is over, or belongs to the process that this one was forked from.
     #[pyo3(signature = (body, /, *args, **kwargs))]
     fn go(
         &self,
@@ -70,7 +82,7 @@ impl Runner {
         let py = body.py();
         let packed = Packed { args: &args, kwargs: kwargs.as_ref() };
         let over = || errors::misuse("the run is over: no task can be started in it any more");
-        if !WORLD.with(|kernel| kernel.has_runner(self.id)) {
+        if self.is_over() {
             return Err(over());
         }
         let Some(iterator) = body::weightless(&body, &packed)? else {
@@ -87,18 +99,11 @@ impl Runner {
                 })
             }
         };
-        started.inspect_err(|_| run::close_fresh(&fresh)).map_err(|error| {
-            match WORLD.with(|kernel| kernel.has_runner(self.id)) {
-                true => error,
-                false => over(),
-            }
-        })
+        let started = started.inspect_err(|_| run::close_fresh(&fresh));
+        started.map_err(|error| if self.is_over() { over() } else { error })
     }
 
     fn __repr__(&self) -> &'static str {
-        match WORLD.with(|kernel| kernel.has_runner(self.id)) {
-            true => "<thistledown.Runner>",
-            false => "<thistledown.Runner over>",
-        }
+        if self.is_over() { "<thistledown.Runner over>" } else { "<thistledown.Runner>" }
     }
 }

@@ -11,6 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyWeakrefReference;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, TaskId, Turn, Wake, Want};
 use thistledown_runtime::Rest;
@@ -187,7 +188,7 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Py<PyAny>, body: &mut Body) -> 
             let made = StandIn {
                 task: body.task.clone_ref(py),
                 body: body.iterator.clone_ref(py),
-                event_loop: event_loop.clone_ref(py),
+                event_loop: PyWeakrefReference::new(event_loop.bind(py))?.unbind(),
                 requests: AtomicU32::new(0),
                 interrupted: AtomicBool::new(false),
                 reached: AtomicBool::new(false),
@@ -235,7 +236,8 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
 pub(crate) struct StandIn {
     task: Py<Task>,
     body: Py<PyAny>,
-    event_loop: Py<PyAny>,
+    /// Weakly: the kernel holds the body, and that must not hold its loop.
+    event_loop: Py<PyWeakrefReference>,
     /// Calls of `cancel` that were not taken back.
     requests: AtomicU32,
     /// It is to be interrupted at its next wait.
@@ -266,6 +268,11 @@ impl StandIn {
             Some(message) => PyErr::from_type(cancelled.get_type(py), (message,)),
             None => cancelled,
         })
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let event_loop = self.event_loop.bind(py).upgrade();
+        event_loop.ok_or_else(|| crate::errors::misuse("the event loop of this task is gone"))
     }
 
     /// After a turn in which it was asked to end: the wait that it began is over at once.
@@ -332,8 +339,8 @@ impl StandIn {
         self.body.clone_ref(py)
     }
 
-    fn get_loop(&self, py: Python<'_>) -> Py<PyAny> {
-        self.event_loop.clone_ref(py)
+    fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop(py)
     }
 
     fn get_name(&self, py: Python<'_>) -> String {
@@ -357,7 +364,7 @@ impl StandIn {
     fn add_done_callback(slf: Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let call = py.import("thistledown._asyncio")?.getattr("call_in_loop")?;
-        let (event_loop, task) = (slf.get().event_loop.clone_ref(py), slf.get().task.clone_ref(py));
+        let (event_loop, task) = (slf.get().event_loop(py)?, slf.get().task.clone_ref(py));
         call.call1((event_loop, task, slf, r#fn, context)).map(drop)
     }
 

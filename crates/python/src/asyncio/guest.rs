@@ -6,8 +6,10 @@
 //! becomes of them is told to the loop, by the result of a future or by cancelling the asyncio task.
 //!
 //! Invariants: only the loop holds its guest (by the callback it watches the descriptor with), and the kernel holds
-//! nothing of the loop's for a visitor, so that a loop that is dropped goes, with everything in it. No lock is held while
-//! Python code runs. Outside of visits the runner is parked, so that a wake from anywhere reaches the descriptor, except
+//! nothing of the loop's for a visitor, and only weakly for a weightless task, so that a loop that is dropped goes, with
+//! everything in it. What a weightless task's own frames hold is alive as long as it is: one that has the loop in a
+//! variable, or waits for a future of asyncio's, which knows its loop, keeps the loop until that is closed. No lock is held
+//! while Python code runs. Outside of visits the runner is parked, so that a wake from anywhere reaches the descriptor, except
 //! while a visit is due anyway.
 #![allow(unsafe_code, reason = "a run is kept in an object of Python's, under the interpreter's lock")]
 
@@ -91,6 +93,8 @@ pub(crate) struct Guest {
     ended: AtomicBool,
     /// Errors that nobody asked for are kept for the end, and not logged.
     collects: AtomicBool,
+    /// Failed tasks of before, while errors are kept.
+    before: Locked<RefCell<Vec<Py<Task>>>>,
     budget: Locked<Cell<u32>>,
     desk: Mutex<Desk>,
     pub(crate) visitors: Visitors,

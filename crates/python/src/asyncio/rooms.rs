@@ -21,6 +21,8 @@ pub(crate) struct Rooms {
     pub(crate) lobby: ScopeId,
     /// The scope of its weightless tasks while there are any, which is cancelled when the loop ends.
     house: RefCell<Option<Py<Scope>>>,
+    /// The house has a keeper, or the loop will make it one.
+    kept: Cell<bool>,
     /// Tasks that are being started in the house.
     starting: Cell<usize>,
     guest: RefCell<Option<Py<PyWeakrefReference>>>,
@@ -28,7 +30,13 @@ pub(crate) struct Rooms {
 
 impl Rooms {
     pub(crate) fn new(lobby: ScopeId) -> Self {
-        Self { lobby, house: RefCell::new(None), starting: Cell::new(0), guest: RefCell::new(None) }
+        Self {
+            lobby,
+            house: RefCell::new(None),
+            kept: Cell::new(false),
+            starting: Cell::new(0),
+            guest: RefCell::new(None),
+        }
     }
 
     /// Whose they are.
@@ -40,11 +48,12 @@ impl Rooms {
         self.house.borrow().as_ref().map(|house| house.clone_ref(py))
     }
 
-    /// Closes the house until the next task, if no task lives in it. False: one does, or is about to.
-    pub(crate) fn vacate(&self) -> PyResult<bool> {
-        let Some(region) = self.house.borrow().as_ref().map(|house| house.get().id()).transpose()? else {
+    /// Closes a house until the next task, if no task lives in it. False: one does, or is about to.
+    pub(crate) fn vacate(&self, house: &Py<Scope>) -> PyResult<bool> {
+        if !self.house.borrow().as_ref().is_some_and(|present| present.is(house)) {
             return Ok(true);
-        };
+        }
+        let region = house.get().id()?;
         if self.starting.get() > 0 || WORLD.with(|kernel| kernel.scope_members(region)) > 0 {
             return Ok(false);
         }
@@ -66,30 +75,43 @@ impl Rooms {
 
     /// Where a task starts that is told to go in the run as a whole. The first one is announced to the loop.
     pub(crate) fn start(&self, py: Python<'_>, run: &Run) -> PyResult<Starting<'_>> {
-        let starting = |start| {
-            self.starting.set(self.starting.get() + 1);
-            Starting { start, rooms: self }
+        let house = match self.house(py) {
+            Some(house) => house,
+            None => self.open(py, run)?,
         };
-        if let Some(house) = self.house.borrow().as_ref() {
-            return Ok(starting(Start::InScope(house.get().id()?)));
-        }
-        let gone = || errors::misuse("the event loop of this run is closed");
-        let region = WORLD.with(|kernel| kernel.open_region(run.runner)).ok_or_else(gone)?;
-        let house = Py::new(py, Scope::of_region(region))?;
-        let guest = self.guest.borrow().as_ref().and_then(|weak| weak.bind(py).upgrade());
-        let keep = |guest| {
-            py.import(intern!(py, "thistledown._asyncio"))?.call_method1(intern!(py, "keep"), (guest, &house))
-        };
-        // Another thread may come while the keeper is called; until this task has started, nobody closes the house.
-        let starting = starting(Start::InScope(region));
-        self.house.replace(Some(house.clone_ref(py)));
-        if let Err(error) = guest.ok_or_else(gone).and_then(keep) {
-            self.house.take();
-            WORLD.with(|kernel| kernel.close_region(region));
-            return Err(error);
+        let start = Start::InScope(house.get().id()?);
+        // Until this task has started, nobody closes the house.
+        self.starting.set(self.starting.get() + 1);
+        let starting = Starting { start, rooms: self };
+        // Another thread may come while the keeper is called: it calls one as well, as this call may fail.
+        if !self.kept.get() {
+            if let Err(error) = self.call_keeper(py, &house) {
+                drop(starting);
+                self.vacate(&house)?;
+                return Err(error);
+            }
+            self.kept.set(true);
         }
         Ok(starting)
     }
+
+    fn open(&self, py: Python<'_>, run: &Run) -> PyResult<Py<Scope>> {
+        let region = WORLD.with(|kernel| kernel.open_region(run.runner)).ok_or_else(gone)?;
+        let house = Py::new(py, Scope::of_region(region))?;
+        self.kept.set(false);
+        self.house.replace(Some(house.clone_ref(py)));
+        Ok(house)
+    }
+
+    fn call_keeper(&self, py: Python<'_>, house: &Py<Scope>) -> PyResult<()> {
+        let guest = self.guest(py).and_then(|weak| weak.bind(py).upgrade()).ok_or_else(gone)?;
+        let keep = py.import(intern!(py, "thistledown._asyncio"))?.getattr(intern!(py, "keep"))?;
+        keep.call1((guest, house)).map(drop)
+    }
+}
+
+fn gone() -> PyErr {
+    errors::misuse("the event loop of this run is closed")
 }
 
 /// A task is about to start: its house stays open until it has.

@@ -70,6 +70,7 @@ impl Guest {
             process: std::process::id(),
             ended: AtomicBool::new(false),
             collects: AtomicBool::new(false),
+            before: Locked(RefCell::default()),
             budget: Locked(Cell::new(BUDGET)),
             desk: Mutex::default(),
             visitors: Visitors::default(),
@@ -116,9 +117,9 @@ impl Guest {
         self.desk.lock().visits
     }
 
-    /// Closes the house until the next task, if no task lives in it. False: one does, or is about to.
-    fn _vacate(&self, py: Python<'_>) -> PyResult<bool> {
-        let is_empty = self.run.get(py).rooms.as_ref().map_or(Ok(true), Rooms::vacate)?;
+    /// Closes a house until the next task, if no task lives in it. False: one does, or is about to.
+    fn _vacate(&self, py: Python<'_>, house: Py<Scope>) -> PyResult<bool> {
+        let is_empty = self.run.get(py).rooms.as_ref().map_or(Ok(true), |rooms| rooms.vacate(&house))?;
         if !is_empty {
             return Ok(false);
         }
@@ -147,9 +148,19 @@ impl Guest {
         self._house(py).map_or(Ok(()), |house| house.get().cancel())
     }
 
-    /// From now on errors that nobody asks for are kept for whoever rules the loop.
-    fn _collect(&self) {
-        self.collects.store(true, Ordering::Relaxed);
+    /// Whether errors that nobody asks for are kept, for whoever rules the loop. Those of before are not for him.
+    fn _collect(&self, py: Python<'_>, collects: bool) {
+        let run = self.run.get(py);
+        if collects {
+            self.tell_failed(py, false);
+            run.failed_unlisted.set(0);
+            self.before.get(py).borrow_mut().append(&mut run.failed.borrow_mut());
+        }
+        self.collects.store(collects, Ordering::Relaxed);
+        if !collects {
+            run.failed.borrow_mut().append(&mut self.before.get(py).borrow_mut());
+            self.tell_failed(py, false);
+        }
     }
 
     /// The errors that nobody has asked for, and how many more there were.
@@ -171,7 +182,7 @@ impl Guest {
         if let Some(rooms) = &run.rooms {
             rooms.close();
         }
-        self.collects.store(false, Ordering::Relaxed);
+        self._collect(py, false);
         self.tell_failed(py, true);
         WORLD.with(|kernel| kernel.remove_runner(run.runner));
         let desk = std::mem::take(&mut *self.desk.lock());

@@ -3,20 +3,51 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use pyo3::call::PyCallArgs;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use thistledown_kernel::{Moment, Told};
 use thistledown_reactor::Reactor;
 use thistledown_runtime::Clock;
 
 use super::Guest;
 use crate::asyncio::lodger::Lodger;
+use crate::context;
 use crate::current::Current;
 use crate::errors;
 use crate::payload::WORLD;
 
 /// How long the other callbacks of the loop wait for a visit that finds always someone ready.
 const SLICE: Duration = Duration::from_millis(1);
+
+/// What struck on the way through several things that are all to be done: the first error goes on, the others are put off.
+///
+/// What the loop is asked for is Python code, and Ctrl-C is raised in whichever that is.
+struct Struck<'a, 'py> {
+    guest: &'a Bound<'py, Guest>,
+    first: PyResult<()>,
+}
+
+impl<'a, 'py> Struck<'a, 'py> {
+    fn new(guest: &'a Bound<'py, Guest>) -> Self {
+        Self { guest, first: Ok(()) }
+    }
+
+    fn note(&mut self, done: PyResult<()>) {
+        match done {
+            Err(error) if self.first.is_err() => {
+                errors::put_off(self.guest.py(), error, Some(self.guest.as_any()));
+            }
+            Err(error) => self.first = Err(error),
+            Ok(()) => {}
+        }
+    }
+
+    fn passed_on(self) -> PyResult<()> {
+        self.first
+    }
+}
 
 /// While it lives, wakes of the guest's runner ring nobody: what there is to do is looked for when it goes.
 pub(crate) struct Busy<'a, 'py>(&'a Bound<'py, Guest>);
@@ -57,12 +88,13 @@ impl Guest {
         }
         let runner = this.run.get(py).runner;
         WORLD.with(|kernel| kernel.unpark(runner));
-        let given = Self::give_turns(slf, &mut reactor);
+        let mut struck = Struck::new(slf);
+        struck.note(Self::give_turns(slf, &mut reactor));
         drop(reactor);
-        this.visitors.look_again(py)?;
-        let rested = Self::rest(slf);
+        struck.note(this.visitors.look_again(py));
+        struck.note(Self::rest(slf));
         this.tell_failed(py, false);
-        given.and(rested)
+        struck.passed_on()
     }
 
     /// After anything was done: passes on what there is to tell, and sees to it that the next visit comes in time.
@@ -74,14 +106,17 @@ impl Guest {
             let told = kernel.take_told(runner);
             (told, if is_due { None } else { kernel.park(runner) })
         });
+        // The kernel has forgotten them: whatever strikes on the way, each is told.
+        let mut struck = Struck::new(slf);
         for told in told {
-            Self::tell(slf, told)?;
+            struck.note(Self::tell(slf, told));
         }
-        match prospects {
+        struck.note(match prospects {
             _ if is_due => Ok(()),
             None => Self::come_soon(slf),
             Some(prospects) => Self::come_at(slf, prospects.timer),
-        }
+        });
+        struck.passed_on()
     }
 
     fn tell(slf: &Bound<'_, Self>, told: Told) -> PyResult<()> {
@@ -112,27 +147,54 @@ impl Guest {
         let runner = this.run.get(py).runner;
         WORLD.with(|kernel| kernel.unpark(runner));
         let visit = slf.getattr(intern!(py, "visit"))?;
-        this.event_loop.call_method1(py, intern!(py, "call_soon"), (visit,)).map(drop)
+        this.ask_loop(py, intern!(py, "call_soon"), (visit,)).map(drop).inspect_err(|_| {
+            this.desk.lock().soon = false;
+            this.ring(py);
+        })
     }
 
+    /// The loop could not be asked for a visit, or nobody knows whether it was: it sees the descriptor.
+    fn ring(&self, py: Python<'_>) {
+        self.run.get(py).shared.waker.wake();
+    }
+
+    /// Calls a method of the loop's that keeps the caller's context: nobody's, as what is asked for is for all.
+    fn ask_loop<'py>(
+        &self,
+        py: Python<'py>,
+        method: &Bound<'py, PyString>,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<Py<PyAny>> {
+        context::inside(&context::empty(py)?, || self.event_loop.call_method1(py, method, arguments))
+    }
+
+    /// Sees to it that the loop's timer for us is over when it is needed, and that there is none when it is not.
     fn come_at(slf: &Bound<'_, Self>, at: Option<Moment>) -> PyResult<()> {
-        let Some(at) = at else { return Ok(()) };
         let (py, this) = (slf.py(), slf.get());
         let old = {
             let mut desk = this.desk.lock();
             // One that comes too early looks again.
-            if desk.timer.as_ref().is_some_and(|(known, _)| *known <= at) {
-                return Ok(());
+            match (&desk.timer, at) {
+                (Some((known, _)), Some(at)) if *known <= at => return Ok(()),
+                _ => desk.timer.take(),
             }
-            desk.timer.take()
         };
+        let mut struck = Struck::new(slf);
         if let Some((_, handle)) = old {
-            handle.call_method0(py, intern!(py, "cancel"))?;
+            struck.note(handle.call_method0(py, intern!(py, "cancel")).map(drop));
         }
+        if let Some(at) = at {
+            struck.note(Self::set_timer(slf, at).inspect_err(|_| this.ring(py)));
+        }
+        struck.passed_on()
+    }
+
+    fn set_timer(slf: &Bound<'_, Self>, at: Moment) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
         // Loops count milliseconds; one that is rounded down would find nothing due, many times.
         let delay = (at.since(Clock::System.now()).as_secs_f64() * 1e3).ceil() / 1e3;
         let elapsed = slf.getattr(intern!(py, "_elapsed"))?;
-        let handle = this.event_loop.call_method1(py, intern!(py, "call_later"), (delay, elapsed))?;
+        let handle = this.ask_loop(py, intern!(py, "call_later"), (delay, elapsed))?;
         this.desk.lock().timer = Some((at, handle));
         Ok(())
     }
