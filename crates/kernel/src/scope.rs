@@ -246,6 +246,12 @@ impl<P: Payload> Kernel<P> {
         self.scopes.get(id).map(|scope| ScopeEnd { cancelled: scope.cancelled, expired: scope.expired })
     }
 
+    /// The runner whose run the scope is in; none for a thread's.
+    #[must_use]
+    pub fn runner_of_scope(&self, id: ScopeId) -> Option<RunnerId> {
+        self.scopes.get(id).map(|scope| scope.runner).filter(|&runner| self.runners.contains_key(runner))
+    }
+
     /// How many tasks live in the scope itself.
     #[must_use]
     pub fn scope_members(&self, id: ScopeId) -> usize {

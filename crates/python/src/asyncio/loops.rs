@@ -91,6 +91,11 @@ pub(crate) fn here(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
     Ok(Some(guest))
 }
 
+/// Whether a loop runs in this thread.
+pub(crate) fn runs_here(py: Python<'_>) -> PyResult<bool> {
+    running_loop(py).map(|running| running.is_some())
+}
+
 /// Whether there are any in this process.
 pub(crate) fn are_there() -> bool {
     COUNT.load(Ordering::Relaxed) > 0
