@@ -126,7 +126,7 @@ def _tasks(seen: Tree) -> Iterator[str]:
 
 def _workers(seen: Tree) -> Iterator[str]:
     """Worker processes that nobody has told to leave."""
-    yield from (f"worker {node.name}" for node in seen.of_kind("worker"))
+    yield from (node.name for node in seen.of_kind("worker"))
 
 
 def _threads(_: Tree) -> Iterator[str]:
