@@ -212,6 +212,7 @@ fn sleep(
     deadline: Option<Moment>,
 ) -> PyResult<(u16, Event<Py<PyAny>>)> {
     let fds: Vec<_> = watched.iter().map(|&(fd, direction, _)| (descriptor::borrow(fd), direction)).collect();
+    let visitor = thread_scope::blocked_visitor(py)?;
     loop {
         if WORLD.with(|kernel| kernel.is_woken(party)) {
             return Ok((0, Event::Ready));
@@ -230,7 +231,12 @@ fn sleep(
         if deadline.is_some_and(|at| at <= now) {
             return Err(PyTimeoutError::new_err("not done in time"));
         }
-        let next = [timer.map(|(at, _)| at), deadline, expires].into_iter().flatten().min();
+        let blocked = visitor.and_then(|visitor| WORLD.with(|kernel| kernel.next_deadline(visitor)));
+        if blocked.is_some_and(|at| at <= now) {
+            thread_scope::check(py)?;
+            continue;
+        }
+        let next = [timer.map(|(at, _)| at), deadline, expires, blocked].into_iter().flatten().min();
         let timeout: Option<Duration> = next.map(|at| at.since(now));
         let slept = outside(py, || parker.sleep(&fds, timeout)).map_err(|error| errors::system(&error))?;
         match slept {

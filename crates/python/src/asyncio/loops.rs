@@ -102,7 +102,7 @@ pub(crate) fn are_there() -> bool {
 }
 
 /// The guest of the loop that runs in this thread, if there is one already.
-fn there(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
+pub(crate) fn there(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
     if !are_there() {
         return Ok(None);
     }
