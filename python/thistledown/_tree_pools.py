@@ -16,7 +16,7 @@ from thistledown import _core
 from thistledown._lines import PACKAGE, Line
 from thistledown._tree import Node
 
-__all__ = ["pools"]
+__all__ = ["cancel", "pools"]
 
 ANSWER_SECONDS = 0.5
 """How long workers have to say at which lines they stand; those that have not by then stand at no known line."""
@@ -36,6 +36,11 @@ def pools() -> tuple[Node, ...]:
     asked = {pid: lines for pid, _, lines, _ in workers if pid is not None and lines is not None}
     lines = _lines(asked) if asked else {}
     return tuple(_pool(*pool, lines) for pool in surveyed)
+
+
+def cancel(names: set[str]) -> None:
+    """Cancels the tasks of these names in every pool of this process: for who knows them from a tree alone."""
+    _core.cancel_jobs(names)
 
 
 Lines = dict[int, tuple[Line, ...]]

@@ -246,6 +246,26 @@ pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
     views.into_iter().map(pool).collect()
 }
 
+/// Cancels the tasks of these names in every pool of this process: what a test has left running.
+#[pyfunction]
+pub(crate) fn cancel_jobs(py: Python<'_>, names: std::collections::HashSet<String>) {
+    let engines = crate::workers::engines::all();
+    outside(py, || {
+        for engine in engines {
+            let view = engine.view(usize::MAX);
+            let jobs = view.into_iter().flat_map(|pool| {
+                let workers = pool.workers.into_iter().flat_map(|worker| worker.jobs);
+                pool.queued.into_iter().chain(workers).collect::<Vec<_>>()
+            });
+            let meant: Vec<_> = jobs.filter(|job| names.contains(&job.name)).map(|job| job.id).collect();
+            for job in meant {
+                // One that has ended meanwhile needs nothing.
+                let _ = engine.cancel(job);
+            }
+        }
+    });
+}
+
 fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
     let (words, whom) = found.awaited.map_or((None, Vec::new()), |operation| {
         let mut whom = Vec::new();
