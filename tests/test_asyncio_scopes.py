@@ -6,7 +6,7 @@ import contextlib
 import pytest
 import thistledown as td
 
-from support import settle
+from support import PATIENCE, settle
 
 WAITS = {
     "ours": lambda: td.sleep(3600),
@@ -681,3 +681,34 @@ def test_the_end_of_a_group_in_a_cancelled_block_is_a_cancel_point(run):
         await asyncio.sleep(0)
 
     run(main)
+
+
+def test_a_block_ends_a_wait_that_blocks_the_loop(run):
+    async def main():
+        channel = td.Channel()
+        with pytest.raises(TimeoutError), td.timeout(0.01):
+            channel.recv().wait(PATIENCE)
+        with td.timeout(PATIENCE):
+            with td.move_on_after(0.01) as scope:
+                channel.recv().wait(PATIENCE)
+            # It was told there, and nothing of it comes later.
+            await asyncio.sleep(0.01)
+            await td.sleep(0.01)
+        assert scope.expired
+        return asyncio.current_task().cancelling()
+
+    assert run(main) == 0
+
+
+def test_a_shield_and_its_end_hold_for_a_wait_that_blocks_the_loop(run):
+    async def main():
+        seen = []
+        with td.move_on_after(0.01):
+            with td.shield():
+                td.sleep(0.02).wait(PATIENCE)
+                seen.append("shielded")
+            td.sleep(PATIENCE).wait(PATIENCE)
+            seen.append("went on")
+        return seen
+
+    assert run(main) == ["shielded"]

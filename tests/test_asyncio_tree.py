@@ -75,7 +75,8 @@ def test_the_loop_is_named_with_its_thread(kind):
         run = runner.run(main())
     assert run.name == f"{kind} loop in thread {threading.main_thread().name}"
     assert run.unlisted == 0
-    assert run.state == "waiting", "who asks has no wait of ours and no block, and is not in it"
+    assert run.state == "running", "who asks has its turn, and is not in it: it has no wait of ours and no block"
+    assert [node.state for node in run.children] == ["waiting"]
 
 
 def test_weightless_tasks_stand_in_their_loop_with_what_of_asyncios_they_wait_for(run):

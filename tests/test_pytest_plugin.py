@@ -224,6 +224,82 @@ def test_a_time_limit_hides_no_deadlock(run):
     result.assert_outcomes(passed=1)
 
 
+def test_what_a_test_over_its_time_leaves_running_is_cancelled_and_named(run):
+    result = run(
+        """
+        import time
+        import pytest
+        import thistledown as td
+
+        async def waits():
+            await td.Channel().recv()
+
+        @pytest.mark.thistledown(timeout=0.5)
+        def test_hangs_in_a_worker():
+            td.go(time.sleep, 100).result()
+
+        @pytest.mark.thistledown(timeout=50)
+        def test_deadlock():
+            with pytest.raises(td.DeadlockError):
+                td.run(waits)
+        """,
+        "-o",
+        "thistledown_leaks=tasks",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*left running by the test*", "task sleep-* of a worker process: cancelled"])
+
+
+def test_what_was_there_before_a_test_over_its_time_goes_on(run):
+    result = run(
+        """
+        import time
+        import pytest
+        import thistledown as td
+
+        @pytest.fixture(scope="module")
+        def task():
+            with td.Workers(1, grace=0.1) as pool:
+                task = pool.go(time.sleep, 100)
+                yield task
+                task.cancel()
+
+        @pytest.mark.thistledown(timeout=0.5)
+        def test_waits_for_it(task):
+            task.result()
+
+        def test_it_goes_on(task):
+            assert not task.done()
+        """
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("*left running by the test*")
+
+
+def test_the_ini_file_says_how_long_what_ends_may_take(run, pytester):
+    pytester.makeini("[pytest]\nthistledown_patience = 0\n")
+    result = run(
+        """
+        import threading
+        import time
+
+        over = threading.Event()
+
+        def test_thread():
+            threading.Thread(target=lambda: over.wait(30), name="on its way out", daemon=True).start()
+            threading.Timer(0.5, over.set).start()
+        """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*thread on its way out*"])
+
+
+def test_a_patience_that_makes_no_sense_is_said(run, pytester):
+    pytester.makeini("[pytest]\nthistledown_patience = soon\n")
+    result = run("def test_one():\n    pass")
+    result.stdout.fnmatch_lines(["*UsageError: thistledown: patience is a number of seconds*"])
+
+
 def test_a_run_on_the_virtual_clock_takes_no_time(run):
     result = run(
         """

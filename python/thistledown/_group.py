@@ -7,7 +7,9 @@ nothing that runs. The engine's part of the class has that scope, and ``go``.
 Sources: trio's nurseries, asyncio's ``TaskGroup``.
 """
 
+import threading
 import types
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -15,12 +17,21 @@ from thistledown import _core
 from thistledown._errors import Cancelled
 from thistledown._task import Task
 
-__all__ = ["TaskGroup"]
+__all__ = ["TaskGroup", "holding"]
 
 T = TypeVar("T")
 
 LOOKED_THROUGH = 64
 """Tasks that run elsewhere, above which those that have ended well are let go."""
+
+
+_holding: "weakref.WeakValueDictionary[int, TaskGroup]" = weakref.WeakValueDictionary()
+"""The groups whose blocks are open and that hold tasks which run elsewhere, for ``td.tree()``."""
+
+
+def holding() -> "list[TaskGroup]":
+    """These groups, whatever other threads do meanwhile."""
+    return [group for known in _holding.valuerefs() if (group := known()) is not None]
 
 
 def _raise(error: BaseException) -> NoReturn:
@@ -52,6 +63,8 @@ class TaskGroup(_core.Group):
         self._elsewhere: list[Task[Any]] = []
         self._look_through_at = LOOKED_THROUGH
         self._over = False
+        # Of plain code: the interpreter's number of the thread that has entered it.
+        self._owner: int | None = None
 
     def thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Calls a plain function in a helper thread, as a member of the group; the same as ``go(td.thread(...))``.
@@ -98,6 +111,8 @@ class TaskGroup(_core.Group):
 
     def _hold(self, task: Task[Any]) -> None:
         """One that runs elsewhere is a member now. Those that have ended well are let go, now and then."""
+        if not self._elsewhere:
+            _holding[id(self)] = self
         self._elsewhere.append(task)
         if len(self._elsewhere) > self._look_through_at:
             self._elsewhere = [task for task in self._elsewhere if not task.done() or task._has_failed()]
@@ -188,6 +203,8 @@ class TaskGroup(_core.Group):
         """
         self._scope.leave()
         self._over = True
+        if self._elsewhere:
+            _holding.pop(id(self), None)
         errors, self._errors = self._errors, []
         elsewhere, self._elsewhere = self._elsewhere, []
         for task in elsewhere:
@@ -225,6 +242,8 @@ class TaskGroup(_core.Group):
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
+        if _core.current_task() is None and not self._scope.in_asyncio:
+            self._owner = threading.get_ident()
         return self
 
     def __exit__(

@@ -88,6 +88,9 @@ class _Threads:
         if self.calls.pop(task, None) is not None:
             task._settle(None, Cancelled())
 
+    def is_queued(self, task: Task[Any]) -> bool:
+        return task in self.calls
+
     def resting(self) -> int:
         """How many of the threads have nothing to do."""
         with self.lock:
@@ -114,6 +117,11 @@ def start(task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...], 
 
 def take_notice() -> None:
     """Runs a bytecode: what another thread has set to be raised in this one is raised now."""
+
+
+def is_queued(task: Task[Any]) -> bool:
+    """Whether its call has not begun."""
+    return _threads.is_queued(task)
 
 
 def resting() -> int:

@@ -16,6 +16,7 @@ from thistledown._lines import PACKAGE, Line, lines_of_body, lines_of_thread, ow
 
 if TYPE_CHECKING:
     from thistledown import _tree_asyncio
+    from thistledown._group import TaskGroup
 
 __all__ = ["LIMIT", "Line", "Node", "Tree", "tree"]
 
@@ -34,9 +35,10 @@ class Node:
 
     Attributes:
         kind: ``run`` (also of an asyncio loop that uses the package), ``group``, ``task`` (weightless, or the loop's),
-            ``thread``, ``channel``, ``pool`` or ``worker``.
-        name: of a task its name, of a thread too; else what people call it.
-        state: ``waiting``, ``ready``, ``running``; ``cancelled`` when it was told to end; of a worker ``idle``,
+            ``thread``, ``channel``, ``pool`` or ``worker``. A group of plain code stands in its thread.
+        name: of a task its name, of a thread too; else what people call it, as ``worker 4711``.
+        state: ``waiting``, ``ready``, ``running``; ``cancelled`` when it was told to end; of a group's task that runs
+            elsewhere where that is (``in worker 4711``, ``in a helper thread``) or ``queued``; of a worker ``idle``,
             ``busy``, ``waiting``, ``starting`` or ``leaving``; of a channel ``open`` or ``closed``.
         waits_for: the operation in words; None when it does not wait.
         waits_on: the names of the tasks and channels that it waits for, as far as they have one.
@@ -127,11 +129,14 @@ def tree(limit: int = LIMIT) -> Tree:
         A ``Tree``, whose ``str`` is for people.
     """
     channels: dict[int, tuple[str, Any]] = {}
-    surveyed, sleepers = _core.survey(max(0, limit))
-    runs = tuple(_run(run, channels) for run in surveyed)
+    groups = _groups()
+    members = [task for group in groups for task in list(group._elsewhere)]
+    surveyed, sleepers = _core.survey(max(0, limit), members)
     # Only a program that uses worker processes has it imported.
     pools = _pools() if "thistledown._pool" in sys.modules else ()
-    threads = tuple(_threads({run[0] for run in surveyed}, sleepers, channels))
+    places = _places(pools) if groups else {}
+    runs = tuple(_run(run, channels, places) for run in surveyed)
+    threads = tuple(_threads({run[0] for run in surveyed}, sleepers, channels, _plain_groups(groups, places)))
     awaited = tuple(_channel(name, channel) for name, channel in channels.values())
     program = " ".join(getattr(sys, "argv", None) or [sys.executable or "python"])
     return Tree(os.getpid(), program, runs + pools + threads + awaited)
@@ -143,12 +148,65 @@ def _pools() -> tuple[Node, ...]:
     return _tree_pools.pools()
 
 
+# --- groups with tasks that run elsewhere -----------------------------------------------------------------------
+
+Places = dict[str, str]
+"""Where the pools' tasks are, by their names."""
+
+
+def _groups() -> "list[TaskGroup]":
+    group = sys.modules.get("thistledown._group")
+    return [] if group is None else group.holding()
+
+
+def _places(pools: tuple[Node, ...]) -> Places:
+    places: Places = {}
+    for pool in pools:
+        for child in pool.children:
+            if child.kind == "worker":
+                places.update((task.name, f"in {child.name}") for task in child.children)
+            else:
+                places[child.name] = child.state
+    return places
+
+
+def _plain_groups(groups: "list[TaskGroup]", places: Places) -> dict[int, tuple[Node, ...]]:
+    """The groups of plain code, by the numbers of their threads, the outermost first."""
+    found: dict[int, tuple[Node, ...]] = {}
+    for group in groups:
+        members = [task for task in list(group._elsewhere) if not task.done()]
+        if group._owner is None or not members or group._over:
+            continue
+        is_cancelled = group._scope.cancelled
+        tasks = tuple(_elsewhere(task, is_cancelled, places) for task in members)
+        found[group._owner] = (*found.get(group._owner, ()), _group(is_cancelled, tasks))
+    return found
+
+
+def _group(is_cancelled: bool, children: tuple[Node, ...]) -> Node:
+    return Node("group", "group", "cancelled" if is_cancelled else "open", children=children)
+
+
+def _elsewhere(task: Any, is_cancelled: bool, places: Places) -> Node:
+    """A member of a group whose body runs in a thread or in another process. Its lines stand there."""
+    if task is None:
+        # It has ended, or is about to be taken in.
+        name, state = "a task", "elsewhere"
+    elif task._in_process:
+        name, state = task.name, places.get(task.name, "in a worker process")
+    else:
+        from thistledown import _threads
+
+        name, state = task.name, "queued" if _threads.is_queued(task) else "in a helper thread"
+    return Node("task", name, f"{state}, cancelled" if is_cancelled else state)
+
+
 # --- runs, with their groups and tasks --------------------------------------------------------------------------
 
 Target = tuple[str, Any]
 
 
-def _run(surveyed: Any, channels: dict[int, Target]) -> Node:
+def _run(surveyed: Any, channels: dict[int, Target], places: Places) -> Node:
     thread, is_virtual, event_loop, count, rows = surveyed
     loop = None if event_loop is None else _loop(event_loop, thread)
     children: list[list[Node]] = [[] for _ in rows]
@@ -156,16 +214,23 @@ def _run(surveyed: Any, channels: dict[int, Target]) -> Node:
     # Each row stands behind what it is in, so that from behind what is in it is complete.
     for number in reversed(range(len(rows))):
         inside, behind = rows[number][0], tuple(reversed(children[number]))
-        node = (
-            _row(rows[number], thread, behind, channels)
-            if loop is None
-            else _lodger(rows[number], loop, behind, channels)
-        )
+        _, task, _, state, _, _, _, is_cancelled, _ = rows[number]
+        node: Node | None
+        if state == "group":
+            node = _group(is_cancelled, behind)
+        elif state == "elsewhere":
+            node = _elsewhere(task, is_cancelled, places)
+        elif loop is None:
+            node = _row(rows[number], thread, behind, channels)
+        else:
+            node = _lodger(rows[number], loop, behind, channels)
         if node is not None:
             (top if inside is None else children[inside]).append(node)
     named = sum(row[3] != "group" for row in rows)
     nodes = tuple(reversed(top))
-    is_running = any(child.state.startswith("running") for node in nodes for child in node.nodes())
+    is_running = (loop is not None and loop.is_running()) or any(
+        child.state.startswith("running") for node in nodes for child in node.nodes()
+    )
     name = f"{'run' if loop is None else loop.name} in thread {_thread_name(thread)}"
     name += ", on a virtual clock" if is_virtual else ""
     return Node("run", name, "running" if is_running else "waiting", children=nodes, unlisted=max(0, count - named))
@@ -179,8 +244,6 @@ def _loop(event_loop: Any, thread: int) -> "_tree_asyncio.Loop":
 
 def _row(row: Any, thread: int, children: tuple[Node, ...], channels: dict[int, Target]) -> Node:
     _, task, body, state, since, waits_for, targets, is_cancelled, _ = row
-    if state == "group":
-        return Node("group", "group", "cancelled" if is_cancelled else "open", children=children)
     lines = own(lines_of_thread(thread, above=RUN_FILE)) if state == "running" else lines_of_body(body)
     name = "a task" if task is None else task.name
     return _task(name, state, is_cancelled, since, waits_for, _names(targets, channels), lines, children)
@@ -191,8 +254,6 @@ def _lodger(
 ) -> Node | None:
     """One that lives in an asyncio loop: of ours, or of asyncio's. None: it only keeps the others."""
     _, task, body, state, since, waits_for, targets, is_cancelled, future = row
-    if state == "group":
-        return Node("group", "group", "cancelled" if is_cancelled else "open", children=children)
     if state == "visits":
         task = loop.task_of(task, future)
         if loop.is_own(task):
@@ -250,21 +311,23 @@ def _thread_name(number: int) -> str:
     return str(number)
 
 
-def _threads(running: set[int], sleepers: list[Any], channels: dict[int, Target]) -> Iterator[Node]:
+def _threads(
+    running: set[int], sleepers: list[Any], channels: dict[int, Target], groups: dict[int, tuple[Node, ...]]
+) -> Iterator[Node]:
     """Every thread of Python's but those of the engine that rest."""
     asleep = {thread: (waits_for, targets, since) for thread, waits_for, targets, since in sleepers}
     for thread in threading.enumerate():
         number = thread.ident
         if number is None:
             continue
-        lines = lines_of_thread(number)
+        lines, held = lines_of_thread(number), groups.get(number, ())
         if number in asleep:
             waits_for, targets, since = asleep[number]
             names = _names(targets, channels)
-            yield Node("thread", thread.name, "waiting", waits_for, names, since, _innermost(lines), own(lines))
+            yield Node("thread", thread.name, "waiting", waits_for, names, since, _innermost(lines), own(lines), held)
         elif not (thread.name.startswith("thistledown-") and lines and lines[-1].file.startswith((PACKAGE, _QUEUE))):
             state = "in a run" if number in running else "running"
-            yield Node("thread", thread.name, state, where=_innermost(lines), lines=own(lines))
+            yield Node("thread", thread.name, state, where=_innermost(lines), lines=own(lines), children=held)
 
 
 _QUEUE = os.path.dirname(threading.__file__) + os.sep + "threading.py"

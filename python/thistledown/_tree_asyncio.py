@@ -34,6 +34,10 @@ class Loop:
         self._current: Any = asyncio.current_task(loop)
         self._tasks = {id(_future_of(task)): task for task in asyncio.all_tasks(loop)}
 
+    def is_running(self) -> bool:
+        """Whether one of its tasks has its turn, of whatever kind."""
+        return self._current is not None
+
     def task_of(self, task: Any, future: Any) -> Any:
         """The task of asyncio's that visits; None when nobody knows."""
         return task if task is not None or future is None else self._tasks.get(id(future))

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from thistledown import _core
-from thistledown._lines import Line, own
+from thistledown._lines import PACKAGE, Line
 from thistledown._tree import Node
 
-__all__ = ["pools"]
+__all__ = ["cancel", "pools"]
 
 ANSWER_SECONDS = 0.5
 """How long workers have to say at which lines they stand; those that have not by then stand at no known line."""
@@ -38,6 +38,11 @@ def pools() -> tuple[Node, ...]:
     return tuple(_pool(*pool, lines) for pool in surveyed)
 
 
+def cancel(names: set[str]) -> None:
+    """Cancels the tasks of these names in every pool of this process: for who knows them from a tree alone."""
+    _core.cancel_jobs(names)
+
+
 Lines = dict[int, tuple[Line, ...]]
 Task = tuple[str, float | None, str | None]
 
@@ -55,7 +60,8 @@ def _worker(worker: Any, lines: Lines) -> Node:
     stack = lines.get(pid or 0, ())
     tasks = tuple(_task(job, stack) for job in jobs)
     since = next((node.since for node in tasks if node.since is not None), None)
-    return Node("worker", "not born yet" if pid is None else str(pid), phase, since=since, children=tasks)
+    name = "worker not born yet" if pid is None else f"worker {pid}"
+    return Node("worker", name, phase, since=since, children=tasks)
 
 
 def _task(job: Task, stack: tuple[Line, ...]) -> Node:
@@ -105,9 +111,11 @@ def _hear(poll: select.poll, told: dict[int, tuple[int, bytearray]]) -> None:
 
 
 def _parsed(text: bytes) -> tuple[Line, ...]:
-    """The stack of the last answer, outermost first: an earlier one may still have been there."""
+    """The stack of the last answer, outermost first: an earlier one may still have been there. None of it may be the
+    user's own, as in a function in C."""
     last = text.rpartition(b"(most recent call first):\n")[2]
-    return own(tuple(reversed(list(_frames(_FRAME.findall(last))))))
+    lines = reversed(list(_frames(_FRAME.findall(last))))
+    return tuple(line for line in lines if not line.file.startswith(PACKAGE))
 
 
 def _frames(found: Iterable[tuple[bytes, bytes, bytes]]) -> Iterator[Line]:

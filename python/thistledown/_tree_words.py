@@ -42,7 +42,7 @@ def _below(nodes: Iterable["Node"]) -> Iterator[str]:
 
 
 def _head(node: "Node") -> str:
-    name = node.name if node.kind in ("run", "group", "channel", "pool") else f"{node.kind} {node.name}"
+    name = node.name if node.kind in ("run", "group", "channel", "pool", "worker") else f"{node.kind} {node.name}"
     lasted = "" if node.since is None else f" for {_seconds(node.since)}"
     if node.waits_for is None or node.state == "queued":
         behind = f", {node.waits_for}" if node.waits_for else ""

@@ -4,9 +4,12 @@ It is off until it is asked for, and owns no event loop: a test runs what it wan
 
 - A test that leaves something behind fails: a weightless task that still lives in a run of another thread, a worker
   process, a thread, a descriptor. The option ``thistledown_leaks`` and the marker's argument ``leaks`` say what is
-  looked for: any of ``tasks``, ``workers``, ``threads``, ``fds``, or ``none``; the default is all of them.
+  looked for: any of ``tasks``, ``workers``, ``threads``, ``fds``, or ``none``; the default is all of them. What is
+  about to end has five seconds for it, in which the test waits: a thread that is over in one is nothing left behind.
+  The option ``thistledown_patience`` sets another time.
 - A test that takes too long fails, and prints the tree of who waits for what: ``@pytest.mark.thistledown(timeout=5)``,
-  or the option ``thistledown_timeout`` for all. One that is stuck in C, which no signal ends, ends the whole session.
+  or the option ``thistledown_timeout`` for all. The tasks of worker processes that it leaves running are cancelled,
+  and its report names them and what else runs on. One that is stuck in C, which no signal ends, ends the session.
 - The fixture ``virtual_run`` is ``thistledown.testing.run``: a run on a clock that jumps.
 
 Sources: the leak checks of dask's test suite, pytest-timeout, trio's autojump clock.
@@ -24,7 +27,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from thistledown import testing
+from thistledown import _tree_pools, testing
 from thistledown._tree import Tree, tree
 
 __all__ = ["virtual_run"]
@@ -33,7 +36,7 @@ KINDS = ("tasks", "workers", "threads", "fds")
 """What a test can leave behind."""
 
 SETTLING_SECONDS = 5.0
-"""How long what a test has ended may take to be gone."""
+"""How long what a test has ended may take to be gone, unless the ini file says otherwise."""
 
 HARD_SECONDS = 10.0
 """How long after its limit a test may take to end; then the session does."""
@@ -43,12 +46,18 @@ AGAIN_SECONDS = 1.0
 
 _STDERR = pytest.StashKey[int]()
 _FAILED = pytest.StashKey[bool]()
+_LEFT_RUNNING = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the ini file."""
     parser.addini("thistledown_timeout", "seconds that each test may take; 0 for no limit", default="0")
     parser.addini("thistledown_leaks", f"what a test must not leave behind: {', '.join(KINDS)}, or none", default="all")
+    parser.addini(
+        "thistledown_patience",
+        "seconds that what is about to end has, before it is left behind",
+        default=f"{SETTLING_SECONDS:g}",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -101,6 +110,18 @@ def _limit(item: pytest.Item) -> float | None:
     return seconds if seconds > 0 else None
 
 
+def _patience(config: pytest.Config) -> float:
+    """Seconds that what a test has ended may take to be gone."""
+    wanted = config.getini("thistledown_patience")
+    try:
+        seconds = float(wanted)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise pytest.UsageError(f"thistledown: patience is a number of seconds, got {wanted!r}")
+    return seconds
+
+
 def _kinds(item: pytest.Item) -> frozenset[str]:
     """What the test must not leave behind."""
     wanted = _wanted(item, "leaks")
@@ -126,7 +147,7 @@ def _tasks(seen: Tree) -> Iterator[str]:
 
 def _workers(seen: Tree) -> Iterator[str]:
     """Worker processes that nobody has told to leave."""
-    yield from (f"worker {node.name}" for node in seen.of_kind("worker"))
+    yield from (node.name for node in seen.of_kind("worker"))
 
 
 def _threads(_: Tree) -> Iterator[str]:
@@ -153,9 +174,9 @@ def _present(kinds: frozenset[str]) -> dict[str, set[str]]:
     return {kind: set(_LOOKS[kind](seen)) for kind in kinds}
 
 
-def _left(kinds: frozenset[str], before: dict[str, set[str]]) -> list[str]:
+def _left(kinds: frozenset[str], before: dict[str, set[str]], patience: float) -> list[str]:
     """What there is that was not there before, when what is about to end has had its time."""
-    deadline = time.monotonic() + SETTLING_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         now = _present(kinds)
         left = [what for kind in KINDS if kind in kinds for what in sorted(now[kind] - before[kind])]
@@ -193,7 +214,7 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if not kinds or request.node.stash.get(_FAILED, False):
         return
-    left = _left(kinds, before)
+    left = _left(kinds, before, _patience(request.config))
     if left:
         words = "\n".join(f"  {what}" for what in left)
         pytest.fail(f"the test left behind:\n{words}\n\n{tree()}", pytrace=False)
@@ -201,10 +222,12 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remembers whether the test failed."""
+    """Remembers whether the test failed, and says what one that took too long has left running."""
     report = yield
     if report.when == "call":
         item.stash[_FAILED] = report.failed
+        if (words := item.stash.get(_LEFT_RUNNING, "")) and report.failed:
+            report.sections.append(("left running by the test", words))
     return report
 
 
@@ -222,7 +245,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def _limited(item: pytest.Item, limit: float) -> Iterator[None]:
     """Raises in the test when its time is over; a second, harder limit stands behind that."""
 
+    before, is_over = _running(tree()), False
+
     def late(*_: object) -> NoReturn:
+        nonlocal is_over
+        is_over = True
         pytest.fail(f"the test has not ended within {limit:g} seconds\n\n{tree()}", pytrace=False)
 
     # A run that waits for nothing but this signal waits for nothing.
@@ -240,3 +267,37 @@ def _limited(item: pytest.Item, limit: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, known)
         faulthandler.cancel_dump_traceback_later()
+        if is_over:
+            item.stash[_LEFT_RUNNING] = _end_what_runs(before, _patience(item.config))
+
+
+# --- what a test that took too long leaves running --------------------------------------------------------------
+
+
+def _jobs(seen: Tree) -> set[str]:
+    """The tasks of worker processes, by their names."""
+    return {node.name for pool in seen.of_kind("pool") for node in pool.nodes() if node.kind == "task"}
+
+
+def _running(seen: Tree) -> dict[str, set[str]]:
+    """What may run on behind a test that was ended in the middle."""
+    return {"jobs": _jobs(seen), "tasks": set(_tasks(seen)), "threads": set(_threads(seen))}
+
+
+def _end_what_runs(before: dict[str, set[str]], patience: float) -> str:
+    """Cancels the tasks of worker processes that were not there before, and waits until they have ended: whoever waits
+    for nothing later waits for nothing. Gives the words for them and for what else runs on."""
+    now = _running(tree())
+    jobs = now["jobs"] - before["jobs"]
+    # One that its test is about to end, in a `finally`, has ended meanwhile.
+    if jobs:
+        _tree_pools.cancel(jobs)
+    deadline = time.monotonic() + patience
+    while jobs & _jobs(tree()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    remaining = _running(tree())
+    words = [f"task {name} of a worker process: cancelled" for name in sorted(jobs - remaining["jobs"])]
+    words += [f"task {name} of a worker process: cancelled, has not ended" for name in sorted(jobs & remaining["jobs"])]
+    # A task of a group that runs elsewhere stands in its run as well.
+    others = (what for kind in ("tasks", "threads") for what in sorted(remaining[kind] - before[kind]))
+    return "\n".join([*words, *(f"{what}: runs on" for what in others)])

@@ -1,11 +1,13 @@
 """Pools in `td.tree()`: workers, what each runs, since when, at which line; what waits for a worker, and for whom."""
 
+import asyncio
 import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import thistledown as td
@@ -40,7 +42,7 @@ async def weightless(path):
 
 def node_of(pool):
     """The pool in the tree, where others of this program may stand beside it."""
-    processes = {str(pid) for pid in pool.statistics()["processes"]}
+    processes = {f"worker {pid}" for pid in pool.statistics()["processes"]}
     nodes = td.tree().of_kind("pool")
     [node] = [one for one in nodes if processes & {child.name for child in one.children if child.kind == "worker"}]
     return node
@@ -169,3 +171,76 @@ def test_a_worker_is_not_ended_by_sigquit_and_says_where_it_stands(gate, capfd):
         eventually(is_said, "it says nothing")
         gate.open()
         assert task.result(PATIENCE) == gate.path
+
+
+def group_in_a_run(fill, look):
+    async def main():
+        async with td.TaskGroup() as group:
+            fill(group)
+            return look()
+
+    return td.run(main)
+
+
+def group_in_asyncio(fill, look):
+    async def main():
+        async with td.TaskGroup() as group:
+            fill(group)
+            return look()
+
+    return asyncio.run(main())
+
+
+def group_in_plain_code(fill, look):
+    with td.TaskGroup() as group:
+        fill(group)
+        return look()
+
+
+@pytest.mark.parametrize("form", [group_in_a_run, group_in_asyncio, group_in_plain_code])
+def test_a_groups_tasks_elsewhere_have_their_own_names_and_say_where_they_are(gate, form):
+    tasks = []
+
+    def fill(group):
+        tasks.append(group.add(pool.go(work.pass_gate, gate.path)))
+        gate.wait_for_arrivals()
+        tasks.append(group.add(pool.go(work.double, 1)))
+        tasks.append(group.thread(work.pass_gate, gate.path))
+        gate.wait_for_arrivals()
+
+    def look():
+        [pid] = pool.statistics()["processes"]
+        tree = td.tree()
+        gate.open(2)
+        return pid, tree
+
+    with Workers(1) as pool:
+        pid, tree = form(fill, look)
+    [group] = tree.of_kind("group")
+    assert [(node.kind, node.name, node.state, node.where) for node in group.children] == [
+        ("task", tasks[0].name, f"in worker {pid}", None),
+        ("task", tasks[1].name, "queued", None),
+        ("task", tasks[2].name, "in a helper thread", None),
+    ]
+    assert f"task {tasks[0].name}: in worker {pid}" in str(tree)
+    assert tree.find(f"worker {pid}").kind == "worker"
+
+
+def test_a_plain_group_stands_in_its_thread_while_its_block_is_open(gate):
+    with Workers(1) as pool, td.TaskGroup() as group:
+        task = group.add(pool.go(work.pass_gate, gate.path))
+        gate.wait_for_arrivals()
+        [shown] = td.tree().find(threading.current_thread().name).children
+        gate.open()
+        task.result(PATIENCE)
+        assert not td.tree().of_kind("group"), "nothing lives in it"
+    assert (shown.kind, shown.state) == ("group", "open")
+
+
+def test_a_task_in_a_function_in_c_shows_no_lines_of_the_package():
+    with Workers(1, grace=0.1) as pool:
+        task = pool.go(time.sleep, PATIENCE)
+        eventually(lambda: td.tree().find(task.name).since is not None, "it does not begin")
+        node = td.tree().find(task.name)
+        task.cancel()
+    assert (node.where, node.lines) == (None, ())

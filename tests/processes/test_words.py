@@ -1,5 +1,6 @@
 """What misuses of pools are told: what is wrong, by the names that the caller knows, and what to write instead."""
 
+import asyncio
 import concurrent.futures
 import itertools
 import os
@@ -134,6 +135,66 @@ def test_retry_on_goes_with_retries(pool):
 def test_an_operation_is_run_as_what_it_makes():
     with pytest.raises(TypeError, match=r"sleep.* makes an operation.*td\.run\(td\.sleep\(1\)\)"):
         td.run(td.sleep, 0.01)
+
+
+OPERATION = r"sleep.* makes an operation.*`td\.go\(td\.sleep\(1\)\)`"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: (td.sleep, 0.1), OPERATION),
+        (lambda: (td.Channel().send, 1), r"send .*makes an operation.*`td\.go\(channel\.send\(value\)\)`"),
+        (lambda: (td.Channel().recv,), r"recv .*makes an operation.*`td\.go\(channel\.recv\(\)\)`"),
+    ],
+)
+def test_what_makes_an_operation_is_not_sent_to_a_worker(make, words):
+    with pytest.raises(TypeError, match=words):
+        td.go(*make())
+    with td.TaskGroup() as group, pytest.raises(TypeError, match=words):
+        group.go(*make())
+
+    async def main():
+        async with td.TaskGroup() as group:
+            with pytest.raises(TypeError, match=words):
+                group.go(*make())
+
+    td.run(main)
+
+
+def test_a_method_of_a_socket_is_not_sent_to_a_worker(tcp_pair):
+    with pytest.raises(TypeError, match=r"sendall .*makes an operation.*`td\.go\(sock\.sendall\(data\)\)`"):
+        td.go(tcp_pair[0].sendall, b"data")
+
+
+@pytest.mark.parametrize("body", [5, None, [1]])
+def test_what_is_no_body_is_told_as_such_in_plain_code_too(body):
+    with pytest.raises(TypeError, match=r"a task's body is an `async def` or generator function.*; got "):
+        td.go(body)
+
+
+def test_a_group_of_another_threads_run_says_whose_it_is():
+    async def child():
+        pass
+
+    async def main():
+        async with td.TaskGroup() as group:
+            with pytest.raises(RuntimeError, match=r"belongs to a run in another thread.*td\.current_runner\(\)"):
+                await td.thread(group.go, child)
+
+    td.run(main)
+
+
+def test_a_group_that_was_not_entered_says_how_to_enter_it_here():
+    with pytest.raises(RuntimeError, match=r"use it as `with td\.TaskGroup\(\) as group:`"):
+        td.TaskGroup().go(work.double, 1)
+
+    async def main():
+        with pytest.raises(RuntimeError, match=r"use it as `async with td\.TaskGroup\(\) as group:`"):
+            td.TaskGroup().go(td.sleep(1))
+
+    td.run(main)
+    asyncio.run(main())
 
 
 async def test_a_look_whether_a_pool_is_idle_takes_no_time_and_is_allowed(pool):

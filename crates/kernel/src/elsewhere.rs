@@ -103,13 +103,14 @@ impl<P: Payload> Kernel<P> {
         self.parties.get(party).is_some_and(|party| party.scope != party.base)
     }
 
-    /// When the first of a thread's scopes expires.
+    /// When the first of a thread's scopes expires, or of a visitor's, whose loop is blocked.
     #[must_use]
     pub fn next_deadline(&self, thread: TaskId) -> Option<Moment> {
         self.open_scopes(thread).filter_map(|(_, deadline)| deadline).min()
     }
 
-    /// A thread looks at the time: its scopes whose deadlines have passed are cancelled, the outermost first.
+    /// A thread, or a visitor that blocks its loop, looks at the time: its scopes whose deadlines have passed are
+    /// cancelled, the outermost first.
     pub fn expire_thread(&mut self, thread: TaskId, now: Moment) {
         let due: Vec<ScopeId> = self
             .open_scopes(thread)

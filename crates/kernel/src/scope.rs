@@ -24,7 +24,7 @@ pub(crate) struct Scope {
     pub(crate) expired: bool,
     pub(crate) shield: bool,
     pub(crate) timed: bool,
-    /// When it expires, for a thread's, which keeps its own time; a run has it among its timers.
+    /// When it expires. A thread keeps its own time; a run has it among its timers.
     pub(crate) deadline: Moment,
     /// Live members.
     pub(crate) members: usize,
@@ -116,9 +116,8 @@ impl<P: Payload> Kernel<P> {
     }
 
     fn set_deadline(&mut self, scope: ScopeId, runner: RunnerId, at: Moment) {
-        self.scopes[scope].timed = true;
+        (self.scopes[scope].timed, self.scopes[scope].deadline) = (true, at);
         if !self.runners.contains_key(runner) {
-            self.scopes[scope].deadline = at;
             return;
         }
         let tag = self.next_tag(SCOPE_BRANCH);
@@ -247,6 +246,12 @@ impl<P: Payload> Kernel<P> {
     #[must_use]
     pub fn scope_state(&self, id: ScopeId) -> Option<ScopeEnd> {
         self.scopes.get(id).map(|scope| ScopeEnd { cancelled: scope.cancelled, expired: scope.expired })
+    }
+
+    /// The runner whose run the scope is in; none for a thread's.
+    #[must_use]
+    pub fn runner_of_scope(&self, id: ScopeId) -> Option<RunnerId> {
+        self.scopes.get(id).map(|scope| scope.runner).filter(|&runner| self.runners.contains_key(runner))
     }
 
     /// How many tasks live in the scope itself.

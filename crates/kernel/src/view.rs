@@ -17,6 +17,8 @@ pub enum Doing {
     Running,
     /// It waits, since this moment.
     Waiting(Moment),
+    /// Its body runs elsewhere, in a thread or another process, or is to.
+    Elsewhere,
 }
 
 /// A task as it stands.
@@ -24,7 +26,7 @@ pub enum Doing {
 pub struct Standing<'a, B> {
     /// Which.
     pub task: TaskId,
-    /// Its body; not there while it has its turn.
+    /// Its body; not there while it has its turn, nor when it runs elsewhere.
     pub body: Option<&'a B>,
     /// What it does.
     pub doing: Doing,
@@ -69,6 +71,7 @@ impl<P: Payload> Kernel<P> {
             };
             let task = std::mem::replace(&mut place.next, party.next_member);
             let doing = match party.phase {
+                _ if party.is_elsewhere() => Doing::Elsewhere,
                 Phase::Ready => Doing::Ready,
                 Phase::Running => Doing::Running,
                 Phase::Waiting => Doing::Waiting(party.since),

@@ -9,7 +9,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
 
+use crate::channel::Channel;
 use crate::errors;
+use crate::net::socket::Socket;
 use crate::operation::Operation;
 use crate::root;
 use crate::task::Task;
@@ -231,11 +233,8 @@ pub(crate) fn iterator<'py>(
     arguments: &impl Arguments<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     weightless(body, arguments)?.ok_or_else(|| {
-        if makes_operation(body) {
-            return errors::wrong_type(format!(
-                "{} makes an operation when it is called: give what it makes, as in `td.run(td.sleep(1))`",
-                name(body)
-            ));
+        if let Some(example) = operation_of(body) {
+            return operation_wanted(body, &format!("td.run({example})"));
         }
         errors::wrong_type(format!(
             "{} is a plain function, which runs in a worker process: write `td.go(fn, *args)`, or make it a body with \
@@ -245,13 +244,68 @@ pub(crate) fn iterator<'py>(
     })
 }
 
-/// Whether it is one of this package's functions that make operations.
-fn makes_operation(body: &Bound<'_, PyAny>) -> bool {
-    let of_this_package = body.getattr(intern!(body.py(), "__module__"));
-    body.is_instance_of::<PyCFunction>()
-        && of_this_package.is_ok_and(|module| {
-            module.extract::<String>().is_ok_and(|module| module.split('.').next() == Some("thistledown"))
-        })
+/// What to write for one of this package's functions and methods that make operations; nothing for any other.
+fn operation_of(body: &Bound<'_, PyAny>) -> Option<&'static str> {
+    if !body.is_instance_of::<PyCFunction>() {
+        return None;
+    }
+    let py = body.py();
+    let is_own = |module: Bound<'_, PyAny>| {
+        module.extract::<String>().is_ok_and(|module| module.split('.').next() == Some("thistledown"))
+    };
+    if body.getattr(intern!(py, "__module__")).is_ok_and(is_own) {
+        return Some("td.sleep(1)");
+    }
+    let owner = body.getattr(intern!(py, "__self__")).ok()?;
+    let method: String = body.getattr(intern!(py, "__name__")).ok()?.extract().ok()?;
+    let example = match (owner.is_instance_of::<Channel>(), owner.is_instance_of::<Socket>()) {
+        (true, _) => match method.as_str() {
+            "send" => "channel.send(value)",
+            "recv" => "channel.recv()",
+            _ => return None,
+        },
+        (_, true) => match method.as_str() {
+            "accept" => "sock.accept()",
+            "connect" => "sock.connect(address)",
+            "send" => "sock.send(data)",
+            "sendall" => "sock.sendall(data)",
+            "sendto" => "sock.sendto(data, address)",
+            "recv" => "sock.recv(4096)",
+            "recvfrom" => "sock.recvfrom(4096)",
+            "recv_into" => "sock.recv_into(buffer)",
+            "readexactly" => "sock.readexactly(n)",
+            "readuntil" => "sock.readuntil()",
+            "readline" => "sock.readline()",
+            "readable" => "sock.readable()",
+            "writable" => "sock.writable()",
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(example)
+}
+
+fn operation_wanted(body: &Bound<'_, PyAny>, instead: &str) -> PyErr {
+    errors::wrong_type(format!(
+        "{} makes an operation when it is called: give what it makes, as in `{instead}`",
+        name(body)
+    ))
+}
+
+/// Refuses what would go to a worker process, and makes an operation there, which cannot come back.
+pub(crate) fn check_goes_elsewhere(body: &Bound<'_, PyAny>) -> PyResult<()> {
+    match operation_of(body) {
+        Some(example) => Err(operation_wanted(body, &format!("td.go({example})"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what can be nobody's body, without calling anything of it.
+pub(crate) fn check_is_one(body: &Bound<'_, PyAny>) -> PyResult<()> {
+    if body.is_callable() || state(body).is_some() || body.hasattr(intern!(body.py(), "__await__"))? {
+        return Ok(());
+    }
+    of_awaitable(body).map(drop)
 }
 
 /// Whether it runs in a worker process, when it is told to go: a plain function, or the name of one.

@@ -12,6 +12,7 @@ use crate::current::Current;
 use crate::errors;
 use crate::group::Group;
 use crate::operation::{Kind, Operation};
+use crate::payload::WORLD;
 use crate::run;
 use crate::scope::Scope;
 use crate::task::Task;
@@ -101,6 +102,16 @@ fn start<'py>(
         if let Some(guest) = loops::here(body.py())? {
             return guest::go(&guest, body, arguments, start, group, name);
         }
+        body::check_is_one(body)?;
+        if let Start::InScope(scope) = start
+            && WORLD.with(|kernel| kernel.runner_of_scope(scope)).is_some()
+        {
+            return Err(errors::misuse(
+                "this group belongs to a run in another thread, in which alone its weightless tasks are started: call \
+                 `td.current_runner()` there, and here `runner.go(body, *args)`, which starts it in that run, and not \
+                 in the group",
+            ));
+        }
         if group.is_some() {
             return Err(errors::misuse(
                 "no weightless tasks run in this thread: this group holds tasks of worker processes and thread calls; \
@@ -129,6 +140,7 @@ pub(crate) fn elsewhere<'py>(
     name: Option<Py<PyAny>>,
 ) -> PyResult<Py<Task>> {
     let py = body.py();
+    body::check_goes_elsewhere(body)?;
     let workers = py.import(intern!(py, "thistledown._workers"))?;
     let (args, kwargs) = arguments.pack(py)?;
     let task = match group {

@@ -101,7 +101,7 @@ mod _core {
     #[pymodule_export]
     use super::select::select;
     #[pymodule_export]
-    use super::survey::{survey, survey_pools};
+    use super::survey::{cancel_jobs, survey, survey_pools};
     #[pymodule_export]
     use super::switch::switch;
     #[pymodule_export]

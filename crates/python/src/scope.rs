@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeEnd, ScopeId, ScopeMisuse, TaskId};
 
-use crate::asyncio::{foreign, visitor};
+use crate::asyncio::{foreign, loops, visitor};
 use crate::current::{Current, Run, number_of_seconds, seconds};
 use crate::errors;
 use crate::held_open;
@@ -78,12 +78,25 @@ impl Scope {
     pub(crate) fn id(&self) -> PyResult<ScopeId> {
         match *self.state.lock() {
             State::Open(id) => Ok(id),
-            State::New => Err(errors::misuse("the block has not been entered: use it as `with ...:`")),
+            State::New => Err(errors::misuse(self.how_to_enter())),
             State::Closed(_) => Err(errors::misuse("the block has been left")),
             State::TakenAway(_) => Err(errors::misuse(
                 "the block was ended because an async generator held it open across its `yield`: leave it before the \
                  `yield`",
             )),
+        }
+    }
+
+    /// What to write who has not entered it, by where he is.
+    fn how_to_enter(&self) -> &'static str {
+        let is_in_loop = || Python::attach(|py| loops::runs_here(py).unwrap_or(false));
+        match self.purpose {
+            Purpose::Group if Current::run().is_some() || is_in_loop() => {
+                "the block has not been entered: use it as `async with td.TaskGroup() as group:` (in a generator task \
+                 `with ...:`)"
+            }
+            Purpose::Group => "the block has not been entered: use it as `with td.TaskGroup() as group:`",
+            _ => "the block has not been entered: use it as `with ...:`",
         }
     }
 

@@ -7,6 +7,7 @@
     reason = "the interpreter's number of a thread is asked for, and a reference is let go"
 )]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use pyo3::ffi;
@@ -87,7 +88,8 @@ pub(crate) fn forget_waits() {
 
 /// A task or a group: what it stands in; the task; its body; what it does, with `waiting` since so many seconds; what it
 /// waits for in words, and whom; whether it is cancelled; the future of asyncio's that it waits with. A group has no task,
-/// and does nothing. What visits, and has its turns elsewhere, is a task of asyncio's, as far as that is known.
+/// and does nothing. What visits, and has its turns elsewhere, is a task of asyncio's, as far as that is known. A group's
+/// member whose body runs in a thread or in another process is elsewhere.
 type Row = (
     Option<usize>,
     Option<Py<PyAny>>,
@@ -135,17 +137,26 @@ impl Found {
 /// of them.
 type RunRow = (u64, bool, Option<Py<PyAny>>, usize, Vec<Row>);
 
+/// The tasks that run elsewhere and are members of groups, by the kernel's names for them, which has no task objects.
+type Members = HashMap<TaskId, Py<Task>>;
+
 /// Every run of this process, with up to ``limit`` of its tasks and of their groups. And every plain thread that waits:
-/// its number, for what, for whom, and for how many seconds.
+/// its number, for what, for whom, and for how many seconds. ``members`` are the groups' tasks that run elsewhere.
 #[pyfunction]
-pub(crate) fn survey(py: Python<'_>, limit: usize) -> PyResult<(Py<PyList>, Py<PyList>)> {
+pub(crate) fn survey(
+    py: Python<'_>,
+    limit: usize,
+    members: Vec<Py<Task>>,
+) -> PyResult<(Py<PyList>, Py<PyList>)> {
+    let known = |task: Py<Task>| task.get().party_elsewhere().map(|party| (party, task));
+    let members: Members = members.into_iter().filter_map(known).collect();
     let runs = PyList::empty(py);
     for shared in run::runs() {
-        runs.append(run_row(py, &shared, None, limit))?;
+        runs.append(run_row(py, &shared, None, limit, &members))?;
     }
     for guest in loops::all(py) {
         let shared = Arc::clone(&guest.get().run(py).shared);
-        runs.append(run_row(py, &shared, Some(&guest), limit))?;
+        runs.append(run_row(py, &shared, Some(&guest), limit, &members))?;
     }
     let threads = PyList::empty(py);
     for (thread, words, whom, since) in sleepers(py) {
@@ -154,7 +165,13 @@ pub(crate) fn survey(py: Python<'_>, limit: usize) -> PyResult<(Py<PyList>, Py<P
     Ok((runs.unbind(), threads.unbind()))
 }
 
-fn run_row(py: Python<'_>, shared: &Shared, guest: Option<&Bound<'_, Guest>>, limit: usize) -> RunRow {
+fn run_row(
+    py: Python<'_>,
+    shared: &Shared,
+    guest: Option<&Bound<'_, Guest>>,
+    limit: usize,
+    members: &Members,
+) -> RunRow {
     let now = shared.clock.now();
     let (count, found) = WORLD.with(|kernel| {
         let mut found = Vec::new();
@@ -176,6 +193,9 @@ fn run_row(py: Python<'_>, shared: &Shared, guest: Option<&Bound<'_, Guest>>, li
             Some(guest) if found.visits => {
                 let known = guest.get().find(py, found.id);
                 (found.task, found.future, found.awaited) = (known.task, known.future, known.awaited);
+            }
+            _ if found.doing == Some(Doing::Elsewhere) => {
+                found.task = members.get(&found.id).map(|task| task.clone_ref(py).into_any());
             }
             // The body of the one that has its turn is with its thread.
             _ if found.doing == Some(Doing::Running) && found.task.is_none() => {
@@ -226,6 +246,26 @@ pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
     views.into_iter().map(pool).collect()
 }
 
+/// Cancels the tasks of these names in every pool of this process: what a test has left running.
+#[pyfunction]
+pub(crate) fn cancel_jobs(py: Python<'_>, names: std::collections::HashSet<String>) {
+    let engines = crate::workers::engines::all();
+    outside(py, || {
+        for engine in engines {
+            let view = engine.view(usize::MAX);
+            let jobs = view.into_iter().flat_map(|pool| {
+                let workers = pool.workers.into_iter().flat_map(|worker| worker.jobs);
+                pool.queued.into_iter().chain(workers).collect::<Vec<_>>()
+            });
+            let meant: Vec<_> = jobs.filter(|job| names.contains(&job.name)).map(|job| job.id).collect();
+            for job in meant {
+                // One that has ended meanwhile needs nothing.
+                let _ = engine.cancel(job);
+            }
+        }
+    });
+}
+
 fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
     let (words, whom) = found.awaited.map_or((None, Vec::new()), |operation| {
         let mut whom = Vec::new();
@@ -234,6 +274,7 @@ fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
     });
     let (state, since) = match found.doing {
         None => ("group", None),
+        Some(Doing::Elsewhere) => ("elsewhere", None),
         // Its turns are elsewhere, and who has to know is asked there.
         Some(Doing::Ready | Doing::Running) if found.visits => ("visits", None),
         Some(Doing::Waiting(since)) if found.visits => ("visits", Some(now.since(since).as_secs_f64())),

@@ -1,7 +1,8 @@
 //! Scopes of plain threads: whom a scope belongs to that is opened where no weightless task has its turn.
 //!
 //! A thread with scopes open is one party of the kernel, from the first one's beginning to the last one's end; its waits
-//! are that party's. It looks at the time when it waits, and when it opens or leaves a scope.
+//! are that party's. It looks at the time when it waits, and when it opens or leaves a scope. Where an asyncio task blocks its
+//! loop by waiting in plain code, the scopes that it has open are the ones that count.
 
 use std::cell::Cell;
 
@@ -9,6 +10,7 @@ use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
 use thistledown_runtime::Clock;
 
+use crate::asyncio::{loops, visitor};
 use crate::current::Current;
 use crate::errors;
 use crate::payload::{WORLD, Waker};
@@ -69,8 +71,25 @@ pub(crate) fn look_at_the_time() {
     }
 }
 
+/// The asyncio task that has its turn in this thread's loop, and blocks that by a wait here; as far as it has a scope open.
+pub(crate) fn blocked_visitor(py: Python<'_>) -> PyResult<Option<TaskId>> {
+    match loops::there(py)? {
+        Some(guest) => guest.get().visitors.of_this_task(py),
+        None => Ok(None),
+    }
+}
+
+/// Refuses to go on in an asyncio task whose scope is cancelled. Its loop is blocked, so the time is looked at here.
+fn check_visitor(py: Python<'_>) -> PyResult<()> {
+    let Some(id) = blocked_visitor(py)? else { return Ok(()) };
+    let now = Clock::System.now();
+    WORLD.with(|kernel| kernel.expire_thread(id, now));
+    visitor::here(py)?.map_or(Ok(()), |here| here.check(py))
+}
+
 /// Refuses to go on in a thread whose scope is cancelled.
 pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
+    check_visitor(py)?;
     look_at_the_time();
     if party()
         .is_some_and(|party| WORLD.with(|kernel| kernel.is_cancelled(party) && !kernel.is_waiting(party)))

@@ -228,6 +228,7 @@ fn sleep(
     deadline: Option<Moment>,
 ) -> Result<(u16, Event<Py<PyAny>>), Ended> {
     let fds: Vec<_> = watched.iter().map(|&(fd, direction, _)| (descriptor::borrow(fd), direction)).collect();
+    let visitor = thread_scope::blocked_visitor(py)?;
     loop {
         if WORLD.with(|kernel| kernel.is_woken(party)) {
             return Ok((0, Event::Ready));
@@ -246,7 +247,12 @@ fn sleep(
         if deadline.is_some_and(|at| at <= now) {
             return Err(Ended::Late(PyTimeoutError::new_err("not done in time")));
         }
-        let next = [timer.map(|(at, _)| at), deadline, expires].into_iter().flatten().min();
+        let blocked = visitor.and_then(|visitor| WORLD.with(|kernel| kernel.next_deadline(visitor)));
+        if blocked.is_some_and(|at| at <= now) {
+            thread_scope::check(py)?;
+            continue;
+        }
+        let next = [timer.map(|(at, _)| at), deadline, expires, blocked].into_iter().flatten().min();
         let timeout: Option<Duration> = next.map(|at| at.since(now));
         let slept = outside(py, || parker.sleep(&fds, timeout));
         match slept.map_err(|error| Ended::Late(errors::system(&error)))? {

@@ -8,6 +8,8 @@ use crate::worker::Worker;
 /// A job as it stands.
 #[derive(Clone, Debug)]
 pub struct JobView {
+    /// Which, for [`crate::Engine::cancel`].
+    pub id: JobId,
     /// What people call it.
     pub name: String,
     /// Nanoseconds since it began, if it is known to run.
@@ -66,6 +68,7 @@ impl<C> Hall<C> {
     fn job_view(&self, job: JobId, runs_for: Option<u64>) -> JobView {
         let name = |job| self.desk.jobs.get(job).map(|job| job.name.to_string());
         JobView {
+            id: job,
             name: name(job).unwrap_or_else(|| "a task".to_owned()),
             runs_for,
             waits_for: self.policy.waits_for(job).and_then(name),

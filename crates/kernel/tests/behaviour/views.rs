@@ -18,7 +18,8 @@ fn survey(rig: &mut Rig, limit: usize) -> Vec<Shown> {
         kernel.survey(runner, limit, |seen| {
             shown.push(match seen {
                 Seen::Task(inside, standing) => {
-                    let has_body = standing.doing != Doing::Running && !standing.visits;
+                    let runs = matches!(standing.doing, Doing::Running | Doing::Elsewhere);
+                    let has_body = !runs && !standing.visits;
                     assert_eq!(standing.body.is_some(), has_body);
                     Shown::Task(inside, standing.task, standing.doing)
                 }
@@ -119,5 +120,37 @@ fn visitors_and_who_lives_in_a_region_stand_in_the_run() {
     assert!(rig.with(|kernel| kernel.withdraw(visitor)).is_none());
     rig.finish(visitor);
     rig.with(|kernel| kernel.drop_channel(channel));
+    rig.leaves_nothing();
+}
+
+#[test]
+fn a_member_whose_body_runs_elsewhere_has_no_turn_here() {
+    let mut rig = Rig::new();
+    let owner = rig.running();
+    let group = rig.with(|kernel| kernel.open_scope(owner, None, false)).expect("a scope");
+    let member = rig.with(|kernel| kernel.add_elsewhere(None));
+    assert_eq!(rig.with(|kernel| kernel.join(member, group, "stop")), Ok(()));
+    let shown = [
+        Shown::Task(None, owner, Doing::Running),
+        Shown::Group(0, group),
+        Shown::Task(Some(1), member, Doing::Elsewhere),
+    ];
+    assert_eq!(survey(&mut rig, 10), shown);
+    let runner = rig.runner;
+    assert_eq!(rig.with(|kernel| kernel.runner_of_scope(group)), Some(runner));
+    rig.finish(member);
+    rig.with(|kernel| kernel.close_scope(owner, group)).expect("its own");
+    rig.finish(owner);
+    rig.leaves_nothing();
+}
+
+#[test]
+fn a_scope_of_a_thread_is_in_no_run() {
+    let mut rig = Rig::new();
+    let thread = rig.with(|kernel| kernel.add_thread("thread"));
+    let scope = rig.with(|kernel| kernel.open_scope(thread, None, false)).expect("a scope");
+    assert_eq!(rig.with(|kernel| kernel.runner_of_scope(scope)), None);
+    rig.with(|kernel| kernel.close_scope(thread, scope)).expect("its own");
+    rig.finish(thread);
     rig.leaves_nothing();
 }

@@ -91,13 +91,18 @@ pub(crate) fn here(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
     Ok(Some(guest))
 }
 
+/// Whether a loop runs in this thread.
+pub(crate) fn runs_here(py: Python<'_>) -> PyResult<bool> {
+    running_loop(py).map(|running| running.is_some())
+}
+
 /// Whether there are any in this process.
 pub(crate) fn are_there() -> bool {
     COUNT.load(Ordering::Relaxed) > 0
 }
 
 /// The guest of the loop that runs in this thread, if there is one already.
-fn there(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
+pub(crate) fn there(py: Python<'_>) -> PyResult<Option<Bound<'_, Guest>>> {
     if !are_there() {
         return Ok(None);
     }

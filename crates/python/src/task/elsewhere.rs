@@ -67,6 +67,14 @@ impl Task {
         self.remote()?.take_deadlock()
     }
 
+    /// The kernel's name for it when its body runs elsewhere, as far as it has one: nobody is made to wait.
+    pub(crate) fn party_elsewhere(&self) -> Option<TaskId> {
+        match self.remote() {
+            Some(remote) => remote.party_if_known(),
+            None => Some(self.id()),
+        }
+    }
+
     /// Whether its body runs in another process.
     pub(crate) fn is_remote(&self) -> bool {
         self.id.load(Ordering::Relaxed) == REMOTE

@@ -194,6 +194,12 @@ impl Task {
         }
     }
 
+    /// Whether its body runs in another process.
+    #[getter]
+    fn _in_process(&self) -> bool {
+        self.is_remote()
+    }
+
     /// What the standard library's `wait` and `as_completed` look for: the condition and the list of waiters.
     fn _standard_view(slf: &Bound<'_, Self>, is_to_wait: bool) -> PyResult<(Py<PyAny>, Py<PyList>)> {
         Ok(standard::look(slf, is_to_wait)?.into_parts())

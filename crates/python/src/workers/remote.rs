@@ -193,7 +193,12 @@ impl Remote {
         party
     }
 
-    /// The same; nothing when it has ended.
+    /// The same, if anybody has asked before.
+    pub(crate) fn party_if_known(&self) -> Option<TaskId> {
+        self.state.lock().party
+    }
+
+    /// The same as [`Self::party`]; nothing when it has ended.
     fn known_party(&self) -> Option<TaskId> {
         let mut state = self.state.lock();
         if state.ended.is_some() {
