@@ -74,7 +74,7 @@ pub(crate) fn look_at_the_time() {
 /// The asyncio task that has its turn in this thread's loop, and blocks that by a wait here; as far as it has a scope open.
 pub(crate) fn blocked_visitor(py: Python<'_>) -> PyResult<Option<TaskId>> {
     match loops::there(py)? {
-        Some(guest) => guest.get().visitors.of_this_task(py),
+        Some(guest) => guest.get().visitors.of_this_task(py, &guest.get().event_loop),
         None => Ok(None),
     }
 }

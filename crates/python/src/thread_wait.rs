@@ -212,7 +212,7 @@ fn watch_signals(py: Python<'_>, descriptor: RawFd) -> PyResult<Option<RawFd>> {
 
 /// How a sleep ended that nothing has woken.
 enum Ended {
-    /// The time is over, or the system does not let the thread sleep.
+    /// The time is over, its own or a block's, or the system does not let the thread sleep.
     Late(PyErr),
     /// A signal's handler raised this.
     Struck(PyErr),
@@ -228,7 +228,7 @@ fn sleep(
     deadline: Option<Moment>,
 ) -> Result<(u16, Event<Py<PyAny>>), Ended> {
     let fds: Vec<_> = watched.iter().map(|&(fd, direction, _)| (descriptor::borrow(fd), direction)).collect();
-    let visitor = thread_scope::blocked_visitor(py)?;
+    let visitor = thread_scope::blocked_visitor(py).map_err(Ended::Struck)?;
     loop {
         if WORLD.with(|kernel| kernel.is_woken(party)) {
             return Ok((0, Event::Ready));
@@ -249,7 +249,7 @@ fn sleep(
         }
         let blocked = visitor.and_then(|visitor| WORLD.with(|kernel| kernel.next_deadline(visitor)));
         if blocked.is_some_and(|at| at <= now) {
-            thread_scope::check(py)?;
+            thread_scope::check(py).map_err(Ended::Late)?;
             continue;
         }
         let next = [timer.map(|(at, _)| at), deadline, expires, blocked].into_iter().flatten().min();
