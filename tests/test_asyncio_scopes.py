@@ -712,3 +712,45 @@ def test_a_shield_and_its_end_hold_for_a_wait_that_blocks_the_loop(run):
         return seen
 
     assert run(main) == ["shielded"]
+
+
+@pytest.mark.parametrize("swallowed", [0, 1])
+def test_a_cancellation_that_came_second_to_a_value_and_was_taken_back_does_not_come(swallowed):
+    async def main():
+        this = asyncio.current_task()
+        for _ in range(swallowed):
+            this.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        channel = td.Channel(1)
+
+        def both():
+            channel.send_nowait("value")
+            this.cancel()
+
+        asyncio.get_running_loop().call_soon(both)
+        value = await channel.recv()
+        # As `asyncio.timeout` does when its block is left.
+        assert this.uncancel() == swallowed
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return value
+
+    assert asyncio.run(main()) == "value"
+
+
+def test_a_cancellation_that_came_second_to_a_value_keeps_its_message():
+    async def main():
+        this = asyncio.current_task()
+        channel = td.Channel(1)
+
+        def both():
+            channel.send_nowait("value")
+            this.cancel("enough")
+
+        asyncio.get_running_loop().call_soon(both)
+        assert await channel.recv() == "value"
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            await asyncio.sleep(3600)
+
+    asyncio.run(main())

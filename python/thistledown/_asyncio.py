@@ -95,11 +95,16 @@ def _is_vacated(guest: weakref.ref[_core.Guest], house: _core.Scope) -> bool:
     return present is None or present._vacate(house)
 
 
-def cancel_again(task: asyncio.Task[Any]) -> None:
-    """Delivers a cancellation that came second to something else, unless it was taken back meanwhile."""
-    if not task.done() and task.cancelling() > 0:
+def cancel_again(task: asyncio.Task[Any], count: int, message: Any) -> None:
+    """Delivers a cancellation that came second to something else, unless it was taken back meanwhile.
+
+    Args:
+        count: how many there were when it came.
+        message: of the cancellation.
+    """
+    if not task.done() and task.cancelling() >= max(count, 1):
         task.uncancel()
-        task.cancel()
+        task.cancel(message)
 
 
 class CancelledInLoop(Cancelled, asyncio.CancelledError):

@@ -228,7 +228,7 @@ impl Wait {
                 Ok(None) => {}
                 concluded => {
                     enlisted.leave();
-                    this.visitors.deliver_later(&guest)?;
+                    this.visitors.deliver_later(&guest, &error)?;
                     let value = concluded.map_err(|error| self.translated(py, error))?;
                     return Ok(Step::Return(value.unwrap_or_else(|| py.None())));
                 }

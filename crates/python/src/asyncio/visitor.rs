@@ -174,17 +174,23 @@ impl Visitors {
     /// Tells those that could not be told while they had their turn.
     pub(crate) fn look_again(&self, py: Python<'_>) -> PyResult<()> {
         let later = std::mem::take(&mut *self.later.lock());
+        let mut first = Ok(());
         for id in later {
-            self.ask_to_end(py, id)?;
+            match (self.ask_to_end(py, id), &first) {
+                (Err(error), Ok(())) => first = Err(error),
+                (Err(error), Err(_)) => errors::put_off(py, error, None),
+                (Ok(_), _) => {}
+            }
         }
-        Ok(())
+        first
     }
 
     /// The present task was cancelled by asyncio, and something else came first: it is told again at its next wait.
-    pub(crate) fn deliver_later(&self, guest: &Bound<'_, Guest>) -> PyResult<()> {
+    pub(crate) fn deliver_later(&self, guest: &Bound<'_, Guest>, error: &PyErr) -> PyResult<()> {
         let py = guest.py();
         let Some(task) = current_task(py, &guest.get().event_loop)? else { return Ok(()) };
-        deliver(guest, task)
+        let message = error.value(py).getattr(intern!(py, "args"))?.get_item(0).ok();
+        deliver(guest, &task, message)
     }
 
     /// A task has ended that left a block open.
@@ -211,10 +217,17 @@ impl Visitors {
     }
 }
 
-fn deliver(guest: &Bound<'_, Guest>, task: Bound<'_, PyAny>) -> PyResult<()> {
+/// The count says which of the cancellations it is: older ones may have been swallowed, and stand all the same.
+fn deliver(
+    guest: &Bound<'_, Guest>,
+    task: &Bound<'_, PyAny>,
+    message: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
     let py = guest.py();
     let again = py.import("thistledown._asyncio")?.getattr("cancel_again")?;
-    guest.get().event_loop.call_method1(py, intern!(py, "call_soon"), (again, task)).map(drop)
+    let count = task.call_method0(intern!(py, "cancelling"))?;
+    let args = (again, task, count, message);
+    guest.get().event_loop.call_method1(py, intern!(py, "call_soon"), args).map(drop)
 }
 
 /// Enters a block in the present asyncio task. False: no loop runs in this thread, or a run of our own does.
@@ -307,7 +320,7 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
         do_not_forget(&guest, &task)?;
     }
     if owed {
-        deliver(&guest, task)?;
+        deliver(&guest, &task, None)?;
     }
     drop(gone);
     stands_still?;
