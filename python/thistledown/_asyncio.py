@@ -59,7 +59,10 @@ def keep(guest: _core.Guest, house: _core.Scope) -> None:
         # Asked for by another thread, and the run is over meanwhile.
         if guest._house() is not house:
             return
-        keeper = context.run(loop.create_task, _keep(weakref.ref(guest), house), name="thistledown")
+        body = _keep(weakref.ref(guest), house)
+        keeper = context.run(loop.create_task, body, name="thistledown")
+        # In its last round a loop may take in a task that it never begins.
+        weakref.finalize(keeper, body.close).atexit = False
         # Of a loop that is closed without cancelling its tasks: this one is not the user's to hear of.
         keeper._log_destroy_pending = False  # type: ignore[attr-defined]
 
