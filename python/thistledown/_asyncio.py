@@ -11,9 +11,9 @@ import contextvars
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
-from thistledown import _core, _report
+from thistledown import _core
 from thistledown._errors import Cancelled
 from thistledown._task import Task
 
@@ -51,6 +51,9 @@ def guest_of(loop: asyncio.AbstractEventLoop) -> _core.Guest:
     return guest
 
 
+Unbegun: TypeAlias = "list[weakref.finalize[..., Any]]"
+
+
 def keep(guest: _core.Guest, house: _core.Scope) -> None:
     """Weightless tasks begin to live in the guest. The engine calls this, in whichever thread they are told to go."""
     loop, context = guest.event_loop, contextvars.Context()
@@ -59,10 +62,11 @@ def keep(guest: _core.Guest, house: _core.Scope) -> None:
         # Asked for by another thread, and the run is over meanwhile.
         if guest._house() is not house:
             return
-        body = _keep(weakref.ref(guest), house)
+        # In its last round a loop may take in a task that it never begins: its body is closed when it goes.
+        unbegun: Unbegun = []
+        body = _begin(weakref.ref(guest), house, unbegun)
         keeper = context.run(loop.create_task, body, name="thistledown")
-        # In its last round a loop may take in a task that it never begins.
-        weakref.finalize(keeper, body.close).atexit = False
+        unbegun.append(weakref.finalize(keeper, body.close))
         # Of a loop that is closed without cancelling its tasks: this one is not the user's to hear of.
         keeper._log_destroy_pending = False  # type: ignore[attr-defined]
 
@@ -70,6 +74,12 @@ def keep(guest: _core.Guest, house: _core.Scope) -> None:
         begin()
     else:
         loop.call_soon_threadsafe(begin, context=context.copy())
+
+
+async def _begin(guest: weakref.ref[_core.Guest], house: _core.Scope, unbegun: Unbegun) -> None:
+    """A keeper: from here on nobody but the loop holds it."""
+    unbegun.pop().detach()
+    await _keep(guest, house)
 
 
 async def _keep(guest: weakref.ref[_core.Guest], house: _core.Scope) -> None:
@@ -162,29 +172,17 @@ def _run_until_complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[An
 async def _rule(main: Any, args: tuple[Any, ...]) -> Any:
     """Lives as long as the run: starts its main task, and waits until all of them have ended."""
     guest = guest_of(asyncio.get_running_loop())
+    ending: BaseException | None = None
     guest._collect(True)
     try:
         with _generators_closed():
             task = guest._go(main, args)
             ending = await _end_of(guest, task)
-        errors, unlisted = guest._failed()
+        return guest._conclude(ending, task)
     finally:
         guest._collect(False)
         # An error goes through this frame, and may be kept.
-        del guest
-    try:
-        if ending is not None and not isinstance(ending, Exception):
-            _report.failed_in_ending_run(errors)
-            raise ending
-        if ending is not None and ending not in errors:
-            errors.insert(0, ending)
-        if len(errors) > 1 or (errors and unlisted):
-            raise _report.group_of_failed(errors, unlisted)
-        if errors:
-            raise errors[0]
-        return task.result()
-    finally:
-        del ending, errors
+        del guest, ending
 
 
 @contextlib.contextmanager

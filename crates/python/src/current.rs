@@ -42,6 +42,40 @@ pub(crate) struct Run {
     pub(crate) rooms: Option<Rooms>,
 }
 
+impl Run {
+    /// A run that begins in this thread, of a runner that the kernel has for it. Registers with this reactor, which wakes it.
+    pub(crate) fn new(
+        (runner, root): (RunnerId, ScopeId),
+        clock: Clock,
+        registry: Registry,
+        waker: Waker,
+        rooms: Option<Rooms>,
+    ) -> Self {
+        let clock = Arc::new(clock);
+        let shared = Shared {
+            runner,
+            thread: crate::survey::this_thread(),
+            clock: Arc::clone(&clock),
+            waker,
+            exit: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            task: AtomicPtr::new(ptr::null_mut()),
+        };
+        Self {
+            runner,
+            root,
+            clock,
+            registry: Arc::new(registry),
+            shared: Arc::new(shared),
+            failed: RefCell::default(),
+            failed_unlisted: Cell::new(0),
+            forked: Cell::new(false),
+            attendant: RefCell::new(None),
+            rooms,
+        }
+    }
+}
+
 /// A run, as other threads see it.
 pub(crate) struct Shared {
     pub(crate) runner: RunnerId,

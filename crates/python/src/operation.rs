@@ -178,6 +178,8 @@ impl Operation {
         self.set_phase(WAITING);
     }
 
+    /// Whether it is `sleep(0)`, by which the others have their turn.
+    #[inline(always)]
     pub(crate) fn gives_way(&self) -> bool {
         matches!(self.kind, Kind::Sleep(Sleep { nanos: 0, .. }))
     }
@@ -199,7 +201,7 @@ impl Operation {
             match self.phase.load(Ordering::Relaxed) {
                 WAITING => return self.resume(py, current.wake.take()),
                 IDLE => {
-                    if self.is_zero_sleep() {
+                    if self.gives_way() {
                         return if give_way(current) { Step::Return(py.None()) } else { Step::GiveWay };
                     }
                     let Some(left) = current.budget.get().checked_sub(1) else {
@@ -217,18 +219,13 @@ impl Operation {
     /// The step of one that only gives way: whether it is over. Nothing when there is more to it.
     #[inline(always)]
     pub(crate) fn quick_step(&self) -> Option<bool> {
-        if !self.is_zero_sleep() {
+        if !self.gives_way() {
             return None;
         }
         Current::with(|current| {
             let plain = current.task.get().is_some() && current.held_open.get() == 0;
             plain.then(|| give_way(current))
         })
-    }
-
-    #[inline(always)]
-    fn is_zero_sleep(&self) -> bool {
-        matches!(self.kind, Kind::Sleep(Sleep { nanos: 0, .. }))
     }
 
     #[cold]

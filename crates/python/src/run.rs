@@ -3,12 +3,10 @@
 mod endings;
 pub(crate) mod runs;
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
@@ -19,7 +17,7 @@ use thistledown_reactor::Reactor;
 use thistledown_runtime::{Clock, Flow, Host, Rest, Watched};
 
 use crate::context;
-use crate::current::{Current, Run, Shared};
+use crate::current::{Current, Run};
 use crate::errors;
 use crate::interrupts;
 use crate::net::descriptor;
@@ -31,7 +29,7 @@ use crate::task::Task;
 use crate::turn;
 use crate::window;
 
-pub(crate) use endings::{end_run, settle_left_over, take_ending, task_ended};
+pub(crate) use endings::{conclude, end_run, settle_left_over, take_ending, task_ended};
 pub(crate) use runs::{forget_runs, replace_watchdog, runs, watchdog};
 
 /// What the signals' descriptor is registered as; no source has this number.
@@ -71,35 +69,15 @@ pub(crate) fn run(
     }
     let waker = Waker::Runner(reactor.waker());
     let (runner, root) = WORLD.with(|kernel| kernel.add_runner(waker));
-    let clock = Arc::new(if virtual_clock { Clock::new_virtual() } else { Clock::System });
-    let shared = Arc::new(Shared {
-        runner,
-        thread: crate::survey::this_thread(),
-        clock: Arc::clone(&clock),
-        waker: reactor.waker(),
-        exit: AtomicBool::new(false),
-        over: AtomicBool::new(false),
-        task: AtomicPtr::new(std::ptr::null_mut()),
-    });
+    let clock = if virtual_clock { Clock::new_virtual() } else { Clock::System };
+    let run = Rc::new(Run::new((runner, root), clock, registry, reactor.waker(), None));
     let watched = match stall_after {
-        Some(limit) => runs::watch(limit, &shared).map_err(|error| {
+        Some(limit) => runs::watch(limit, &run.shared).map_err(|error| {
             WORLD.with(|kernel| kernel.remove_runner(runner));
             errors::system(&error)
         })?,
         None => Watched::by_nobody(),
     };
-    let run = Rc::new(Run {
-        runner,
-        root,
-        clock: Arc::clone(&clock),
-        registry: Arc::new(registry),
-        shared,
-        failed: RefCell::default(),
-        failed_unlisted: Cell::new(0),
-        forked: Cell::new(false),
-        attendant: RefCell::new(None),
-        rooms: None,
-    });
     runs::begins(&run.shared);
     let window = window::User::new();
     Current::set_run(py, Some(Rc::clone(&run)));
@@ -108,7 +86,7 @@ pub(crate) fn run(
     let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, signals, ending: None, given_up: false };
     let looped = task.and_then(|task| {
         ruler.main = Some(task.clone_ref(py));
-        thistledown_runtime::run(&WORLD, runner, &mut reactor, &clock, &watched, &mut ruler)
+        thistledown_runtime::run(&WORLD, runner, &mut reactor, &run.clock, &watched, &mut ruler)
             .map_err(|error| errors::system(&error))
             .map(|_| task)
     });
@@ -123,7 +101,7 @@ pub(crate) fn run(
     let ending = ruler.ending.take().or(late);
     WORLD.with(|kernel| kernel.remove_runner(runner));
     Current::set_run(py, outer);
-    let concluded = looped.and_then(|main| endings::conclude(py, &run, ending, main));
+    let concluded = looped.and_then(|main| conclude(py, &run, ending, main));
     runs::ends(&run.shared);
     if !run.forked.get() {
         window.goes(py);

@@ -117,7 +117,7 @@ pub(crate) fn settle_left_over(py: Python<'_>, run: &Run) {
 }
 
 /// What a run gives: the main task's result, or the errors that are left.
-pub(super) fn conclude(
+pub(crate) fn conclude(
     py: Python<'_>,
     run: &Run,
     ending: Option<PyErr>,

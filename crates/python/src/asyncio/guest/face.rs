@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyWeakrefReference};
@@ -19,7 +19,7 @@ use crate::asyncio::loops;
 use crate::asyncio::rooms::Rooms;
 use crate::asyncio::visitor::Visitors;
 use crate::body::Packed;
-use crate::current::{Run, Shared};
+use crate::current::Run;
 use crate::errors;
 use crate::payload::{WORLD, Waker};
 use crate::run;
@@ -40,28 +40,8 @@ impl Guest {
             kernel.park(runner);
             (runner, root, lobby)
         });
-        let clock = Arc::new(Clock::System);
-        let shared = Arc::new(Shared {
-            runner,
-            thread: crate::survey::this_thread(),
-            clock: Arc::clone(&clock),
-            waker: reactor.waker(),
-            exit: AtomicBool::new(false),
-            over: AtomicBool::new(false),
-            task: AtomicPtr::new(std::ptr::null_mut()),
-        });
-        let run = Run {
-            runner,
-            root,
-            clock,
-            registry: Arc::new(registry),
-            shared,
-            failed: RefCell::default(),
-            failed_unlisted: Cell::new(0),
-            forked: Cell::new(false),
-            attendant: RefCell::new(None),
-            rooms: Some(Rooms::new(lobby)),
-        };
+        let rooms = Some(Rooms::new(lobby));
+        let run = Run::new((runner, root), Clock::System, registry, reactor.waker(), rooms);
         Ok(Self {
             event_loop,
             run: Locked(Rc::new(run)),
@@ -163,12 +143,15 @@ impl Guest {
         }
     }
 
-    /// The errors that nobody has asked for, and how many more there were.
-    fn _failed(&self, py: Python<'_>) -> (Vec<Py<PyAny>>, usize) {
-        let run = self.run.get(py);
-        let failed = run.failed.take();
-        let left = failed.iter().filter(|task| !task.get().is_fetched());
-        (left.filter_map(|task| task.get().failure(py)).collect(), run.failed_unlisted.take())
+    /// What a run in this loop gives: its main task's result, or what has ended it and the errors that are left.
+    fn _conclude(
+        &self,
+        py: Python<'_>,
+        ending: Option<Bound<'_, PyBaseException>>,
+        main: Py<Task>,
+    ) -> PyResult<Py<PyAny>> {
+        let ending = ending.map(|error| PyErr::from_value(error.into_any()));
+        run::conclude(py, self.run.get(py), ending, main)
     }
 
     /// The loop is closed: whatever lives in here ends as cancelled.
