@@ -2,11 +2,12 @@
 //!
 //! - `payload` says what the kernel carries for Python, and holds the one world of the process.
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
-//!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
+//!   `switch`, `space_wait`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
 //!   stands still, `stop` and `group_call` reach members that run elsewhere.
 //! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong, `survey` how everything stands, `window` tells that to whoever asks from outside.
+//! - `space` with its `claim`, `transaction` and `watch` is the shared space; `fields` is what stands in its tuples.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! The module asks for the interpreter lock: what a turn borrows, what a root untracks and the memory that is used again
@@ -19,12 +20,14 @@ mod body;
 mod buffer;
 mod channel;
 mod child;
+mod claim;
 mod context;
 mod current;
 mod descriptor;
 mod ends;
 mod engines;
 mod errors;
+mod fields;
 mod filters;
 mod fork;
 mod freight;
@@ -53,6 +56,8 @@ mod scratch;
 mod select;
 mod slots;
 mod socket;
+mod space;
+mod space_wait;
 mod stop;
 mod stream;
 mod survey;
@@ -63,9 +68,11 @@ mod thread_scope;
 mod thread_wait;
 mod timers;
 mod traces;
+mod transaction;
 mod turn;
 mod upstream;
 mod verbs;
+mod watch;
 mod window;
 
 use pyo3::prelude::*;
@@ -82,9 +89,13 @@ mod _core {
     #[pymodule_export]
     use super::child::{Child, Job};
     #[pymodule_export]
+    use super::claim::Claim;
+    #[pymodule_export]
     use super::ends::{die_of_interrupt, take_unasked};
     #[pymodule_export]
     use super::engines::pools_have_tasks;
+    #[pymodule_export]
+    use super::fields::{Pattern, between, one_of};
     #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
@@ -118,6 +129,8 @@ mod _core {
     #[pymodule_export]
     use super::socket::Socket;
     #[pymodule_export]
+    use super::space::Space;
+    #[pymodule_export]
     use super::survey::{survey, survey_pools};
     #[pymodule_export]
     use super::switch::switch;
@@ -127,6 +140,10 @@ mod _core {
     use super::thread_call::thread;
     #[pymodule_export]
     use super::timers::{after, is_cancelled, sleep};
+    #[pymodule_export]
+    use super::transaction::Transaction;
+    #[pymodule_export]
+    use super::watch::Watch;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -23,6 +23,7 @@ use crate::errors::{self, Quick, Thrown};
 use crate::poll::RawPoll;
 use crate::scope::Scope;
 use crate::select::{self, Select};
+use crate::space_wait::SpaceOperation;
 use crate::switch::Switch;
 use crate::task::Task;
 use crate::thread_call::ThreadCall;
@@ -48,6 +49,7 @@ pub(crate) enum Kind {
     Select(Select),
     Thread(Box<ThreadCall>),
     Switch(Box<Switch>),
+    Space(Box<SpaceOperation>),
 }
 
 impl Kind {
@@ -275,6 +277,7 @@ impl Operation {
             Kind::Poll(poll) => poll.attempt(py)?,
             Kind::Select(select) => select.attempt(py)?,
             Kind::Thread(call) => call.attempt(py)?,
+            Kind::Space(operation) => operation.attempt(py)?,
             Kind::Sleep(_) | Kind::Switch(_) | Kind::Send(..) | Kind::Receive(_) => None,
         })
     }
@@ -292,6 +295,7 @@ impl Operation {
             Kind::Poll(poll) => poll.want(wants)?,
             Kind::Select(select) => select.want(py, wants)?,
             Kind::Thread(call) => call.want(py, wants)?,
+            Kind::Space(operation) => operation.want(wants),
             Kind::Switch(_) => return Err(errors::misuse("`switch` works inside a weightless task only")),
         }
         Ok(())
@@ -306,6 +310,7 @@ impl Operation {
     ) -> PyResult<Option<Py<PyAny>>> {
         match (&self.kind, event) {
             (Kind::Select(select), event) => select.conclude(py, branch, event),
+            (Kind::Space(operation), _) => operation.attempt(py),
             (_, Event::Received(value)) => Ok(Some(value)),
             (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
             (_, Event::Gone) => Err(closed_descriptor()),
@@ -346,6 +351,7 @@ impl Operation {
             Kind::Socket(operation) => operation.release(),
             Kind::Poll(poll) => poll.release(),
             Kind::Thread(call) => call.release(),
+            Kind::Space(operation) => operation.release(),
             Kind::Select(select) => select.release(),
             _ => {}
         }
@@ -366,6 +372,7 @@ impl Operation {
             Kind::Select(select) => select.describe(py),
             Kind::Thread(call) => call.describe(py),
             Kind::Switch(_) => "switch".into(),
+            Kind::Space(operation) => operation.describe(py),
         }
     }
 
@@ -377,6 +384,7 @@ impl Operation {
             }
             Kind::Join(task) => into.push((task.get().name(py), task.clone_ref(py).into_any())),
             Kind::Select(select) => select.targets(py, into),
+            Kind::Space(operation) => operation.targets(py, into),
             _ => {}
         }
     }
@@ -395,6 +403,7 @@ impl Operation {
             Kind::Select(select) => Kind::Select(select.copy(py)?),
             Kind::Thread(call) => Kind::Thread(Box::new(call.copy(py))),
             Kind::Switch(switch) => Kind::Switch(Box::new(switch.copy(py))),
+            Kind::Space(operation) => Kind::Space(Box::new(operation.copy(py))),
         }))
     }
 
@@ -489,6 +498,7 @@ impl Operation {
             Kind::Select(select) => select.traverse(visit),
             Kind::Thread(call) => call.traverse(visit),
             Kind::Switch(switch) => switch.traverse(visit),
+            Kind::Space(operation) => operation.traverse(visit),
         }
     }
 }
