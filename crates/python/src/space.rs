@@ -150,6 +150,8 @@ impl Space {
     /// Raises:
     ///     TypeError: the template is no tuple, or one of its fields cannot be looked for.
     ///     ValueError: the lease is not a number of seconds > 0.
+    ///     Exception: when it is waited for: whatever unpickling an object in the tuple raises. The tuple is gone then, but
+    ///         one that is claimed comes back.
     #[pyo3(signature = (template, /, lease=None))]
     fn take(
         slf: Bound<'_, Self>,

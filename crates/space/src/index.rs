@@ -1,8 +1,8 @@
-//! The index: numbers by what tuples begin with, in order.
+//! Keys of what tuples begin with; and the index of those who wait, by what they look for.
 //!
-//! A tuple of three is entered four times: by its length, and by its first one, two and three values. A template is
-//! looked up by its length and the values that it begins with. So a search among a million tuples looks at those alone that
-//! begin in the same way; what stands behind a field which is no value is compared one by one.
+//! A tuple of three has four keys: its length, and that with its first one, two and three values. A template has those of
+//! the values that it begins with. So who looks up the last of them finds those alone that begin in the same way; what
+//! stands behind a field which is no value is compared one by one.
 //!
 //! A key is a hash, with a secret of this process, and says nothing for certain: who looks something up compares.
 
@@ -26,24 +26,25 @@ pub(crate) struct Keyring(RandomState);
 impl Keyring {
     /// Under which a tuple is found: the shortest first, the one for tuples of any length aside.
     pub(crate) fn of_tuple(&self, tuple: &[Value]) -> Keys {
+        self.keys(tuple.len(), tuple.iter())
+    }
+
+    /// Those that all which a template matches have; none, when they may have any length.
+    pub(crate) fn of_template(&self, template: &Template) -> Option<Keys> {
+        let Template::Fields(fields) = template else { return None };
+        Some(self.keys(fields.len(), template.leading()))
+    }
+
+    fn keys<'a>(&self, length: usize, leading: impl Iterator<Item = &'a Value>) -> Keys {
         let mut hasher = self.0.build_hasher();
-        tuple.len().hash(&mut hasher);
+        length.hash(&mut hasher);
         let mut keys = Keys::new();
         keys.push(hasher.finish());
-        for value in tuple.iter().take(DEPTH) {
+        for value in leading.take(DEPTH) {
             value.hash(&mut hasher);
             keys.push(hasher.finish());
         }
         keys
-    }
-
-    /// Under which all that a template matches are found; none, when they may have any length.
-    pub(crate) fn of_template(&self, template: &Template) -> Option<u64> {
-        let Template::Fields(fields) = template else { return None };
-        let mut hasher = self.0.build_hasher();
-        fields.len().hash(&mut hasher);
-        template.leading().take(DEPTH).for_each(|value| value.hash(&mut hasher));
-        Some(hasher.finish())
     }
 }
 
@@ -91,6 +92,7 @@ impl Index {
     }
 
     /// The numbers under a key, in order.
+    #[cfg(test)]
     pub(crate) fn numbers(&self, key: u64) -> impl Iterator<Item = u64> + '_ {
         let numbers = self.0.get(&key);
         let (one, many) = match numbers {
@@ -114,9 +116,9 @@ impl Index {
     }
 }
 
-/// Keys are hashes already.
+/// For keys, which are hashes already, and for numbers that are given one after the other.
 #[derive(Clone, Debug, Default)]
-struct Plain;
+pub(crate) struct Plain;
 
 impl BuildHasher for Plain {
     type Hasher = Hashed;
@@ -126,7 +128,7 @@ impl BuildHasher for Plain {
     }
 }
 
-struct Hashed(u64);
+pub(crate) struct Hashed(u64);
 
 impl Hasher for Hashed {
     fn finish(&self) -> u64 {
@@ -136,7 +138,8 @@ impl Hasher for Hashed {
     fn write(&mut self, _: &[u8]) {}
 
     fn write_u64(&mut self, number: u64) {
-        self.0 = number;
+        // The table looks at the highest bits too, which small numbers have all alike.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 
@@ -146,7 +149,7 @@ mod tests {
     use crate::template::Field;
 
     #[test]
-    fn a_template_has_one_of_the_keys_of_what_it_matches() {
+    fn a_template_has_the_first_keys_of_what_it_matches() {
         let keyring = Keyring::default();
         let tuple: Vec<Value> = (0..6).map(Value::Int).collect();
         let keys = keyring.of_tuple(&tuple);
@@ -155,7 +158,7 @@ mod tests {
             let field = |place| if place < known { Field::Value(Value::Int(place)) } else { Field::Anything };
             let template = Template::Fields((0..6).map(field).collect());
             let place = usize::try_from(known).expect("a small number").min(DEPTH);
-            assert_eq!(keyring.of_template(&template), Some(keys[place]));
+            assert_eq!(keyring.of_template(&template).as_deref(), Some(&keys[..=place]));
         }
     }
 

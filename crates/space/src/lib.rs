@@ -25,6 +25,7 @@ mod space;
 mod store;
 mod template;
 mod transactions;
+mod tree;
 mod value;
 mod waiters;
 mod watches;

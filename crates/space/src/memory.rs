@@ -1,28 +1,31 @@
 //! Tuples in memory.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use crate::index::{Index, Keyring};
+use crate::index::{Keyring, Plain};
 use crate::store::{Entry, Store};
 use crate::template::Template;
+use crate::tree::{Line, Tree};
 use crate::value::Tuple;
 
-/// Holds tuples in memory, with an index of what they begin with.
+/// Holds tuples in memory, and a tree of what they begin with.
 #[derive(Debug, Default)]
 pub struct Memory {
-    entries: BTreeMap<u64, Entry>,
-    index: Index,
+    entries: HashMap<u64, Entry, Plain>,
+    all: Line,
+    tree: Tree,
     keyring: Keyring,
 }
 
 impl Memory {
-    /// Those that may match: by the index, or all when any length will do.
-    fn candidates(&self, template: &Template) -> impl Iterator<Item = (u64, &Entry)> {
-        let key = self.keyring.of_template(template);
-        let found = key.into_iter().flat_map(|key| self.index.numbers(key));
-        let found = found.filter_map(|number| Some((number, self.entries.get(&number)?)));
-        let all = key.is_none().then(|| self.entries.iter().map(|(&number, entry)| (number, entry)));
-        found.chain(all.into_iter().flatten()).filter(|(_, entry)| {
+    /// Those that match, in order: by the tree, or among all when any length will do.
+    fn matching(&self, template: &Template) -> impl Iterator<Item = (u64, &Entry)> {
+        let keys = self.keyring.of_template(template);
+        let all = keys.is_none().then(|| self.all.numbers());
+        let found = keys.map(|keys| self.tree.numbers(&keys));
+        let numbers = all.into_iter().flatten().chain(found.into_iter().flatten());
+        let entries = numbers.filter_map(|number| Some((number, self.entries.get(&number)?)));
+        entries.filter(|(_, entry)| {
             #[cfg(test)]
             tests::COMPARED.set(tests::COMPARED.get() + 1);
             template.matches(&entry.tuple)
@@ -32,17 +35,22 @@ impl Memory {
 
 impl Store for Memory {
     fn insert(&mut self, number: u64, entry: Entry) {
-        for key in self.keyring.of_tuple(&entry.tuple) {
-            self.index.insert(key, number);
-        }
+        let keys = self.keyring.of_tuple(&entry.tuple);
         self.entries.insert(number, entry);
+        self.all.insert(number);
+        let Self { entries, tree, keyring, .. } = self;
+        let keys_of = |number: u64| {
+            entries.get(&number).map(|entry| keyring.of_tuple(&entry.tuple)).unwrap_or_default()
+        };
+        tree.insert(&keys, 0, number, &keys_of);
     }
 
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
-        for key in self.keyring.of_tuple(&entry.tuple) {
-            self.index.remove(key, number);
-        }
+        let entries = &self.entries;
+        self.all.remove(number, |number| entries.contains_key(&number));
+        let keys = self.keyring.of_tuple(&entry.tuple);
+        self.tree.remove(&keys, number, |number| entries.contains_key(&number));
         Some(entry)
     }
 
@@ -51,11 +59,11 @@ impl Store for Memory {
     }
 
     fn first(&self, template: &Template) -> Option<u64> {
-        self.candidates(template).next().map(|(number, _)| number)
+        self.matching(template).next().map(|(number, _)| number)
     }
 
     fn visit(&self, template: &Template, visit: &mut dyn FnMut(&Tuple)) {
-        self.candidates(template).for_each(|(_, entry)| visit(&entry.tuple));
+        self.matching(template).for_each(|(_, entry)| visit(&entry.tuple));
     }
 
     fn len(&self) -> usize {
@@ -93,7 +101,7 @@ mod tests {
         let value = |number| Field::Value(Value::Int(number));
         let job = || Field::Value(Value::None);
         assert_eq!(compared(&memory, &[job(), value(7), Field::Anything]), (Some(7), 1));
-        assert_eq!(compared(&memory, &[job(), value(7), value(5_007)]), (Some(5_007), 1));
+        assert_eq!(compared(&memory, &[job(), value(7), value(5_007)]), (Some(5_007), 2));
         assert_eq!(compared(&memory, &[job(), value(7), Field::Kind(Kind::Text)]), (None, 2));
         assert_eq!(compared(&memory, &[job(), value(-1), Field::Anything]), (None, 0));
         assert_eq!(compared(&memory, &[Field::Anything]), (Some(10_000), 1), "others are of another length");

@@ -83,7 +83,7 @@ impl<N> Waiters<N> {
     }
 
     fn key(&self, template: &Template) -> u64 {
-        self.keyring.of_template(template).unwrap_or(ANYTHING)
+        self.keyring.of_template(template).and_then(|keys| keys.last().copied()).unwrap_or(ANYTHING)
     }
 
     fn index(&mut self, how: How) -> &mut Index {

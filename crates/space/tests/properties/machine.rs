@@ -105,7 +105,7 @@ impl Machine {
     pub(crate) fn step(&mut self, seed: u64) {
         let mut chance = Chance(seed);
         if self.watch.is_none() {
-            self.watch = Some(self.space.watch(Template::Anything, 1_000, usize::MAX));
+            self.watch = Some(self.space.watch(Template::Anything, 10_000, usize::MAX));
         }
         match chance.below(20) {
             0..=5 => {

@@ -9,6 +9,15 @@ use proptest::prelude::{ProptestConfig, any, proptest};
 
 use machine::Machine;
 
+#[test]
+fn long_programs_give_the_same_too() {
+    for first in 0..5 {
+        let mut machine = Machine::default();
+        (0..4_000).for_each(|step| machine.step(first * 1_000_003 + step));
+        machine.ends();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
