@@ -8,6 +8,7 @@ Invariants of the house, each a rule below:
 - one crate names pyo3, so that no Python object lives below it;
 - the policy of the workers names no clock, thread, lock, descriptor, file, process or chance;
 - the pure crates take from outside only what brings no clock, thread, lock or descriptor with it;
+- no crate takes locks whose sleepers stand in a table of the process, which a forked child inherits;
 - every crate takes the workspace's lints;
 - `thistledown._core` is imported in few files, the face of the engine; the rest is built on that face.
 
@@ -51,10 +52,14 @@ OUTSIDE: dict[str, frozenset[str]] = {
 PURE_FOLDERS = ("crates/workers/src/policy",)
 IMPURE = re.compile(
     r"\bstd::(?:env|fs|io|net|os|process|sync|thread|time)\b"
-    r"|\b(?:env|fs|io|libc|net|os|parking_lot|process|rand|rustix|sync|thread|time)::"
+    r"|\b(?:env|fs|io|libc|lock_api|net|os|process|rand|rustix|rustix_futex_sync|sync|thread|time)::"
     r"|\b(?:Instant|RandomState|SystemTime|unsafe)\b|\bHash(?:Map|Set)::new\b"
     r"|\bcrate::(?!policy\b)|\bsuper::super\b"
 )
+
+# Locks that keep their sleepers in a table of the process. In a forked child it has threads that are not there, in
+# memory that new threads get; then a queue there has no end.
+BOUND_TO_A_PROCESS = frozenset({"parking_lot", "parking_lot_core"})
 
 # The one crate that may depend on pyo3, in any kind of dependency.
 PYTHON_CRATE = "python"
@@ -111,6 +116,9 @@ def crate_breaches(path: Path, manifest: Manifest, workspace: Manifest) -> Itera
         if name.startswith(PYTHON_BINDING) and crate != PYTHON_CRATE:
             yield f"{path}: {crate} depends on {name}, but only crates/{PYTHON_CRATE} may know of Python"
         if kind == "dev-dependencies":
+            continue
+        if name in BOUND_TO_A_PROCESS:
+            yield f"{path}: {crate} depends on {name}, whose locks are not for forked children: take rustix-futex-sync"
             continue
         if not name.startswith(PREFIX):
             if crate in OUTSIDE and name not in OUTSIDE[crate]:

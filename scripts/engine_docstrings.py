@@ -13,21 +13,27 @@ import griffe
 ENGINE = "thistledown._core"
 
 
+def _take_overloads(owner: griffe.Module | griffe.Class) -> None:
+    """A function of which the stub has nothing but overloads is the first of them."""
+    for name, overloads in owner.overloads.items():
+        if name not in owner.members:
+            function = overloads[0]
+            function.overloads = overloads
+            owner.set_member(name, function)
+
+
 class EngineDocstrings(griffe.Extension):
     """Sets the docstring of everything that was read from the engine's stub."""
 
     def on_module_members(self, *, mod: griffe.Module, **_: Any) -> None:
         """Called for each module when it has been read: a stub may have nothing but overloads of a name."""
-        if mod.path != ENGINE:
-            return
-        for name, overloads in mod.overloads.items():
-            if name not in mod.members:
-                function = overloads[0]
-                function.overloads = overloads
-                mod.set_member(name, function)
+        if mod.path == ENGINE:
+            _take_overloads(mod)
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
         """Called for each class when it has been read: the engine's are made by `__new__`, not `__init__`."""
+        if cls.path.startswith(ENGINE + "."):
+            _take_overloads(cls)
         if cls.path.startswith(ENGINE + ".") and "__new__" in cls.members and "__init__" not in cls.members:
             cls.set_member("__init__", cls.members["__new__"])
 

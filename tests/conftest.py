@@ -5,6 +5,7 @@ After each test the process has no thread, file descriptor or child more than be
 of the engine itself (named `thistledown...`) may stay.
 """
 
+import asyncio
 import faulthandler
 import functools
 import gc
@@ -19,6 +20,7 @@ import thistledown as td
 from thistledown import testing
 
 from leaks import child_processes, count_pipes, foreign_threads, helper_count, open_files
+from support import HOMES, LOOPS, PATIENCE
 
 DEFAULT_LIMIT_SECONDS = 60
 STDERR_KEY = pytest.StashKey[int]()
@@ -42,9 +44,12 @@ def pytest_pyfunc_call(pyfuncitem):
     """Run a coroutine test to its end as the main task of a run."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
+    home = pyfuncitem.funcargs.get("home")
     names = inspect.signature(pyfuncitem.obj).parameters
     body = functools.partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in names})
     run = testing.run if pyfuncitem.get_closest_marker("virtual_clock") else td.run
+    if home is not None:
+        run = home.run
     run(body())
     return True
 
@@ -73,6 +78,8 @@ def first_pipes():
         await td.sleep(0.001)
 
     td.run(main)
+    for home in HOMES.values():  # libuv keeps pipes of its own as well
+        home.run(main())
     td.sleep(0.001).wait()
     return count_pipes(open_files())
 
@@ -98,6 +105,29 @@ def no_leaks(first_pipes):
     before = max(first_pipes, count_pipes(files))
     assert count_pipes(open_files()) <= before + 2 * helper_count(), "pipes left behind"
     assert child_processes() - children == set(), "child processes left behind"
+
+
+@pytest.fixture(params=HOMES)
+def home(request):
+    """Each kind of loop; a coroutine test runs in it."""
+    return HOMES[request.param]
+
+
+@pytest.fixture(params=LOOPS)
+def loop_factory(request):
+    """What makes each kind of asyncio loop."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request):
+    """Runs a coroutine function in a new asyncio loop of each kind, with a limit of time."""
+
+    def run(main):
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            return runner.run(asyncio.wait_for(main(), PATIENCE))
+
+    return run
 
 
 @pytest.fixture

@@ -1,18 +1,39 @@
 """What several tests need: the ways to wait, programs in a process of their own, and marked lines."""
 
+import asyncio
 import contextlib
 import inspect
+import math
 import subprocess
 import sys
 import textwrap
+import threading
+import types
 from pathlib import Path
 
 import thistledown as td
+import uvloop
 
 PATIENCE = 30.0  # seconds; a hang limit, never a measure
 
 
-# --- every way to wait for an operation, as a body ----------------------------------------------------------
+# --- every way to wait for an operation, as a body, and what is the same in a plain thread --------------------
+
+
+def plain_wait(operation):
+    return operation.wait(PATIENCE)
+
+
+def plain_select(operation):
+    chosen = td.select(td.after(PATIENCE), operation).wait(PATIENCE)
+    assert chosen.index == 1
+    return chosen.value
+
+
+def plain_nested_select(operation):
+    outer = td.select(td.select(td.after(PATIENCE), operation), td.after(PATIENCE)).wait(PATIENCE)
+    assert (outer.index, outer.value.index) == (0, 1)
+    return outer.value.value
 
 
 async def by_await(operation):
@@ -55,11 +76,107 @@ WAYS_IN_TASK = [by_await, by_yield_from, by_select, by_select_in_generator, by_n
 WAYS_IN_THREAD = [by_wait_in_thread, by_select_in_thread]
 WAYS = WAYS_IN_TASK + WAYS_IN_THREAD
 
+for way in (by_await, by_yield_from, by_wait_in_thread):
+    way.plain = plain_wait
+for way in (by_select, by_select_in_generator, by_select_in_thread):
+    way.plain = plain_select
+by_nested_select.plain = plain_nested_select
+
 
 async def settle(rounds=10):
     """Give way until every task that can run has run to its wait."""
     for _ in range(rounds):
         await td.sleep(0)
+
+
+# --- every kind of loop that a wait can be in -----------------------------------------------------------------
+
+
+class Own:
+    """Weightless tasks in `td.run`."""
+
+    cancelled, inside = td.TaskCancelled, td.Cancelled
+
+    def run(self, main):
+        return td.run(main)
+
+    def start(self, way, operation):
+        return td.go(way(operation))
+
+
+class InLoop(Own):
+    """Weightless tasks in an asyncio loop, which they are guests of."""
+
+    def __init__(self, factory):
+        self.factory = factory
+
+    def run(self, main):
+        with asyncio.Runner(loop_factory=self.factory) as runner:
+            return runner.run(asyncio.wait_for(main, PATIENCE))
+
+
+class TasksOfLoop(InLoop):
+    """The tasks of the loop themselves."""
+
+    cancelled = inside = asyncio.CancelledError
+
+    def start(self, way, operation):
+        body = way(operation)
+
+        async def await_it():
+            return await as_coroutine()
+
+        @types.coroutine
+        def as_coroutine():
+            return (yield from body)
+
+        return asyncio.ensure_future(body if inspect.iscoroutine(body) else await_it())
+
+
+class Stopped(Exception):
+    """A wait in a plain thread was cancelled."""
+
+
+class InThread(Own):
+    """Plain threads, each with a scope around its wait; a run lets them begin."""
+
+    cancelled, inside = Stopped, td.Cancelled
+
+    def start(self, way, operation):
+        return PlainWait(way.plain, operation)
+
+
+class PlainWait:
+    def __init__(self, call, operation):
+        self.scope = td.move_on_after(math.inf)
+        self.entered = threading.Event()
+        self.task = td.go(td.thread(self.call, call, operation))
+
+    def call(self, call, operation):
+        with self.scope:
+            self.entered.set()
+            return True, call(operation)
+        return False, None
+
+    def cancel(self):
+        assert self.entered.wait(PATIENCE)
+        self.scope.cancel()
+        return True
+
+    def __await__(self):
+        is_done, value = yield from self.task
+        if not is_done:
+            raise Stopped
+        return value
+
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+HOMES = {
+    "own": Own(),
+    "thread": InThread(),
+    **{f"in {name}": InLoop(factory) for name, factory in LOOPS.items()},
+    **{f"{name} task": TasksOfLoop(factory) for name, factory in LOOPS.items()},
+}
 
 
 # --- programs in a process of their own ---------------------------------------------------------------------

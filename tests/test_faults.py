@@ -230,14 +230,6 @@ def test_an_operation_driven_by_hand_outside_of_a_run_raises():
         next(awaiting)
 
 
-def test_an_operation_awaited_under_asyncio_raises_and_does_not_hang():
-    async def main():
-        with pytest.raises(RuntimeError, match=r"td\.run|asyncio|wait\("):
-            await td.Channel().recv()
-
-    asyncio.run(main())
-
-
 # --- after the end of a run ---------------------------------------------------------------------------------
 
 

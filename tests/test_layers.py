@@ -34,7 +34,7 @@ GOOD = {
         [package]
         name = "thistledown-runtime"
         [dependencies]
-        parking_lot = "0.12"
+        rustix-futex-sync = "0.4"
         thistledown-kernel.workspace = true
         {LINTS}""",
     "crates/python/Cargo.toml": f"""
@@ -123,8 +123,13 @@ def test_a_name_of_the_workspace_s_own_hides_no_package(tree: Path) -> None:
 
 
 def test_a_name_of_the_crate_s_own_hides_no_package(tree: Path) -> None:
-    add_dependency(tree, "kernel", 'table = { package = "parking_lot", version = "1" }')
-    assert "kernel depends on parking_lot, which has no place in it" in the_breach(tree)
+    add_dependency(tree, "kernel", 'table = { package = "rustix-futex-sync", version = "1" }')
+    assert "kernel depends on rustix-futex-sync, which has no place in it" in the_breach(tree)
+
+
+def test_no_lock_is_bound_to_the_process_that_took_it(tree: Path) -> None:
+    add_dependency(tree, "runtime", 'parking_lot = "0.12"')
+    assert "runtime depends on parking_lot, whose locks are not for forked children" in the_breach(tree)
 
 
 def test_the_test_kit_is_for_tests_only(tree: Path) -> None:
@@ -151,7 +156,7 @@ IMPURE = {
     "clock in a group": "use std::{time::Duration, cmp::Reverse};",
     "clock at the end of a group": "use std::{cmp::Reverse, time::Duration};",
     "thread": "std::thread::yield_now();",
-    "lock": "lock: parking_lot::Mutex<u8>,",
+    "lock": "lock: rustix_futex_sync::Mutex<u8>,",
     "process": "use std::process::Command;",
     "file": "let text = fs::read(path);",
     "socket": "use std::net::UdpSocket;",

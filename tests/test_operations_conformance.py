@@ -1,7 +1,8 @@
-"""One suite for every operation and every way to wait: value, error, undo, timeout, reuse and choice.
+"""One suite for every operation, way to wait and kind of loop: value, error, undo, timeout, reuse and choice.
 
 A scene is an operation that has not completed, with the call that lets it complete once. What holds for one
-operation holds for all, so each test runs over all scenes, and over the ways to wait that make sense for it.
+operation holds for all, so each test runs over all scenes, over the ways to wait that make sense for it, and in
+each kind of loop: `home` is one, and `home.start` is how a waiter is started there.
 """
 
 import contextlib
@@ -53,6 +54,13 @@ def connected(stack):
         far, _ = listener.accept()
     far.settimeout(PATIENCE)
     return stack.enter_context(td.Socket(plain)), stack.enter_context(far)
+
+
+def paired(stack):
+    """The same over a Unix pair, whose buffers are full when they are: TCP's make room later, when it has time."""
+    near, far = socket.socketpair()
+    far.settimeout(PATIENCE)
+    return stack.enter_context(td.Socket(near)), stack.enter_context(far)
 
 
 def reset(far):
@@ -160,14 +168,14 @@ def socket_accept(stack):
 
 
 def socket_send(stack):
-    near, far = connected(stack)
+    near, far = paired(stack)
     fill(near)
 
     def check(count):
         assert 0 < count <= len(CHUNK)
         fill(near)
 
-    return Scene(near.send(CHUNK), lambda: drain(far), check, lambda: reset(far), OSError)
+    return Scene(near.send(CHUNK), lambda: drain(far), check, far.close, OSError)
 
 
 def socket_readexactly(stack):
@@ -211,7 +219,7 @@ def becoming_readable(make):
 
 def becoming_writable(make):
     def scene(stack):
-        near, far = connected(stack)
+        near, far = paired(stack)
         fill(near)
 
         def check(value):
@@ -331,17 +339,17 @@ def stage():
 
 @each_way
 @each_scene
-async def test_an_operation_that_can_complete_gives_its_value(scene, way, stage):
+async def test_an_operation_that_can_complete_gives_its_value(scene, way, stage, home):
     scene = scene(stage)
     scene.complete()
-    scene.check(await td.go(way(scene.operation)))
+    scene.check(await home.start(way, scene.operation))
 
 
 @each_way
 @each_scene
-async def test_an_operation_that_is_waited_for_gives_its_value_when_it_completes(scene, way, stage):
+async def test_an_operation_that_is_waited_for_gives_its_value_when_it_completes(scene, way, stage, home):
     scene = scene(stage)
-    waiter = td.go(way(scene.operation))
+    waiter = home.start(way, scene.operation)
     await settle()
     scene.complete()
     scene.check(await waiter)
@@ -349,9 +357,9 @@ async def test_an_operation_that_is_waited_for_gives_its_value_when_it_completes
 
 @each_way
 @each_failing_scene
-async def test_an_operation_that_fails_raises_at_the_wait(scene, way, stage):
+async def test_an_operation_that_fails_raises_at_the_wait(scene, way, stage, home):
     scene = scene(stage)
-    waiter = td.go(way(scene.operation))
+    waiter = home.start(way, scene.operation)
     await settle()
     scene.fail()
     with pytest.raises(scene.error):
@@ -360,33 +368,41 @@ async def test_an_operation_that_fails_raises_at_the_wait(scene, way, stage):
 
 @each_way_in_task
 @each_lasting_scene
-async def test_a_cancelled_wait_takes_nothing_and_the_operation_can_be_waited_for_again(scene, way, stage):
+async def test_a_cancelled_wait_takes_nothing_and_the_operation_can_be_waited_for_again(scene, way, stage, home):
     scene = scene(stage)
-    waiter = td.go(way(scene.operation))
+    waiter = home.start(way, scene.operation)
     await settle()
     assert waiter.cancel()
-    with pytest.raises(td.TaskCancelled):
+    with pytest.raises(home.cancelled):
         await waiter
     scene.complete()
-    scene.check(await td.go(way(scene.operation)))
+    scene.check(await home.start(way, scene.operation))
 
 
 @each_scene
-async def test_a_cancelled_wait_raises_cancelled_inside_the_task(scene, stage):
+async def test_a_cancelled_wait_raises_cancelled_inside_the_task(scene, stage, home):
     events = []
 
-    async def wait():
+    async def wait(operation):
         try:
-            await scene.operation
-        except td.Cancelled:
+            await operation
+        except home.inside:
             events.append("cancelled")
             raise
 
+    def plain(operation):
+        try:
+            operation.wait(PATIENCE)
+        except home.inside:
+            events.append("cancelled")
+            raise
+
+    wait.plain = plain
     scene = scene(stage)
-    waiter = td.go(wait)
+    waiter = home.start(wait, scene.operation)
     await settle()
     waiter.cancel()
-    with pytest.raises(td.TaskCancelled):
+    with pytest.raises(home.cancelled):
         await waiter
     assert events == ["cancelled"]
     scene.complete()
@@ -395,30 +411,39 @@ async def test_a_cancelled_wait_raises_cancelled_inside_the_task(scene, stage):
 
 @each_way_in_task
 @each_lasting_scene
-async def test_a_wait_that_times_out_takes_nothing(scene, way, stage):
+async def test_a_wait_that_times_out_takes_nothing(scene, way, stage, home):
     scene = scene(stage)
     with pytest.raises(TimeoutError):
-        await td.go(limited(way(scene.operation), 0.01))
+        await home.start(limited(way, 0.01), scene.operation)
     scene.complete()
-    scene.check(await td.go(limited(way(scene.operation), PATIENCE)))
+    scene.check(await home.start(limited(way, PATIENCE), scene.operation))
 
 
-def limited(body, seconds):
-    """The body with a timeout around it, of the same kind as the body."""
+def limited(way, seconds):
+    """The way with a timeout around it."""
 
-    async def limited_coroutine():
+    async def limited_coroutine(body):
         with td.timeout(seconds):
             return await body
 
-    def limited_generator():
+    def limited_generator(body):
         with td.timeout(seconds):
             return (yield from body)
 
-    return limited_coroutine() if inspect.iscoroutine(body) else limited_generator()
+    def limited_way(operation):
+        body = way(operation)
+        return limited_coroutine(body) if inspect.iscoroutine(body) else limited_generator(body)
+
+    def plain(operation):
+        with td.timeout(seconds):
+            return way.plain(operation)
+
+    limited_way.plain = plain
+    return limited_way
 
 
 @each_lasting_scene
-async def test_a_wait_in_a_thread_that_times_out_takes_nothing(scene, stage):
+async def test_a_wait_in_a_thread_that_times_out_takes_nothing(scene, stage, home):
     scene = scene(stage)
     with pytest.raises(TimeoutError):
         await td.thread(scene.operation.wait, 0.01)
@@ -437,10 +462,10 @@ async def test_a_wait_with_timeout_zero_in_a_thread_gives_what_is_there(scene, s
 
 @each_way
 @scenes(SCENES | {"thread": thread_call})
-async def test_an_operation_is_a_value_that_can_be_waited_for_many_times(scene, way, stage):
+async def test_an_operation_is_a_value_that_can_be_waited_for_many_times(scene, way, stage, home):
     scene = scene(stage)
     for _ in range(3):
-        waiter = td.go(way(scene.operation))
+        waiter = home.start(way, scene.operation)
         await settle()
         scene.complete()
         scene.check(await waiter)
@@ -448,10 +473,10 @@ async def test_an_operation_is_a_value_that_can_be_waited_for_many_times(scene, 
 
 @each_way_in_task
 @each_lasting_scene
-async def test_the_losing_branch_of_a_choice_takes_nothing(scene, way, stage):
+async def test_the_losing_branch_of_a_choice_takes_nothing(scene, way, stage, home):
     scene = scene(stage)
     other = td.Channel(4)
-    waiter = td.go(way(td.select(scene.operation, other.recv())))
+    waiter = home.start(way, td.select(scene.operation, other.recv()))
     await settle()
     other.send_nowait("other")
     assert await waiter == (1, "other")
@@ -460,7 +485,7 @@ async def test_the_losing_branch_of_a_choice_takes_nothing(scene, way, stage):
 
 
 @each_lasting_scene
-async def test_of_two_ready_branches_the_first_is_committed_and_the_second_left_alone(scene, stage):
+async def test_of_two_ready_branches_the_first_is_committed_and_the_second_left_alone(scene, stage, home):
     scene = scene(stage)
     other = td.Channel(4)
     other.send_nowait("other")
@@ -472,7 +497,7 @@ async def test_of_two_ready_branches_the_first_is_committed_and_the_second_left_
 
 
 @each_lasting_scene
-async def test_a_wait_in_a_cancelled_scope_takes_nothing_even_if_it_could_complete_at_once(scene, stage):
+async def test_a_wait_in_a_cancelled_scope_takes_nothing_even_if_it_could_complete_at_once(scene, stage, home):
     scene = scene(stage)
     scene.complete()
     reached = False
@@ -532,10 +557,10 @@ BY_THEMSELVES = [short_sleep, no_sleep, short_after, quick_call, datagram]
 
 @each_way
 @pytest.mark.parametrize("make", BY_THEMSELVES)
-async def test_what_completes_by_itself_does_so_every_time(make, way, stage):
+async def test_what_completes_by_itself_does_so_every_time(make, way, stage, home):
     operation = make(stage)
     for _ in range(3):
-        assert await td.go(way(operation)) in (None, 0, len(b"value"))
+        assert await home.start(way, operation) in (None, 0, len(b"value"))
 
 
 @pytest.mark.parametrize("make", [td.sleep, td.after])
@@ -584,11 +609,11 @@ async def test_operations_are_of_one_class_and_show_what_they_are(scene, stage, 
 
 
 @pytest.mark.parametrize("way", [by_await, by_yield_from, by_wait_in_thread])
-async def test_connecting_is_waited_for_in_all_three_ways(way):
+async def test_connecting_is_waited_for_in_all_three_ways(way, home):
     with td.listen("127.0.0.1", 0) as listener:
         connecting = td.connect(*listener.getsockname())
         for _ in range(3):
-            with await td.go(way(connecting)) as client:
+            with await home.start(way, connecting) as client:
                 assert client.getpeername() == listener.getsockname()
 
 

@@ -152,9 +152,27 @@ def test_a_block_is_left_by_the_thread_that_entered_it():
     assert raised == [True]
 
 
-def test_where_an_asyncio_loop_runs_a_scope_of_the_thread_is_refused():
+def test_a_scope_of_the_thread_and_one_of_an_asyncio_task_that_it_runs_are_kept_apart():
     async def main():
-        with pytest.raises(RuntimeError, match=r"asyncio\.timeout"):
-            td.timeout(1).__enter__()
+        inner.__enter__()
+        outer.cancel()
+        await asyncio.sleep(0)
+        assert not inner.cancelled
+        inner.__exit__(None, None, None)
+
+    inner, outer = td.move_on_after(PATIENCE), td.move_on_after(PATIENCE)
+    with outer:
+        asyncio.run(main())
+        td.sleep(0).wait()
+        raise AssertionError("the thread's own scope is cancelled")
+    assert outer.cancelled
+
+
+def test_a_group_of_an_asyncio_task_cannot_wait_in_plain_code():
+    async def main():
+        with pytest.raises(RuntimeError, match="async with"), td.TaskGroup() as group:
+            task = group.go(td.sleep(PATIENCE))
+        with pytest.raises(td.TaskCancelled):
+            await task
 
     asyncio.run(main())

@@ -241,6 +241,35 @@ async def test_a_bare_yield_in_a_cancelled_task_raises():
     assert events == ["cancelled at yield"]
 
 
+async def test_who_gives_way_in_a_cancelled_scope_is_told_when_its_turn_comes_again():
+    events = []
+
+    def with_yield():
+        with td.move_on_after(100) as scope:
+            scope.cancel()
+            try:
+                yield
+            finally:
+                events.append("yield")
+
+    async def with_sleep():
+        with td.move_on_after(100) as scope:
+            scope.cancel()
+            try:
+                await td.sleep(0)
+            finally:
+                events.append("sleep(0)")
+
+    async def other():
+        events.append("another")
+
+    async with td.TaskGroup() as group:
+        group.go(with_yield)
+        group.go(with_sleep)
+        group.go(other)
+    assert events == ["another", "yield", "sleep(0)"]
+
+
 # --- shield -------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Spaces: what matches, who is served, what a lease ends, and what a transaction does at once."""
 
+import asyncio
 import contextlib
 import datetime
 import decimal
@@ -402,6 +403,32 @@ async def test_the_tree_names_the_space():
     await settle()
     assert "take ('job', between(1, 5), ...) from space" in str(td.tree())
     waiter.cancel()
+
+
+def test_tasks_of_asyncio_wait_as_all_others_do():
+    space = td.Space()
+
+    async def take():
+        return await space.take(("job", int), lease=30)
+
+    async def main():
+        waiting = [asyncio.create_task(take()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        await asyncio.wait(waiting[1:2])
+        for number in range(3):
+            await space.write(("job", number))
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(ended[1], asyncio.CancelledError)
+        assert [ended[0].tuple, ended[2].tuple] == [("job", 0), ("job", 1)]
+        with space.watch(("job", int)) as watch:
+            looking = asyncio.create_task(anext(aiter(watch)))
+            await asyncio.sleep(0)
+            await space.write(("job", 3))
+            assert await looking == ("job", 3)
+
+    asyncio.run(main())
+    assert space.read_all() == [("job", 2), ("job", 3)]
 
 
 # --- leases -------------------------------------------------------------------------------------------------

@@ -23,6 +23,19 @@ done, not_done = concurrent.futures.wait([td.go(text, 1)])
 again: list[td.Task[str]] = list(td.as_completed([td.go(text, 1)]))
 shared = td.share([1])
 pool = td.Workers(1)
+
+async def in_asyncio() -> list[str]:
+    runner: td.Runner = td.current_runner()
+    started: td.Task[str] = runner.go(text, 1)
+    async with td.TaskGroup() as group:
+        later: td.Task[int] = group.go(use_later, [1])
+    with td.timeout(1):
+        number: int = await later
+    channel = td.Channel[str](1)
+    received: str = await channel.recv()
+    return [task.result() async for task in td.as_completed([started])]
+
+ended: list[str] = td.run(in_asyncio, loop=True)
 count: int = td.go(use, shared).result() + td.go(use_second, 1, shared).result()
 count = pool.go(use, shared).result() + pool.go(use_later, shared).result()
 space = td.Space()
@@ -42,12 +55,12 @@ MISTAKES = [
     "pool.go(use, 'a')",
     "pool.options(timeot=3)",
     "pool.options(retries='3')",
+    "td.run(in_asyncio, loop=3)",
 ]
 
 
 @pytest.mark.timeout(300)
 def test_documented_uses_pass_and_mistakes_do_not(tmp_path):
-    pytest.importorskip("mypy")
     lines = PROGRAM.splitlines()
     path = tmp_path / "program.py"
     path.write_text("\n".join([*lines, *MISTAKES]) + "\n")

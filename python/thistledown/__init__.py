@@ -5,19 +5,23 @@ thread, ``td.go(...)`` one more; whatever blocks is an operation, waited for wit
 ``.wait()``.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from thistledown import _lifetime as _lifetime
+from thistledown import _module as _module
 from thistledown._core import (
     Channel,
     Claim,
     Operation,
+    Runner,
     Scope,
     Space,
     Transaction,
     Watch,
     after,
     between,
+    current_runner,
     current_task,
     go,
     move_on_after,
@@ -90,6 +94,7 @@ __all__ = [
     "Procedure",
     "RemoteError",
     "Results",
+    "Runner",
     "Scope",
     "Selected",
     "Server",
@@ -112,6 +117,7 @@ __all__ = [
     "as_completed",
     "between",
     "connect",
+    "current_runner",
     "current_task",
     "go",
     "here",
@@ -194,10 +200,12 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__} - {"Any", "TYPE_CHECKING"})
+    return sorted({*globals(), *__all__} - {"Any", "TYPE_CHECKING", "sys"})
 
 
 for _name in __all__:
     if _name not in _LATER:
         _at_home(globals()[_name])
 del _name
+
+sys.modules[__name__].__class__ = _module.Package

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
@@ -23,7 +24,10 @@ UNBOUNDED = 1 << 31
 
 
 class AsCompleted(Iterator[F], Generic[F]):
-    """Tasks in the order in which they end: for ``for`` in a plain thread, for ``async for`` in a weightless task."""
+    """Tasks in the order in which they end: for ``for`` in a plain thread, for ``async for`` in a task.
+
+    That is a weightless one, or one of asyncio's.
+    """
 
     # From the first task that is asked for to the last one, or to an error.
     _bar: "Bar | None" = None
@@ -37,6 +41,8 @@ class AsCompleted(Iterator[F], Generic[F]):
             _futures("as_completed", [_told_to_go(task) for task in _several("as_completed", tasks)])
         )
         self._total = self._left = len(waited)
+        # The thread whose loop runs one of them: whoever waits there in plain code waits for ever.
+        self._thread_of_loop = threading.get_ident() if _core.would_stop_loop(waited) else None
         for task in waited:
             task.add_done_callback(cast(Callable[[Future[Any]], None], self._ended.send_nowait))
 
@@ -67,7 +73,7 @@ class AsCompleted(Iterator[F], Generic[F]):
         if not self._left:
             raise StopIteration
         self._begin_bar()
-        if not len(self._ended) and _core.current_task() is not None:
+        if not len(self._ended) and self._would_stop_others():
             raise RuntimeError(
                 "none of the tasks has ended yet, and waiting here would stop the thread that runs the weightless "
                 "tasks: write `async for task in td.as_completed(...)`"
@@ -76,6 +82,9 @@ class AsCompleted(Iterator[F], Generic[F]):
             return self._ended.recv_nowait() if len(self._ended) else self._ended.recv().wait(self._seconds_left())
         except TimeoutError:
             raise self._late() from None
+
+    def _would_stop_others(self) -> bool:
+        return _core.current_task() is not None or self._thread_of_loop == threading.get_ident()
 
     async def _next_weightless(self) -> F:
         if not self._left:
@@ -152,11 +161,11 @@ def as_completed(
 def as_completed(fs: Iterable[Any], timeout: float | None = None, *, progress: bool = False) -> AsCompleted[Any]:
     """Gives tasks as they end, those that have ended first. Named as the standard library's.
 
-    ``for task in td.as_completed(tasks)`` in a plain thread, ``async for`` in a weightless task.
+    ``for task in td.as_completed(tasks)`` in a plain thread, ``async for`` in a weightless task or in an asyncio task.
 
     Args:
         fs: tasks, or any futures of ``concurrent.futures``. One that is given twice comes once. In a weightless task
-            also coroutines and generators: each is started, as by ``td.go``.
+            or an asyncio task also coroutines and generators: each is started, as by ``td.go``.
         timeout: seconds for all of them, from this call; None waits for as long as it takes.
         progress: shows a bar on stderr: tqdm's, when it is installed, else one line.
 
@@ -166,7 +175,8 @@ def as_completed(fs: Iterable[Any], timeout: float | None = None, *, progress: b
     Raises:
         TypeError: these are no tasks.
         TimeoutError: while iterating: not all have ended in time. They go on.
-        RuntimeError: while iterating by ``for`` in a weightless task, where it would stop all others.
+        RuntimeError: while iterating by ``for`` in a weightless task, where it would stop all others, or in a loop that
+            runs one of them.
     """
     return AsCompleted(fs, timeout, progress)
 
@@ -176,7 +186,8 @@ def wait(
 ) -> concurrent.futures._base.DoneAndNotDoneFutures[T]:
     """Waits in a plain thread until tasks have ended. Named as the standard library's.
 
-    In a weightless task write ``td.select(...)`` for the first of several, or ``await`` each.
+    In a weightless task or an asyncio task write ``td.select(...)`` for the first of several, ``await`` each, or
+    ``await td.thread(td.wait, tasks)``.
 
     Args:
         fs: tasks, or any futures of ``concurrent.futures``.
@@ -189,6 +200,7 @@ def wait(
     Raises:
         TypeError: these are no tasks.
         ValueError: ``return_when`` is none of these.
-        RuntimeError: not all have ended, and this is a weightless task, where it would stop all others.
+        RuntimeError: not all have ended, and this is a weightless task, where it would stop all others, or a loop
+            that runs one of them.
     """
     return concurrent.futures.wait(_futures("wait", _several("wait", fs)), timeout, return_when)

@@ -68,8 +68,8 @@ class AsyncResults(AsyncIterator[T], Generic[T]):
 
     def __iter__(self) -> NoReturn:
         raise TypeError(
-            "a map of weightless tasks is iterated by `async for`, in a weightless task; to call the function in "
-            "worker processes from plain code, write `td.workers().map(...)`"
+            "a map of weightless tasks is iterated by `async for`, in a weightless or an asyncio task; to call the "
+            "function in worker processes from plain code, write `td.workers().map(...)`"
         )
 
     async def __anext__(self) -> T:

@@ -118,7 +118,9 @@ class TaskGroup(_core.Group):
             # One that is started in the last moment is waited for too.
             while not self._scope.empty:
                 yield from self._scope.drain()
-        except Cancelled:
+        except BaseException as error:
+            if not _core.is_cancellation(error):
+                raise
             # Nobody leaves before the tasks have: they are cancelled too, and waited for.
             self._scope.cancel()
             with _core.shield():
@@ -135,7 +137,9 @@ class TaskGroup(_core.Group):
             self._scope.cancel()
         try:
             yield from self.join()
-        except Cancelled as cancelled:
+        except BaseException as cancelled:
+            if not _core.is_cancellation(cancelled):
+                raise
             if error is None:
                 return self._leave(cancelled, was_cancelled=True, is_raised=False)
         return self._leave(error, was_cancelled=was_cancelled, is_raised=True)
@@ -189,15 +193,16 @@ class TaskGroup(_core.Group):
             if task._has_failed() and (failure := task._take_failure()) is not None:
                 errors.append(failure)
         # Somebody who waited for one inside of the block has raised its error already.
-        if error is not None and not isinstance(error, Cancelled) and all(error is not other for other in errors):
+        if error is not None and not _core.is_cancellation(error) and all(error is not other for other in errors):
             errors.insert(0, error)
         if len(errors) > 1:
             _raise(BaseExceptionGroup("several tasks of a group failed", errors))
         outcome = errors[0] if errors else error
-        if outcome is None and _core.is_cancelled():
+        if outcome is None:
             # Its tasks may have ended because of that, before anybody waited for them: it must not go unnoticed.
-            raise Cancelled("the block around the group is cancelled")
-        if outcome is None or (not errors and was_cancelled and not _core.is_cancelled()):
+            _core.check_cancelled()
+            return True
+        if not errors and was_cancelled and not self._scope.is_outlived():
             return True
         if outcome is error and is_raised:
             return False
@@ -230,7 +235,7 @@ class TaskGroup(_core.Group):
     ) -> bool:
         if self._scope.taken_away and error is not None:
             return False
-        if _core.current_task() is None:
+        if _core.current_task() is None and not self._scope.in_asyncio:
             return self._end_plain(error)
         was_cancelled = self._scope.cancelled
         if error is not None:

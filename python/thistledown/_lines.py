@@ -68,18 +68,21 @@ def lines_of_body(body: Any) -> tuple[Line, ...]:
     return tuple(_line(frame) for frame in frames_of_body(body))
 
 
-def lines_of_thread(number: int, *, above: str | None = None) -> tuple[Line, ...]:
+def lines_of_thread(
+    number: int, *, above: str | None = None, outermost: types.FrameType | None = None
+) -> tuple[Line, ...]:
     """The lines at which a thread stands, the innermost last.
 
     Args:
         number: the interpreter's number of the thread.
         above: a file; only the frames above its innermost one, which are those that it has called.
+        outermost: a frame; only itself and those that it has called.
     """
     frame = sys._current_frames().get(number)
     lines: list[Line] = []
     while frame is not None and len(lines) < DEPTH and frame.f_code.co_filename != above:
         lines.append(_line(frame))
-        frame = frame.f_back
+        frame = None if frame is outermost else frame.f_back
     return tuple(reversed(lines))
 
 

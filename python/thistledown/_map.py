@@ -1,6 +1,7 @@
 """Maps: a function called for each of many items, in as many tasks as there is use for.
 
-What a map gives can be iterated by ``for`` in a plain thread and by ``async for`` in a weightless task. Small items
+What a map gives can be iterated by ``for`` in a plain thread and by ``async for`` in a weightless task or in an asyncio
+task. Small items
 go together: a task of a map calls its function for several, and their number follows from how long the last ones
 took. Results come as batches, those of a task each, and are given one by one without any Python code in between.
 Source: ``concurrent.futures``, whose conventions these keep.
@@ -32,7 +33,7 @@ ENDS = (StopIteration, StopAsyncIteration)
 
 
 class Results(itertools.chain[T], AsyncIterator[T], Generic[T]):
-    """What a map gives: an iterator for plain threads, and for ``async for`` in weightless tasks.
+    """What a map gives: an iterator for plain threads, and for ``async for`` in weightless tasks and in asyncio tasks.
 
     Whoever stops iterating can ``close`` it, which cancels the rest; so does an error, and so does letting go of it in
     the middle.

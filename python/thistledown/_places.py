@@ -19,7 +19,7 @@ CO_ASYNC_GENERATOR = 0x200
 
 
 class Here:
-    """Weightless tasks of this thread's run: the place behind ``td.go`` for coroutines and generators.
+    """Weightless tasks of this thread's run or asyncio loop: the place behind ``td.go`` for coroutines and generators.
 
     ``options`` gives the same place with options for each task; they never mix with the function's own arguments.
     """
@@ -40,7 +40,7 @@ class Here:
 
         Raises:
             TypeError: no task body: a plain function, for one, which does not run here but in a worker process.
-            RuntimeError: no run in this thread.
+            RuntimeError: no run in this thread, and no asyncio loop.
         """
         if isinstance(body, str) or _is_plain(body):
             raise TypeError(
@@ -72,12 +72,12 @@ class Here:
             ordered: gives the results in the order of the items, else as they come.
 
         Returns:
-            An iterator over the results, for ``async for`` in a weightless task. The first error of an item is raised
-            at its place; it cancels the rest, and waits for them.
+            An iterator over the results, for ``async for`` in a weightless task or in an asyncio task. The first error
+            of an item is raised at its place; it cancels the rest, and waits for them.
 
         Raises:
             TimeoutError: while iterating: the time is over.
-            RuntimeError: while iterating: no run in this thread.
+            RuntimeError: while iterating: no run in this thread, and no asyncio loop.
             TypeError, ValueError: an argument has an impossible value.
         """
         from thistledown._gathering import CONCURRENCY, AsyncResults

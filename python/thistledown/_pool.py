@@ -4,7 +4,6 @@ The engine's pool does the work; this is its face.
 """
 
 import concurrent.futures
-import contextlib
 import functools
 import os
 import types
@@ -191,19 +190,14 @@ class Workers(Verbs, concurrent.futures.Executor):
             await self._closed()
         except BaseException:
             self._kill()
-            with contextlib.nullcontext() if _core.current_task() is None else _core.shield():
+            with _core.shield():
                 await self._closed()
             raise
         finally:
             _ends.forget(self._pool)
 
     async def _closed(self) -> None:
-        if _core.current_task() is not None:
-            await _core.thread(self._pool.closed)
-        else:
-            import asyncio
-
-            await asyncio.get_running_loop().run_in_executor(None, self._pool.closed)
+        await _core.thread(self._pool.closed)
 
     def _has_tasks(self) -> bool:
         known = self._pool.statistics()

@@ -250,7 +250,7 @@ class _Reach:
         kind = type(value)
         if kind is tuple or kind is frozenset:
             self.items(value)
-        elif kind is types.ModuleType:
+        elif issubclass(kind, types.ModuleType):
             if sys.modules.get(value.__name__) is not value:
                 raise _Changeable
         elif is_importable(value) or f"{kind.__module__}.{kind.__qualname__}" in UNCHANGING:

@@ -6,9 +6,12 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from thistledown import _core, _report
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["forget_signal_pipe", "run"]
 
@@ -21,21 +24,25 @@ _signal_pipe = -1
 """Where signals are written for the main thread's run: set when that begins, -1 without one."""
 
 Body = Coroutine[Any, Any, T] | Generator[Any, Any, T]
+Loop: TypeAlias = "asyncio.AbstractEventLoop | Callable[[], asyncio.AbstractEventLoop] | Literal[True] | None"
+"""An asyncio loop, what makes one, True for a new one, or None for a run without a loop."""
 
 
 @overload
-def run(main: Callable[..., Body[T]], *args: Any, stall_after: float | None = STALL_AFTER) -> T: ...
+def run(main: Callable[..., Body[T]], *args: Any, loop: Loop = None, stall_after: float | None = STALL_AFTER) -> T: ...
 
 
 @overload
-def run(main: Callable[..., Iterator[Any]], *args: Any, stall_after: float | None = STALL_AFTER) -> Any: ...
+def run(
+    main: Callable[..., Iterator[Any]], *args: Any, loop: Loop = None, stall_after: float | None = STALL_AFTER
+) -> Any: ...
 
 
 @overload
-def run(main: Body[T] | Awaitable[T], *, stall_after: float | None = STALL_AFTER) -> T: ...
+def run(main: Body[T] | Awaitable[T], *, loop: Loop = None, stall_after: float | None = STALL_AFTER) -> T: ...
 
 
-def run(main: Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
+def run(main: Any, *args: Any, loop: Loop = None, stall_after: float | None = STALL_AFTER) -> Any:
     """Runs ``main`` as a weightless task in this thread, and every task it starts.
 
     The run is the outermost group: it is over when all of its tasks have ended. When ``main`` fails the others are
@@ -46,6 +53,9 @@ def run(main: Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
     Args:
         main: a coroutine or generator function or object, or an object with ``__await__`` (``td.serve(...)``).
         args: for the function.
+        loop: an asyncio loop to run together with the tasks, which then can await what is asyncio's: True for a new
+            one, what makes one (``uvloop.new_event_loop``), or a loop that does not run, which stays open. In it only
+            cycles of waits are told as deadlocks, and stalls are not reported.
         stall_after: seconds after which a task that holds the thread is reported through the logger
             ``thistledown.stall``, once per stall; None never does.
 
@@ -55,9 +65,13 @@ def run(main: Any, *args: Any, stall_after: float | None = STALL_AFTER) -> Any:
     Raises:
         DeadlockError: nothing can happen any more; says who waits for what, and where.
         RuntimeError: there is a run in this thread already.
-        TypeError: main is no task body.
+        TypeError: main is no task body, or loop no loop.
         BaseException: what ``main`` or a task that nobody waited for raised; several as a group.
     """
+    if loop is not None:
+        from thistledown import _asyncio
+
+        return _asyncio.run_in(loop, main, args)
     with _signals_seen() as signals, generators_closed():
         return _core.run(main, args, stall_after, False, signals)
 

@@ -9,10 +9,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from thistledown import _core
 from thistledown._lines import PACKAGE, Line, lines_of_body, lines_of_thread, own
+
+if TYPE_CHECKING:
+    from thistledown import _tree_asyncio
 
 __all__ = ["LIMIT", "Line", "Node", "Tree", "tree"]
 
@@ -30,7 +33,8 @@ class Node:
     """Somebody who runs or waits, or what holds such: a part of a ``Tree``.
 
     Attributes:
-        kind: ``run``, ``group``, ``task``, ``thread``, ``channel``, ``pool`` or ``worker``.
+        kind: ``run`` (also of an asyncio loop that uses the package), ``group``, ``task`` (weightless, or the loop's),
+            ``thread``, ``channel``, ``pool`` or ``worker``.
         name: of a task its name, of a thread too; else what people call it.
         state: ``waiting``, ``ready``, ``running``; ``cancelled`` when it was told to end; of a worker ``idle``,
             ``busy``, ``waiting``, ``starting`` or ``leaving``; of a channel ``open`` or ``closed``.
@@ -145,36 +149,79 @@ Target = tuple[str, Any]
 
 
 def _run(surveyed: Any, channels: dict[int, Target]) -> Node:
-    thread, is_virtual, count, rows = surveyed
+    thread, is_virtual, event_loop, count, rows = surveyed
+    loop = None if event_loop is None else _loop(event_loop, thread)
     children: list[list[Node]] = [[] for _ in rows]
     top: list[Node] = []
     # Each row stands behind what it is in, so that from behind what is in it is complete.
     for number in reversed(range(len(rows))):
-        inside = rows[number][0]
-        node = _row(rows[number], thread, tuple(reversed(children[number])), channels)
-        (top if inside is None else children[inside]).append(node)
+        inside, behind = rows[number][0], tuple(reversed(children[number]))
+        node = (
+            _row(rows[number], thread, behind, channels)
+            if loop is None
+            else _lodger(rows[number], loop, behind, channels)
+        )
+        if node is not None:
+            (top if inside is None else children[inside]).append(node)
     named = sum(row[3] != "group" for row in rows)
-    state = "running" if any(row[3] == "running" for row in rows) else "waiting"
-    name = f"run in thread {_thread_name(thread)}" + (", on a virtual clock" if is_virtual else "")
-    return Node("run", name, state, children=tuple(reversed(top)), unlisted=max(0, count - named))
+    nodes = tuple(reversed(top))
+    is_running = any(child.state.startswith("running") for node in nodes for child in node.nodes())
+    name = f"{'run' if loop is None else loop.name} in thread {_thread_name(thread)}"
+    name += ", on a virtual clock" if is_virtual else ""
+    return Node("run", name, "running" if is_running else "waiting", children=nodes, unlisted=max(0, count - named))
+
+
+def _loop(event_loop: Any, thread: int) -> "_tree_asyncio.Loop":
+    from thistledown import _tree_asyncio
+
+    return _tree_asyncio.Loop(event_loop, thread)
 
 
 def _row(row: Any, thread: int, children: tuple[Node, ...], channels: dict[int, Target]) -> Node:
-    _, task, body, state, since, waits_for, targets, is_cancelled = row
+    _, task, body, state, since, waits_for, targets, is_cancelled, _ = row
     if state == "group":
         return Node("group", "group", "cancelled" if is_cancelled else "open", children=children)
     lines = own(lines_of_thread(thread, above=RUN_FILE)) if state == "running" else lines_of_body(body)
-    return Node(
-        "task",
-        "a task" if task is None else task.name,
-        f"{state}, cancelled" if is_cancelled else state,
-        waits_for,
-        _names(targets, channels),
-        since,
-        _innermost(lines),
-        lines,
-        children,
-    )
+    name = "a task" if task is None else task.name
+    return _task(name, state, is_cancelled, since, waits_for, _names(targets, channels), lines, children)
+
+
+def _lodger(
+    row: Any, loop: "_tree_asyncio.Loop", children: tuple[Node, ...], channels: dict[int, Target]
+) -> Node | None:
+    """One that lives in an asyncio loop: of ours, or of asyncio's. None: it only keeps the others."""
+    _, task, body, state, since, waits_for, targets, is_cancelled, future = row
+    if state == "group":
+        return Node("group", "group", "cancelled" if is_cancelled else "open", children=children)
+    if state == "visits":
+        task = loop.task_of(task, future)
+        if loop.is_own(task):
+            return None
+        name = "a task" if task is None else task.get_name()
+        state, lines = loop.state(task), loop.lines(task)
+        if waits_for is None:
+            since = None
+            waits_for, targets = loop.awaited(loop.future_of(task))
+    else:
+        name = "a task" if task is None else task.name
+        lines = loop.lines_of_current() if state == "running" else lines_of_body(body)
+        if waits_for is None:
+            waits_for, targets = loop.awaited(future)
+    return _task(name, state, is_cancelled, since, waits_for, _names(targets, channels), lines, children)
+
+
+def _task(
+    name: str,
+    state: str,
+    is_cancelled: bool,
+    since: float | None,
+    waits_for: str | None,
+    waits_on: tuple[str, ...],
+    lines: tuple[Line, ...],
+    children: tuple[Node, ...],
+) -> Node:
+    state = f"{state}, cancelled" if is_cancelled else state
+    return Node("task", name, state, waits_for, waits_on, since, _innermost(lines), lines, children)
 
 
 def _innermost(lines: tuple[Line, ...]) -> Line | None:

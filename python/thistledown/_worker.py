@@ -28,6 +28,9 @@ __all__ = ["child", "main", "weightless"]
 child: _core.Child | None = None
 """This process as the engine knows it; None in a process that is no worker."""
 
+IMPORTER = "<frozen importlib._bootstrap>"
+"""The file of the code that imports modules, as its frames have it."""
+
 _inherited: list[_core.Child] = []
 _to_undo: list[Callable[[], None]] = []
 
@@ -39,13 +42,14 @@ def main(
     work_bell: int,
     answers_bell: int,
     parent_bell: int,
+    lifeline: int,
     stderr: int,
     settings: bytes,
 ) -> None:
     """Lives as a worker: from the fork until it is told to leave. The zygote calls this, and exits afterwards."""
     global child
     _take_streams(stderr)
-    child = _core.Child(region, control, work_bell, answers_bell, parent_bell)
+    child = _core.Child(region, control, work_bell, answers_bell, parent_bell, lifeline)
     _take_signals(child)
     _reseed()
     # What the zygote registered is the zygote's; the end of this process is its own.
@@ -73,8 +77,8 @@ def _take_signals(child: _core.Child) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def interrupt(number: int, frame: types.FrameType | None) -> None:
-        # It may come late, when the task it was meant for has ended.
-        if child.interrupted():
+        # It may come late, when the task it was meant for has ended; and it comes again, as long as that goes on.
+        if not _imports(frame) and child.interrupted():
             raise Cancelled("the task was told to stop")
 
     signal.signal(_core.INTERRUPT_SIGNAL, interrupt)
@@ -90,6 +94,15 @@ def _take_signals(child: _core.Child) -> None:
             report(unraisable)
 
     sys.unraisablehook = lost
+
+
+def _imports(frame: types.FrameType | None) -> bool:
+    """Whether a module is being imported. A package that is left half imported cannot be imported again by anybody."""
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename == IMPORTER:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _show_lines(child: _core.Child) -> None:

@@ -3,8 +3,8 @@
 Started by exec, so that nothing of the parent's threads and locks is inherited; it imports what it is told to once,
 and a worker then costs a fork. It talks over one socket:
 
-- it gets ``prepare LENGTH`` with a memfd, once: a pickle of settings;
-- it gets ``fork NUMBER`` with the six descriptors of a worker;
+- it gets ``prepare LENGTH``, once, with a memfd, a pickle of settings, and a lifeline;
+- it gets ``fork NUMBER`` with the seven descriptors of a worker;
 - it says ``born NUMBER PID`` with the worker's pidfd, or ``failed NUMBER TEXT``;
 - it says ``died NUMBER PID STATUS`` when it has reaped one, or ``broken TEXT`` when it cannot be prepared, and leaves.
 
@@ -16,6 +16,7 @@ import _pickle
 import _socket
 import contextlib
 import errno
+import fcntl
 import gc
 import io
 import os
@@ -31,8 +32,8 @@ __all__ = ["main"]
 MESSAGE_BYTES = 4096
 """The longest message either side sends."""
 
-DESCRIPTORS = 6
-"""What comes with ``fork``: region, control socket, work bell, answers bell, parent bell, stderr."""
+DESCRIPTORS = 7
+"""What comes with ``fork``: region, control socket, work bell, answers bell, parent bell, lifeline, stderr."""
 
 NUMBER_BYTES = 4
 """A descriptor in a message is a C int."""
@@ -51,6 +52,7 @@ class _Zygote:
             self.poll.register(self.parent, select.POLLIN)
         # Live workers: by pidfd, their number and process id.
         self.workers: dict[int, tuple[str, int]] = {}
+        self.lifeline: int | None = None
         self.settings: dict[str, Any] = {}
         self.main: Any = None
         self.later = ["thistledown._by_value", "thistledown._failures"]
@@ -89,9 +91,12 @@ class _Zygote:
             self.fork(argument, descriptors)
         return True
 
-    def prepare(self, length: int, memory: int) -> bool:
+    def prepare(self, length: int, memory: int, lifeline: int) -> bool:
         """Becomes what workers are to start as."""
+        self.lifeline = lifeline
         try:
+            if not _hold(lifeline):
+                return False
             self.settings = _pickle.loads(_read(memory, length))
             os.close(memory)
             self.become(self.settings)
@@ -158,7 +163,7 @@ class _Zygote:
         code = 1
         try:
             self.socket.close()
-            _close([*self.workers, *([] if self.parent is None else [self.parent])])
+            _close([*self.workers, *(number for number in (self.parent, self.lifeline) if number is not None)])
             self.main(number, *descriptors, self.settings["worker"])
             code = 0
         except BaseException:
@@ -224,6 +229,19 @@ def _open_pidfd(process: int) -> int | None:
         return os.pidfd_open(process)
     except OSError:
         return None
+
+
+def _hold(lifeline: int) -> bool:
+    """From now on the system kills this process when the parent is gone, whatever it does: what it imports may hang.
+
+    False: the parent is gone. See ``lifeline.rs``.
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(lifeline, 0)
+    return not poll.poll(0)
 
 
 def _read(memory: int, length: int) -> bytes:

@@ -85,6 +85,37 @@ def test_a_forked_child_gets_a_clear_error_and_the_parent_goes_on(script, mark, 
     assert witness.wait_gone(witness.marked(mark)) == set()
 
 
+def test_a_child_that_c_has_forked_may_fork(script, mark):
+    """Python does not hear of it; C libraries become daemons that way."""
+    program = script(
+        HEAD
+        + """
+import ctypes
+begun = threading.Event()
+async def stay():
+    begun.set()
+    await td.sleep(3600)
+threading.Thread(target=td.run, args=[stay], daemon=True).start()
+begun.wait()
+# It holds the interpreter's lock, so the child has it too.
+c = ctypes.PyDLL(None)
+child = c.fork()
+if child == 0:
+    grandchild, status = c.fork(), ctypes.c_int()
+    if grandchild == 0:
+        c._exit(7)
+    c.waitpid(grandchild, ctypes.byref(status), 0)
+    c._exit(status.value >> 8)
+print("child:", code_of(child), flush=True)
+"""
+        + GOES_ON
+        + "os._exit(0)"
+    )
+    code, output, errors = program.ends()
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == ["child: 7", "parent: 25"]
+
+
 def test_a_pool_of_multiprocessing_beside_ours(script, mark):
     program = script(
         HEAD
@@ -131,6 +162,56 @@ print(codes, flush=True)
     code, output, errors = program.ends()
     assert (code, errors) == (0, "")
     assert output.splitlines() == ["{7}", "parent: 25"]
+
+
+GENERATIONS = """
+def sleeps(name):
+    states = [witness.state_of(f"self/task/{thread}") for thread in witness.native_threads_named(name)]
+    return states and set(states) == {"S"}
+
+def live(generation):
+    "Starts all threads that there are, and forks the next generation while they sleep."
+    own, told, begun = td.Workers(1), threading.Event(), threading.Event()
+    task = own.submit(victims.square, generation)
+    task.add_done_callback(lambda _: told.set())
+    assert task.result(20) == generation * generation
+    assert told.wait(20)
+    async def stay():
+        begun.set()
+        await td.sleep(3600)
+    async def rest():
+        await td.sleep(0.001)
+    threading.Thread(target=td.run, args=[stay], daemon=True).start()
+    assert begun.wait(20)
+    for _ in range(5):
+        td.run(rest)
+    assert witness.eventually(lambda: herald_rests() and all(map(sleeps, ["-wat", "-tre"])))
+    if generation == 12:
+        return 7
+    child = os.fork()
+    return code_of(child) if child else be_child(generation + 1)
+
+def be_child(generation):
+    code = 8
+    try:
+        code = live(generation)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+print(live(1), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_threads_that_sleep_at_a_fork_do_not_disturb_the_child(script, mark, round_):
+    """What they sleep in is there in the child, and they are not. Memory that was theirs belongs to new threads."""
+    head = "import traceback, witness\nfrom thistledown._core import herald_rests\n"
+    code, output, errors = script(HEAD + head + GENERATIONS).ends()
+    assert (code, output, errors) == (0, "7\n", "")
+    assert witness.wait_gone(witness.marked(mark)) == set()
 
 
 def test_a_fork_inside_of_a_with_block_leaves_it(script, mark):

@@ -328,13 +328,14 @@ def test_no_thread_for_the_pool_is_said(script):
         script,
         """
 pool = td.Workers(1)
-limit("RLIMIT_AS", int(open("/proc/self/statm").read().split()[0]) * 4096 + 1_000_000)
+limit("RLIMIT_AS", int(open("/proc/self/statm").read().split()[0]) * 4096 + 1_900_000)
 try:
     pool.submit(victims.square, 3).result(30)
-    print("came")
+    said = "came"
 except (td.WorkersBroken, OSError, MemoryError, RuntimeError) as error:
-    print(error)
+    said = error
 limit("RLIMIT_AS", -1)
+print(said)
 print(good(pool))
 pool.shutdown()
 """,

@@ -19,7 +19,7 @@ import thistledown as td
 import victims
 import witness
 
-SECONDS = float(os.environ.get("THISTLEDOWN_TORTURE_SECONDS", "4"))
+SECONDS = float(os.environ.get("THISTLEDOWN_TORTURE_SECONDS", "30"))
 SEED = int(os.environ.get("THISTLEDOWN_TORTURE_SEED", random.SystemRandom().randrange(1 << 32)))
 
 PATIENCE = witness.PATIENCE

@@ -61,22 +61,73 @@ def test_an_orphan_can_be_stopped(pair, meeting, endless, way):
     assert pair.submit(victims.square, 3).result(PATIENCE) == 9
 
 
-def test_orphans_of_a_killed_parent_are_gone(script, mark):
-    program = script(
-        """
-import os, signal, time
+HEAD = """
+import os, signal, sys, time
 import thistledown as td, victims
+"""
+
+ORPHAN = """
 def work():
+    if sys.argv[2] == "deaf to signals":
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     os.write(1, b"%d\\n" % os.getpid())
-    time.sleep(3600)
+    getattr(victims, sys.argv[1])()
 task = td.go(work)
 time.sleep(3600)
 """
-    )
+
+
+@pytest.mark.parametrize("ears", ["with open ears", "deaf to signals"])
+@pytest.mark.parametrize("work", [work.__name__ for work in victims.ENDLESS])
+def test_orphans_of_a_killed_parent_are_gone(script, mark, work, ears):
+    program = script(HEAD + ORPHAN, work, ears)
     process = int(program.line())
     kill_zygote_of(process)
     program.kill()
+    assert witness.wait_gone([process]) == set()
     assert witness.wait_gone(witness.marked(mark)) == set()
+
+
+def test_a_stopped_orphan_of_a_killed_parent_is_gone(script, mark):
+    program = script(HEAD + ORPHAN, "sleep", "deaf to signals")
+    process = int(program.line())
+    kill_zygote_of(process)
+    os.kill(process, signal.SIGSTOP)
+    program.kill()
+    assert witness.wait_gone([process]) == set()
+
+
+def test_what_an_orphan_has_forked_does_not_keep_it(script, mark):
+    forks = """
+    child = os.fork()
+    if child == 0:
+        time.sleep(3600)
+    os.write(1, b"%d\\n" % child)
+"""
+    program = script(HEAD + ORPHAN.replace("def work():\n", "def work():" + forks), "deaf", "deaf to signals")
+    child, process = int(program.line()), int(program.line())
+    try:
+        kill_zygote_of(process)
+        program.kill()
+        assert witness.wait_gone([process]) == set()
+        assert witness.state_of(child) in "SR", "it is no worker"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_zygote_that_hangs_is_gone_with_its_parent(script, mark, tmp_path):
+    """A module hangs while it is imported there, with all signals blocked."""
+    module = "import os, victims\nos.write(1, b'%d\\n' % os.getpid())\nvictims.deaf_with_lock()\n"
+    (tmp_path / "hangs.py").write_text(module)
+    starts = """
+sys.path.insert(0, sys.argv[1])
+td.Workers(1, preload=["hangs"]).submit(victims.square, 3)
+time.sleep(3600)
+"""
+    program = script(HEAD + starts, tmp_path)
+    zygote = int(program.line())
+    program.kill()
+    assert witness.wait_gone([zygote]) == set()
 
 
 def test_orphans_of_a_closed_pool_are_gone(mark, meeting):

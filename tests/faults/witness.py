@@ -114,6 +114,16 @@ def native_threads():
     return Counter(names)
 
 
+def native_threads_named(part):
+    """Numbers of the threads of the engine's, in this process, with this in their name."""
+    numbers = []
+    for path in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if part in (path / "comm").read_text():
+                numbers.append(int(path.name))
+    return numbers
+
+
 def eventually(condition, seconds=PATIENCE):
     """Whether something comes true in time that nobody announces."""
     deadline = time.monotonic() + seconds

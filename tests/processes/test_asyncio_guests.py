@@ -1,30 +1,17 @@
 """Tasks of pools in asyncio, under each loop: `await task`, `wrap_future`; the loop never stands still."""
 
 import asyncio
-import importlib.util
+import selectors
 import threading
 
 import pytest
 import thistledown as td
 import work
 from pools import Workers
+from thistledown import _asyncio
 
 from leaks import open_files
 from support import PATIENCE
-
-LOOPS = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request):
-    """Runs a coroutine in a new loop of each kind, with a limit of time."""
-    factory = None if request.param == "asyncio" else importlib.import_module(request.param).new_event_loop
-
-    def run(main):
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(asyncio.wait_for(main(), PATIENCE))
-
-    return run
 
 
 def test_a_task_can_be_awaited(run, pool):
@@ -261,3 +248,164 @@ def test_a_pool_in_the_block_of_asyncio(run):
             return await pool.go(work.double, 4)
 
     assert run(main) == 8
+
+
+# --- as_completed, map and groups ---------------------------------------------------------------------------
+
+
+def test_tasks_are_iterated_as_they_end(run, pool):
+    async def main():
+        tasks = [pool.go(work.double, number) for number in range(20)]
+        return sorted([task.result() async for task in td.as_completed(tasks, PATIENCE)])
+
+    assert run(main) == list(range(0, 40, 2))
+
+
+def test_a_task_that_does_not_end_in_time_goes_on(run, pool, gate):
+    async def main():
+        task = pool.go(work.pass_gate, gate.path)
+        with pytest.raises(TimeoutError, match=r"1 \(of 1\) tasks"):
+            await anext(td.as_completed([task], 0.01))
+        gate.open()
+        return await task
+
+    assert run(main) == gate.path
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_map_is_iterated_while_the_loop_goes_on(run, pool, gate, ordered):
+    async def main():
+        asyncio.get_running_loop().call_later(0.001, gate.open, 20)
+        results = pool.map(work.pass_gate, [gate.path] * 20, ordered=ordered, timeout=PATIENCE)
+        return [value async for value in results]
+
+    assert run(main) == [gate.path] * 20
+
+
+def test_a_map_raises_the_error_of_an_item(run, pool):
+    async def main():
+        with pytest.raises(LookupError):
+            async for _ in pool.map(work.fail, [LookupError("lost")]):
+                raise AssertionError("an error is no result")
+
+    run(main)
+
+
+def test_a_group_cancels_what_runs_in_a_worker(run, pool, gate):
+    async def main():
+        tasks = []
+        with pytest.raises(LookupError):
+            async with td.TaskGroup() as group:
+                tasks.append(group.add(pool.go(work.pass_gate, gate.path)))
+                await asyncio.to_thread(gate.wait_for_arrivals)
+                group.add(pool.go(work.fail, LookupError("lost")))
+                await asyncio.sleep(PATIENCE)
+        assert asyncio.current_task().cancelling() == 0
+        return tasks[0].cancelled()
+
+    assert run(main)
+
+
+def test_cancelling_the_asyncio_task_cancels_its_groups_tasks_in_workers(run, pool, gate):
+    tasks = []
+
+    async def holds():
+        async with td.TaskGroup() as group:
+            tasks.append(group.add(pool.go(work.pass_gate, gate.path)))
+
+    async def main():
+        waiter = asyncio.ensure_future(holds())
+        await asyncio.to_thread(gate.wait_for_arrivals)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        return tasks[0].cancelled()
+
+    assert run(main)
+
+
+def test_leaving_a_pool_lets_the_loop_go_on(run, gate):
+    async def main():
+        async with Workers(1) as pool:
+            task = pool.go(work.pass_gate, gate.path)
+            await asyncio.to_thread(gate.wait_for_arrivals)
+            asyncio.get_running_loop().call_soon(gate.open)
+        return task.result()
+
+    assert run(main) == gate.path
+
+
+def test_who_is_cancelled_while_he_leaves_a_pool_ends_its_tasks(run, gate):
+    tasks = []
+
+    async def leaves():
+        async with Workers(1) as pool:
+            tasks.append(pool.go(work.pass_gate, gate.path))
+
+    async def main():
+        waiter = asyncio.ensure_future(leaves())
+        await asyncio.to_thread(gate.wait_for_arrivals)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        return tasks[0].cancelled()
+
+    assert run(main)
+
+
+# --- bursts -------------------------------------------------------------------------------------------------
+
+MANY = 10_000
+
+
+def visits():
+    """How often the guest of the running loop was visited."""
+    return _asyncio.guest_of(asyncio.get_running_loop()).visits
+
+
+def test_a_burst_of_completions_wakes_the_loop_a_handful_of_times(run, gate):
+    """Ten thousand tasks stand behind one that is held; when it is let go they end as fast as a worker can."""
+
+    async def main():
+        with Workers(1) as pool:
+            held = pool.go(work.pass_gate, gate.path)
+            waiters = [asyncio.ensure_future(wait_for(pool.go(work.double, number))) for number in range(MANY)]
+            await asyncio.sleep(0)
+            before = visits()
+            gate.open()
+            results = await asyncio.gather(*waiters)
+            await held
+            return results, visits() - before
+
+    results, count = run(main)
+    assert results == list(range(0, 2 * MANY, 2))
+    assert count <= 50
+
+
+def test_a_burst_that_is_complete_is_one_wake_up(gate):
+    """The same, counted where the loop sleeps: the burst is over when the loop looks."""
+
+    class Counting(selectors.DefaultSelector):
+        wakes = 0
+
+        def select(self, timeout=None):
+            ready = super().select(timeout)
+            self.wakes += bool(ready)
+            return ready
+
+    selector = Counting()
+
+    async def main():
+        with Workers(1) as pool:
+            held = pool.go(work.pass_gate, gate.path)
+            waiters = [asyncio.ensure_future(wait_for(pool.go(work.double, number))) for number in range(MANY)]
+            await asyncio.sleep(0)
+            before = selector.wakes
+            gate.open()
+            assert pool.wait_idle(PATIENCE)
+            await asyncio.gather(*waiters)
+            await held
+            return selector.wakes - before
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        assert runner.run(main()) == 1

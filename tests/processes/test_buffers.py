@@ -5,6 +5,7 @@ import mmap
 import os
 import pickle
 
+import numpy
 import pytest
 import thistledown as td
 import work
@@ -12,8 +13,6 @@ from pools import Workers
 
 from leaks import eventually, open_files
 from support import PATIENCE
-
-numpy = pytest.importorskip("numpy")
 
 LARGE = 1 << 20
 

@@ -555,7 +555,8 @@ def test_two_workers_draw_different_numbers(gate):
         return os.getpid(), random.random(), tuple(numpy_numbers())
 
     def numpy_numbers():
-        numpy = pytest.importorskip("numpy")
+        import numpy
+
         return numpy.random.rand(2)
 
     with Workers(2, preload=["random", "numpy.random"]) as pool:

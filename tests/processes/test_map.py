@@ -1,5 +1,6 @@
 """`map`, `as_completed` and `wait`: order, chunks, endless inputs, errors, time, and how far it is."""
 
+import importlib
 import itertools
 import sys
 import types
@@ -369,7 +370,7 @@ def test_td_map_and_td_go_use_the_default_pool(default_pool):
 @pytest.fixture
 def tqdm(monkeypatch):
     """The package, without the thread that it starts with its first bar."""
-    module = pytest.importorskip("tqdm")
+    module = importlib.import_module("tqdm")
     monkeypatch.setattr(module.tqdm, "monitor_interval", 0)
     return module
 

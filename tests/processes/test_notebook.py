@@ -104,3 +104,36 @@ def test_an_interrupted_cell_leaves_a_pool_that_works(tmp_path):
         """,
     )
     assert shown == [["interrupted True\n"], ["4 True\n"]]
+
+
+def test_weightless_tasks_channels_and_scopes_in_the_loop_of_a_notebook(tmp_path):
+    shown = results(
+        tmp_path,
+        """
+        import asyncio
+        import thistledown as td
+        channel = td.Channel()
+        async def produce(count):
+            for number in range(count):
+                await channel.send(number)
+            channel.close()
+        task = td.go(produce, 3)
+        """,
+        "[number async for number in channel]",
+        "await task; task",
+        """
+        with td.move_on_after(0.01) as scope:
+            await asyncio.sleep(3600)
+        scope.expired
+        """,
+        """
+        async with td.TaskGroup() as group:
+            tasks = [group.go(td.sleep(0)), group.go(asyncio.sleep(0, "theirs"))]
+        [task.result() for task in tasks]
+        """,
+        "await td.select(td.Channel().recv(), td.after(0.001))",
+    )
+    assert shown[0] == []
+    assert shown[1] == ["[0, 1, 2]"]
+    assert "finished" in shown[2][0]
+    assert shown[3:] == [["True"], ["[None, 'theirs']"], ["Selected(index=1, value=None)"]]

@@ -3,13 +3,12 @@
 import sys
 import types
 
+import cloudpickle
 import pytest
 import thistledown as td
 import work
 
 from support import PATIENCE
-
-cloudpickle = pytest.importorskip("cloudpickle")
 
 LARGE = 100_000
 

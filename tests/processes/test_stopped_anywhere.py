@@ -5,6 +5,8 @@ starts others and waits for them in some way. Afterwards the same worker, or ano
 """
 
 import asyncio
+import importlib
+import os
 import sys
 import threading
 
@@ -115,3 +117,43 @@ def ended(task):
         return task.exception(PATIENCE)
     except td.TaskCancelled as error:
         return error
+
+
+SLOW_MODULE = """
+import os, signal, time
+import work
+from thistledown import _core
+
+work.write({journal!r}, "begins")
+work.pass_gate({gate!r})
+# The stop has been asked for: it comes a thousand times, and then some.
+for _ in range(1000):
+    signal.raise_signal(_core.INTERRUPT_SIGNAL)
+    time.sleep(0.001)
+VALUE = os.getpid()
+work.write({journal!r}, "ends")
+"""
+
+
+def imports_and_goes_on(name):
+    importlib.import_module(name)
+    work.hang()
+
+
+def value_of(name):
+    return importlib.import_module(name).VALUE, os.getpid()
+
+
+def test_a_stop_leaves_no_module_half_imported(gate, journal, tmp_path, monkeypatch):
+    (tmp_path / "slow_module.py").write_text(SLOW_MODULE.format(gate=gate.path, journal=journal.path))
+    monkeypatch.syspath_prepend(tmp_path)
+    with Workers(1, grace=PATIENCE) as pool:
+        task = pool.go(imports_and_goes_on, "slow_module")
+        gate.wait_for_arrivals()
+        assert task.cancel()
+        gate.open()
+        with pytest.raises(td.TaskCancelled):
+            task.result(PATIENCE)
+        assert journal.lines() == ["begins", "ends"]
+        imported_by, asked = pool.go(value_of, "slow_module").result(PATIENCE)
+        assert imported_by == asked

@@ -50,6 +50,8 @@ pub struct Prospects {
 pub(crate) struct Runner<W> {
     pub(crate) waker: W,
     pub(crate) ready: std::collections::VecDeque<TaskId>,
+    /// Visitors of whom there is something to tell.
+    pub(crate) told: Vec<TaskId>,
     pub(crate) timers: Timers,
     /// What time it was when it was last told.
     pub(crate) now: Moment,
@@ -123,6 +125,7 @@ impl<P: Payload> Kernel<P> {
         let id = self.runners.insert(Runner {
             waker,
             ready: std::collections::VecDeque::new(),
+            told: Vec::new(),
             timers: Timers::default(),
             now: Moment::default(),
             parked: false,
@@ -143,6 +146,7 @@ impl<P: Payload> Kernel<P> {
     pub fn remove_runner(&mut self, id: RunnerId) {
         let Some(runner) = self.runners.get(id) else { return };
         let (root, sources, elsewhere) = (runner.root, runner.sources, runner.elsewhere);
+        self.close_regions(root);
         // Whoever ends leaves its scopes, and their members move outward: in the end everyone stands in the root.
         while self.scopes[root].members > 0 {
             self.expel(self.scopes[root].first_member);
@@ -228,6 +232,7 @@ impl<P: Payload> Kernel<P> {
     }
 
     /// The task gave way: it is due again behind everyone who is ready.
+    #[inline(always)]
     pub fn give_way(&mut self, task: TaskId, body: P::Body) {
         let Some(party) = self.parties.get_mut(task) else { return self.spent_bodies.push(body) };
         party.body = Some(body);
@@ -329,7 +334,7 @@ impl<P: Payload> Kernel<P> {
     /// back when there is something to do after all.
     pub fn park(&mut self, id: RunnerId) -> Option<Prospects> {
         let runner = self.runners.get_mut(id)?;
-        if !runner.ready.is_empty() {
+        if !(runner.ready.is_empty() && runner.told.is_empty()) {
             return None;
         }
         runner.parked = true;

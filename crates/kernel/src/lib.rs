@@ -27,6 +27,7 @@ mod source;
 mod spot;
 mod timers;
 mod view;
+mod visit;
 mod wait;
 mod waits;
 
@@ -40,4 +41,5 @@ pub use party::Start;
 pub use scope::{ScopeEnd, ScopeMisuse};
 pub use source::Direction;
 pub use view::{Doing, Seen, Standing};
+pub use visit::Told;
 pub use wait::{Event, Wake, Want};

@@ -1,4 +1,4 @@
-//! A party: whoever can wait. A task of a runner, a plain thread, or a task whose body runs elsewhere.
+//! A party: whoever can wait. A task of a runner, a visitor, a plain thread, or a task whose body runs elsewhere.
 
 use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::list::{List, NIL};
@@ -12,6 +12,8 @@ pub(crate) enum Place<W> {
     Runner(RunnerId),
     /// A thread asleep on its own waker.
     Thread(W),
+    /// Code in the event loop that the runner is a guest of: waking tells the runner.
+    Visitor(RunnerId),
     /// A body that runs elsewhere (in a thread, in another process): it never waits here, others wait for its end.
     Elsewhere {
         /// The run that knows of it; without one all do.
@@ -97,7 +99,7 @@ impl<B, V, W> Party<B, V, W> {
 
     pub(crate) fn runner(&self) -> Option<RunnerId> {
         match self.place {
-            Place::Runner(runner) => Some(runner),
+            Place::Runner(runner) | Place::Visitor(runner) => Some(runner),
             Place::Elsewhere { runner, .. } => runner,
             Place::Thread(_) => None,
         }

@@ -91,24 +91,28 @@ impl<P: Payload> Kernel<P> {
     pub fn open_scope(&mut self, task: TaskId, deadline: Option<Moment>, shield: bool) -> Option<ScopeId> {
         let party = self.parties.get(task)?;
         let runner = match party.place {
-            Place::Runner(runner) => runner,
+            Place::Runner(runner) | Place::Visitor(runner) => runner,
             Place::Thread(_) => RunnerId::default(),
             Place::Elsewhere { .. } => return None,
         };
         let parent = party.scope;
         let id = self.scopes.insert(Scope::new(runner, task, parent, shield));
-        if let Some(outer) = self.scopes.get_mut(parent) {
-            let next = std::mem::replace(&mut outer.first_child, id);
-            self.scopes[id].next_sibling = next;
-            if let Some(next) = self.scopes.get_mut(next) {
-                next.previous_sibling = id;
-            }
-        }
+        self.add_child(parent, id);
         self.parties[task].scope = id;
         if let Some(deadline) = deadline.filter(|&deadline| deadline != Moment::NEVER) {
             self.set_deadline(id, runner, deadline);
         }
         Some(id)
+    }
+
+    /// Puts a new scope among those inside of another.
+    pub(crate) fn add_child(&mut self, parent: ScopeId, id: ScopeId) {
+        let Some(outer) = self.scopes.get_mut(parent) else { return };
+        let next = std::mem::replace(&mut outer.first_child, id);
+        self.scopes[id].next_sibling = next;
+        if let Some(next) = self.scopes.get_mut(next) {
+            next.previous_sibling = id;
+        }
     }
 
     fn set_deadline(&mut self, scope: ScopeId, runner: RunnerId, at: Moment) {
@@ -148,7 +152,7 @@ impl<P: Payload> Kernel<P> {
         }
     }
 
-    /// Takes the innermost scope of a task away.
+    /// Takes the innermost scope of a task away, or a region, which has no task.
     pub(crate) fn remove_scope(&mut self, task: TaskId, id: ScopeId) -> ScopeEnd {
         self.wake_drained(id);
         let parent = self.scopes[id].parent;
@@ -166,7 +170,9 @@ impl<P: Payload> Kernel<P> {
         if let Some(next) = self.scopes.get_mut(next) {
             next.previous_sibling = previous;
         }
-        self.parties[task].scope = parent;
+        if let Some(owner) = self.parties.get_mut(task) {
+            owner.scope = parent;
+        }
         let end = ScopeEnd { cancelled: self.scopes[id].cancelled, expired: self.scopes[id].expired };
         let (runner, timed) = (self.scopes[id].runner, self.scopes[id].timed);
         self.scopes.remove(id);
@@ -300,6 +306,10 @@ impl<P: Payload> Kernel<P> {
         let (waits, is_elsewhere) = (party.phase == Phase::Waiting, party.is_elsewhere());
         if is_elsewhere {
             self.tell_to_stop(task);
+        } else if let Place::Visitor(runner) = party.place
+            && !waits
+        {
+            self.tell(runner, task);
         } else if waits && self.is_cancelled(task) {
             self.wake(task, Wake::Cancelled);
         }

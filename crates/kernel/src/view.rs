@@ -6,7 +6,7 @@
 use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::kernel::{Kernel, Payload};
 use crate::moment::Moment;
-use crate::party::Phase;
+use crate::party::{Phase, Place};
 
 /// What a task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Standing<'a, B> {
     pub doing: Doing,
     /// Its next wait is refused, or its present one about to be: some cancellation reaches it.
     pub cancelled: bool,
+    /// It has its turns in another event loop, and no body here. When it does not wait here nobody here knows what it does.
+    pub visits: bool,
 }
 
 /// What [`Kernel::survey`] shows, each with the number of what it stands in, counted from zero in the order shown.
@@ -50,11 +52,12 @@ struct Ahead {
 
 impl<P: Payload> Kernel<P> {
     /// Shows the tasks of a runner and the groups in which they live, each task after the group that it is in, each group
-    /// after its task. It ends when so many of both together have been shown, with the groups of the last task; how many
+    /// after its task. What lives in a region lives in the run itself. It ends when so many of both together have been shown, with the groups of the last task; how many
     /// there are, [`Self::count_tasks`] says.
     pub fn survey<'a>(&'a self, runner: RunnerId, limit: usize, mut show: impl FnMut(Seen<'a, P::Body>)) {
         let Some(root) = self.runners.get(runner).map(|runner| runner.root) else { return };
-        let mut ahead = vec![self.ahead(root, None)];
+        let mut ahead: Vec<Ahead> = self.regions(root).map(|region| self.ahead(region, None)).collect();
+        ahead.push(self.ahead(root, None));
         let mut shown = 0;
         while let Some(place) = ahead.last_mut() {
             if shown >= limit {
@@ -71,7 +74,9 @@ impl<P: Payload> Kernel<P> {
                 Phase::Waiting => Doing::Waiting(party.since),
             };
             let cancelled = self.is_cancelled(task);
-            show(Seen::Task(place.inside, Standing { task, body: party.body.as_ref(), doing, cancelled }));
+            let visits = matches!(party.place, Place::Visitor(_));
+            let body = party.body.as_ref();
+            show(Seen::Task(place.inside, Standing { task, body, doing, cancelled, visits }));
             let number = shown;
             shown += 1;
             let mut at = party.scope;

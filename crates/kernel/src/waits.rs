@@ -108,7 +108,7 @@ impl<P: Payload> Kernel<P> {
         party.nodes = NIL;
         party.timers = 0;
         // No clock is read for it: the time is that of the runner's last look.
-        if let Place::Runner(runner) = party.place {
+        if let Place::Runner(runner) | Place::Visitor(runner) = party.place {
             party.since = self.runners[runner].now;
         }
         for (branch, want) in (0u16..).zip(wants) {
@@ -150,7 +150,7 @@ impl<P: Payload> Kernel<P> {
             return;
         }
         // A thread keeps its own time.
-        let Place::Runner(runner) = party.place else { return };
+        let (Place::Runner(runner) | Place::Visitor(runner)) = party.place else { return };
         party.timers += 1;
         let tag = (party.wait << TAG_BITS) | u64::from(branch);
         self.runners[runner].timers.set(Entry { at, tag, owner: task.number() });
@@ -203,6 +203,10 @@ impl<P: Payload> Kernel<P> {
                 }
             }
             Place::Thread(waker) => self.wakers.push(waker.clone()),
+            Place::Visitor(runner) => {
+                let runner = *runner;
+                self.tell(runner, id);
+            }
             Place::Elsewhere { .. } => {}
         }
     }

@@ -338,6 +338,9 @@ fn check_fresh(body: &Bound<'_, PyAny>, state: State) -> PyResult<()> {
 
 fn of_awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
+    if let Ok(operation) = object.cast::<Operation>() {
+        return Ok(Operation::awaiter(operation.clone())?.into_any());
+    }
     if let Ok(method) = object.get_type().getattr(intern!(py, "__await__")) {
         let iterator = method.call1((object,))?;
         if iterator.get_type().getattr(intern!(py, "__next__")).is_ok() {

@@ -12,7 +12,7 @@ use crate::payload::WORLD;
 
 /// A channel: values go in at one end and come out at the other, in order; whoever waits is served in order.
 ///
-/// Works between weightless tasks and plain threads, in any mixture. ``async for value in channel`` ends when the
+/// Works between weightless tasks, asyncio tasks and plain threads, in any mixture. ``async for value in channel`` ends when the
 /// channel is closed and empty. Model: Go's channels.
 ///
 /// Args:

@@ -14,6 +14,7 @@ use thistledown_kernel::{Moment, RunnerId, ScopeId, TaskId, Wake};
 use thistledown_reactor::{Registry, Waker};
 use thistledown_runtime::Clock;
 
+use crate::asyncio::rooms::Rooms;
 use crate::errors::{self, Quick};
 use crate::objects;
 use crate::payload::WORLD;
@@ -37,6 +38,8 @@ pub(crate) struct Run {
     pub(crate) forked: Cell<bool>,
     /// The task that takes in others, and what is called when those can never go on.
     pub(crate) attendant: RefCell<Option<(TaskId, Py<PyAny>)>>,
+    /// It is the guest of another event loop, and where its tasks and visitors stand.
+    pub(crate) rooms: Option<Rooms>,
 }
 
 /// A run, as other threads see it.
@@ -104,6 +107,18 @@ impl Current {
         });
     }
 
+    /// Another run, and the task that has its turn in it; gives those before. For a visit in the middle of anything.
+    pub(crate) fn change(
+        py: Python<'_>,
+        run: Option<std::rc::Rc<Run>>,
+        task: Option<TaskId>,
+    ) -> (Option<std::rc::Rc<Run>>, Option<TaskId>) {
+        let before = (Self::run(), Self::task());
+        Self::set_run(py, run);
+        CURRENT.with(|current| current.task.set(task));
+        before
+    }
+
     /// The run and the task that has its turn in this thread.
     pub(crate) fn task() -> Option<TaskId> {
         CURRENT.with(|current| current.task.get())
@@ -113,7 +128,8 @@ impl Current {
     pub(crate) fn need_task(what: &str) -> PyResult<TaskId> {
         Self::task().ok_or_else(|| {
             errors::misuse(format!(
-                "{what} works inside a weightless task: start one with `td.run(main)`; in a plain thread write `.wait()`"
+                "{what} works inside a weightless task or an asyncio task: start one with `td.run(main)`; in a plain \
+                 thread write `.wait()`"
             ))
         })
     }

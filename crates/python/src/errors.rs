@@ -138,7 +138,7 @@ pub(crate) fn shown(object: &Bound<'_, PyAny>, otherwise: &str) -> String {
 /// Python looks for signals wherever it likes, also inside of `str` and `repr`: what is dropped there is somebody's Ctrl-C.
 pub(crate) fn put_off(py: Python<'_>, error: PyErr, object: Option<&Bound<'_, PyAny>>) {
     if error.is_instance_of::<PyKeyboardInterrupt>(py) {
-        crate::run::strike_again();
+        crate::interrupts::strike_again();
     } else {
         error.write_unraisable(py, object);
     }

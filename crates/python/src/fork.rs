@@ -6,11 +6,11 @@ use std::sync::Once;
 use pyo3::prelude::*;
 
 use crate::current::Current;
-use crate::engines;
-use crate::herald;
 use crate::payload::WORLD;
 use crate::run::watchdog;
-use crate::upstream;
+use crate::workers::engines;
+use crate::workers::herald;
+use crate::workers::upstream;
 
 /// Sees to it that each fork of this process, also one by C code, finds nobody in the middle of anything.
 ///
@@ -32,19 +32,25 @@ extern "C" fn before_fork() {
 
 extern "C" fn after_fork_in_parent() {
     // SAFETY: the C library calls this after `before_fork`, in the thread that forked, once.
+    unsafe { unlock_all(false) };
+}
+
+/// In the child, which may be C's alone and fork itself: so there, too, nobody is left in the middle of anything.
+extern "C" fn after_fork_here() {
+    // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
+    unsafe { unlock_all(true) };
+}
+
+/// Releases what `before_fork` has taken.
+///
+/// # Safety
+/// Only after `before_fork` in this thread, and once in each process.
+unsafe fn unlock_all(in_child: bool) {
+    // SAFETY: by the contract above.
     unsafe {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
-        engines::unlock_after_fork(false);
-    }
-}
-
-/// In the child. The watchdog's lock stays taken: it is replaced.
-extern "C" fn after_fork_here() {
-    // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
-    unsafe {
-        WORLD.unlock_after_fork();
-        engines::unlock_after_fork(true);
+        engines::unlock_after_fork(in_child);
     }
 }
 
@@ -57,11 +63,12 @@ pub(crate) fn after_fork_in_child() {
     // Tasks of the parent's pools end here, and whoever waits is told.
     engines::desert();
     upstream::forget_worker();
-    crate::ends::forget();
+    crate::workers::ends::forget();
     if let Some(run) = Current::run() {
         run.forked.set(true);
     }
     crate::run::forget_runs();
+    crate::asyncio::loops::forget();
     crate::thread_wait::forget_parker();
     crate::survey::forget_waits();
     crate::window::forget();

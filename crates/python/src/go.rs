@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thistledown_kernel::Start;
 
+use crate::asyncio::guest;
+use crate::asyncio::loops;
 use crate::body::{self, Arguments, Packed};
 use crate::current::Current;
 use crate::errors;
@@ -17,13 +19,14 @@ use crate::task::Task;
 /// Starts a task: "this is a task, go".
 ///
 /// An ``async def`` or generator function, or what calling one gave, is a weightless task and runs in the run of this
-/// thread, in its turn. A plain function runs in a worker process of the default pool, from anywhere. The engine holds
+/// thread, in its turn; in asyncio it is a guest of the loop. A plain function runs in a worker process of the default pool, from anywhere. The engine holds
 /// the task: nothing depends on keeping what this returns.
 ///
 /// Args:
 ///     body: a coroutine or generator function or object, an object with ``__await__``, a plain function, or the name of
 ///         one as ``"package.module:function"``.
-///     args, kwargs: for the function.
+///     *args: for the function.
+///     **kwargs: for the function.
 ///
 /// Returns:
 ///     The task.
@@ -95,14 +98,19 @@ fn start<'py>(
         if body::goes_elsewhere(body)? {
             return elsewhere(body, arguments, group, name);
         }
+        if let Some(guest) = loops::here(body.py())? {
+            return guest::go(&guest, body, arguments, start, group, name);
+        }
         if group.is_some() {
             return Err(errors::misuse(
                 "no weightless tasks run in this thread: this group holds tasks of worker processes and thread calls; \
-                 for weightless ones use `async with td.TaskGroup()` inside of `td.run(main)`",
+                 for weightless ones use `async with td.TaskGroup()` inside of `td.run(main)`, or in an asyncio \
+                 task",
             ));
         }
         return Err(errors::misuse(
-            "no weightless tasks run in this thread: start them with `td.run(main)`, and call `td.go` inside of it",
+            "no weightless tasks run in this thread: start them with `td.run(main)`, and call `td.go` inside of it, or in \
+             an asyncio task",
         ));
     };
     let iterator = match body::weightless(body, arguments)? {
@@ -114,7 +122,7 @@ fn start<'py>(
 }
 
 /// Starts a task in the default pool of worker processes; a group takes it in.
-fn elsewhere<'py>(
+pub(crate) fn elsewhere<'py>(
     body: &Bound<'py, PyAny>,
     arguments: &impl Arguments<'py>,
     group: Option<Py<PyAny>>,

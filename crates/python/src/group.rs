@@ -39,7 +39,8 @@ impl Group {
     /// Args:
     ///     body: for a weightless task a coroutine or generator function or object; for one of the default pool a plain
     ///         function, or its name as ``"package.module:function"``; for a thread call a ``td.thread(...)``.
-    ///     args, kwargs: for the function.
+    ///     *args: for the function.
+    ///     **kwargs: for the function.
     ///
     /// Returns:
     ///     The task.

@@ -10,12 +10,12 @@
 use std::ffi::c_ulong;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use rustix_futex_sync::Mutex;
 
 use crate::errors;
 use crate::task::Task;

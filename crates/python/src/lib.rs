@@ -2,12 +2,13 @@
 //!
 //! - `payload` says what the kernel carries for Python, and holds the one world of the process.
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
-//!   `switch`, `space_wait`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
+//!   `switch`, `space`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
 //!   stands still, `stop` and `group_call` reach members that run elsewhere.
+//! - `guest` is a run in another event loop (`loops` says whose, `rooms` who lives where, `lodger` gives turns), with `awaiting`, `visitor` and `foreign` for what is that loop's own.
 //! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong, `survey` how everything stands, `window` tells that to whoever asks from outside.
-//! - `space` with its `claim`, `transaction` and `watch` is the shared space; `fields` is what stands in its tuples.
+//! - `space` is the shared space, and `fields` of it what stands in its tuples.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! The module asks for the interpreter lock: what a turn borrows, what a root untracks and the memory that is used again
@@ -16,50 +17,33 @@
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
 
+mod asyncio;
 mod body;
-mod buffer;
 mod channel;
-mod child;
-mod claim;
 mod context;
 mod current;
-mod descriptor;
-mod ends;
-mod engines;
 mod errors;
-mod fields;
-mod filters;
+mod face;
 mod fork;
-mod freight;
-mod functions;
 mod go;
 mod group;
 mod group_call;
-mod guest;
 mod held_open;
-mod herald;
-mod imports;
+mod interrupts;
+mod net;
 mod objects;
 mod operation;
-mod options;
 mod outside;
 mod payload;
-mod pickle;
-mod poll;
-mod pool;
-mod remote;
 mod report;
 mod root;
 mod run;
+mod runner;
 mod scope;
-mod scratch;
 mod select;
 mod slots;
-mod socket;
 mod space;
-mod space_wait;
 mod stop;
-mod stream;
 mod survey;
 mod switch;
 mod task;
@@ -67,13 +51,9 @@ mod thread_call;
 mod thread_scope;
 mod thread_wait;
 mod timers;
-mod traces;
-mod transaction;
 mod turn;
-mod upstream;
-mod verbs;
-mod watch;
 mod window;
+mod workers;
 
 use pyo3::prelude::*;
 
@@ -83,53 +63,55 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
     #[pymodule_export]
+    use super::asyncio::awaiting::Wait;
+    #[pymodule_export]
+    use super::asyncio::foreign::StandIn;
+    #[pymodule_export]
+    use super::asyncio::guest::Guest;
+    #[pymodule_export]
+    use super::asyncio::loops::would_stop_loop;
+    #[pymodule_export]
     use super::body::makes_body;
     #[pymodule_export]
     use super::channel::{Channel, ChannelIterator};
     #[pymodule_export]
-    use super::child::{Child, Job};
-    #[pymodule_export]
-    use super::claim::Claim;
-    #[pymodule_export]
-    use super::ends::{die_of_interrupt, take_unasked};
-    #[pymodule_export]
-    use super::engines::pools_have_tasks;
-    #[pymodule_export]
-    use super::fields::{Pattern, between, one_of};
+    use super::face::set_module_class;
     #[pymodule_export]
     use super::fork::after_fork_in_child;
-    #[pymodule_export]
-    use super::freight::Slice;
     #[pymodule_export]
     use super::go::{current_task, go, go_in};
     #[pymodule_export]
     use super::group::Group;
     #[pymodule_export]
-    use super::guest::Guest;
-    #[pymodule_export]
     use super::held_open::generator_begins;
     #[pymodule_export]
-    use super::herald::{fall_silent, herald_rests, tell_news};
+    use super::interrupts::count_interrupts;
     #[pymodule_export]
-    use super::imports::set_importing;
+    use super::net::poll::{readable, writable};
+    #[pymodule_export]
+    use super::net::socket::Socket;
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
-    use super::options::Options;
+    use super::run::runs::stop_runs;
     #[pymodule_export]
-    use super::poll::{readable, writable};
+    use super::run::{attend, run};
     #[pymodule_export]
-    use super::pool::Pool;
-    #[pymodule_export]
-    use super::run::{attend, count_interrupts, run, stop_runs};
+    use super::runner::{Runner, current_runner};
     #[pymodule_export]
     use super::scope::{Scope, move_on_after, shield, timeout};
     #[pymodule_export]
     use super::select::select;
     #[pymodule_export]
-    use super::socket::Socket;
-    #[pymodule_export]
     use super::space::Space;
+    #[pymodule_export]
+    use super::space::claim::Claim;
+    #[pymodule_export]
+    use super::space::fields::{Pattern, between, one_of};
+    #[pymodule_export]
+    use super::space::transaction::Transaction;
+    #[pymodule_export]
+    use super::space::watch::Watch;
     #[pymodule_export]
     use super::survey::{survey, survey_pools};
     #[pymodule_export]
@@ -139,11 +121,23 @@ mod _core {
     #[pymodule_export]
     use super::thread_call::thread;
     #[pymodule_export]
-    use super::timers::{after, is_cancelled, sleep};
+    use super::timers::{after, check_cancelled, is_cancellation, is_cancelled, sleep};
     #[pymodule_export]
-    use super::transaction::Transaction;
+    use super::workers::child::{Child, Job};
     #[pymodule_export]
-    use super::watch::Watch;
+    use super::workers::ends::{die_of_interrupt, take_unasked};
+    #[pymodule_export]
+    use super::workers::engines::pools_have_tasks;
+    #[pymodule_export]
+    use super::workers::freight::Slice;
+    #[pymodule_export]
+    use super::workers::herald::{fall_silent, herald_rests, tell_news};
+    #[pymodule_export]
+    use super::workers::imports::set_importing;
+    #[pymodule_export]
+    use super::workers::options::Options;
+    #[pymodule_export]
+    use super::workers::pool::Pool;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

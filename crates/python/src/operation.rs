@@ -20,14 +20,14 @@ use thistledown_kernel::{Direction, Event, Moment, TaskId, Wake, Want};
 use crate::channel::Channel;
 use crate::current::{Current, Run, check_cancelled, seconds_or_none};
 use crate::errors::{self, Quick, Thrown};
-use crate::poll::RawPoll;
+use crate::net::poll::RawPoll;
+use crate::net::verbs::SocketOperation;
 use crate::scope::Scope;
 use crate::select::{self, Select};
-use crate::space_wait::SpaceOperation;
+use crate::space::wait::SpaceOperation;
 use crate::switch::Switch;
 use crate::task::Task;
 use crate::thread_call::ThreadCall;
-use crate::verbs::SocketOperation;
 
 /// Not waited for.
 const IDLE: u8 = 0;
@@ -153,7 +153,7 @@ impl From<PyErr> for Step {
 
 /// Something to wait for: a value, which can be waited for again.
 ///
-/// There are three ways to wait for it: ``await op`` in a weightless task, ``yield from op`` in a generator task, and
+/// There are three ways to wait for it: ``await op`` in a weightless task or an asyncio task, ``yield from op`` in a generator task, and
 /// ``op.wait(timeout=None)`` in a plain thread. Each is a cancel point. ``select`` waits for the first of several.
 #[pyclass(frozen, generic, module = "thistledown")]
 pub(crate) struct Operation {
@@ -174,6 +174,14 @@ impl Operation {
         matches!(self.phase.load(Ordering::Relaxed), IDLE | OVERDUE)
     }
 
+    pub(crate) fn set_waiting(&self) {
+        self.set_phase(WAITING);
+    }
+
+    pub(crate) fn gives_way(&self) -> bool {
+        matches!(self.kind, Kind::Sleep(Sleep { nanos: 0, .. }))
+    }
+
     fn set_phase(&self, phase: u8) {
         self.phase.store(phase, Ordering::Relaxed);
     }
@@ -191,8 +199,8 @@ impl Operation {
             match self.phase.load(Ordering::Relaxed) {
                 WAITING => return self.resume(py, current.wake.take()),
                 IDLE => {
-                    if let Kind::Sleep(Sleep { nanos: 0, .. }) = self.kind {
-                        return give_way(py, current, task);
+                    if self.is_zero_sleep() {
+                        return if give_way(current) { Step::Return(py.None()) } else { Step::GiveWay };
                     }
                     let Some(left) = current.budget.get().checked_sub(1) else {
                         self.set_phase(OVERDUE);
@@ -206,8 +214,31 @@ impl Operation {
         })
     }
 
+    /// The step of one that only gives way: whether it is over. Nothing when there is more to it.
+    #[inline(always)]
+    pub(crate) fn quick_step(&self) -> Option<bool> {
+        if !self.is_zero_sleep() {
+            return None;
+        }
+        Current::with(|current| {
+            let plain = current.task.get().is_some() && current.held_open.get() == 0;
+            plain.then(|| give_way(current))
+        })
+    }
+
+    #[inline(always)]
+    fn is_zero_sleep(&self) -> bool {
+        matches!(self.kind, Kind::Sleep(Sleep { nanos: 0, .. }))
+    }
+
     #[cold]
-    fn needs_task(&self, py: Python<'_>) -> Step {
+    pub(crate) fn needs_task(&self, py: Python<'_>) -> Step {
+        if let Kind::Join(_) = self.kind {
+            return errors::misuse(
+                "`await task` works inside a weightless task or an asyncio task; in plain code write `task.result()`",
+            )
+            .into();
+        }
         Current::need_task(&self.describe(py)).err().unwrap_or_else(|| errors::misuse("no task")).into()
     }
 
@@ -420,17 +451,13 @@ impl Operation {
     }
 }
 
-/// `sleep(0)`: the others have their turn, then it is over. It keeps nothing, so that one object serves everybody.
-#[inline]
-fn give_way(py: Python<'_>, current: &Current, task: TaskId) -> Step {
-    if current.gives_way.take() {
-        return Step::Return(py.None());
-    }
-    if let Err(cancelled) = check_cancelled(py, task) {
-        return Step::Raise(cancelled);
-    }
-    current.gives_way.set(true);
-    Step::GiveWay
+/// `sleep(0)`: the others have their turn, then it is over. It keeps nothing, so that one object serves everybody, and
+/// does not ask for a cancellation: as for a bare `yield`, the kernel does when the task's turn comes again.
+#[inline(always)]
+fn give_way(current: &Current) -> bool {
+    let over = current.gives_way.get();
+    current.gives_way.set(!over);
+    over
 }
 
 fn closed_descriptor() -> PyErr {

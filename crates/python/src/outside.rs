@@ -12,7 +12,6 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use thistledown_runtime::Clock;
 
@@ -58,9 +57,9 @@ fn come_back() {
     RETURNING.fetch_add(1, Ordering::SeqCst);
 }
 
+#[allow(clippy::disallowed_methods, reason = "a moment's sleep needs nobody to wake from it")]
 fn pause() {
-    static NEVER: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
-    NEVER.1.wait_for(&mut NEVER.0.lock(), MOMENT);
+    std::thread::sleep(MOMENT);
 }
 
 /// The interpreter is about to end, by this thread. Waits, for a while, for those who are on their way back in.

@@ -5,6 +5,7 @@
 //! tasks cost a collection nothing; otherwise each full collection would walk through all of them.
 #![allow(unsafe_code, reason = "the collector's lists are kept through CPython's C interface")]
 
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
 use pyo3::ffi;
@@ -50,6 +51,18 @@ impl Root {
         untrack(object.as_ptr());
         Self(object)
     }
+
+    /// Lets go of it, which a drop does too, without asking first whether the thread is attached.
+    #[inline]
+    pub(crate) fn let_go(self, py: Python<'_>) {
+        let object = ManuallyDrop::new(self);
+        // Also one that was on no list before: it may be on one, and its own end may expect it there.
+        if can_be_tracked(object.as_ptr()) {
+            track(object.as_ptr());
+        }
+        // SAFETY: it is read once, and not dropped.
+        unsafe { std::ptr::read(&raw const object.0) }.drop_ref(py);
+    }
 }
 
 impl Deref for Root {
@@ -62,7 +75,7 @@ impl Deref for Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        // Also one that was on no list before: it may be on one, and its own end may expect it there.
+        // As in `let_go`.
         if can_be_tracked(self.0.as_ptr()) {
             Python::attach(|_| track(self.0.as_ptr()));
         }

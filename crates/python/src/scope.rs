@@ -1,10 +1,13 @@
 //! Scopes, as Python sees them: `timeout`, `move_on_after`, `shield`, and what a group stands on.
 
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::exceptions::{PyGeneratorExit, PyTimeoutError};
 use pyo3::prelude::*;
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeEnd, ScopeId, ScopeMisuse, TaskId};
 
+use crate::asyncio::visitor;
 use crate::current::{Current, Run, number_of_seconds, seconds};
 use crate::errors;
 use crate::held_open;
@@ -35,17 +38,34 @@ enum State {
     TakenAway(ScopeEnd),
 }
 
-/// A region of a weightless task, or of a plain thread, as a ``with`` block.
+/// What is left to say of a block when it has been left.
+pub(crate) struct Left {
+    pub(crate) end: ScopeEnd,
+    /// A cancellation from outside goes on.
+    pub(crate) goes_on: bool,
+}
+
+/// A region of a weightless task, of an asyncio task, or of a plain thread, as a ``with`` block.
 #[pyclass(frozen, weakref, module = "thistledown")]
 pub(crate) struct Scope {
     purpose: Purpose,
     seconds: Option<f64>,
     state: Mutex<State>,
+    /// It belongs to an asyncio task.
+    in_asyncio: AtomicBool,
+    /// It was left, and a cancellation from outside goes on behind its end.
+    outlived: AtomicBool,
 }
 
 impl Scope {
     fn new(purpose: Purpose, seconds: Option<f64>) -> Self {
-        Self { purpose, seconds, state: Mutex::new(State::New) }
+        Self {
+            purpose,
+            seconds,
+            state: Mutex::new(State::New),
+            in_asyncio: AtomicBool::new(false),
+            outlived: AtomicBool::new(false),
+        }
     }
 
     /// The kernel's name for it, while it is open.
@@ -75,36 +95,8 @@ impl Scope {
         }
     }
 
-    /// Leaves the block.
-    fn close(&self, py: Python<'_>) -> PyResult<ScopeEnd> {
-        let id = self.id()?;
-        let owner = thread_scope::owner().ok_or_else(|| errors::scope_misuse(ScopeMisuse::OtherTask))?;
-        held_open::left(self);
-        // Those of a generator that stands still are taken away, so that this one can be left; it is said afterwards.
-        let stands_still = match Current::with(|current| current.held_open.get()) {
-            0 => Ok(()),
-            _ => held_open::check(py, owner),
-        };
-        thread_scope::look_at_the_time();
-        let end = WORLD.with(|kernel| kernel.close_scope(owner, id)).map_err(errors::scope_misuse)?;
-        *self.state.lock() = State::Closed(end);
-        thread_scope::left(owner);
-        stands_still.map(|()| end)
-    }
-
-    /// Ends the block of a generator that stands still: what lives in it is cancelled.
-    pub(crate) fn take_away(&self, owner: TaskId) {
-        let Ok(id) = self.id() else { return };
-        if let Some(end) = WORLD.with(|kernel| kernel.evict_scope(owner, id)) {
-            *self.state.lock() = State::TakenAway(end);
-        }
-    }
-}
-
-#[pymethods]
-impl Scope {
-    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        let owner = thread_scope::owner_to_be(slf.py())?;
+    /// Enters the block, for whom it belongs to.
+    pub(crate) fn open(slf: &Bound<'_, Self>, owner: TaskId) -> PyResult<ScopeId> {
         let this = slf.get();
         if Current::with(|current| current.held_open.get()) > 0 {
             held_open::check(slf.py(), owner)?;
@@ -117,15 +109,96 @@ impl Scope {
             Some(value) => seconds(value, "seconds")?.map(|duration| Run::now().after(duration)),
             None => None,
         };
-        let shield = this.purpose == Purpose::Shield;
         let id = WORLD
-            .with(|kernel| kernel.open_scope(owner, deadline, shield))
+            .with(|kernel| kernel.open_scope(owner, deadline, this.is_shield()))
             .ok_or_else(|| errors::misuse("the run is over"))?;
         *this.state.lock() = State::Open(id);
         if this.seconds == Some(0.0) {
             WORLD.with(|kernel| kernel.expire_scope(id));
         }
-        held_open::opened(owner, &slf)?;
+        held_open::opened(owner, slf)?;
+        Ok(id)
+    }
+
+    /// Leaves the block.
+    fn close(&self, py: Python<'_>) -> PyResult<Left> {
+        let id = self.id()?;
+        let left = match self.in_asyncio.load(Ordering::Relaxed) {
+            true => visitor::left(py, self, id)?,
+            false => {
+                let owner =
+                    thread_scope::owner().ok_or_else(|| errors::scope_misuse(ScopeMisuse::OtherTask))?;
+                let (left, stands_still) = self.close_in(py, owner)?;
+                thread_scope::left(owner);
+                stands_still?;
+                left
+            }
+        };
+        self.outlived.store(left.goes_on, Ordering::Relaxed);
+        Ok(left)
+    }
+
+    /// The same, for its owner. That a generator stands still is to be said when the rest is done.
+    pub(crate) fn close_in(&self, py: Python<'_>, owner: TaskId) -> PyResult<(Left, PyResult<()>)> {
+        let id = self.id()?;
+        held_open::left(self);
+        // Those of a generator that stands still are taken away, so that this one can be left.
+        let stands_still = match Current::with(|current| current.held_open.get()) {
+            0 => Ok(()),
+            _ => held_open::check(py, owner),
+        };
+        thread_scope::look_at_the_time();
+        let (closed, goes_on) =
+            WORLD.with(|kernel| (kernel.close_scope(owner, id), kernel.is_cancelled(owner)));
+        let end = closed.map_err(errors::scope_misuse)?;
+        *self.state.lock() = State::Closed(end);
+        Ok((Left { end, goes_on }, stands_still))
+    }
+
+    /// Ends the block of a generator that stands still: what lives in it is cancelled.
+    pub(crate) fn take_away(&self, owner: TaskId) {
+        let Ok(id) = self.id() else { return };
+        if let Some(end) = WORLD.with(|kernel| kernel.evict_scope(owner, id)) {
+            *self.state.lock() = State::TakenAway(end);
+        }
+    }
+
+    /// A region of the kernel as a scope: what a guest keeps its tasks in.
+    pub(crate) fn of_region(id: ScopeId) -> Self {
+        let scope = Self::new(Purpose::Group, None);
+        *scope.state.lock() = State::Open(id);
+        scope
+    }
+
+    /// It belongs to an asyncio task.
+    pub(crate) fn set_in_asyncio(&self) {
+        self.in_asyncio.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_shield(&self) -> bool {
+        self.purpose == Purpose::Shield
+    }
+
+    /// What the cancellation that ended the block means for who comes after it: an error, or nothing.
+    fn concluded(&self, py: Python<'_>, end: ScopeEnd, error: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if self.purpose == Purpose::Timeout && end.expired {
+            let seconds = self.seconds.unwrap_or_default();
+            let timeout = PyTimeoutError::new_err(format!("not done within {seconds} seconds"));
+            timeout.set_cause(py, Some(PyErr::from_value(error.clone())));
+            return Err(timeout);
+        }
+        Ok(true)
+    }
+}
+
+#[pymethods]
+impl Scope {
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        if Current::task().is_none() && visitor::enter(&slf)? {
+            return Ok(slf);
+        }
+        let owner = thread_scope::owner_to_be()?;
+        Self::open(&slf, owner).inspect_err(|_| thread_scope::left(owner))?;
         Ok(slf)
     }
 
@@ -136,31 +209,21 @@ impl Scope {
         error: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let end = match self.close(py) {
-            Ok(end) => end,
+        let left = match self.close(py) {
+            Ok(left) => left,
             // The body is closed from outside, as when a run is given up: there is nothing left to leave.
             Err(_) if error.is_instance_of::<PyGeneratorExit>() => return Ok(false),
             // It was said to whom it concerns.
             Err(_) if self.taken_away() && !error.is_none() => return Ok(false),
             Err(misuse) => return Err(misuse),
         };
-        if !end.cancelled || error.is_none() || !errors::is_cancelled(py, error) {
+        if !left.end.cancelled || left.goes_on || self.is_shield() {
             return Ok(false);
         }
-        let goes_on = || {
-            let owner = thread_scope::owner();
-            owner.is_some_and(|owner| WORLD.with(|kernel| kernel.is_cancelled(owner)))
-        };
-        if self.purpose == Purpose::Shield || goes_on() {
+        if error.is_none() || !crate::timers::is_cancellation(error)? {
             return Ok(false);
         }
-        if self.purpose == Purpose::Timeout && end.expired {
-            let seconds = self.seconds.unwrap_or_default();
-            let timeout = PyTimeoutError::new_err(format!("not done within {seconds} seconds"));
-            timeout.set_cause(py, Some(PyErr::from_value(error.clone())));
-            return Err(timeout);
-        }
-        Ok(true)
+        self.concluded(py, left.end, error)
     }
 
     /// Refused: a scope is a plain block, also in an ``async def``. Raises ``TypeError``.
@@ -181,7 +244,7 @@ impl Scope {
     }
 
     /// Cancels everything in the block: each wait raises ``Cancelled``, which ends at the block's end.
-    fn cancel(&self) -> PyResult<()> {
+    pub(crate) fn cancel(&self) -> PyResult<()> {
         let state = *self.state.lock();
         match state {
             State::Open(id) => WORLD.with(|kernel| kernel.cancel_scope(id)),
@@ -210,6 +273,17 @@ impl Scope {
         Ok(WORLD.with(|kernel| kernel.scope_members(id)) == 0)
     }
 
+    /// Whether a cancellation from outside goes on behind its end, once it was left.
+    fn is_outlived(&self) -> bool {
+        self.outlived.load(Ordering::Relaxed)
+    }
+
+    /// Whether it belongs to an asyncio task, which cannot wait in plain code.
+    #[getter]
+    fn in_asyncio(&self) -> bool {
+        self.in_asyncio.load(Ordering::Relaxed)
+    }
+
     /// An operation: no task lives in it any more.
     fn drain(slf: Bound<'_, Self>) -> Operation {
         Operation::new(Kind::Drain(slf.unbind()))
@@ -217,7 +291,7 @@ impl Scope {
 
     /// Leaves the block, and says whether it was cancelled. What a group does at its end.
     fn leave(&self, py: Python<'_>) -> PyResult<bool> {
-        self.close(py).map(|end| end.cancelled)
+        self.close(py).map(|left| left.end.cancelled)
     }
 
     /// Whether it was taken away from a generator that held it open across its ``yield``.
@@ -235,8 +309,8 @@ impl Scope {
 
 /// Ends the block with ``TimeoutError`` when it takes too long.
 ///
-/// ``with td.timeout(5): ...`` in a weightless task, async or generator, or in plain code. Each wait in the block raises
-/// ``Cancelled`` once the time is over; leaving the block makes ``TimeoutError`` of it.
+/// ``with td.timeout(5): ...`` in a weightless task, async or generator, in an asyncio task, or in plain code. Each wait in
+/// the block raises ``Cancelled`` once the time is over; leaving the block makes ``TimeoutError`` of it.
 ///
 /// Args:
 ///     seconds: how long, from when the block is entered; ``math.inf`` for no limit.

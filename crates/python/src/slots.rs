@@ -16,8 +16,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use crate::asyncio::awaiting::Wait;
 use crate::body::Arguments;
 use crate::channel::{Channel, ChannelIterator};
+use crate::current::Current;
 use crate::errors::{self, Quick, Thrown};
 use crate::group::Group;
 use crate::objects;
@@ -30,6 +32,11 @@ trait Awaiter: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Syn
     fn step(&self, py: Python<'_>) -> Step;
     /// The operation to enlist: a new reference.
     fn parked(&self, py: Python<'_>, own: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    /// Whether it only gives way, and if so whether that is over: the commonest step, and it needs no other.
+    #[inline(always)]
+    fn quick_step(&self) -> Option<bool> {
+        None
+    }
 }
 
 impl Awaiter for Operation {
@@ -43,6 +50,11 @@ impl Awaiter for Operation {
         // SAFETY: `own` is this object, alive for the call.
         unsafe { ffi::Py_NewRef(own) }
     }
+
+    #[inline(always)]
+    fn quick_step(&self) -> Option<bool> {
+        Self::quick_step(self)
+    }
 }
 
 impl Awaiter for ChannelIterator {
@@ -54,6 +66,18 @@ impl Awaiter for ChannelIterator {
     #[inline]
     fn parked(&self, py: Python<'_>, _own: *mut ffi::PyObject) -> *mut ffi::PyObject {
         self.receive.clone_ref(py).into_ptr()
+    }
+}
+
+impl Awaiter for Wait {
+    #[inline]
+    fn step(&self, py: Python<'_>) -> Step {
+        Self::step(self, py)
+    }
+
+    #[inline]
+    fn parked(&self, py: Python<'_>, _own: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        self.yielded(py).into_ptr()
     }
 }
 
@@ -116,14 +140,19 @@ unsafe extern "C" fn send<T: Awaiter>(
     _value: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
-    // SAFETY: the interpreter passes a place for the result, and the object.
-    unsafe { step::<T>(own, result) }
+    // SAFETY: the slot is set on `T` alone; the interpreter passes a place for the result, and the object.
+    unsafe {
+        let awaiter = used_on::<T>(own);
+        let Some(over) = awaiter.get().quick_step() else { return step::<T>(own, result) };
+        *result = awaiter.py().None().into_ptr();
+        if over { ffi::PySendResult::PYGEN_RETURN } else { ffi::PySendResult::PYGEN_NEXT }
+    }
 }
 
 unsafe extern "C" fn next<T: Awaiter>(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     let mut result = std::ptr::null_mut();
     // SAFETY: the interpreter passes the object.
-    match unsafe { step::<T>(own, &raw mut result) } {
+    match unsafe { send::<T>(own, std::ptr::null_mut(), &raw mut result) } {
         ffi::PySendResult::PYGEN_NEXT => result,
         ffi::PySendResult::PYGEN_RETURN => {
             // SAFETY: `result` is a new reference, given up here; the interpreter is attached.
@@ -194,12 +223,19 @@ unsafe fn used_on<'a, 'py, T>(own: *mut ffi::PyObject) -> Borrowed<'a, 'py, T> {
 unsafe extern "C" fn operation_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on operations alone.
     let operation = unsafe { used_on::<Operation>(own) };
-    if operation.get().is_idle() { operation.to_owned().into_ptr() } else { second_awaiter(operation) }
+    if Current::task().is_some() && operation.get().is_idle() {
+        return operation.to_owned().into_ptr();
+    }
+    other_awaiter(operation)
 }
 
+/// The awaiter where no weightless task has its turn, or of an operation that is being waited for.
 #[cold]
-fn second_awaiter(operation: Borrowed<'_, '_, Operation>) -> *mut ffi::PyObject {
-    given(operation.py(), || Operation::second_awaiter(&operation))
+fn other_awaiter(operation: Borrowed<'_, '_, Operation>) -> *mut ffi::PyObject {
+    given(operation.py(), || match Current::task() {
+        Some(_) => Ok(Operation::second_awaiter(&operation)?.into_any()),
+        None => Wait::elsewhere(operation.to_owned()),
+    })
 }
 
 unsafe extern "C" fn channel_send(own: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -234,12 +270,18 @@ fn first(py: Python<'_>, kind: impl FnOnce() -> Kind) -> *mut ffi::PyObject {
 unsafe extern "C" fn channel_next(own: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is set on iterators of channels alone.
     let iterator = unsafe { used_on::<ChannelIterator>(own) };
-    if iterator.get().receive.get().is_idle() { iterator.to_owned().into_ptr() } else { refused(iterator) }
+    if Current::task().is_some() && iterator.get().receive.get().is_idle() {
+        return iterator.to_owned().into_ptr();
+    }
+    other_next(iterator)
 }
 
 #[cold]
-fn refused(iterator: Borrowed<'_, '_, ChannelIterator>) -> *mut ffi::PyObject {
-    given(iterator.py(), || ChannelIterator::__anext__(iterator.to_owned()))
+fn other_next(iterator: Borrowed<'_, '_, ChannelIterator>) -> *mut ffi::PyObject {
+    given(iterator.py(), || match Current::task() {
+        Some(_) => Ok(ChannelIterator::__anext__(iterator.to_owned())?.into_any()),
+        None => Wait::for_next(iterator.to_owned()),
+    })
 }
 
 /// `__await__` and `__iter__` of a task.
@@ -348,13 +390,32 @@ unsafe extern "C" fn sleep(
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter passes `count` arguments and those with names behind, and calls while it is attached.
     unsafe {
-        let py = Python::assume_attached();
-        if count == 1 && names.is_null() && timers::is_zero(&Borrowed::from_ptr(py, *args)) {
-            return given(py, || Ok(timers::give_way(py)?.clone()));
+        if count == 1
+            && names.is_null()
+            && let Some(operation) = timers::sleep_of_zero(&used_on(*args))
+        {
+            return operation.to_owned().into_ptr();
         }
+        usual_sleep(module, args, count, names)
+    }
+}
+
+/// # Safety
+/// As the interpreter calls a function.
+#[inline(never)]
+unsafe fn usual_sleep(
+    module: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: by the contract; what PyO3 made has the same one.
+    unsafe {
         match SLEEP.get() {
             Some(usual) => usual(module, args, count, names),
-            None => given::<Operation>(py, || Err(errors::misuse("the module is not made yet").into())),
+            None => given::<Operation>(Python::assume_attached(), || {
+                Err(errors::misuse("the module is not made yet").into())
+            }),
         }
     }
 }
@@ -441,6 +502,7 @@ fn set_method(
 pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     objects::install(py)?;
+    timers::install(py)?;
     set_function(module, "go", go)?;
     if let Some(usual) = set_function(module, "sleep", sleep)? {
         let _ = SLEEP.set(usual);
@@ -448,6 +510,7 @@ pub(crate) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let (channel, iterator) = (py.get_type::<Channel>(), py.get_type::<ChannelIterator>());
     set::<Operation>(&py.get_type::<Operation>(), operation_awaiter);
     set::<ChannelIterator>(&iterator, itself);
+    set::<Wait>(&py.get_type::<Wait>(), itself);
     // SAFETY: as in `set`.
     unsafe {
         let methods = (*iterator.as_type_ptr()).tp_as_async;

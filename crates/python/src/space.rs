@@ -1,5 +1,11 @@
 //! Spaces, as Python sees them.
 
+pub(crate) mod claim;
+pub(crate) mod fields;
+pub(crate) mod transaction;
+pub(crate) mod wait;
+pub(crate) mod watch;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,15 +16,13 @@ use thistledown_kernel::SpotId;
 use thistledown_runtime::SharedSpace;
 use thistledown_space::{How, Outside, Refused, Template, Tuple, Wanted};
 
-use crate::claim;
 use crate::current::{Run, seconds, seconds_or_none};
 use crate::errors;
-use crate::fields;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
-use crate::space_wait::{Act, SpaceOperation};
-use crate::transaction::Transaction;
-use crate::watch::Watch;
+use crate::space::transaction::Transaction;
+use crate::space::wait::{Act, SpaceOperation};
+use crate::space::watch::Watch;
 
 static SPACES: AtomicU64 = AtomicU64::new(0);
 

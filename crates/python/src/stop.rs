@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use thistledown_runtime::{Guard, Wakes};
 
 use crate::group_call::Call;
-use crate::herald;
-use crate::remote::Remote;
+use crate::workers::herald;
+use crate::workers::remote::Remote;
 
 /// An order to stop.
 #[derive(Clone)]

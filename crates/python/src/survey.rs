@@ -7,17 +7,23 @@
     reason = "the interpreter's number of a thread is asked for, and a reference is let go"
 )]
 
-use parking_lot::Mutex;
+use std::sync::Arc;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use thistledown_kernel::{Doing, Moment, Seen};
+use rustix_futex_sync::Mutex;
+use thistledown_kernel::{Doing, Moment, Seen, Standing, TaskId};
 use thistledown_runtime::Clock;
 use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};
 
+use crate::asyncio::foreign;
+use crate::asyncio::guest::Guest;
+use crate::asyncio::loops;
+use crate::current::Shared;
 use crate::operation::{Operation, Target};
 use crate::outside::outside;
-use crate::payload::WORLD;
+use crate::payload::{Held, WORLD};
 use crate::run;
 use crate::task::Task;
 use crate::turn::borrowed_task;
@@ -80,71 +86,107 @@ pub(crate) fn forget_waits() {
 }
 
 /// A task or a group: what it stands in; the task; its body; what it does, with `waiting` since so many seconds; what it
-/// waits for in words, and whom; whether it is cancelled. A group has no task, and does nothing.
+/// waits for in words, and whom; whether it is cancelled; the future of asyncio's that it waits with. A group has no task,
+/// and does nothing. What visits, and has its turns elsewhere, is a task of asyncio's, as far as that is known.
 type Row = (
     Option<usize>,
-    Option<Py<Task>>,
+    Option<Py<PyAny>>,
     Option<Py<PyAny>>,
     &'static str,
     Option<f64>,
     Option<String>,
     Vec<Target>,
     bool,
+    Option<Py<PyAny>>,
 );
 
 /// As the kernel shows it, before anything of Python's is asked.
+#[derive(Default)]
 struct Found {
     inside: Option<usize>,
-    task: Option<Py<Task>>,
+    id: TaskId,
+    task: Option<Py<PyAny>>,
     body: Option<Py<PyAny>>,
     awaited: Option<Py<Operation>>,
+    future: Option<Py<PyAny>>,
     doing: Option<Doing>,
+    visits: bool,
     is_cancelled: bool,
 }
 
-/// Every run of this process: its thread, what time it is there, how many tasks it has, and up to ``limit`` of them and
-/// of their groups. And every plain thread that waits: its number, for what, for whom, and for how many seconds.
+impl Found {
+    fn task(py: Python<'_>, inside: Option<usize>, standing: &Standing<'_, Held>) -> Self {
+        let body = standing.body;
+        Self {
+            inside,
+            id: standing.task,
+            task: body.map(|body| body.task.clone_ref(py).into_any()),
+            body: body.map(|body| body.iterator.clone_ref(py)),
+            awaited: body.and_then(|body| body.awaited.as_ref()).map(|op| op.clone_ref(py)),
+            future: body.and_then(|body| foreign::awaited(body)).map(|future| future.clone_ref(py)),
+            doing: Some(standing.doing),
+            visits: standing.visits,
+            is_cancelled: standing.cancelled,
+        }
+    }
+}
+
+/// A run: its thread, whether its clock is virtual, the event loop that it is a guest of, how many tasks it has, and some
+/// of them.
+type RunRow = (u64, bool, Option<Py<PyAny>>, usize, Vec<Row>);
+
+/// Every run of this process, with up to ``limit`` of its tasks and of their groups. And every plain thread that waits:
+/// its number, for what, for whom, and for how many seconds.
 #[pyfunction]
 pub(crate) fn survey(py: Python<'_>, limit: usize) -> PyResult<(Py<PyList>, Py<PyList>)> {
     let runs = PyList::empty(py);
     for shared in run::runs() {
-        let now = shared.clock.now();
-        let (count, found) = WORLD.with(|kernel| {
-            let mut found = Vec::new();
-            kernel.survey(shared.runner, limit, |seen| {
-                found.push(match seen {
-                    Seen::Task(inside, standing) => Found {
-                        inside,
-                        task: standing.body.map(|body| body.task.clone_ref(py)),
-                        body: standing.body.map(|body| body.iterator.clone_ref(py)),
-                        awaited: standing
-                            .body
-                            .and_then(|body| body.awaited.as_ref())
-                            .map(|op| op.clone_ref(py)),
-                        doing: Some(standing.doing),
-                        is_cancelled: standing.cancelled,
-                    },
-                    Seen::Group(inside, scope) => Found {
-                        inside: Some(inside),
-                        task: None,
-                        body: None,
-                        awaited: None,
-                        doing: None,
-                        is_cancelled: kernel.is_scope_cancelled(scope),
-                    },
-                });
-            });
-            (kernel.count_tasks(shared.runner), found)
-        });
-        let running = borrowed_task(py, shared.task.load(std::sync::atomic::Ordering::Relaxed));
-        let rows: Vec<Row> = found.into_iter().map(|found| row(py, found, now, running.as_ref())).collect();
-        runs.append((shared.thread, shared.clock.is_virtual(), count, rows))?;
+        runs.append(run_row(py, &shared, None, limit))?;
+    }
+    for guest in loops::all(py) {
+        let shared = Arc::clone(&guest.get().run(py).shared);
+        runs.append(run_row(py, &shared, Some(&guest), limit))?;
     }
     let threads = PyList::empty(py);
     for (thread, words, whom, since) in sleepers(py) {
         threads.append((thread, words, whom, since))?;
     }
     Ok((runs.unbind(), threads.unbind()))
+}
+
+fn run_row(py: Python<'_>, shared: &Shared, guest: Option<&Bound<'_, Guest>>, limit: usize) -> RunRow {
+    let now = shared.clock.now();
+    let (count, found) = WORLD.with(|kernel| {
+        let mut found = Vec::new();
+        kernel.survey(shared.runner, limit, |seen| {
+            found.push(match seen {
+                Seen::Task(inside, standing) => Found::task(py, inside, &standing),
+                Seen::Group(inside, scope) => Found {
+                    inside: Some(inside),
+                    is_cancelled: kernel.is_scope_cancelled(scope),
+                    ..Found::default()
+                },
+            });
+        });
+        (kernel.count_tasks(shared.runner), found)
+    });
+    let running = borrowed_task(py, shared.task.load(std::sync::atomic::Ordering::Relaxed));
+    let each = found.into_iter().map(|mut found| {
+        match guest {
+            Some(guest) if found.visits => {
+                let known = guest.get().find(py, found.id);
+                (found.task, found.future, found.awaited) = (known.task, known.future, known.awaited);
+            }
+            // The body of the one that has its turn is with its thread.
+            _ if found.doing == Some(Doing::Running) && found.task.is_none() => {
+                found.task = running.as_ref().map(|task| task.clone_ref(py).into_any());
+            }
+            _ => {}
+        }
+        row(py, found, now)
+    });
+    let event_loop = guest.map(|guest| guest.get().event_loop.clone_ref(py));
+    (shared.thread, shared.clock.is_virtual(), event_loop, count, each.collect())
 }
 
 /// A task of a pool: its name, for how many seconds it has run, and the name of the one that it waits for.
@@ -160,7 +202,7 @@ type PoolRow = (usize, bool, Vec<WorkerRow>, Vec<JobRow>, usize);
 /// asked for its lines, which it writes to the descriptor of this number in its own process.
 #[pyfunction]
 pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
-    let engines = crate::engines::all();
+    let engines = crate::workers::engines::all();
     let views = outside(py, || engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
     let job = |job: JobView| {
         let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());
@@ -184,23 +226,22 @@ pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
     views.into_iter().map(pool).collect()
 }
 
-fn row(py: Python<'_>, found: Found, now: Moment, running: Option<&Py<Task>>) -> Row {
-    let Found { inside, task, body, awaited, doing, is_cancelled } = found;
-    let (words, whom) = awaited.map_or((None, Vec::new()), |operation| {
+fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
+    let (words, whom) = found.awaited.map_or((None, Vec::new()), |operation| {
         let mut whom = Vec::new();
         operation.get().targets(py, &mut whom);
         (Some(operation.get().describe(py)), whom)
     });
-    let (state, since) = match doing {
+    let (state, since) = match found.doing {
         None => ("group", None),
+        // Its turns are elsewhere, and who has to know is asked there.
+        Some(Doing::Ready | Doing::Running) if found.visits => ("visits", None),
+        Some(Doing::Waiting(since)) if found.visits => ("visits", Some(now.since(since).as_secs_f64())),
         Some(Doing::Ready) => ("ready", None),
         Some(Doing::Running) => ("running", None),
         Some(Doing::Waiting(since)) => ("waiting", Some(now.since(since).as_secs_f64())),
     };
-    // The body of the one that has its turn is with its thread.
-    let task =
-        task.or_else(|| running.filter(|_| doing == Some(Doing::Running)).map(|task| task.clone_ref(py)));
-    (inside, task, body, state, since, words, whom, is_cancelled)
+    (found.inside, found.task, found.body, state, since, words, whom, found.is_cancelled, found.future)
 }
 
 /// The plain threads that wait: their numbers, for what, for whom, and for how many seconds.

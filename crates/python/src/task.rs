@@ -9,20 +9,21 @@ mod face;
 mod standard;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::TaskId;
 
+use crate::asyncio::loops;
 use crate::current::Current;
 use crate::errors;
 use crate::objects;
-use crate::remote::Remote;
 use crate::root;
 use crate::slots;
+use crate::workers::remote::Remote;
 
 /// How a task ended.
 pub(crate) enum Outcome {
@@ -53,16 +54,19 @@ struct State {
 #[pyclass(frozen, subclass, generic, module = "thistledown._core")]
 pub(crate) struct Task {
     id: AtomicU64,
+    /// Its number, and in the highest bits its marks: a million of tasks are smaller without a field for each.
     serial: AtomicU64,
-    /// Somebody has asked for the outcome, or waited for it.
-    fetched: AtomicBool,
-    /// Its body gave way by an operation, which ends at its next turn.
-    gives_way: AtomicBool,
     state: Mutex<State>,
 }
 
 /// In place of the kernel's number: the body runs in another process. No task of the kernel has this number.
 const REMOTE: u64 = u64::MAX;
+
+/// Somebody has asked for the outcome, or waited for it.
+const FETCHED: u64 = 1 << 63;
+
+/// Its body gave way by an operation, which ends at its next turn.
+const GIVES_WAY: u64 = 1 << 62;
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -98,15 +102,25 @@ impl Task {
         Self {
             id: AtomicU64::new(0),
             serial: AtomicU64::new(SERIAL.fetch_add(1, Ordering::Relaxed)),
-            fetched: AtomicBool::new(false),
-            gives_way: AtomicBool::new(false),
             state: Mutex::new(State { outcome: None, extra: None, origin }),
         }
     }
 
     /// Its number, unique in this process.
     pub(crate) fn serial(&self) -> u64 {
-        self.serial.load(Ordering::Relaxed)
+        self.serial.load(Ordering::Relaxed) & !(FETCHED | GIVES_WAY)
+    }
+
+    #[inline]
+    fn is_marked(&self, mark: u64) -> bool {
+        self.serial.load(Ordering::Relaxed) & mark != 0
+    }
+
+    /// Whoever marks it is attached to the interpreter, one at a time.
+    #[inline]
+    fn mark(&self, mark: u64, on: bool) {
+        let known = self.serial.load(Ordering::Relaxed);
+        self.serial.store(if on { known | mark } else { known & !mark }, Ordering::Relaxed);
     }
 
     pub(crate) fn set_id(&self, id: TaskId) {
@@ -129,20 +143,20 @@ impl Task {
 
     #[inline]
     pub(crate) fn gives_way(&self) -> bool {
-        self.gives_way.load(Ordering::Relaxed)
+        self.is_marked(GIVES_WAY)
     }
 
     #[inline]
     pub(crate) fn set_gives_way(&self, gives_way: bool) {
-        self.gives_way.store(gives_way, Ordering::Relaxed);
+        self.mark(GIVES_WAY, gives_way);
     }
 
     pub(crate) fn is_fetched(&self) -> bool {
-        self.fetched.load(Ordering::Relaxed)
+        self.is_marked(FETCHED)
     }
 
     pub(crate) fn mark_fetched(&self) {
-        self.fetched.store(true, Ordering::Relaxed);
+        self.mark(FETCHED, true);
     }
 
     /// The exception it failed with.
@@ -211,7 +225,7 @@ impl Task {
         let words = |text: Py<PyString>| text.bind(py).to_string_lossy().into_owned();
         given.map(words).unwrap_or_else(|| {
             let origin = origin.map_or_else(|| "task".into(), words);
-            format!("{origin}-{}", self.serial.load(Ordering::Relaxed))
+            format!("{origin}-{}", self.serial())
         })
     }
 
@@ -232,6 +246,11 @@ impl Task {
             return Err(errors::misuse(
                 "the task is not done, and waiting here would stop the thread that runs the weightless tasks: write \
                  `await task` (in a generator task `yield from task`)",
+            ));
+        }
+        if loops::runs_one(slf.py(), [slf.clone()])? {
+            return Err(errors::misuse(
+                "the task is not done, and waiting here would stop the event loop that runs it: write `await task`",
             ));
         }
         crate::thread_wait::wait_for_end(slf, timeout)

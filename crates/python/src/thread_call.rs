@@ -3,11 +3,11 @@
 //! The call starts when it is first waited for. A wait that ends without it abandons it: the thread cannot be stopped,
 //! its result is dropped.
 
-use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
+use rustix_futex_sync::Mutex;
 use thistledown_kernel::{ScopeId, Want};
 
 use crate::current::Current;
@@ -34,7 +34,8 @@ pub(crate) struct ThreadCall {
 ///
 /// Args:
 ///     fn: any callable.
-///     args, kwargs: for it.
+///     *args: for it.
+///     **kwargs: for it.
 ///
 /// Returns:
 ///     An operation that gives what the call returns, or raises what it raises.

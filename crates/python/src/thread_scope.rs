@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
 use thistledown_runtime::Clock;
@@ -29,19 +28,13 @@ pub(crate) fn owner() -> Option<TaskId> {
 }
 
 /// Whom a scope belongs to that is opened here.
-pub(crate) fn owner_to_be(py: Python<'_>) -> PyResult<TaskId> {
+pub(crate) fn owner_to_be() -> PyResult<TaskId> {
     if let Some(task) = Current::task() {
         return Ok(task);
     }
     if Current::run().is_some() {
         return Err(errors::misuse(
             "a scope belongs to a task, and none has its turn here: this is a callback of the thread that runs them",
-        ));
-    }
-    if in_asyncio(py)? {
-        return Err(errors::misuse(
-            "this thread runs an asyncio loop, which a scope of a plain thread would stop: write `asyncio.timeout`, \
-             `asyncio.TaskGroup`, or use it in a weightless task, `td.run(main)` in a thread of its own",
         ));
     }
     Ok(party().unwrap_or_else(|| {
@@ -85,12 +78,4 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
         return Err(errors::cancelled(py, "the block is cancelled"));
     }
     Ok(())
-}
-
-fn in_asyncio(py: Python<'_>) -> PyResult<bool> {
-    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
-    match modules.get_item(intern!(py, "asyncio")) {
-        Ok(asyncio) => Ok(!asyncio.call_method0(intern!(py, "_get_running_loop"))?.is_none()),
-        Err(_) => Ok(false),
-    }
 }

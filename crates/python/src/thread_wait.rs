@@ -11,9 +11,10 @@ use pyo3::types::IntoPyDict;
 use thistledown_kernel::{Event, Kernel, Moment, TaskId, Wake, Want};
 use thistledown_runtime::{Clock, Parked, Parker};
 
+use crate::asyncio::loops;
 use crate::current::{Current, seconds};
-use crate::descriptor;
 use crate::errors;
+use crate::net::descriptor;
 use crate::operation::{Operation, Wants};
 use crate::outside::outside;
 use crate::payload::{WORLD, Waker};
@@ -40,8 +41,22 @@ pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> Py
              task `yield from op`)",
         ));
     }
+    if loops::are_there() && waits_for_own(operation)? {
+        return Err(errors::misuse(
+            "waiting here would stop the event loop that runs the task which is waited for: write `await op`",
+        ));
+    }
     let waits = || Awaited::Operation(operation.clone().unbind());
     until(timeout, |parker, deadline| attempt(operation.py(), operation.get(), &waits, parker, deadline))
+}
+
+/// Whether the loop that runs in this thread runs a task that the operation waits for.
+#[cold]
+fn waits_for_own(operation: &Bound<'_, Operation>) -> PyResult<bool> {
+    let py = operation.py();
+    let mut targets = Vec::new();
+    operation.get().targets(py, &mut targets);
+    loops::runs_one(py, targets.into_iter().filter_map(|(_, what)| what.into_bound(py).cast_into().ok()))
 }
 
 /// Waits for the end of a task, and leaves its outcome where it is.

@@ -14,10 +14,11 @@ use smallvec::SmallVec;
 use thistledown_kernel::{Event, TaskId, Turn, Wake};
 use thistledown_runtime::Rest;
 
+use crate::asyncio::foreign;
 use crate::current::{BUDGET, Current, Run};
 use crate::errors;
 use crate::operation::{Kind, Operation, Wants};
-use crate::payload::{Body, WORLD};
+use crate::payload::{Body, Held, WORLD};
 use crate::root::Root;
 use crate::switch::Switch;
 use crate::task::{Outcome, Task};
@@ -48,7 +49,7 @@ pub(crate) fn borrowed_task(py: Python<'_>, pointer: *mut ffi::PyObject) -> Opti
 }
 
 /// Gives a task its turn.
-pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Box<Body>, Py<PyAny>>) -> Rest<Box<Body>> {
+pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Held, Py<PyAny>>) -> Rest<Held> {
     let Turn { task, mut body, wake } = turn;
     run.set_task_object(Some(&body.task));
     let context = body.context.as_ptr();
@@ -65,7 +66,7 @@ pub(crate) fn give(py: Python<'_>, run: &Rc<Run>, turn: Turn<Box<Body>, Py<PyAny
         Ended::Done(outcome) => {
             crate::run::task_ended(py, run, task, &body, outcome);
             run.set_task_object(None);
-            drop(body);
+            body.let_go(py);
             Rest::Ended
         }
     };
@@ -101,7 +102,10 @@ fn begin<'py>(py: Python<'py>, task: TaskId, body: &mut Body, wake: Wake<Py<PyAn
             }
             (None, Wake::Cancelled) => {
                 current.gives_way.set(false);
-                return Input::Throw(errors::cancelled(py, "the task is cancelled"));
+                return Input::Throw(match foreign::raised(body) {
+                    Some(error) => PyErr::from_value(error.into_bound(py)),
+                    None => errors::cancelled(py, "the task is cancelled"),
+                });
             }
             (None, _) => current.gives_way.set(body.task.get().gives_way()),
         }
@@ -136,7 +140,14 @@ fn advance<'py>(py: Python<'py>, run: &Run, task: TaskId, body: &mut Body, mut i
                         }
                     },
                 },
-                Err(other) => Input::Throw(wrong_yield(&other.into_inner())),
+                Err(other) => {
+                    let other = other.into_inner();
+                    match foreign::wait_for(py, run, task, body, &other) {
+                        Some(Ok(())) => return Ended::Waits,
+                        Some(Err(error)) => Input::Throw(error),
+                        None => Input::Throw(wrong_yield(&other)),
+                    }
+                }
             },
             Output::Returned(value) => match leave(body) {
                 true => switched_in(py, value.unbind()),

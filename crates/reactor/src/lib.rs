@@ -5,7 +5,7 @@
 //! registration is a number, and what comes out is numbers. Whatever cannot be polled (a regular file) is an error.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +100,13 @@ impl Reactor {
     }
 }
 
+impl AsRawFd for Reactor {
+    /// A descriptor that is readable while there is something to report, for who watches it in a poll of their own.
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
 impl Poller for Reactor {
     fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
@@ -130,6 +137,7 @@ fn is_urgent(_event: &mio::event::Event) -> bool {
 
 #[cfg(test)]
 #[allow(
+    unsafe_code,
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "the tests bring what the reactor watches"
@@ -177,6 +185,21 @@ mod tests {
         let waker = reactor.waker();
         std::thread::spawn(move || waker.wake()).join().expect("the thread");
         assert_eq!(poll(&mut reactor, None), []);
+    }
+
+    #[test]
+    fn its_own_descriptor_is_readable_while_there_is_something_to_report() {
+        let mut inner = Reactor::new().expect("a reactor");
+        let mut outer = Reactor::new().expect("a reactor");
+        // SAFETY: the descriptor of a reactor that lives until the end of the test.
+        let watched = unsafe { BorrowedFd::borrow_raw(inner.as_raw_fd()) };
+        outer.registry().expect("a registry").register(watched, 3).expect("a registration");
+        assert_eq!(poll(&mut outer, Some(Duration::ZERO)).iter().filter(|ready| ready.readable).count(), 0);
+        inner.waker().wake();
+        assert!(poll(&mut outer, None)[0].readable);
+        poll(&mut inner, Some(Duration::ZERO));
+        inner.waker().wake();
+        assert!(poll(&mut outer, None)[0].readable, "the next wake is reported as well");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   after the lock is released.
 //! - [`run`] is a runner's loop: turns, polls, timers, sleep.
 //! - [`SharedSpace`] is a space whose waiters wait in that kernel.
+//! - [`visit`] is the same a piece at a time, for a runner that is a guest of another event loop.
 //! - [`Parker`] is how a plain thread sleeps.
 //! - [`Watchdog`] sees a turn that does not end; it needs neither the loop nor the lock.
 //!
@@ -15,6 +16,7 @@ mod parker;
 mod run;
 mod space;
 mod sync;
+mod visit;
 mod watchdog;
 mod world;
 
@@ -23,5 +25,6 @@ pub use lock::{Guard, Lock};
 pub use parker::{Parked, Parker, ParkerWaker};
 pub use run::{Flow, Host, Rest, run};
 pub use space::{AtSpace, SharedSpace};
+pub use visit::visit;
 pub use watchdog::{Progress, Stall, Watchdog, Watched};
 pub use world::{Wakes, World};

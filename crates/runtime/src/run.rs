@@ -96,13 +96,13 @@ impl Pace {
 }
 
 /// What a runner's loop works with.
-struct Runner<'a, P: Payload, R> {
-    world: &'a World<P>,
-    id: RunnerId,
-    poller: &'a mut R,
-    clock: &'a Clock,
-    watched: &'a Watched,
-    ready: Vec<Ready>,
+pub(crate) struct Runner<'a, P: Payload, R> {
+    pub(crate) world: &'a World<P>,
+    pub(crate) id: RunnerId,
+    pub(crate) poller: &'a mut R,
+    pub(crate) clock: &'a Clock,
+    pub(crate) watched: &'a Watched,
+    pub(crate) ready: Vec<Ready>,
 }
 
 /// Runs until no task lives in the runner's run, or the host abandons it.
@@ -157,7 +157,7 @@ where
 
 /// Tells the kernel how a turn ended.
 #[inline(always)]
-fn conclude<P: Payload>(kernel: &mut Kernel<P>, rest: Option<(TaskId, Rest<P::Body>)>) {
+pub(crate) fn conclude<P: Payload>(kernel: &mut Kernel<P>, rest: Option<(TaskId, Rest<P::Body>)>) {
     match rest {
         Some((task, Rest::GaveWay(body))) => kernel.give_way(task, body),
         Some((task, Rest::Waits(body))) => kernel.keep_body(task, body),
@@ -234,7 +234,7 @@ where
     }
 
     /// Passes on what the operating system reported, and what time has brought.
-    fn wake<H: Host<P>>(&mut self, host: &mut H) {
+    pub(crate) fn wake<H: Host<P>>(&mut self, host: &mut H) {
         let now = self.clock.now();
         self.ready.retain(|ready| !host.reported(ready.token));
         self.world.with(|kernel| {

@@ -6,7 +6,10 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use crate::lock::{Guard as WorldGuard, Lock as WorldLock};
 #[cfg(not(loom))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use rustix_futex_sync::{Condvar, Mutex, MutexGuard};
+
+// These sleep on words of their own, as all locks of the house do. A lock that keeps its sleepers in a table of the
+// process cannot be used in a forked child: the table has threads there that do not exist, in memory that new ones get.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -22,9 +25,8 @@ pub(crate) use model::{Condvar, Mutex};
 
 /// Waits for the condition; the lock is released meanwhile.
 #[cfg(not(loom))]
-pub(crate) fn wait<'a, T>(condition: &Condvar, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condition.wait(&mut guard);
-    guard
+pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition.wait(guard)
 }
 
 #[cfg(loom)]

@@ -245,11 +245,11 @@ impl Watchdog {
         std::mem::forget(self.state.lock());
     }
 
-    /// Releases the lock that [`Self::lock_for_fork`] took, in the parent. The child needs another watchdog: this one's
-    /// thread does not exist there, and whoever wakes it would wait for it.
+    /// Releases the lock that [`Self::lock_for_fork`] took, in the parent and in the child. Who is to be watched in the
+    /// child needs another watchdog: this one's thread does not exist there.
     ///
     /// # Safety
-    /// Only after [`Self::lock_for_fork`] in this thread, and once.
+    /// Only after [`Self::lock_for_fork`] in this thread, and once in each process.
     #[cfg(not(loom))]
     #[allow(unsafe_code, reason = "the guard cannot live across a fork, so the lock is released by hand")]
     pub unsafe fn unlock_after_fork(&self) {
@@ -282,7 +282,7 @@ impl Watchdog {
                 }
             }
             let pause = (shortest / LOOKS).max(Duration::from_millis(1));
-            self.changed.wait_for(&mut state, pause);
+            (state, _) = self.changed.wait_timeout(state, pause);
         }
         state.running = false;
     }

@@ -8,9 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+use rustix_futex_sync::Mutex;
 use thistledown_wire::{Answer, Receiver, Work};
 
 use crate::bell::Bell;
@@ -36,6 +36,8 @@ pub struct Inheritance {
     pub answers_bell: OwnedFd,
     /// To be rung when there are replies.
     pub parent_bell: OwnedFd,
+    /// A pipe whose end says that the parent is gone, to a worker that does not look.
+    pub lifeline: OwnedFd,
 }
 
 /// Something for the worker.
@@ -95,7 +97,7 @@ impl Child {
         let (work, answers, replies) = unsafe {
             (region.receiver(Lane::Work), region.receiver(Lane::Answers), region.sender(Lane::Replies))
         };
-        crate::lifeline::hold(inherited.control.as_fd())?;
+        crate::lifeline::hold(inherited.lifeline)?;
         Ok(Self {
             region,
             control: inherited.control,

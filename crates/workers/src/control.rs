@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 /// Descriptors in one message.
-const DESCRIPTORS: usize = 6;
+const DESCRIPTORS: usize = 7;
 
 /// A message that came.
 #[derive(Debug)]

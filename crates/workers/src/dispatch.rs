@@ -6,9 +6,9 @@
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix_futex_sync::MutexGuard;
 
 use crate::bell::Bell;
 use crate::clock;

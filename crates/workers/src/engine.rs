@@ -6,9 +6,9 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix_futex_sync::{Condvar, Mutex, MutexGuard};
 
 use crate::bell::Bell;
 use crate::clock;
@@ -153,20 +153,14 @@ impl<C: Customer> Engine<C> {
     }
 
     fn wait(&self, timeout: Option<Duration>, is_done: impl Fn(&Hall<C>) -> bool) -> bool {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let Some(mut hall) = self.hall() else { return true };
         hall.waiters += 1;
-        let done = loop {
-            if is_done(&hall) {
-                break true;
-            }
-            match deadline {
-                None => self.shared.changed.wait(&mut hall),
-                Some(deadline) => {
-                    if self.shared.changed.wait_until(&mut hall, deadline).timed_out() {
-                        break is_done(&hall);
-                    }
-                }
+        let is_not_done = |hall: &mut Hall<C>| !is_done(hall);
+        let (mut hall, done) = match timeout {
+            None => (self.shared.changed.wait_while(hall, is_not_done), true),
+            Some(timeout) => {
+                let (hall, slept) = self.shared.changed.wait_timeout_while(hall, timeout, is_not_done);
+                (hall, !slept.timed_out())
             }
         };
         hall.waiters -= 1;
@@ -230,24 +224,22 @@ impl<C: Customer> Engine<C> {
         unsafe { self.shared.hall.force_unlock() };
     }
 
-    /// After a fork, in the child: the pool is the parent's, and its lock means nothing here. It stays taken: threads that
-    /// are not here may stand in its queue.
+    /// After a fork, in the child: the pool is the parent's, and nobody takes its lock any more but [`Self::desert`].
     ///
     /// # Safety
     /// As for [`Self::unlock_in_parent`].
-    #[allow(unsafe_code, reason = "the caller promises that the lock is held, which nobody can check")]
+    #[allow(unsafe_code, reason = "as in the parent")]
     pub unsafe fn give_up_in_child(&self) {
         self.shared.forked.store(true, Ordering::Relaxed);
+        // SAFETY: the caller holds the lock, by the contract above.
+        unsafe { self.shared.hall.force_unlock() };
     }
 
     /// In the child, afterwards: the parent's descriptors are closed, so that its end is noticed by those whom it
     /// concerns, and customers hear that they ask in the wrong process.
-    #[allow(unsafe_code, reason = "what a lock guards is looked at that nobody can take any more")]
     pub fn desert(&self) {
         if self.shared.forked.load(Ordering::Relaxed) {
-            // SAFETY: the lock was taken before the fork by this very thread, which is the only one here; whoever else
-            // comes sees the mark and stays away.
-            let ended = unsafe { (*self.shared.hall.data_ptr()).desert() };
+            let ended = self.shared.hall.lock().desert();
             C::settle(ended);
         }
     }

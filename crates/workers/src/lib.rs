@@ -6,7 +6,7 @@
 //!
 //! - `region` is the memory that a worker shares with its parent, `frames` go through its lanes, `parcel` and `blob` are how
 //!   calls and results travel, `control` passes descriptors, `bell` wakes.
-//! - `lifeline` ends a worker whose parent is gone; `view` says how it all stands; `terms`, `function`, `name`, `outcome`,
+//! - `lifeline` ends a process whose parent is gone; `view` says how it all stands; `terms`, `function`, `name`, `outcome`,
 //!   `tag`, `clock` are what their names say.
 //!
 //! Invariants: nothing here knows of Python; nobody holds a pool's lock while he sleeps, rings or tells customers. The only
@@ -59,8 +59,8 @@ pub use zygote::Launch;
 /// What is sent to a worker to stop the task that it runs: a real-time signal, which nothing else uses.
 pub const INTERRUPT_SIGNAL: i32 = 54;
 
-/// What makes a process write down at which lines it stands: the one behind that of the lifeline, which is the next.
-pub const LINES_SIGNAL: i32 = 56;
+/// What makes a process write down at which lines it stands: the next one.
+pub const LINES_SIGNAL: i32 = 55;
 
 /// The interrupt, as the system's type.
 #[allow(unsafe_code, reason = "rustix has no names for real-time signals")]

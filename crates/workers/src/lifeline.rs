@@ -1,36 +1,38 @@
-//! The lifeline: a worker ends when its parent is gone, whatever it does at that time.
+//! The lifeline: a process ends when its parent is gone, whatever it does at that time.
 //!
-//! The zygote sees to that, and mostly does it first. Should it be gone too, the closed socket itself sends a signal, and
-//! the handler ends the process, also when it hangs in C code or in a wait that never ends. No thread is needed for it.
-#![allow(unsafe_code, reason = "a signal handler is installed, and descriptors are asked by number")]
+//! The zygote sees to its workers, and mostly does it first. Should it be gone too, or hang, the system does: the parent
+//! holds one end of a pipe that nobody writes to, and when that is closed, however it comes, the system sends `SIGKILL`
+//! to whoever holds on to the other. That ends also what blocks all signals, hangs in C code or is stopped, and takes no
+//! thread and no handler. Source: `F_SETSIG` in fcntl(2).
+//!
+//! What is not covered: C code may fork the parent. Then its end is closed when that child has ended, too.
+#![allow(unsafe_code, reason = "rustix has no names for the signals of descriptors")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::os::fd::{IntoRawFd, OwnedFd};
 
-/// What the socket sends: a real-time signal, next to the one that stops a task.
-const SIGNAL: i32 = crate::INTERRUPT_SIGNAL + 1;
+/// The end to let go of, and the end to hold on to; closed on exec.
+pub(crate) fn new() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (hold, let_go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    Ok((let_go, hold))
+}
 
-static SOCKET: AtomicI32 = AtomicI32::new(-1);
-
-/// From now on the process ends when the other end of this socket is closed.
-pub(crate) fn hold(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let fd = socket.as_raw_fd();
-    SOCKET.store(fd, Ordering::Relaxed);
-    // SAFETY: the handler does only what a signal handler may; the descriptor is open.
+/// From now on this process is killed when the other end is closed.
+pub(crate) fn hold(line: OwnedFd) -> io::Result<()> {
+    // Held to the end of the process. One that it forks gets a copy, of which it is not the owner.
+    let fd = line.into_raw_fd();
+    let mut watched = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: the descriptor is open, and the other argument of `poll` is on the stack.
     unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = look as extern "C" fn(i32) as usize;
-        // Calls of the system that it interrupts go on: blobs come through this socket too.
-        action.sa_flags = libc::SA_RESTART;
-        check(libc::sigaction(SIGNAL, &raw const action, std::ptr::null_mut()))?;
         check(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()))?;
-        check(libc::fcntl(fd, F_SETSIG, SIGNAL))?;
+        check(libc::fcntl(fd, F_SETSIG, libc::SIGKILL))?;
         let flags = check(libc::fcntl(fd, libc::F_GETFL))?;
         check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC))?;
+        // It may have been closed before.
+        if check(libc::poll(&raw mut watched, 1, 0))? == 1 {
+            libc::_exit(1);
+        }
     }
-    // It may have been closed before.
-    look(SIGNAL);
     Ok(())
 }
 
@@ -39,15 +41,4 @@ const F_SETSIG: i32 = 10;
 
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-/// Something has happened to the socket.
-extern "C" fn look(_signal: i32) {
-    let mut watched = libc::pollfd { fd: SOCKET.load(Ordering::Relaxed), events: 0, revents: 0 };
-    // SAFETY: both calls are allowed in a signal handler.
-    unsafe {
-        if libc::poll(&raw mut watched, 1, 0) == 1 && watched.revents & libc::POLLHUP != 0 {
-            libc::_exit(1);
-        }
-    }
 }

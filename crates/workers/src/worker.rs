@@ -15,6 +15,7 @@ use crate::blob::Blob;
 use crate::control::{self, Heard};
 use crate::frames::{self, Outgoing};
 use crate::function::Function;
+use crate::lifeline;
 use crate::outcome::{Cause, Death};
 use crate::parcel::Parcel;
 use crate::policy::JobId;
@@ -34,6 +35,8 @@ pub(crate) struct Worker {
     answers: Outgoing,
     replies: Receiver,
     control: OwnedFd,
+    /// Closed when this process ends, upon which the worker is killed.
+    _lifeline: OwnedFd,
     work_bell: Arc<Bell>,
     answers_bell: Bell,
     pub(crate) stderr: Stderr,
@@ -62,6 +65,7 @@ pub(crate) struct Worker {
 pub(crate) struct Estate {
     region: OwnedFd,
     control: OwnedFd,
+    lifeline: OwnedFd,
     stderr: OwnedFd,
 }
 
@@ -70,6 +74,7 @@ impl Worker {
     pub(crate) fn new() -> io::Result<(Self, Estate)> {
         let (region, region_fd) = Region::new()?;
         let (control, their_control) = control::pair()?;
+        let (lifeline, their_lifeline) = lifeline::new()?;
         let (stderr, their_stderr) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&stderr, true)?;
         // SAFETY: the region is new, and the worker takes the other ends.
@@ -82,6 +87,7 @@ impl Worker {
             answers: Outgoing::new(answers),
             replies,
             control,
+            _lifeline: lifeline,
             work_bell: Arc::new(Bell::new()?),
             answers_bell: Bell::new()?,
             stderr: Stderr::new(stderr),
@@ -97,7 +103,13 @@ impl Worker {
             is_ready: false,
             is_leaving: false,
         };
-        Ok((worker, Estate { region: region_fd, control: their_control, stderr: their_stderr }))
+        let estate = Estate {
+            region: region_fd,
+            control: their_control,
+            lifeline: their_lifeline,
+            stderr: their_stderr,
+        };
+        Ok((worker, estate))
     }
 
     /// The descriptors that the worker is born with.
@@ -105,13 +117,14 @@ impl Worker {
         &'a self,
         estate: &'a Estate,
         parent_bell: &'a Bell,
-    ) -> [BorrowedFd<'a>; 6] {
+    ) -> [BorrowedFd<'a>; 7] {
         [
             estate.region.as_fd(),
             estate.control.as_fd(),
             self.work_bell.as_fd(),
             self.answers_bell.as_fd(),
             parent_bell.as_fd(),
+            estate.lifeline.as_fd(),
             estate.stderr.as_fd(),
         ]
     }

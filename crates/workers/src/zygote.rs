@@ -12,11 +12,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustix::event::Timespec;
+use rustix_futex_sync::Mutex;
 
 use crate::blob::Blob;
 use crate::control::{self, Heard};
+use crate::lifeline;
 
 /// How long a zygote has for its end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -52,6 +53,8 @@ pub(crate) enum News {
 pub(crate) struct Zygote {
     process: Mutex<Option<Child>>,
     socket: OwnedFd,
+    /// Closed when this process ends, upon which the zygote is killed should it hang.
+    _lifeline: OwnedFd,
 }
 
 impl Zygote {
@@ -61,6 +64,7 @@ impl Zygote {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program to start"));
         };
         let (socket, theirs) = control::pair()?;
+        let (lifeline, their_lifeline) = lifeline::new()?;
         let process = Command::new(program)
             .args(arguments)
             // The number of the descriptor that is its socket.
@@ -70,15 +74,15 @@ impl Zygote {
             .stdin(Stdio::from(theirs))
             .process_group(0)
             .spawn()?;
-        let zygote = Self { process: Mutex::new(Some(process)), socket };
+        let zygote = Self { process: Mutex::new(Some(process)), socket, _lifeline: lifeline };
         let blob = Blob::write(&[&launch.preparation])?;
         let words = format!("prepare {}", launch.preparation.len());
-        control::send(&zygote.socket, words.as_bytes(), &[blob.as_fd()])?;
+        control::send(&zygote.socket, words.as_bytes(), &[blob.as_fd(), their_lifeline.as_fd()])?;
         Ok(zygote)
     }
 
     /// Asks for a worker.
-    pub(crate) fn fork(&self, number: u64, descriptors: &[BorrowedFd<'_>; 6]) -> io::Result<()> {
+    pub(crate) fn fork(&self, number: u64, descriptors: &[BorrowedFd<'_>; 7]) -> io::Result<()> {
         control::send(&self.socket, format!("fork {number}").as_bytes(), descriptors)
     }
 

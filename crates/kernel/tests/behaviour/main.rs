@@ -15,3 +15,4 @@ mod threads;
 mod timers;
 mod turns;
 mod views;
+mod visitors;

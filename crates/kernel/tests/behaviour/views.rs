@@ -18,7 +18,8 @@ fn survey(rig: &mut Rig, limit: usize) -> Vec<Shown> {
         kernel.survey(runner, limit, |seen| {
             shown.push(match seen {
                 Seen::Task(inside, standing) => {
-                    assert_eq!(standing.body.is_some(), standing.doing != Doing::Running);
+                    let has_body = standing.doing != Doing::Running && !standing.visits;
+                    assert_eq!(standing.body.is_some(), has_body);
                     Shown::Task(inside, standing.task, standing.doing)
                 }
                 Seen::Group(inside, scope) => Shown::Group(inside, scope),
@@ -78,4 +79,45 @@ fn groups_stand_behind_their_tasks_and_members_behind_their_groups() {
     assert!(rig.with(|kernel| kernel.is_scope_cancelled(outer) && !kernel.is_scope_cancelled(timeout)));
     rig.with(|kernel| kernel.remove_runner(runner));
     assert_eq!(survey(&mut rig, 100), []);
+}
+
+#[test]
+fn visitors_and_who_lives_in_a_region_stand_in_the_run() {
+    let mut rig = Rig::new();
+    let runner = rig.runner;
+    let channel = rig.with(|kernel| kernel.open_channel(0));
+    let lobby = rig.with(|kernel| kernel.open_region(runner)).expect("a runner");
+    let house = rig.with(|kernel| kernel.open_region(runner)).expect("a runner");
+    let visitor = rig.with(|kernel| kernel.add_visitor(lobby)).expect("a region");
+    let group = rig.with(|kernel| kernel.open_scope(visitor, None, false)).expect("a scope");
+    let member = rig.spawn_in(group);
+    let housed = rig.spawn_in(house);
+    rig.with(|kernel| kernel.expire(runner, at(3)));
+    rig.with(|kernel| kernel.tell_time(runner, at(4)));
+    rig.wait(visitor, [Want::Receive(channel)]);
+    let whole = [
+        Shown::Task(None, visitor, Doing::Waiting(at(4))),
+        Shown::Group(0, group),
+        Shown::Task(Some(1), member, Doing::Ready),
+        Shown::Task(None, housed, Doing::Ready),
+    ];
+    assert_eq!(survey(&mut rig, 10), whole);
+    assert_eq!(survey(&mut rig, 2), whole[..2]);
+    assert_eq!(rig.with(|kernel| kernel.count_tasks(runner)), 3);
+    let mut visits = Vec::new();
+    rig.with(|kernel| {
+        kernel.survey(runner, 10, |seen| {
+            if let Seen::Task(_, standing) = seen {
+                visits.push(standing.visits);
+            }
+        });
+    });
+    assert_eq!(visits, [true, false, false]);
+    for task in [member, housed] {
+        rig.finish_by_cancelling(task);
+    }
+    assert!(rig.with(|kernel| kernel.withdraw(visitor)).is_none());
+    rig.finish(visitor);
+    rig.with(|kernel| kernel.drop_channel(channel));
+    rig.leaves_nothing();
 }

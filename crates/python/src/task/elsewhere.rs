@@ -11,11 +11,11 @@ use thistledown_kernel::{ScopeId, TaskId};
 
 use super::{REMOTE, Task, log_failed_callback};
 use crate::errors;
-use crate::herald;
 use crate::payload::WORLD;
-use crate::remote::Remote;
 use crate::report::report;
-use crate::upstream::Blocked;
+use crate::workers::herald;
+use crate::workers::remote::Remote;
+use crate::workers::upstream::Blocked;
 
 impl Task {
     /// Its body runs in another process.
@@ -74,7 +74,8 @@ impl Task {
 
     /// What has arrived from the other process, made Python's.
     pub(super) fn unpack(&self, py: Python<'_>) {
-        if self.state.lock().outcome.is_some() {
+        // Most are not remote, and told so without a lock.
+        if !self.is_remote() || self.state.lock().outcome.is_some() {
             return;
         }
         let Some(remote) = self.remote() else { return };
@@ -130,7 +131,7 @@ impl Drop for Task {
         }
         let Some(remote) = self.remote() else { return };
         remote.set_task(std::ptr::null_mut());
-        if *self.fetched.get_mut() {
+        if self.is_fetched() {
             return;
         }
         // SAFETY: a question that can be asked at any time. When the interpreter is ending nobody can be told.

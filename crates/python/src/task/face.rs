@@ -1,12 +1,11 @@
 //! What Python calls on a task.
 
-use std::sync::atomic::Ordering;
-
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{Outcome, Task, log_failed_callback, standard};
+use crate::asyncio::awaiting::Wait;
 use crate::current::{Current, seconds_or_none};
 use crate::errors::{self, Quick};
 use crate::objects;
@@ -24,7 +23,7 @@ impl Task {
     /// The task's number, unique in this process.
     #[getter(id)]
     fn number(&self) -> u64 {
-        self.serial.load(Ordering::Relaxed)
+        self.serial()
     }
 
     /// The task's name, for people. Can be set.
@@ -152,7 +151,7 @@ impl Task {
     pub(crate) fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
         let py = slf.py();
         if Current::task().is_none() {
-            return Ok(py.import("thistledown._asyncio")?.call_method1("wait_for", (slf,))?);
+            return Wait::elsewhere(objects::operation(py, || Kind::Join(slf.unbind()))?);
         }
         Ok(objects::operation(py, || Kind::Join(slf.unbind()))?.into_any())
     }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{Outcome, Task};
+use crate::asyncio::loops;
 use crate::current::Current;
 use crate::errors;
 
@@ -80,10 +81,11 @@ pub(super) fn settle(task: &Bound<'_, Task>, outcome: Outcome, view: &View) {
 /// futures, which they then release; a condition that is refused would leave those before it taken for ever.
 pub(super) fn look(task: &Bound<'_, Task>, is_to_wait: bool) -> PyResult<View> {
     let (py, this) = (task.py(), task.get());
-    if is_to_wait && !this.is_done() && Current::run().is_some() {
+    let is_to_wait = is_to_wait && !this.is_done();
+    if is_to_wait && (Current::run().is_some() || loops::runs_one(py, [task.clone()])?) {
         return Err(errors::misuse(
-            "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, or \
-             `td.select(...)` for the first of several",
+            "waiting for tasks here would stop the thread that runs the weightless tasks: write `await task`, \
+             `td.select(...)` for the first of several, or `await td.thread(td.wait, tasks)`",
         ));
     }
     let fresh = View::new(py)?;

@@ -99,7 +99,7 @@ impl Zygote {
     /// Takes one message. False: there will be no more.
     fn hear(&mut self) -> bool {
         let mut bytes = [0; 256];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(6))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(7))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
         let heard = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags);
@@ -152,11 +152,11 @@ impl Zygote {
         self.workers.clear();
         let null = std::fs::File::open("/dev/null").expect("nothing");
         rustix::stdio::dup2_stdin(&null).expect("a standard input");
-        let [region, control, work_bell, answers_bell, parent_bell, stderr] =
-            descriptors.try_into().expect("six descriptors");
+        let [region, control, work_bell, answers_bell, parent_bell, lifeline, stderr] =
+            descriptors.try_into().expect("seven descriptors");
         rustix::stdio::dup2_stderr(&stderr).expect("a standard error");
         drop((null, stderr));
-        let inherited = Inheritance { region, control, work_bell, answers_bell, parent_bell };
+        let inherited = Inheritance { region, control, work_bell, answers_bell, parent_bell, lifeline };
         let served = std::panic::catch_unwind(move || worker::serve(inherited, manner));
         // SAFETY: nothing of the zygote's is to be seen to.
         unsafe { libc::_exit(if served.is_ok() { 0 } else { 101 }) }

@@ -1,0 +1,418 @@
+//! A worker process's main thread: it takes tasks, runs them, and says what came of each.
+//!
+//! Plain tasks run here one after the other. When the first weightless one comes, Python is asked to run a loop
+//! (`_worker.weightless`), which takes further ones through `next_job` until there are none.
+#![allow(unsafe_code, reason = "descriptors are taken that the process was born with")]
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+use rustix_futex_sync::Mutex;
+use thistledown_workers::{End, Given, Inheritance, Opened, Parcel, Reply, now};
+
+use crate::context;
+use crate::errors;
+use crate::outside::outside;
+use crate::workers::freight::{self, Call, pickling};
+use crate::workers::imports::Importing;
+use crate::workers::options::is_retried;
+use crate::workers::traces::Traces;
+use crate::workers::upstream::{self, Upstream};
+
+/// A function that the parent has sent.
+enum Known {
+    Packed(Parcel),
+    Made(Py<PyAny>),
+}
+
+/// The worker's end of everything.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct Child {
+    child: Arc<thistledown_workers::Child>,
+    upstream: Arc<Upstream>,
+    functions: Mutex<HashMap<u32, Known>>,
+    /// A plain task that came while weightless ones ran: it waits for the end of their run.
+    next_plain: Mutex<Option<Taken>>,
+    /// The task that was told to stop last, and has been stopped.
+    stopped: AtomicU64,
+    /// How many weightless tasks run.
+    weightless: AtomicUsize,
+    /// What was set when the first task came.
+    traces: OnceLock<Traces>,
+}
+
+/// A weightless task of this worker.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct Job {
+    task: Taken,
+    /// What came with it beside its arguments, once it has begun.
+    more: Mutex<Option<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Job {
+    /// Its number.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.task.id
+    }
+}
+
+/// A task that was taken.
+struct Taken {
+    id: u64,
+    function: u32,
+    call: Parcel,
+}
+
+/// What a task gave.
+struct Finished {
+    end: End,
+    parcel: Parcel,
+    retry: bool,
+}
+
+enum Next {
+    Plain(Taken),
+    Weightless(Taken),
+    Nothing,
+}
+
+#[pymethods]
+impl Child {
+    #[new]
+    fn new(
+        region: RawFd,
+        control: RawFd,
+        work_bell: RawFd,
+        answers_bell: RawFd,
+        parent_bell: RawFd,
+        lifeline: RawFd,
+    ) -> PyResult<Self> {
+        // SAFETY: the caller gives up descriptors that are his, as the process was born with them.
+        let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+        let inherited = Inheritance {
+            region: own(region),
+            control: own(control),
+            work_bell: own(work_bell),
+            answers_bell: own(answers_bell),
+            parent_bell: own(parent_bell),
+            lifeline: own(lifeline),
+        };
+        // SAFETY: a worker is made of a region once, right after it was forked.
+        let child = unsafe { thistledown_workers::Child::adopt(inherited) };
+        let child = Arc::new(child.map_err(|error| errors::system(&error))?);
+        let upstream = upstream::set(Arc::clone(&child));
+        Ok(Self {
+            child,
+            upstream,
+            functions: Mutex::default(),
+            next_plain: Mutex::default(),
+            stopped: AtomicU64::new(0),
+            weightless: AtomicUsize::new(0),
+            traces: OnceLock::new(),
+        })
+    }
+
+    /// The worker takes tasks from now on.
+    fn ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.reply(py, &Reply::Ready, &[])
+    }
+
+    /// The worker cannot be made ready; the packed error says why.
+    fn failed(&self, py: Python<'_>, error: &[u8]) -> PyResult<()> {
+        self.reply(py, &Reply::Failed, error)
+    }
+
+    /// Something for the parent's program to hear.
+    fn say(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        self.reply(py, &Reply::Say, data)
+    }
+
+    /// Whether the task that runs is to be stopped now: the parent wants it, and it was not yet. The parent says it again
+    /// until the task has ended.
+    fn interrupted(&self) -> bool {
+        if self.upstream.is_unstoppable() || !self.child.region().is_interrupted() {
+            return false;
+        }
+        let running = self.child.region().running();
+        running.is_some_and(|(task, _)| self.stopped.swap(task, Ordering::Relaxed) != task)
+    }
+
+    /// Counts what ran here: plain tasks, and the times that weightless ones did.
+    fn task(&self) -> u64 {
+        self.upstream.task()
+    }
+
+    /// What stopped the task was lost, in a finalizer or another callback whose errors go nowhere: it is not stopped.
+    fn not_stopped(&self) {
+        self.stopped.store(0, Ordering::Relaxed);
+    }
+
+    /// The parent may ask at which line this process stands: it is sent a signal, and reads from this descriptor.
+    fn shows_lines(&self, descriptor: u32) {
+        self.child.region().show_lines(descriptor);
+    }
+
+    /// Runs tasks until there will be no more.
+    fn serve(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let _ = this.traces.set(Traces::keep(py)?);
+        loop {
+            let next = this.next_plain.lock().take();
+            match next.map_or_else(|| this.next(), |job| Ok(Next::Plain(job)))? {
+                Next::Plain(job) => this.run(py, &job)?,
+                Next::Weightless(job) => {
+                    this.upstream.listen(py)?;
+                    let worker = py.import(intern!(py, "thistledown._worker"))?;
+                    let job = this.take(job);
+                    worker.call_method1(intern!(py, "weightless"), (slf, job))?;
+                }
+                Next::Nothing if this.child.region().is_to_leave() => return Ok(()),
+                Next::Nothing => {
+                    let slept = outside(py, || this.child.sleep_for_work());
+                    py.check_signals()?;
+                    if !slept.map_err(|error| errors::system(&error))? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A weightless task that is there now. None: there is none, and from now on the bell rings when one comes; or a plain
+    /// one is next, which is run when the weightless ones have ended.
+    fn next_job(&self) -> PyResult<Option<Job>> {
+        let mut next_plain = self.next_plain.lock();
+        while next_plain.is_none() {
+            match self.next()? {
+                Next::Weightless(task) => return Ok(Some(self.take(task))),
+                Next::Plain(job) => *next_plain = Some(job),
+                Next::Nothing => {
+                    // Hushed before the last look, so that nothing that comes now goes unheard.
+                    self.child.work_bell().hush();
+                    if self.child.listens_for_work() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a weightless task calls: the function, its arguments, and what goes with them.
+    fn begin<'py>(&self, py: Python<'py>, job: &Job) -> PyResult<Bound<'py, PyTuple>> {
+        let (function, call, _) = self.open(py, &job.task)?;
+        *job.more.lock() = call.more.clone().map(Bound::unbind);
+        let more = call.more.unwrap_or_else(|| py.None().into_bound(py));
+        (function, call.args, call.kwargs, more).into_pyobject(py)
+    }
+
+    /// Rung when work comes, or a weightless task is to be cancelled.
+    fn bell(&self) -> RawFd {
+        self.child.work_bell().as_fd().as_raw_fd()
+    }
+
+    /// The number of a weightless task that is to be cancelled; None when there is none.
+    fn next_cancelled(&self) -> Option<u64> {
+        self.upstream.next_cancelled()
+    }
+
+    /// A weightless task is this one of the kernel's from now on.
+    fn began(&self, job: &Job, task: &Bound<'_, crate::task::Task>) {
+        self.upstream.set_job(task.get().id(), Some(job.task.id));
+    }
+
+    /// It has ended.
+    fn ended(&self, task: &Bound<'_, crate::task::Task>) {
+        self.upstream.set_job(task.get().id(), None);
+    }
+
+    /// A weightless task has returned this.
+    fn done(&self, py: Python<'_>, job: &Job, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.untrace(py);
+        let finished = success(py, value);
+        self.leave();
+        self.finish(py, job.task.id, 0, finished)
+    }
+
+    /// A weightless task has raised this.
+    fn failed_job(&self, py: Python<'_>, job: &Job, error: &Bound<'_, PyBaseException>) -> PyResult<()> {
+        self.untrace(py);
+        let more = job.more.lock().as_ref().map(|more| more.bind(py).clone());
+        let finished = failure(py, &PyErr::from_value(error.clone().into_any()), more.as_ref());
+        self.leave();
+        self.finish(py, job.task.id, 0, finished)
+    }
+}
+
+impl Child {
+    /// The next task that is there.
+    fn next(&self) -> PyResult<Next> {
+        loop {
+            let given = self.child.next_work().map_err(|error| errors::system(&error))?;
+            let old = match given {
+                None => return Ok(Next::Nothing),
+                Some(Given::Function { id, body }) => self.functions.lock().insert(id, Known::Packed(body)),
+                Some(Given::Forget { id }) => self.functions.lock().remove(&id),
+                Some(Given::Task { id, function, weightless, call }) => {
+                    let job = Taken { id, function, call };
+                    return Ok(if weightless { Next::Weightless(job) } else { Next::Plain(job) });
+                }
+            };
+            // Dropping it may run foreign code, so no lock is held.
+            drop(old);
+        }
+    }
+
+    /// A weightless task that was taken.
+    fn take(&self, task: Taken) -> Job {
+        if self.weightless.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.upstream.task_begins();
+        }
+        Job { task, more: Mutex::default() }
+    }
+
+    /// A weightless task is over.
+    fn leave(&self) {
+        if self.weightless.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.upstream.task_is_over();
+        }
+    }
+
+    /// Runs a plain task.
+    fn run(&self, py: Python<'_>, job: &Taken) -> PyResult<()> {
+        let began = now();
+        self.upstream.task_begins();
+        self.child.region().begin(job.id, began);
+        if self.child.region().is_interrupted() {
+            // It was to be stopped before it began: the signal has come already, and found nothing that ran.
+            self.child.region().end();
+            self.upstream.task_is_over();
+            let stopped = Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
+            return self.finish(py, job.id, 0, stopped);
+        }
+        let (mut more, mut memory) = (None, None);
+        // In a context of its own: what a task sets there, no later one sees.
+        let ended = context::copy(py).and_then(|own| {
+            context::inside(&own, || {
+                let (function, call, opened) = self.open(py, job)?;
+                memory = Some(opened);
+                if let Some(with) = &call.more {
+                    let carried = py.import(intern!(py, "thistledown._carried"))?;
+                    carried.call_method1(intern!(py, "enter"), (with,))?;
+                }
+                more = call.more;
+                function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty()))
+            })
+        });
+        self.end_if_forked();
+        // Before any Python code runs that is not the task's.
+        self.untrace(py);
+        self.child.region().end();
+        self.upstream.task_is_over();
+        let finished = match &ended {
+            Ok(value) => success(py, value),
+            Err(error) => failure(py, error, more.as_ref()),
+        };
+        self.finish(py, job.id, now().saturating_sub(began), finished)?;
+        // Its arguments are gone; the memory of large ones is given back when nobody waits for it any more.
+        drop(memory);
+        Ok(())
+    }
+
+    /// Takes away what a task has left to trace others with.
+    fn untrace(&self, py: Python<'_>) {
+        if let Some(Err(error)) = self.traces.get().map(|traces| traces.restore(py)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// What a task calls, with what, and where that came from.
+    fn open<'py>(&self, py: Python<'py>, job: &Taken) -> PyResult<(Bound<'py, PyAny>, Call<'py>, Opened)> {
+        let _importing = Importing::begin();
+        let function = self.function(py, job.function)?;
+        let opened = job.call.open().map_err(|error| errors::system(&error))?;
+        let call = freight::unpack_call(py, &opened)?;
+        Ok((function, call, opened))
+    }
+
+    fn function<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
+        let packed = match self.functions.lock().get(&id) {
+            Some(Known::Made(function)) => return Ok(function.bind(py).clone()),
+            Some(Known::Packed(parcel)) => parcel.clone(),
+            None => return Err(errors::misuse(format!("the worker does not know function {id}"))),
+        };
+        let opened = packed.open().map_err(|error| errors::system(&error))?;
+        let body = PyBytes::new(py, opened.head());
+        // One that cannot be made is tried again with the next task: its module may be there by then.
+        let function = pickling(py)?.call_method1(intern!(py, "unpack_function"), (body,))?;
+        let old = self.functions.lock().insert(id, Known::Made(function.clone().unbind()));
+        drop(old);
+        Ok(function)
+    }
+
+    /// A task has forked, and this is the child, which has come here instead of ending: it must not answer.
+    fn end_if_forked(&self) {
+        if self.upstream.is_forked() {
+            std::process::exit(0);
+        }
+    }
+
+    fn finish(&self, py: Python<'_>, id: u64, nanos: u64, finished: Finished) -> PyResult<()> {
+        self.end_if_forked();
+        // A blob is made now, so that the task fails, and not the worker, when there is nothing to make it of.
+        let finished = match finished.parcel.passable() {
+            Ok(parcel) => Finished { parcel, ..finished },
+            Err(error) => failure(py, &errors::system(&error), None),
+        };
+        let Finished { end, parcel, retry } = finished;
+        let reply = Reply::Done { id, end, retry, nanos, blob: parcel.head_in_blob() };
+        let said = match self.child.try_reply(&reply, id, &[], Some(&parcel)) {
+            Ok(true) => Ok(()),
+            Ok(false) => outside(py, || self.child.reply(&reply, id, &[], Some(&parcel))),
+            Err(error) => Err(error),
+        };
+        said.map_err(|error| errors::system(&error))
+    }
+
+    fn reply(&self, py: Python<'_>, reply: &Reply, body: &[u8]) -> PyResult<()> {
+        if self.upstream.is_forked() {
+            return Ok(());
+        }
+        outside(py, || self.child.reply(reply, 0, body, None)).map_err(|error| errors::system(&error))
+    }
+}
+
+/// What a task returned.
+fn success(py: Python<'_>, value: &Bound<'_, PyAny>) -> Finished {
+    match freight::pack_result(value) {
+        Ok(parcel) => Finished { end: End::Value, parcel, retry: false },
+        Err(error) => failure(py, &error, None),
+    }
+}
+
+/// What a task raised.
+fn failure(py: Python<'_>, error: &PyErr, more: Option<&Bound<'_, PyAny>>) -> Finished {
+    // With its traceback, which the other side is to see.
+    let value = error.clone_ref(py).into_value(py).into_bound(py).into_any();
+    if errors::is_cancelled(py, &value) {
+        return Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
+    }
+    let packed = pickling(py).and_then(|pickling| {
+        pickling.call_method1(intern!(py, "pack_error"), (&value,))?.extract::<Vec<u8>>()
+    });
+    // What says how it failed is better than nothing.
+    let packed = packed.unwrap_or_else(|failure| {
+        let words = format!("{error}; and it could not be sent as it is: {failure}");
+        [errors::ONLY_WORDS, words.as_bytes()].concat()
+    });
+    let parcel = Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty());
+    Finished { end: End::Error, parcel, retry: is_retried(more, &value) }
+}

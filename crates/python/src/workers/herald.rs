@@ -1,0 +1,283 @@
+//! The herald: a thread that calls Python for those that must not, the threads of the pools.
+//!
+//! It calls done-callbacks, stops thread calls of groups, tells the standard library's waiters, passes on what workers say (log records, warnings), and
+//! reports errors of tasks that nobody holds. It is a thread of Python's, started by whoever makes it needed: a pool that begins, or somebody who wants
+//! to be called. It ends when no pool is open and there was nothing to tell for a while.
+
+#![allow(unsafe_code, reason = "what belongs to a process is replaced in a forked child, behind a pointer")]
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rustix_futex_sync::{Condvar, Mutex};
+
+use crate::group_call::Call;
+use crate::outside::{end_is_near, outside};
+use crate::report::report;
+use crate::task::{Outcome, Task};
+use crate::workers::remote::Ended;
+
+/// A task that nobody holds: its name, and how it ended.
+pub(crate) type Lost = (String, Arc<Ended>);
+
+/// How much of what workers say waits to be told; what comes then is counted, and dropped.
+const SAID_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long somebody waits for what workers said before. It may be told to who waits for a lock that this one holds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long it waits for more, when no pool is open.
+const IDLE: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+struct News {
+    tasks: Vec<Py<Task>>,
+    lost: Vec<Lost>,
+    stops: Vec<Arc<Call>>,
+    said: Vec<Vec<u8>>,
+    said_bytes: usize,
+    /// How often something was said, and how much of it was told.
+    said_ever: u64,
+    told_ever: u64,
+    /// How much more they said than is kept.
+    unsaid: usize,
+    /// Pools that are open: what they bring has to be told.
+    pools: usize,
+    runs: bool,
+    /// It is telling what it took.
+    tells: bool,
+    /// The interpreter is about to end: nothing is told any more.
+    silent: bool,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && self.lost.is_empty() && self.stops.is_empty() && self.said.is_empty()
+    }
+}
+
+/// The herald of a process.
+struct Herald {
+    news: Mutex<News>,
+    changed: Condvar,
+}
+
+/// Made when it is needed first, and kept for ever. A forked child has one of its own: the parent's may be locked there,
+/// and waited for by threads that are not.
+static HERALD: AtomicPtr<Herald> = AtomicPtr::new(std::ptr::null_mut());
+
+fn herald() -> &'static Herald {
+    // SAFETY: null, or what `replace` has leaked.
+    match unsafe { HERALD.load(Ordering::Acquire).as_ref() } {
+        Some(herald) => herald,
+        None => replace(std::ptr::null_mut()),
+    }
+}
+
+/// Puts a new one in the place of the old one, unless somebody else has.
+fn replace(old: *mut Herald) -> &'static Herald {
+    let fresh = Box::into_raw(Box::new(Herald { news: Mutex::default(), changed: Condvar::new() }));
+    let there = match HERALD.compare_exchange(old, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => fresh,
+        Err(there) => {
+            // SAFETY: made above, and nobody has seen it.
+            drop(unsafe { Box::from_raw(fresh) });
+            there
+        }
+    };
+    // SAFETY: leaked, here or by whoever was faster.
+    unsafe { &*there }
+}
+
+/// How much of what workers said waits to be told. Set with the lock of the news; read without it by whoever only needs to
+/// know whether there is any.
+static UNTOLD: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static IS_HERALD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// In a forked child the thread does not exist, and what it was to tell is the parent's affair.
+pub(crate) fn forget() {
+    UNTOLD.store(0, Ordering::Relaxed);
+    replace(HERALD.load(Ordering::Acquire));
+}
+
+/// These tasks have ended: their callbacks are called.
+pub(crate) fn tell(tasks: Vec<Py<Task>>) {
+    add(|news| news.tasks.extend(tasks));
+}
+
+/// Tasks that nobody holds have failed so.
+pub(crate) fn mourn(lost: Vec<Lost>) {
+    add(|news| news.lost.extend(lost));
+}
+
+/// This thread call is to stop.
+pub(crate) fn stop(call: Arc<Call>) {
+    add(|news| news.stops.push(call));
+}
+
+/// Workers have said this.
+pub(crate) fn pass_on(said: Vec<Vec<u8>>) {
+    add(|news| {
+        for bytes in said {
+            if news.said_bytes + bytes.len() > SAID_BYTES {
+                news.unsaid += 1;
+                continue;
+            }
+            news.said_bytes += bytes.len();
+            news.said.push(bytes);
+            news.said_ever += 1;
+            UNTOLD.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+fn add(more: impl FnOnce(&mut News)) {
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
+    if !news.silent {
+        more(&mut news);
+        changed.notify_all();
+    }
+}
+
+/// A pool is open. Whoever can, sees to it that the thread is there.
+pub(crate) fn pool_opened() {
+    herald().news.lock().pools += 1;
+}
+
+/// A pool is over.
+pub(crate) fn pool_closed() {
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
+    news.pools = news.pools.saturating_sub(1);
+    changed.notify_all();
+}
+
+/// Sees to it that the thread is there.
+pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
+    {
+        let mut news = herald().news.lock();
+        if news.silent || std::mem::replace(&mut news.runs, true) {
+            return Ok(());
+        }
+    }
+    let started = py.import("thistledown._report").and_then(|report| report.call_method0("start_herald"));
+    started.map(drop).inspect_err(|_| herald().news.lock().runs = false)
+}
+
+/// What the herald's thread does.
+#[pyfunction]
+pub(crate) fn tell_news(py: Python<'_>) {
+    IS_HERALD.set(true);
+    while let Some(News { tasks, lost, stops, said, unsaid, .. }) = outside(py, next) {
+        stops.iter().for_each(|call| call.stop(py));
+        let count = said.len();
+        for bytes in said {
+            let heard = py
+                .import("thistledown._carried")
+                .and_then(|carried| carried.call_method1("heard", (PyBytes::new(py, &bytes),)));
+            if let Err(error) = heard {
+                error.write_unraisable(py, None);
+            }
+        }
+        if count > 0 {
+            told(count);
+        }
+        if unsaid > 0 {
+            report(py, "unsaid", (unsaid,));
+        }
+        for (name, ended) in lost {
+            if let Some(Outcome::Error(error)) = ended.unpack(py, &name) {
+                report(py, "failed_elsewhere", (name, error));
+            }
+        }
+        for task in tasks {
+            Task::tell(task.bind(py));
+        }
+    }
+}
+
+fn told(count: usize) {
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
+    news.told_ever += count as u64;
+    UNTOLD.fetch_sub(count, Ordering::Relaxed);
+    changed.notify_all();
+}
+
+/// Waits until what workers have said so far is told. Whoever is about to see how a task ended calls this, so that what it
+/// logged and warned of is there before.
+pub(crate) fn hear_out(py: Python<'_>) {
+    if UNTOLD.load(Ordering::Relaxed) == 0 || IS_HERALD.get() {
+        return;
+    }
+    outside(py, || {
+        let Herald { news, changed } = herald();
+        let news = news.lock();
+        let goal = news.said_ever;
+        let is_awaited = |news: &mut News| news.told_ever < goal && news.runs && !news.silent;
+        drop(changed.wait_timeout_while(news, PATIENCE, is_awaited));
+    });
+}
+
+/// Waits for news. Nothing: the thread is to end.
+fn next() -> Option<News> {
+    let Herald { news, changed } = herald();
+    let mut news = news.lock();
+    news.tells = false;
+    changed.notify_all();
+    while news.is_empty() && !news.silent {
+        if news.pools > 0 {
+            news = changed.wait(news);
+            continue;
+        }
+        let (again, slept) = changed.wait_timeout(news, IDLE);
+        news = again;
+        if slept.timed_out() && news.is_empty() && news.pools == 0 {
+            news.runs = false;
+            return None;
+        }
+    }
+    if news.silent {
+        news.runs = false;
+        return None;
+    }
+    news.tells = true;
+    Some(News {
+        tasks: std::mem::take(&mut news.tasks),
+        lost: std::mem::take(&mut news.lost),
+        stops: std::mem::take(&mut news.stops),
+        said: std::mem::take(&mut news.said),
+        said_bytes: std::mem::take(&mut news.said_bytes),
+        unsaid: std::mem::take(&mut news.unsaid),
+        ..News::default()
+    })
+}
+
+/// Whether the thread is there and has nothing to do.
+#[pyfunction]
+pub(crate) fn herald_rests() -> bool {
+    let news = herald().news.lock();
+    news.runs && !news.tells && news.is_empty()
+}
+
+/// Waits until everything is told, and then is silent: the interpreter is about to end.
+#[pyfunction]
+pub(crate) fn fall_silent(py: Python<'_>, timeout: f64) {
+    outside(py, || {
+        let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
+        let Herald { news, changed } = herald();
+        let is_telling = |news: &mut News| (news.tells || !news.is_empty()) && news.runs;
+        let (mut news, _) = changed.wait_timeout_while(news.lock(), timeout, is_telling);
+        news.silent = true;
+        changed.notify_all();
+    });
+    end_is_near(py);
+}
