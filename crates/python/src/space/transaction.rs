@@ -55,7 +55,8 @@ impl Transaction {
     /// An operation that writes a tuple, which others find when the transaction is committed. Its lease begins then.
     ///
     /// Args:
-    ///     tuple, lease: as of ``Space.write``.
+    ///     tuple: as of ``Space.write``.
+    ///     lease: seconds after which it is gone by itself; ``None`` keeps it.
     #[pyo3(signature = (tuple, /, lease=None))]
     fn write(
         &self,
