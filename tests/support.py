@@ -40,6 +40,20 @@ async def by_await(operation):
     return await operation
 
 
+class Delegating:
+    """Awaitable because what it holds is."""
+
+    def __init__(self, operation):
+        self.operation = operation
+
+    def __await__(self):
+        return self.operation.__await__()
+
+
+async def by_delegation(operation):
+    return await Delegating(operation)
+
+
 def by_yield_from(operation):
     return (yield from operation)
 
@@ -72,11 +86,11 @@ async def by_select_in_thread(operation):
     return chosen.value
 
 
-WAYS_IN_TASK = [by_await, by_yield_from, by_select, by_select_in_generator, by_nested_select]
+WAYS_IN_TASK = [by_await, by_delegation, by_yield_from, by_select, by_select_in_generator, by_nested_select]
 WAYS_IN_THREAD = [by_wait_in_thread, by_select_in_thread]
 WAYS = WAYS_IN_TASK + WAYS_IN_THREAD
 
-for way in (by_await, by_yield_from, by_wait_in_thread):
+for way in (by_await, by_delegation, by_yield_from, by_wait_in_thread):
     way.plain = plain_wait
 for way in (by_select, by_select_in_generator, by_select_in_thread):
     way.plain = plain_select

@@ -103,6 +103,29 @@ def test_a_cancellation_that_was_taken_back_is_not_delivered_again(run):
     run(main)
 
 
+@pytest.mark.parametrize("select", [False, True], ids=["alone", "in a select"])
+@pytest.mark.parametrize("end", ["closed", "thrown at"])
+@pytest.mark.parametrize("capacity", [0, 2])
+def test_a_message_for_a_wait_that_was_given_up_goes_back_to_the_head(run, capacity, end, select):
+    async def main():
+        channel = td.Channel(capacity)
+        other = td.Channel(1)
+        operation = td.select(td.sleep(3600), td.select(other.recv(), channel.recv())) if select else channel.recv()
+        waiting = receive_by(operation)
+        waiting.send(None)
+        for number in range(capacity + 1):
+            channel.send_nowait(number)
+        if end == "closed":
+            waiting.close()
+        else:
+            with pytest.raises(LookupError, match="mine"):
+                waiting.throw(LookupError("mine"))
+        return [await channel.recv() for _ in range(capacity + 1)] + [len(channel)]
+
+    expected = [*range(capacity + 1), 0]
+    assert run(main) == expected
+
+
 def test_wait_for_and_gather_and_shield_take_operations(run):
     async def main():
         channel = td.Channel(4)
@@ -116,6 +139,10 @@ def test_wait_for_and_gather_and_shield_take_operations(run):
         assert await shielded == 3
 
     run(main)
+
+
+async def receive_by(operation):
+    return await operation
 
 
 def test_a_coroutine_that_is_closed_in_a_wait_undoes_it(run):

@@ -218,6 +218,31 @@ def test_an_error_inside_of_the_block_comes_out_as_it_is(run):
     run(main)
 
 
+def test_a_block_that_could_not_be_entered_can_be_entered_later(run):
+    class Task(asyncio.Task):
+        refuses = False
+
+        def cancelling(self):
+            if self.refuses:
+                raise LookupError("mine")
+            return super().cancelling()
+
+    async def body():
+        scope = td.timeout(3600)
+        Task.refuses = True
+        with pytest.raises(LookupError, match="mine"):
+            scope.__enter__()
+        Task.refuses = False
+        with scope:
+            await asyncio.sleep(0)
+        return scope.cancelled
+
+    async def main():
+        return await Task(body())
+
+    assert run(main) is False
+
+
 def test_many_tasks_each_with_its_deadline(run):
     async def limited(number):
         with td.move_on_after(0.001 * (number % 5)) as scope:
@@ -248,27 +273,125 @@ def test_a_shield_keeps_our_cancellation_away(run):
     assert run(main) == ["inside"]
 
 
-def test_a_shield_keeps_asyncios_cancellation_from_our_waits_until_its_end(run):
-    reached = []
+def test_a_cancellation_that_a_shield_held_back_reaches_asyncios_waits_behind_it(run):
+    async def main():
+        reached = []
+        with td.move_on_after(3600) as scope:
+            with td.shield():
+                scope.cancel()
+                await asyncio.sleep(0.001)
+                reached.append("inside")
+            await asyncio.sleep(3600)
+            reached.append("behind")
+        assert (reached, requests()) == (["inside"], 0)
+        await asyncio.sleep(0.001)
 
-    async def clean_up(gate):
+    run(main)
+
+
+def test_a_group_whose_task_failed_while_its_block_was_shielded_ends_behind_the_shield(run):
+    async def main():
+        with pytest.raises(LookupError, match="first"):
+            async with td.TaskGroup() as group:
+                with td.shield():
+                    task = group.go(fail, LookupError("first"))
+                    while not task.done():
+                        await asyncio.sleep(0)
+                await asyncio.sleep(3600)
+        assert requests() == 0
+
+    run(main)
+
+
+def test_an_outer_cancellation_is_told_after_the_inner_one_was_swallowed(run):
+    async def main():
+        swallowed = []
+        with td.move_on_after(3600) as outer:
+            with td.move_on_after(3600) as inner:
+                asyncio.get_running_loop().call_soon(inner.cancel)
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+                swallowed.append("inner")
+                asyncio.get_running_loop().call_soon(outer.cancel)
+                await asyncio.sleep(3600)
+            swallowed.append("never")
+        assert (swallowed, requests()) == (["inner"], 0)
+        await asyncio.sleep(0.001)
+
+    run(main)
+
+
+def test_a_limited_cleaning_up_in_a_shield_ends_though_the_task_was_told_of_something_further_out(run):
+    async def main():
+        with td.move_on_after(3600) as outer:
+            asyncio.get_running_loop().call_soon(outer.cancel)
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                with td.shield(), td.move_on_after(0.001) as inner:
+                    await asyncio.sleep(3600)
+                assert inner.expired
+                assert requests() == 1  # the outer one's is not taken back before its end
+                await asyncio.sleep(0.001)  # and it is not told of again
+        assert requests() == 0
+        await asyncio.sleep(0.001)
+
+    run(main)
+
+
+@each_wait
+def test_a_shield_does_not_keep_asyncios_cancellation_away(run, wait):
+    async def hold():
         with td.shield():
-            reached.append(await gate.recv())
-        await asyncio.sleep(3600)
-        reached.append("never")
+            await wait()
 
     async def main():
-        gate = td.Channel(1)
-        task = asyncio.ensure_future(clean_up(gate))
+        task = asyncio.ensure_future(hold())
         await settle()
         task.cancel()
-        await settle()
-        assert not task.done()
-        gate.send_nowait("value")
         assert isinstance(await ended(task), asyncio.CancelledError)
 
     run(main)
-    assert reached == ["value"]
+
+
+@each_wait
+def test_a_timeout_of_asyncio_works_inside_of_a_shield(run, wait):
+    async def main():
+        with td.shield():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await wait()
+            assert requests() == 0
+            await asyncio.sleep(0.001)
+
+    run(main)
+
+
+@each_wait
+def test_a_group_of_asyncio_works_inside_of_a_shield(run, wait):
+    async def main():
+        with td.shield():
+            with pytest.raises(ExceptionGroup) as caught:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fail(LookupError("first")))
+                    await wait()
+            assert [type(error) for error in caught.value.exceptions] == [LookupError]
+            assert requests() == 0
+
+    run(main)
+
+
+def test_a_timeout_of_asyncio_inside_of_a_shield_ends_a_group_of_ours(run):
+    async def main():
+        log = []
+        with td.shield():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    async with td.TaskGroup() as group:
+                        group.go(for_ever, log)
+            assert (log, requests()) == (["ended"], 0)
+
+    run(main)
 
 
 # --- groups -------------------------------------------------------------------------------------------------

@@ -335,6 +335,34 @@ def test_an_interrupt_while_waiters_of_the_standard_library_are_told_leaves_none
     assert [waiter.told for waiter in waiters] == [tasks, tasks]
 
 
+def test_what_a_handler_raises_is_not_lost_when_the_value_comes_with_it():
+    program = """
+        import signal
+        import thistledown as td
+
+        class Stop(Exception):
+            pass
+
+        channel = td.Channel(1)
+
+        def stop(number, frame):
+            channel.send_nowait("value")
+            raise Stop("from the handler")
+
+        signal.signal(signal.SIGTERM, stop)
+        try:
+            print("ready")
+            print(channel.recv().wait(3600))
+        except Stop as error:
+            print(error)
+    """
+    with started_program(program) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (0, "from the handler\n"), errors
+
+
 def test_an_interrupt_reaches_a_plain_wait_in_the_main_thread():
     program = """
         import sys

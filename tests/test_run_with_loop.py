@@ -275,6 +275,32 @@ def test_what_an_operation_has_committed_to_counts_and_the_interruption_comes_ne
     td.run(main, loop=loop_factory)
 
 
+@pytest.mark.parametrize("wait", [asyncio.sleep, td.sleep], ids=["asyncio's", "ours"])
+@pytest.mark.parametrize("comes", ["in its turn", "in its wait"])
+def test_a_cancellation_that_is_taken_back_is_what_it_is_in_asyncio(loop_factory, comes, wait):
+    def cancel_and_take_back(task):
+        task.cancel()
+        assert task.uncancel() == 0
+
+    async def body():
+        task = asyncio.current_task()
+        if comes == "in its turn":
+            cancel_and_take_back(task)
+        else:
+            asyncio.get_running_loop().call_soon(cancel_and_take_back, task)
+        try:
+            await wait(0.01)
+        except asyncio.CancelledError:
+            return "cancelled"
+        return "went on"
+
+    async def main():
+        return await asyncio.ensure_future(body()), await td.go(body)
+
+    theirs, ours = td.run(main, loop=loop_factory)
+    assert theirs == ours
+
+
 def test_a_cancelled_task_cancels_the_future_it_waits_for_and_waits_for_its_end(loop_factory):
     async def main():
         log, started = [], asyncio.Event()

@@ -434,3 +434,20 @@ def test_a_stop_that_comes_too_late_does_not_reach_the_next_call():
         assert first.done()
         with td.TaskGroup() as group:
             assert group.thread(work.double, 4).result(PATIENCE) == 8
+
+
+async def waits_for_nobody():
+    await td.Channel().recv()
+
+
+@pytest.mark.timeout(0)
+def test_a_run_that_can_never_go_on_says_so_when_the_last_process_of_a_group_has_ended(pool, gate):
+    async def main():
+        async with td.TaskGroup() as group:
+            group.go(waits_for_nobody)
+            group.add(pool.go(work.pass_gate, gate.path))
+            await td.thread(gate.wait_for_arrivals)
+            gate.open()
+
+    with pytest.raises(td.DeadlockError, match="waits_for_nobody"):
+        td.run(main)

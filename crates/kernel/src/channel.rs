@@ -89,7 +89,8 @@ impl<P: Payload> Kernel<P> {
         };
         let sender = channel.senders.first();
         if let Some(value) = channel.buffer.pop_front() {
-            if let Some(node) = sender
+            if channel.buffer.len() < channel.capacity
+                && let Some(node) = sender
                 && let Some(next) = self.nodes[node as usize].value.take()
             {
                 channel.buffer.push_back(next);
@@ -105,6 +106,19 @@ impl<P: Payload> Kernel<P> {
             return Ok(value);
         }
         Err(if closed { RecvRefused::Closed } else { RecvRefused::Empty })
+    }
+
+    /// Puts a value back that was handed to somebody who is not there any more: it is the next to be received, before
+    /// what has come since, also where there is no room for it or the channel is closed.
+    pub fn give_back(&mut self, id: ChannelId, value: P::Value) {
+        let Some(channel) = self.channels.get_mut(id) else {
+            self.spent_values.push(value);
+            return;
+        };
+        match channel.receivers.first() {
+            Some(node) => self.wake_node(node, Event::Received(value)),
+            None => channel.buffer.push_front(value),
+        }
     }
 
     /// Closes the channel: whoever waits at it learns so, senders keep what they had; what is buffered can still be

@@ -265,6 +265,9 @@ impl<P: Payload> Kernel<P> {
         let Some(party) = self.parties.remove(task) else { return };
         if let Place::Elsewhere { runner: None, .. } = party.place {
             self.elsewhere -= 1;
+            if self.elsewhere == 0 {
+                self.wake_hopeless();
+            }
         }
         if let Place::Elsewhere { runner: Some(runner), .. } = party.place
             && let Some(runner) = self.runners.get_mut(runner)
@@ -277,6 +280,16 @@ impl<P: Payload> Kernel<P> {
         self.spent_bodies.extend(party.body);
         if let Some(wake) = party.wake {
             self.spend_wake(wake);
+        }
+    }
+
+    /// Nothing runs elsewhere any more that all runs know of: those that hoped for nothing else look again.
+    fn wake_hopeless(&mut self) {
+        for runner in self.runners.values_mut() {
+            let hopes = runner.elsewhere > 0 || runner.source_waits > 0 || runner.timers.live() > 0;
+            if !hopes && std::mem::take(&mut runner.parked) {
+                self.wakers.push(runner.waker.clone());
+            }
         }
     }
 

@@ -174,12 +174,15 @@ impl<P: Payload> Kernel<P> {
             owner.scope = parent;
         }
         let end = ScopeEnd { cancelled: self.scopes[id].cancelled, expired: self.scopes[id].expired };
-        let (runner, timed) = (self.scopes[id].runner, self.scopes[id].timed);
+        let Scope { runner, timed, shield, .. } = self.scopes[id];
         self.scopes.remove(id);
         if timed {
             self.forget_timers(runner, 1);
         }
         // A shield that held a cancellation back is gone.
+        if shield && self.is_cancelled(task) {
+            self.suspect(task);
+        }
         let moved = !members.is_empty() || !children.is_empty();
         if moved && (end.cancelled || self.is_inside_cancelled(parent)) {
             members.into_iter().for_each(|member| self.suspect(member));
@@ -265,6 +268,23 @@ impl<P: Payload> Kernel<P> {
     #[inline]
     pub fn is_cancelled(&self, task: TaskId) -> bool {
         self.parties.get(task).is_some_and(|party| party.suspect && self.reaches(party))
+    }
+
+    /// The outermost of the cancelled scopes that reach the party now.
+    #[must_use]
+    pub fn cancelled_by(&self, party: TaskId) -> Option<ScopeId> {
+        let party = self.parties.get(party)?;
+        let (mut at, mut found) = (party.scope, None);
+        while let Some(scope) = self.scopes.get(at) {
+            if scope.cancelled || (at == party.base && party.cancelled) {
+                found = Some(at);
+            }
+            if scope.shield {
+                break;
+            }
+            at = scope.parent;
+        }
+        found
     }
 
     /// The scope's deadline has passed: it is cancelled.

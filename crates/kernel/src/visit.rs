@@ -94,11 +94,13 @@ impl<P: Payload> Kernel<P> {
         told.collect()
     }
 
-    /// Ends the wait of a party, if it waits, as a cancellation does; nothing is cancelled.
-    pub fn interrupt(&mut self, party: TaskId) {
-        if self.parties.get(party).is_some_and(|party| party.phase == Phase::Waiting) {
+    /// Ends the wait of a party, if it waits, as a cancellation does; nothing is cancelled. False: it does not wait.
+    pub fn interrupt(&mut self, party: TaskId) -> bool {
+        let waits = self.parties.get(party).is_some_and(|party| party.phase == Phase::Waiting);
+        if waits {
             self.wake(party, Wake::Cancelled);
         }
+        waits
     }
 
     /// The runner whose run the party belongs to.

@@ -5,6 +5,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
+use crate::asyncio::awaiting::Wait;
+use crate::current::Current;
 use crate::errors::{self, Quick, Thrown};
 use crate::objects;
 use crate::operation::{Kind, Operation, Step};
@@ -264,9 +266,12 @@ impl ChannelIterator {
         slf
     }
 
-    pub(crate) fn __anext__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
+    pub(crate) fn __anext__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
+        if Current::task().is_none() {
+            return Wait::for_next(slf);
+        }
         if slf.get().receive.get().is_idle() {
-            return Ok(slf);
+            return Ok(slf.into_any());
         }
         Err(errors::misuse(
             "this iterator is being waited for by another task: give each its own `async for`",

@@ -17,11 +17,13 @@ use rustix::io::Errno;
 use smallvec::SmallVec;
 use thistledown_kernel::{Direction, Event, Moment, TaskId, Wake, Want};
 
+use crate::asyncio::awaiting::Wait;
 use crate::channel::Channel;
 use crate::current::{Current, Run, check_cancelled, seconds_or_none};
 use crate::errors::{self, Quick, Thrown};
 use crate::net::poll::RawPoll;
 use crate::net::verbs::SocketOperation;
+use crate::payload::WORLD;
 use crate::scope::Scope;
 use crate::select::{self, Select};
 use crate::space::wait::SpaceOperation;
@@ -366,6 +368,23 @@ impl Operation {
         matches!(&self.kind, Kind::Join(task) if task.get().is_remote())
     }
 
+    /// One of its wants was met, and nobody is there any more to be given what came: a value goes back to its channel.
+    pub(crate) fn give_back(&self, branch: u16, event: Event<Py<PyAny>>) {
+        match (&self.kind, event) {
+            (Kind::Select(select), event) => select.give_back(branch, event),
+            (Kind::Receive(channel), Event::Received(value)) => {
+                let channel = channel.get().id;
+                WORLD.with(|kernel| kernel.give_back(channel, value));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it waits for tasks that are to end: their group is not left before they have.
+    pub(crate) fn is_for_cancelled_group(&self) -> bool {
+        matches!(&self.kind, Kind::Drain(scope) if scope.get().is_cancelled())
+    }
+
     /// Says that the wait of this task is over, if that was for a task in another process. What it is to be told, if it
     /// could never have ended.
     fn deadlock(&self) -> Option<String> {
@@ -444,6 +463,15 @@ impl Operation {
         if slf.get().is_idle() { Ok(slf) } else { Self::second_awaiter(&slf) }
     }
 
+    /// The same wherever this is: in a weightless task, or in an event loop's.
+    #[cold]
+    pub(crate) fn awaiter_here(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
+        match Current::task() {
+            Some(_) => Ok(Self::awaiter(slf)?.into_any()),
+            None => Wait::elsewhere(slf),
+        }
+    }
+
     #[cold]
     pub(crate) fn second_awaiter<'py>(slf: &Bound<'py, Self>) -> Quick<Bound<'py, Self>> {
         let copy = slf.get().copy(slf.py())?;
@@ -466,12 +494,12 @@ fn closed_descriptor() -> PyErr {
 
 #[pymethods]
 impl Operation {
-    fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
-        Self::awaiter(slf)
+    fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
+        Self::awaiter_here(slf)
     }
 
-    fn __iter__(slf: Bound<'_, Self>) -> Quick<Bound<'_, Self>> {
-        Self::awaiter(slf)
+    fn __iter__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
+        Self::awaiter_here(slf)
     }
 
     fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {

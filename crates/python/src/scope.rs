@@ -261,8 +261,8 @@ impl Scope {
     }
 
     /// Whether it was cancelled, by its time or by ``cancel``.
-    #[getter]
-    fn cancelled(&self) -> bool {
+    #[getter(cancelled)]
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.end().cancelled
     }
 
@@ -342,7 +342,9 @@ pub(crate) fn move_on_after(#[pyo3(from_py_with = number_of_seconds)] seconds: f
 
 /// Keeps cancellation from outside away: ``with td.shield(): await clean_up()``.
 ///
-/// What is cancelled meanwhile is told at its first wait after the block. Shield only what ends by itself.
+/// What is cancelled meanwhile is told at its first wait after the block. Shield only what ends by itself. In an asyncio
+/// task it keeps away what scopes and groups of this package cancel, and not the task's own ``cancel``, by which also
+/// ``asyncio.timeout`` works.
 #[pyfunction]
 #[pyo3(name = "shield")]
 pub(crate) fn shield() -> Scope {

@@ -126,19 +126,33 @@ impl Select {
         branch: u16,
         event: Event<Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let mut number = usize::from(branch);
+        let Some((index, operation, branch)) = self.of_want(branch) else {
+            return Err(errors::misuse("a select was woken for a branch it does not have"));
+        };
+        match operation.conclude(py, branch, event)? {
+            Some(value) => selected(py, index, value).map(Some),
+            None => self.attempt(py),
+        }
+    }
+
+    /// What came is nobody's any more.
+    pub(crate) fn give_back(&self, branch: u16, event: Event<Py<PyAny>>) {
+        if let Some((_, operation, branch)) = self.of_want(branch) {
+            operation.give_back(branch, event);
+        }
+    }
+
+    /// The operation that one of the wants is of, and which of its own it is.
+    fn of_want(&self, number: u16) -> Option<(usize, &Operation, u16)> {
+        let mut number = usize::from(number);
         for (index, branch) in self.branches.iter().enumerate() {
             let wants = wants(branch.get());
             if number < wants {
-                let number = u16::try_from(number).unwrap_or(u16::MAX);
-                return match branch.get().conclude(py, number, event)? {
-                    Some(value) => selected(py, index, value).map(Some),
-                    None => self.attempt(py),
-                };
+                return Some((index, branch.get(), u16::try_from(number).unwrap_or(u16::MAX)));
             }
             number -= wants;
         }
-        Err(errors::misuse("a select was woken for a branch it does not have"))
+        None
     }
 
     pub(crate) fn release(&self) {

@@ -226,16 +226,7 @@ unsafe extern "C" fn operation_awaiter(own: *mut ffi::PyObject) -> *mut ffi::PyO
     if Current::task().is_some() && operation.get().is_idle() {
         return operation.to_owned().into_ptr();
     }
-    other_awaiter(operation)
-}
-
-/// The awaiter where no weightless task has its turn, or of an operation that is being waited for.
-#[cold]
-fn other_awaiter(operation: Borrowed<'_, '_, Operation>) -> *mut ffi::PyObject {
-    given(operation.py(), || match Current::task() {
-        Some(_) => Ok(Operation::second_awaiter(&operation)?.into_any()),
-        None => Wait::elsewhere(operation.to_owned()),
-    })
+    given(operation.py(), || Operation::awaiter_here(operation.to_owned()))
 }
 
 unsafe extern "C" fn channel_send(own: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -278,10 +269,7 @@ unsafe extern "C" fn channel_next(own: *mut ffi::PyObject) -> *mut ffi::PyObject
 
 #[cold]
 fn other_next(iterator: Borrowed<'_, '_, ChannelIterator>) -> *mut ffi::PyObject {
-    given(iterator.py(), || match Current::task() {
-        Some(_) => Ok(ChannelIterator::__anext__(iterator.to_owned())?.into_any()),
-        None => Wait::for_next(iterator.to_owned()),
-    })
+    given(iterator.py(), || ChannelIterator::__anext__(iterator.to_owned()))
 }
 
 /// `__await__` and `__iter__` of a task.

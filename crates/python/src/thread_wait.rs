@@ -31,6 +31,8 @@ thread_local! {
 /// In a forked child: the parker's pipe is shared with the parent.
 pub(crate) fn forget_parker() {
     PARKER.set(None);
+    // Whichever thread has forked is the main one here.
+    NOT_MAIN.set(false);
 }
 
 /// Waits for the operation and gives what it gives.
@@ -166,7 +168,10 @@ fn sleep_for(
             errors::deadlock(py, cycle.to_string())
         })?;
     let noted = survey::note_wait(waits());
-    let ended = py.check_signals().and_then(|()| sleep(py, parker, party, &watched, timer, deadline));
+    let ended = match py.check_signals() {
+        Ok(()) => sleep(py, parker, party, &watched, timer, deadline),
+        Err(error) => Err(Ended::Struck(error)),
+    };
     drop(noted);
     restore();
     let wake = WORLD.with(|kernel| {
@@ -177,11 +182,14 @@ fn sleep_for(
         }
         wake
     });
-    // What was committed meanwhile counts, whatever else happened.
-    match wake {
-        Some(Wake::Event { branch, event }) => Ok((branch, event)),
-        Some(Wake::Cancelled) => ended.and_then(|_| Err(errors::cancelled(py, "the block is cancelled"))),
-        _ => ended,
+    match (wake, ended) {
+        // Raised all the same, as it would be if the signal came a moment later.
+        (_, Err(Ended::Struck(error))) => Err(error),
+        // What was committed meanwhile counts, also when the time is over.
+        (Some(Wake::Event { branch, event }), _) => Ok((branch, event)),
+        (_, Err(Ended::Late(error))) => Err(error),
+        (Some(Wake::Cancelled), Ok(_)) => Err(errors::cancelled(py, "the block is cancelled")),
+        (_, Ok(woken)) => Ok(woken),
     }
 }
 
@@ -202,6 +210,14 @@ fn watch_signals(py: Python<'_>, descriptor: RawFd) -> PyResult<Option<RawFd>> {
     Ok(known.ok())
 }
 
+/// How a sleep ended that nothing has woken.
+enum Ended {
+    /// The time is over, or the system does not let the thread sleep.
+    Late(PyErr),
+    /// A signal's handler raised this.
+    Struck(PyErr),
+}
+
 /// Sleeps until the kernel, a descriptor or the time ends it. A wake by the kernel gives an event of no meaning.
 fn sleep(
     py: Python<'_>,
@@ -210,7 +226,7 @@ fn sleep(
     watched: &[(i32, thistledown_kernel::Direction, u16)],
     timer: Option<(Moment, u16)>,
     deadline: Option<Moment>,
-) -> PyResult<(u16, Event<Py<PyAny>>)> {
+) -> Result<(u16, Event<Py<PyAny>>), Ended> {
     let fds: Vec<_> = watched.iter().map(|&(fd, direction, _)| (descriptor::borrow(fd), direction)).collect();
     loop {
         if WORLD.with(|kernel| kernel.is_woken(party)) {
@@ -228,14 +244,14 @@ fn sleep(
             return Ok((branch, Event::Elapsed));
         }
         if deadline.is_some_and(|at| at <= now) {
-            return Err(PyTimeoutError::new_err("not done in time"));
+            return Err(Ended::Late(PyTimeoutError::new_err("not done in time")));
         }
         let next = [timer.map(|(at, _)| at), deadline, expires].into_iter().flatten().min();
         let timeout: Option<Duration> = next.map(|at| at.since(now));
-        let slept = outside(py, || parker.sleep(&fds, timeout)).map_err(|error| errors::system(&error))?;
-        match slept {
+        let slept = outside(py, || parker.sleep(&fds, timeout));
+        match slept.map_err(|error| Ended::Late(errors::system(&error)))? {
             Parked::Ready(index) => return Ok((watched[index].2, Event::Ready)),
-            Parked::Interrupted | Parked::Woken => py.check_signals()?,
+            Parked::Interrupted | Parked::Woken => py.check_signals().map_err(Ended::Struck)?,
             Parked::TimedOut => {}
         }
     }

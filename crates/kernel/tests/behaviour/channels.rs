@@ -54,6 +54,47 @@ fn a_buffer_takes_its_capacity_and_no_more() {
 }
 
 #[test]
+fn a_value_that_is_given_back_is_the_next_to_be_received() {
+    for capacity in 0..3 {
+        let (mut rig, channel) = with_channel(capacity);
+        let back = rig.value(1);
+        let values: Vec<u64> = (2..6).collect();
+        let senders: Vec<_> =
+            values.iter().filter(|&&value| rig.send(channel, value).is_err()).copied().collect();
+        let senders: Vec<_> = senders.into_iter().map(|value| rig.sender(channel, value)).collect();
+        rig.with(|kernel| kernel.give_back(channel, back));
+        assert_eq!(rig.with(|kernel| kernel.channel_state(channel)), (false, capacity + 1));
+        assert_eq!(rig.receive(channel), Ok(1));
+        rig.nobody_is_ready();
+        assert_eq!(rig.with(|kernel| kernel.channel_state(channel)), (false, capacity));
+        for value in values {
+            assert_eq!(rig.receive(channel), Ok(value));
+        }
+        for sender in senders {
+            rig.ends_with(sender, event!(0, Sent));
+        }
+        leaves_nothing(rig, channel);
+    }
+}
+
+#[test]
+fn a_value_that_is_given_back_goes_to_who_waits_and_survives_closing() {
+    let (mut rig, channel) = with_channel(1);
+    let receiver = rig.receiver(channel);
+    let back = rig.value(1);
+    rig.with(|kernel| kernel.give_back(channel, back));
+    rig.ends_with(receiver, event!(0, Received(1)));
+    rig.with(|kernel| kernel.close_channel(channel));
+    let back = rig.value(2);
+    rig.with(|kernel| kernel.give_back(channel, back));
+    assert_eq!([rig.receive(channel), rig.receive(channel)], [Ok(2), Err(RecvRefused::Closed)]);
+    rig.with(|kernel| kernel.drop_channel(channel));
+    let back = rig.value(3);
+    rig.with(|kernel| kernel.give_back(channel, back));
+    rig.leaves_nothing();
+}
+
+#[test]
 fn a_waiting_sender_moves_up_when_there_is_room() {
     let (mut rig, channel) = with_channel(1);
     assert_eq!(rig.send(channel, 1), Ok(()));

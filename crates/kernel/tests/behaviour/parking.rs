@@ -115,3 +115,23 @@ fn who_attends_to_the_outside_is_no_prospect_for_the_others() {
     rig.with(|kernel| kernel.remove_source(source));
     rig.leaves_nothing();
 }
+
+#[test]
+fn a_parked_runner_that_hoped_for_a_body_elsewhere_is_called_when_the_last_of_them_has_ended() {
+    let mut rig = Rig::new();
+    let runner = rig.runner;
+    let channel = rig.with(|kernel| kernel.open_channel(0));
+    let task = rig.receiver(channel);
+    let bodies = [0; 2].map(|_| rig.with(|kernel| kernel.add_elsewhere(None)));
+    let prospects = rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
+    assert_eq!(prospects.elsewhere, 2);
+    rig.finish(bodies[0]);
+    assert_eq!(rig.woken(), [""; 0], "there is hope");
+    rig.finish(bodies[1]);
+    assert_eq!(rig.woken(), ["runner"]);
+    let prospects = rig.with(|kernel| kernel.park(runner)).expect("nobody is ready");
+    assert_eq!(prospects.elsewhere, 0);
+    rig.with(|kernel| kernel.drop_channel(channel));
+    rig.finish(task);
+    rig.leaves_nothing();
+}

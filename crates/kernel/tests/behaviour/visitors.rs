@@ -100,6 +100,36 @@ fn a_shield_of_its_own_is_seen_and_keeps_a_cancellation_away() {
     assert!(told(&mut rig).iter().all(|told| !told.cancelled));
     rig.with(|kernel| kernel.close_scope(guest, shield)).expect("the innermost");
     assert!(rig.with(|kernel| kernel.is_cancelled(guest)));
+    assert_eq!(told(&mut rig), [cancelled(guest)], "what was held back is told at the shield's end");
+    rig.finish(guest);
+    rig.leaves_nothing();
+}
+
+#[test]
+fn the_outermost_scope_that_cancels_a_visitor_is_known_up_to_a_shield() {
+    let mut rig = Rig::new();
+    let lobby = region(&mut rig);
+    let guest = visitor(&mut rig, lobby);
+    let mut open = |shield| rig.with(|kernel| kernel.open_scope(guest, None, shield)).expect("a scope");
+    let [outer, middle, shield, inner] = [open(false), open(false), open(true), open(false)];
+    let mut by = |cancelled: Option<ScopeId>| {
+        rig.with(|kernel| {
+            cancelled.into_iter().for_each(|scope| kernel.cancel_scope(scope));
+            kernel.cancelled_by(guest)
+        })
+    };
+    assert_eq!(by(None), None);
+    assert_eq!(by(Some(middle)), None, "the shield holds it back");
+    assert_eq!(by(Some(inner)), Some(inner));
+    assert_eq!(by(Some(shield)), Some(shield), "a shield's own cancellation is inside of it");
+    for scope in [inner, shield] {
+        rig.with(|kernel| kernel.close_scope(guest, scope)).expect("the innermost");
+    }
+    assert_eq!(rig.with(|kernel| kernel.cancelled_by(guest)), Some(middle));
+    rig.with(|kernel| kernel.cancel_scope(outer));
+    assert_eq!(rig.with(|kernel| kernel.cancelled_by(guest)), Some(outer));
+    rig.with(|kernel| kernel.cancel_task(guest));
+    assert_eq!(rig.with(|kernel| kernel.cancelled_by(guest)), Some(lobby), "its own comes from outside");
     rig.finish(guest);
     rig.leaves_nothing();
 }

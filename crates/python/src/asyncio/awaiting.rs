@@ -2,8 +2,9 @@
 //!
 //! An operation is tried first. When that fails, a visitor of the loop's guest is enlisted for what the operation wants,
 //! and the asyncio task waits for a future whose result is set when one of the wants is met. A cancellation by asyncio
-//! undoes the wait. What had been committed to when it came counts: the value is given, and the cancellation is delivered
-//! at the task's next wait.
+//! undoes the wait, also inside of a shield of ours: who has asked for it, and where, asyncio does not say, and it may be a
+//! timeout of its own inside of that shield. What had been committed to when it came counts: the value is given, and the
+//! cancellation is delivered at the task's next wait. Only a group that waits for its cancelled tasks goes on waiting.
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -109,7 +110,7 @@ impl Wait {
         let operation = self.operation.get();
         let Some(guest) = loops::here(py)? else { return Ok(operation.needs_task(py)) };
         let this = guest.get();
-        let visitor = this.visitors.of_this_task(py)?;
+        let visitor = this.visitors.of_this_task(py, &this.event_loop)?;
         if let Some(visitor) = visitor {
             if Current::with(|current| current.held_open.get()) > 0 {
                 held_open::check(py, visitor)?;
@@ -219,7 +220,7 @@ impl Wait {
         let _busy = Busy::new(&guest);
         let committed = enlisted.withdraw();
         if !is_cancellation {
-            enlisted.leave();
+            enlisted.give_back(committed);
             return Err(error);
         }
         if let Some(Wake::Event { branch, event }) = committed {
@@ -234,7 +235,9 @@ impl Wait {
             }
         }
         let visitor = enlisted.visitor;
-        if WORLD.with(|kernel| kernel.is_shielded(visitor) && !kernel.is_cancelled(visitor)) {
+        if enlisted.operation.get().is_for_cancelled_group()
+            && WORLD.with(|kernel| kernel.is_shielded(visitor) && !kernel.is_cancelled(visitor))
+        {
             this.visitors.owe(visitor);
             return self.go_on(&guest, enlisted);
         }
@@ -253,6 +256,14 @@ impl Enlisted {
         if self.is_own {
             WORLD.with(|kernel| kernel.finish(self.visitor));
         }
+    }
+
+    /// The wait is over, and nobody is there for what it has committed to.
+    fn give_back(self, committed: Option<Wake<Py<PyAny>>>) {
+        if let Some(Wake::Event { branch, event }) = committed {
+            self.operation.get().give_back(branch, event);
+        }
+        self.leave();
     }
 
     /// The wait is over.
@@ -324,8 +335,8 @@ impl Wait {
 
     fn close(&self) {
         if let State::Waits(enlisted) = self.take() {
-            enlisted.withdraw();
-            enlisted.leave();
+            let committed = enlisted.withdraw();
+            enlisted.give_back(committed);
         }
     }
 

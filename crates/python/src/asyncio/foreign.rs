@@ -187,6 +187,7 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Py<PyAny>, body: &mut Body) -> 
                 event_loop: event_loop.clone_ref(py),
                 requests: AtomicU32::new(0),
                 interrupted: AtomicBool::new(false),
+                reached: AtomicBool::new(false),
                 waits: Mutex::new(None),
             };
             abroad.stand_in.insert(Py::new(py, made)?).clone_ref(py)
@@ -213,6 +214,8 @@ pub(crate) struct StandIn {
     requests: AtomicU32,
     /// It is to be interrupted at its next wait.
     interrupted: AtomicBool,
+    /// Its wait is over for that, which cannot be taken back.
+    reached: AtomicBool,
     waits: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -224,6 +227,7 @@ impl StandIn {
 
     /// Whether it is to be interrupted now; it is, then.
     fn is_interrupted(&self) -> bool {
+        self.reached.store(false, Ordering::Relaxed);
         self.interrupted.swap(false, Ordering::Relaxed)
     }
 
@@ -231,7 +235,9 @@ impl StandIn {
     pub(crate) fn interrupt(&self) {
         if self.interrupted.load(Ordering::Relaxed) {
             let task = self.task.get().id();
-            WORLD.with(|kernel| kernel.interrupt(task));
+            if WORLD.with(|kernel| kernel.interrupt(task)) {
+                self.reached.store(true, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -256,10 +262,14 @@ impl StandIn {
         Ok(true)
     }
 
-    /// Takes one call of ``cancel`` back; gives how many are left.
-    fn uncancel(&self) -> u32 {
-        let left = self.requests.load(Ordering::Relaxed).saturating_sub(1);
+    /// Takes one call of ``cancel`` back; gives how many are left. From Python 3.13 on an interruption that has not come
+    /// yet is taken back with the last one, as asyncio does it.
+    fn uncancel(&self, py: Python<'_>) -> u32 {
+        let Some(left) = self.requests.load(Ordering::Relaxed).checked_sub(1) else { return 0 };
         self.requests.store(left, Ordering::Relaxed);
+        if left == 0 && !self.reached.load(Ordering::Relaxed) && py.version_info() >= (3, 13) {
+            self.interrupted.store(false, Ordering::Relaxed);
+        }
         left
     }
 

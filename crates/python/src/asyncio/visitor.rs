@@ -1,9 +1,11 @@
 //! Asyncio tasks that have a scope of ours open, as visitors of their loop's guest.
 //!
 //! Our own waits are level-triggered: each looks at the scope before it waits. Asyncio's are not, so an asyncio task whose
-//! scope is cancelled is told once, by its own `cancel`. Where the block ends that is taken back with `uncancel`, and the
-//! `CancelledError` ends there, or becomes `TimeoutError`, unless somebody else has cancelled the task as well. A
-//! cancellation that comes while a shield of ours is open is owed until the shield's end.
+//! scope is cancelled is told once for this scope, by its own `cancel`. Where the block ends that is taken back with
+//! `uncancel`, and the `CancelledError` ends there, or becomes `TimeoutError`, unless somebody else has cancelled the task
+//! as well. Of several cancelled scopes it is the outermost that is told of; one further out that is cancelled later, or
+//! that a shield held back, is told of by itself. A shield keeps away what is ours, and not what somebody asks of asyncio;
+//! that which comes while a group waits for its cancelled tasks is owed until they have ended.
 
 use std::collections::HashMap;
 
@@ -25,20 +27,75 @@ use crate::scope::{Left, Scope};
 /// One asyncio task with its open blocks.
 struct Visitor {
     task: Py<PyAny>,
-    /// Times we have called its `cancel` and not taken it back.
-    asked: u32,
-    /// It has been told of the cancellation that reaches it.
-    told: bool,
-    /// A cancellation of asyncio's waits for the end of a shield.
+    /// A cancellation of asyncio's waits until the tasks of a group have ended.
     owed: bool,
-    /// For each open block, innermost last: how often others had cancelled the task when it was entered.
-    blocks: Vec<(ScopeId, u32)>,
+    /// Its open blocks, innermost last.
+    blocks: Vec<Block>,
+}
+
+/// A block that an asyncio task has open.
+struct Block {
+    scope: ScopeId,
+    /// How often others had cancelled the task when it was entered.
+    others: u32,
+    /// The task has been told that this one is cancelled.
+    told: bool,
+    /// Times we have called the task's `cancel` for it.
+    asked: u32,
+}
+
+impl Visitor {
+    /// Times we have called its `cancel` and not taken it back.
+    fn asked(&self) -> u32 {
+        self.blocks.iter().map(|block| block.asked).sum()
+    }
+
+    /// The block that a cancelled scope is; what comes from further out counts as the outermost.
+    fn block(&mut self, scope: ScopeId) -> Option<&mut Block> {
+        let at = self.blocks.iter().rposition(|block| block.scope == scope).unwrap_or(0);
+        self.blocks.get_mut(at)
+    }
+}
+
+/// Those that have a block open.
+#[derive(Default)]
+struct Roll {
+    visitors: HashMap<TaskId, Visitor>,
+    /// By the address of the asyncio task, which the visitor keeps alive.
+    by_task: HashMap<usize, TaskId>,
+}
+
+impl Roll {
+    fn find(&self, task: &Bound<'_, PyAny>) -> Option<TaskId> {
+        self.by_task.get(&(task.as_ptr() as usize)).copied()
+    }
+
+    fn get_mut(&mut self, id: TaskId) -> Option<&mut Visitor> {
+        self.visitors.get_mut(&id)
+    }
+
+    /// The visitor that the task is, from now on at the latest.
+    fn enter(&mut self, id: TaskId, task: Bound<'_, PyAny>) -> &mut Visitor {
+        self.by_task.insert(task.as_ptr() as usize, id);
+        self.visitors.entry(id).or_insert_with(|| Visitor {
+            task: task.unbind(),
+            owed: false,
+            blocks: Vec::new(),
+        })
+    }
+
+    /// What comes back is to be dropped where no lock is held.
+    fn remove(&mut self, id: TaskId) -> Option<Visitor> {
+        let gone = self.visitors.remove(&id)?;
+        self.by_task.remove(&(gone.task.as_ptr() as usize));
+        Some(gone)
+    }
 }
 
 /// The visitors of one guest.
 #[derive(Default)]
 pub(crate) struct Visitors {
-    known: Mutex<HashMap<TaskId, Visitor>>,
+    known: Mutex<Roll>,
     /// To be told when the task that has its turn has had it.
     later: Mutex<Vec<TaskId>>,
 }
@@ -57,54 +114,58 @@ fn cancelled_by_others(task: &Bound<'_, PyAny>, asked: u32) -> PyResult<u32> {
 }
 
 impl Visitors {
-    /// The visitor that the present asyncio task is; nothing while it has no block open.
-    pub(crate) fn of_this_task(&self, py: Python<'_>) -> PyResult<Option<TaskId>> {
-        if self.known.lock().is_empty() {
+    /// The visitor that the present asyncio task of this loop is; nothing while it has no block open.
+    pub(crate) fn of_this_task(&self, py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<Option<TaskId>> {
+        if self.known.lock().visitors.is_empty() {
             return Ok(None);
         }
-        let Some(guest) = loops::here(py)? else { return Ok(None) };
-        let task = current_task(py, &guest.get().event_loop)?;
+        let task = current_task(py, event_loop)?;
         Ok(task.and_then(|task| self.find(&task)))
     }
 
     fn find(&self, task: &Bound<'_, PyAny>) -> Option<TaskId> {
-        let known = self.known.lock();
-        known.iter().find(|(_, visitor)| visitor.task.is(task)).map(|(&id, _)| id)
+        self.known.lock().find(task)
     }
 
     /// The asyncio task that a visitor is, as far as it has a block open.
     pub(crate) fn task(&self, py: Python<'_>, id: TaskId) -> Option<Py<PyAny>> {
-        self.known.lock().get(&id).map(|visitor| visitor.task.clone_ref(py))
+        self.known.lock().visitors.get(&id).map(|visitor| visitor.task.clone_ref(py))
     }
 
     /// It is about to be raised in the task that it is cancelled.
     pub(crate) fn is_told(&self, id: TaskId) {
-        if let Some(visitor) = self.known.lock().get_mut(&id) {
-            visitor.told = true;
+        let Some(scope) = WORLD.with(|kernel| kernel.cancelled_by(id)) else { return };
+        if let Some(block) = self.known.lock().get_mut(id).and_then(|visitor| visitor.block(scope)) {
+            block.told = true;
         }
     }
 
-    /// Asyncio's cancellation is held back by a shield.
+    /// Asyncio's cancellation is held back until the shield is left in which the tasks of a group are waited for.
     pub(crate) fn owe(&self, id: TaskId) {
-        if let Some(visitor) = self.known.lock().get_mut(&id) {
+        if let Some(visitor) = self.known.lock().get_mut(id) {
             visitor.owed = true;
         }
     }
 
     /// Tells an asyncio task that a scope it is in is cancelled. True: it has its turn, and is to be told after it.
     pub(crate) fn ask_to_end(&self, py: Python<'_>, id: TaskId) -> PyResult<bool> {
-        let task = match self.known.lock().get(&id) {
-            Some(visitor) if !visitor.told => visitor.task.clone_ref(py),
-            _ => return Ok(false),
+        let Some(scope) = WORLD.with(|kernel| kernel.cancelled_by(id)) else { return Ok(false) };
+        let task = {
+            let mut known = self.known.lock();
+            let Some(visitor) = known.get_mut(id) else { return Ok(false) };
+            if visitor.block(scope).is_none_or(|block| block.told) {
+                return Ok(false);
+            }
+            visitor.task.clone_ref(py)
         };
         let Some(guest) = loops::here(py)? else { return Ok(false) };
         if current_task(py, &guest.get().event_loop)?.is_some_and(|current| current.is(&task)) {
             self.later.lock().push(id);
             return Ok(true);
         }
-        if let Some(visitor) = self.known.lock().get_mut(&id) {
-            visitor.told = true;
-            visitor.asked += 1;
+        if let Some(block) = self.known.lock().get_mut(id).and_then(|visitor| visitor.block(scope)) {
+            block.told = true;
+            block.asked += 1;
         }
         task.call_method0(py, intern!(py, "cancel"))?;
         Ok(false)
@@ -114,9 +175,7 @@ impl Visitors {
     pub(crate) fn look_again(&self, py: Python<'_>) -> PyResult<()> {
         let later = std::mem::take(&mut *self.later.lock());
         for id in later {
-            if WORLD.with(|kernel| kernel.is_cancelled(id)) {
-                self.ask_to_end(py, id)?;
-            }
+            self.ask_to_end(py, id)?;
         }
         Ok(())
     }
@@ -131,7 +190,7 @@ impl Visitors {
     /// A task has ended that left a block open.
     pub(crate) fn forget(&self, task: &Bound<'_, PyAny>) {
         let Some(id) = self.find(task) else { return };
-        let gone = self.known.lock().remove(&id);
+        let gone = self.known.lock().remove(id);
         drop(gone);
         let wake = WORLD.with(|kernel| {
             let wake = kernel.withdraw(id);
@@ -143,7 +202,7 @@ impl Visitors {
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(known) = self.known.try_lock() else { return Ok(()) };
-        known.values().try_for_each(|visitor| visit.call(&visitor.task))
+        known.visitors.values().try_for_each(|visitor| visit.call(&visitor.task))
     }
 
     pub(crate) fn clear(&self) {
@@ -173,32 +232,42 @@ pub(crate) fn enter(scope: &Bound<'_, Scope>) -> PyResult<bool> {
         ));
     };
     let _busy = Busy::new(&guest);
-    let known = this.visitors.find(&task);
-    let lobby = this.lobby(py);
-    let made = known.or_else(|| WORLD.with(|kernel| kernel.add_visitor(lobby)));
-    let Some(id) = made else { return Err(errors::misuse("the event loop of this block is closed")) };
-    let opened = Scope::open(scope, id).inspect_err(|_| {
-        if known.is_none() {
-            WORLD.with(|kernel| kernel.finish(id));
-        }
-    })?;
-    scope.get().set_in_asyncio();
+    let (known, asked) = {
+        let roll = this.visitors.known.lock();
+        let known = roll.find(&task);
+        (known, known.and_then(|id| roll.visitors.get(&id)).map_or(0, Visitor::asked))
+    };
+    // What may fail comes first: a block that was not entered is left by nobody.
+    let others = cancelled_by_others(&task, asked)?;
     if known.is_none() {
         let forget = guest.getattr(intern!(py, "_forget"))?;
         task.call_method1(intern!(py, "add_done_callback"), (forget,))?;
     }
-    let asked = this.visitors.known.lock().get(&id).map_or(0, |visitor| visitor.asked);
-    let others = cancelled_by_others(&task, asked)?;
-    let mut visitors = this.visitors.known.lock();
-    let visitor = visitors.entry(id).or_insert_with(|| Visitor {
-        task: task.unbind(),
-        asked: 0,
-        told: false,
-        owed: false,
-        blocks: Vec::new(),
-    });
-    visitor.blocks.push((opened, others));
+    let lobby = this.lobby(py);
+    let made = known.or_else(|| WORLD.with(|kernel| kernel.add_visitor(lobby)));
+    let Some(id) = made else { return Err(errors::misuse("the event loop of this block is closed")) };
+    let opened = match Scope::open(scope, id) {
+        Ok(opened) => opened,
+        Err(error) => {
+            if known.is_none() {
+                WORLD.with(|kernel| kernel.finish(id));
+                do_not_forget(&guest, &task)?;
+            }
+            return Err(error);
+        }
+    };
+    scope.get().set_in_asyncio();
+    let mut roll = this.visitors.known.lock();
+    let visitor = roll.enter(id, task);
+    visitor.blocks.push(Block { scope: opened, others, told: false, asked: 0 });
     Ok(true)
+}
+
+/// The guest need not be told of the end of a task any more.
+fn do_not_forget(guest: &Bound<'_, Guest>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = guest.py();
+    let forget = guest.getattr(intern!(py, "_forget"))?;
+    task.call_method1(intern!(py, "remove_done_callback"), (forget,)).map(drop)
 }
 
 /// Leaves a block of the present asyncio task.
@@ -210,26 +279,24 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
     let id = this.visitors.find(&task).ok_or_else(other)?;
     let _busy = Busy::new(&guest);
     let (left, stands_still) = scope.close_in(py, id)?;
-    let (shielded, is_last) = WORLD.with(|kernel| (kernel.is_shielded(id), !kernel.has_open_scope(id)));
-    let (mut asked, mut owed, mut gone) = (0, false, None);
-    let (entered, still_asked) = {
-        let mut visitors = this.visitors.known.lock();
-        let visitor = visitors.get_mut(&id).ok_or_else(other)?;
-        let at = visitor.blocks.iter().rposition(|(known, _)| *known == block);
+    let is_last = WORLD.with(|kernel| !kernel.has_open_scope(id));
+    let (mut owed, mut gone) = (false, None);
+    let (entered, asked, still_asked) = {
+        let mut roll = this.visitors.known.lock();
+        let visitor = roll.get_mut(id).ok_or_else(other)?;
+        let at = visitor.blocks.iter().rposition(|known| known.scope == block);
         // Those behind it were taken away from generators.
-        let entered = at.and_then(|at| visitor.blocks.drain(at..).next()).map_or(0, |(_, others)| others);
-        if !left.goes_on {
-            asked = std::mem::take(&mut visitor.asked);
-            visitor.told = false;
-        }
-        if !shielded {
+        let closed = visitor.blocks.split_off(at.unwrap_or(visitor.blocks.len()));
+        let entered = closed.first().map_or(0, |block| block.others);
+        let asked: u32 = closed.iter().map(|block| block.asked).sum();
+        if scope.is_shield() {
             owed = std::mem::take(&mut visitor.owed);
         }
-        let still_asked = visitor.asked;
+        let still_asked = visitor.asked();
         if is_last {
-            gone = visitors.remove(&id);
+            gone = roll.remove(id);
         }
-        (entered, still_asked)
+        (entered, asked, still_asked)
     };
     for _ in 0..asked {
         task.call_method0(intern!(py, "uncancel"))?;
@@ -237,8 +304,7 @@ pub(crate) fn left(py: Python<'_>, scope: &Scope, block: ScopeId) -> PyResult<Le
     let others = cancelled_by_others(&task, still_asked)?;
     if is_last {
         WORLD.with(|kernel| kernel.finish(id));
-        let forget = guest.getattr(intern!(py, "_forget"))?;
-        task.call_method1(intern!(py, "remove_done_callback"), (forget,))?;
+        do_not_forget(&guest, &task)?;
     }
     if owed {
         deliver(&guest, task)?;
@@ -258,7 +324,7 @@ pub(crate) struct Here<'py> {
 /// Who has its turn in the loop that runs in this thread; nothing where none does.
 pub(crate) fn here(py: Python<'_>) -> PyResult<Option<Here<'_>>> {
     let Some(guest) = loops::here(py)? else { return Ok(None) };
-    let id = guest.get().visitors.of_this_task(py)?;
+    let id = guest.get().visitors.of_this_task(py, &guest.get().event_loop)?;
     Ok(Some(Here { guest, id }))
 }
 

@@ -234,7 +234,9 @@ impl Task {
         let mut state = self.state.lock();
         // Nobody can reach it any more; it stays one that has ended.
         let outcome = state.outcome.as_mut().map(|outcome| std::mem::replace(outcome, Outcome::Cancelled));
-        let extra = state.extra.take();
+        // What stands for it in another process stays: it tells of an error that nobody has asked for.
+        let extra =
+            state.extra.as_mut().map(|extra| (std::mem::take(&mut extra.callbacks), extra.view.take()));
         drop(state);
         drop((outcome, extra));
     }
