@@ -66,5 +66,5 @@ with td.Workers(1) as pool:
 # 7. It is simple: one verb, and plain functions.
 print(7, td.go(lambda: [square(n) for n in range(4)]).result())
 
-# 8. Mobile tasks, and Linda's tuple spaces: not yet. A task can be named, and be found where it runs.
+# 8. Linda's tuple spaces: see `linda_space.py`. Mobile tasks: not yet. A task can be named, and be found where it runs.
 print(8, td.go("math:factorial", 5).result())

@@ -2,8 +2,8 @@
 
 Invariants of the house, each a rule below:
 
-- the crates form layers, python -> runtime -> {kernel, reactor, workers} and workers -> wire; kernel, reactor and
-  wire import no sibling;
+- the crates form layers, python -> runtime -> {kernel, reactor, space, workers} and workers -> wire; kernel,
+  reactor, space and wire import no sibling;
 - the test kit is a dependency of tests only, so nothing of it is in a release;
 - one crate names pyo3, so that no Python object lives below it;
 - the policy of the workers names no clock, thread, lock, descriptor, file, process or chance;
@@ -31,10 +31,11 @@ PREFIX = "thistledown-"
 LAYERS: dict[str, frozenset[str]] = {
     "kernel": frozenset(),
     "reactor": frozenset(),
+    "space": frozenset(),
     "wire": frozenset(),
     "workers": frozenset({"wire"}),
-    "runtime": frozenset({"kernel", "reactor", "workers", "wire"}),
-    "python": frozenset({"runtime", "kernel", "reactor", "workers", "wire"}),
+    "runtime": frozenset({"kernel", "reactor", "space", "workers", "wire"}),
+    "python": frozenset({"runtime", "kernel", "reactor", "space", "workers", "wire"}),
     "testkit": frozenset({"kernel", "reactor"}),
 }
 TEST_ONLY = "testkit"
@@ -43,6 +44,7 @@ TEST_ONLY = "testkit"
 OUTSIDE: dict[str, frozenset[str]] = {
     "kernel": frozenset({"slab", "slotmap", "smallvec", "thiserror"}),
     "reactor": frozenset({"mio", "rustix", "slab", "smallvec", "thiserror"}),
+    "space": frozenset({"smallvec", "thiserror"}),
     "wire": frozenset({"postcard", "serde", "thiserror", "loom"}),  # loom: under --cfg loom, for its models
 }
 

@@ -265,6 +265,7 @@ def test_the_limits_in_the_documents_are_those_of_the_code() -> None:
     documented = limits(PROMISES)
     found = {
         "messages in a channel": td.Channel[int]().capacity,
+        "tuples that a watch keeps": default(td.Space.watch, "capacity"),
         "bytes looked through for a separator": default(td.Socket, "limit"),
         "open connections of a server": default(td.serve, "limit"),
         "connections that wait to be accepted": default(td.serve, "backlog"),

@@ -140,6 +140,12 @@ def test_eckels_wishes_are_met_as_far_as_it_says() -> None:
     ]
 
 
+def test_a_job_that_fails_comes_back_to_the_space() -> None:
+    shown = run_example("linda_space.py").stdout
+    assert "clumsy is gone in the middle of job 0\n" in shown
+    assert "counted 67 letters: [('e', 11), " in shown
+
+
 def test_tasks_of_one_set_never_overlap() -> None:
     shown = run_example("keyed_sets.py").stdout
     for account in ("red", "green", "blue"):

@@ -13,14 +13,16 @@ from thistledown import pyprocess, pytest_plugin, testing
 
 # fmt: off
 FACE = [
-    "after", "as_completed", "AsCompleted", "AsyncResults", "Cancelled", "Channel", "ChannelClosed",
-    "ChannelEmpty", "ChannelFull", "connect", "current_runner", "current_task", "DeadlockError", "go", "Here", "here",
-    "IncompleteReadError", "LimitOverrunError", "Line", "listen", "map", "MemoryLimitExceeded", "move_on_after",
-    "Node", "NotPicklable",
+    "after", "as_completed", "AsCompleted", "AsyncResults", "between", "Cancelled", "Channel", "ChannelClosed",
+    "ChannelEmpty", "ChannelFull", "Claim", "connect", "current_runner", "current_task", "DeadlockError", "go",
+    "Here", "here",
+    "IncompleteReadError", "LeaseExpired", "LimitOverrunError", "Line", "listen", "map", "MemoryLimitExceeded",
+    "move_on_after", "Node", "NotPicklable", "one_of",
     "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Runner", "Scope",
-    "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "switch",
+    "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "Space", "switch",
     "Task", "task", "TaskCancelled", "TaskFunction", "TaskGroup", "ThistledownError", "thread", "timeout",
-    "Tree", "tree", "wait", "WorkerDied", "Workers", "workers", "WorkersBroken", "writable",
+    "Transaction", "Tree", "tree", "wait", "Watch", "WatchLagged", "WorkerDied", "Workers", "workers",
+    "WorkersBroken", "writable",
 ]
 # fmt: on
 HOMES = {

@@ -88,6 +88,14 @@ def test_this_tree_has_no_breach() -> None:
     assert breaches(ROOT) == []
 
 
+def test_space_imports_no_sibling(tree: Path) -> None:
+    manifest = tree / "crates/space/Cargo.toml"
+    manifest.parent.mkdir()
+    manifest.write_text(f'[package]\nname = "thistledown-space"\n{LINTS}')
+    add_dependency(tree, "space", "thistledown-kernel.workspace = true")
+    assert "space depends on kernel, but may import no sibling" in the_breach(tree)
+
+
 def test_kernel_imports_no_sibling(tree: Path) -> None:
     add_dependency(tree, "kernel", "thistledown-runtime.workspace = true")
     assert "kernel depends on runtime, but may import no sibling" in the_breach(tree)
@@ -95,7 +103,7 @@ def test_kernel_imports_no_sibling(tree: Path) -> None:
 
 def test_imports_do_not_run_upwards(tree: Path) -> None:
     add_dependency(tree, "runtime", 'thistledown-python = { path = "../python" }')
-    assert "runtime depends on python, but may import kernel, reactor, wire, workers" in the_breach(tree)
+    assert "runtime depends on python, but may import kernel, reactor, space, wire, workers" in the_breach(tree)
 
 
 def test_a_dependency_of_one_target_only_counts(tree: Path) -> None:
@@ -231,6 +239,12 @@ FORBIDDEN = {
         "clock": "pub fn f() -> std::time::Instant { std::time::Instant::now() }",
         "thread": "pub fn f() { std::thread::spawn(|| ()); }",
         "sleep": "pub fn f() { std::thread::sleep(std::time::Duration::ZERO) }",
+    },
+    "space": {
+        "clock": "pub fn f() -> std::time::Instant { std::time::Instant::now() }",
+        "thread": "pub fn f() { std::thread::spawn(|| ()); }",
+        "lock": "pub fn f() -> std::sync::Mutex<u8> { std::sync::Mutex::new(1) }",
+        "file": 'pub fn f() -> bool { std::fs::read("x").is_ok() }',
     },
     "wire": {
         "clock": "pub fn f() -> std::time::Instant { std::time::Instant::now() }",

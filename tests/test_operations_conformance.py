@@ -250,10 +250,54 @@ def thread_call(stack):
     )
 
 
+def space_take(stage):
+    space = td.Space()
+
+    def check(value):
+        assert value == ("key", 1)
+        assert len(space) == 0
+
+    return Scene(space.take(("key", int)), lambda: space.write_nowait(("key", 1)), check)
+
+
+def space_read(stage):
+    space = td.Space()
+
+    def check(value):
+        assert value == ("key", 1)
+        assert space.take_nowait(("key", 1)) == value
+
+    return Scene(space.read(("key", int)), lambda: space.write_nowait(("key", 1)), check)
+
+
+def transaction_take(stage):
+    space = td.Space()
+    transaction = space.transaction()
+
+    def check(value):
+        assert value == ("key", 1)
+        assert len(space) == 0
+
+    stage.callback(transaction.roll_back)
+    operation, end = transaction.take(("key", int)), transaction.commit
+    return Scene(operation, lambda: space.write_nowait(("key", 1)), check, end, RuntimeError)
+
+
+def watch_recv(stage):
+    space = td.Space()
+    watch = stage.enter_context(space.watch(("key", int)))
+    operation, end = watch.recv(), watch.close
+    return Scene(operation, lambda: space.write_nowait(("key", 1)), same(("key", 1)), end, td.ChannelClosed)
+
+
 SCENES = {
     "channel recv": channel_recv,
     "channel send": channel_send,
     "select": choice,
+    "take from a space": space_take,
+    "read from a space": space_read,
+    "take in a transaction": transaction_take,
+    "recv from a watch": watch_recv,
     "recv": socket_recv,
     "recv_into": socket_recv_into,
     "recvfrom": socket_recvfrom,
@@ -280,7 +324,9 @@ def scenes(chosen):
 
 each_scene = scenes(ALL_SCENES)
 each_lasting_scene = scenes(SCENES)
-each_failing_scene = scenes({name: scene for name, scene in ALL_SCENES.items() if "able" not in name})
+each_failing_scene = scenes(
+    {name: scene for name, scene in ALL_SCENES.items() if "able" not in name and "from a space" not in name}
+)
 each_way = pytest.mark.parametrize("way", WAYS)
 each_way_in_task = pytest.mark.parametrize("way", WAYS_IN_TASK)
 

@@ -198,6 +198,19 @@ def waits_in_a_plain_thread():
         td.Channel().send(Token()).wait(0)
 
 
+async def left_a_space():
+    space, token = td.Space(), Token()
+    transaction = space.transaction()
+    for operation in (space.take(("none",)), space.watch().recv(), transaction.take(("none",))):
+        task = td.go(td.select(operation, td.Channel().send(token)))
+        await settle(2)
+        task.cancel()
+        with pytest.raises(td.TaskCancelled):
+            await task
+    await space.write(("some",))
+    await space.take(("some",), lease=60)
+
+
 def runs_in_other_threads():
     thread = threading.Thread(target=td.run, args=(result_of_a_task,))
     thread.start()
@@ -207,6 +220,7 @@ def runs_in_other_threads():
 STORIES = [
     received,
     left_in_a_channel,
+    left_a_space,
     cancelled_send,
     lost_branch,
     result_of_a_task,

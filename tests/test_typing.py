@@ -38,11 +38,20 @@ async def in_asyncio() -> list[str]:
 ended: list[str] = td.run(in_asyncio, loop=True)
 count: int = td.go(use, shared).result() + td.go(use_second, 1, shared).result()
 count = pool.go(use, shared).result() + pool.go(use_later, shared).result()
+space = td.Space()
+async def spaces() -> None:
+    taken: tuple[object, ...] = await space.take(("job", int, ...))
+    claimed: td.Claim = await space.take(("job", td.between(1, 2), td.one_of(int, "x")), lease=3)
+    maybe: tuple[object, ...] | None = space.take_nowait(...)
+    async for seen in space.watch(("job", ...)):
+        with space.transaction() as act:
+            await act.write(seen)
 count = pool.options(timeout=1, memory="1GiB", retries=2, retry_on=ValueError, key=3).go(use, [1]).result()
 """
 
 MISTAKES = [
     "td.go(use, 3)",
+    "space.take([1])",
     "pool.go(use, 'a')",
     "pool.options(timeot=3)",
     "pool.options(retries='3')",

@@ -24,6 +24,7 @@ __all__ = [
     "ChannelFull",
     "DeadlockError",
     "IncompleteReadError",
+    "LeaseExpired",
     "LimitOverrunError",
     "MemoryLimitExceeded",
     "NotPicklable",
@@ -31,6 +32,7 @@ __all__ = [
     "RemoteTraceback",
     "TaskCancelled",
     "ThistledownError",
+    "WatchLagged",
     "WorkerDied",
     "WorkersBroken",
 ]
@@ -73,6 +75,25 @@ class ChannelFull(ThistledownError, queue.Full):
 
 class ChannelEmpty(ThistledownError, queue.Empty):
     """``recv_nowait`` would have had to wait."""
+
+
+class LeaseExpired(ThistledownError):
+    """The claim on a tuple is over: its time has passed, or it was confirmed or given back before."""
+
+
+class WatchLagged(ThistledownError):
+    """More tuples were written than a watch had room for, and the oldest were dropped. The watch goes on.
+
+    Attributes:
+        missed: how many were dropped.
+    """
+
+    def __init__(self, message: str, missed: int) -> None:
+        super().__init__(message)
+        self.missed = missed
+
+    def __reduce__(self) -> tuple[type["WatchLagged"], tuple[str, int]]:
+        return type(self), (str(self), self.missed)
 
 
 class IncompleteReadError(ThistledownError, EOFError):

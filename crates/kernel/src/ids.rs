@@ -13,6 +13,8 @@ new_key_type! {
     pub struct ScopeId;
     /// Something of the operating system that becomes readable or writable.
     pub struct SourceId;
+    /// Where somebody waits to be called.
+    pub struct SpotId;
 }
 
 macro_rules! number {
@@ -33,4 +35,4 @@ macro_rules! number {
     )*};
 }
 
-number!(TaskId, RunnerId, ChannelId, ScopeId, SourceId);
+number!(TaskId, RunnerId, ChannelId, ScopeId, SourceId, SpotId);

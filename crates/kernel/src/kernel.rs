@@ -4,12 +4,13 @@ use slab::Slab;
 use slotmap::{Key, SlotMap};
 
 use crate::channel::Channel;
-use crate::ids::{ChannelId, RunnerId, ScopeId, SourceId, TaskId};
+use crate::ids::{ChannelId, RunnerId, ScopeId, SourceId, SpotId, TaskId};
 use crate::list::Node;
 use crate::moment::Moment;
 use crate::party::{Party, Phase, Place, Start};
 use crate::scope::Scope;
 use crate::source::Source;
+use crate::spot::Spot;
 use crate::timers::Timers;
 use crate::wait::{Event, Wake};
 
@@ -71,6 +72,7 @@ pub struct Kernel<P: Payload> {
     pub(crate) channels: SlotMap<ChannelId, Channel<P::Value>>,
     pub(crate) scopes: SlotMap<ScopeId, Scope>,
     pub(crate) sources: SlotMap<SourceId, Source>,
+    pub(crate) spots: SlotMap<SpotId, Spot>,
     pub(crate) nodes: Slab<Node<P::Value>>,
     pub(crate) spent_values: Vec<P::Value>,
     pub(crate) spent_bodies: Vec<P::Body>,
@@ -89,6 +91,7 @@ impl<P: Payload> std::fmt::Debug for Kernel<P> {
             .field("scopes", &self.scopes.len())
             .field("channels", &self.channels.len())
             .field("sources", &self.sources.len())
+            .field("spots", &self.spots.len())
             .field("nodes", &self.nodes.len())
             .field("timers", &self.runners.values().map(|runner| runner.timers.live()).sum::<usize>())
             .field("spent", &(self.spent_values.len() + self.spent_bodies.len()))
@@ -104,6 +107,7 @@ impl<P: Payload> Default for Kernel<P> {
             channels: SlotMap::with_key(),
             scopes: SlotMap::with_key(),
             sources: SlotMap::with_key(),
+            spots: SlotMap::with_key(),
             nodes: Slab::new(),
             spent_values: Vec::new(),
             spent_bodies: Vec::new(),

@@ -2,7 +2,7 @@
 
 use slab::Slab;
 
-use crate::ids::{ChannelId, ScopeId, SourceId, TaskId};
+use crate::ids::{ChannelId, ScopeId, SourceId, SpotId, TaskId};
 
 /// No node.
 pub(crate) const NIL: u32 = u32::MAX;
@@ -16,6 +16,7 @@ pub(crate) enum ListName {
     Drain(ScopeId),
     Readable(SourceId),
     Writable(SourceId),
+    Called(SpotId),
 }
 
 impl ListName {

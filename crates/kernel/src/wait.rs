@@ -1,6 +1,6 @@
 //! What a party can wait for, and what wakes it.
 
-use crate::ids::{ChannelId, ScopeId, SourceId, TaskId};
+use crate::ids::{ChannelId, ScopeId, SourceId, SpotId, TaskId};
 use crate::moment::Moment;
 
 /// One thing to wait for. A wait names one or more; it commits to exactly one of them.
@@ -20,6 +20,8 @@ pub enum Want<V> {
     Readable(SourceId),
     /// The source may be writable.
     Writable(SourceId),
+    /// Somebody calls at the spot.
+    Called(SpotId),
 }
 
 /// What a wait committed to.
@@ -37,9 +39,9 @@ pub enum Event<V> {
     Ended,
     /// The scope is empty.
     Drained,
-    /// The source may be ready: try again.
+    /// The source may be ready, or somebody called: try again.
     Ready,
-    /// The source was taken away while somebody waited for it.
+    /// The source or the spot was taken away while somebody waited for it.
     Gone,
 }
 

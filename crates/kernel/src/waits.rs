@@ -4,13 +4,14 @@ use slotmap::SlotMap;
 
 use crate::channel::{Channel, RecvRefused, SendRefused};
 use crate::graph::Cycle;
-use crate::ids::{ChannelId, RunnerId, ScopeId, SourceId, TaskId};
+use crate::ids::{ChannelId, RunnerId, ScopeId, SourceId, SpotId, TaskId};
 use crate::kernel::{Kernel, Payload};
 use crate::list::{List, ListName, NIL, Node};
 use crate::moment::Moment;
 use crate::party::{Party, Phase, Place};
 use crate::scope::Scope;
 use crate::source::{Direction, Source};
+use crate::spot::Spot;
 use crate::timers::Entry;
 use crate::wait::{Event, Wake, Want};
 
@@ -41,6 +42,7 @@ impl<P: Payload> Kernel<P> {
             Want::Drain(scope) if self.scope_members(scope) == 0 => Ok(Event::Drained),
             Want::Readable(source) => self.attempt_source(source, Direction::Read).ok_or(want),
             Want::Writable(source) => self.attempt_source(source, Direction::Write).ok_or(want),
+            Want::Called(spot) => self.take_call(spot).ok_or(want),
             Want::End(_) | Want::Drain(_) => Err(want),
         }
     }
@@ -121,6 +123,7 @@ impl<P: Payload> Kernel<P> {
                 Want::Drain(scope) => (ListName::Drain(scope), None),
                 Want::Readable(source) => (ListName::Readable(source), None),
                 Want::Writable(source) => (ListName::Writable(source), None),
+                Want::Called(spot) => (ListName::Called(spot), None),
             };
             let sibling = self.parties[id].nodes;
             let index = self.nodes.insert(Node::new(list, id, branch, value, sibling));
@@ -128,9 +131,14 @@ impl<P: Payload> Kernel<P> {
             self.parties[id].nodes = index;
             self.count_source_wait(id, list, 1);
             let nodes = &mut self.nodes;
-            if let Some(list) =
-                find_list(list, &mut self.channels, &mut self.parties, &mut self.scopes, &mut self.sources)
-            {
+            if let Some(list) = find_list(
+                list,
+                &mut self.channels,
+                &mut self.parties,
+                &mut self.scopes,
+                &mut self.sources,
+                &mut self.spots,
+            ) {
                 list.push(nodes, index);
             }
         }
@@ -236,9 +244,14 @@ impl<P: Payload> Kernel<P> {
                 (node.list, node.sibling)
             };
             let nodes = &mut self.nodes;
-            if let Some(list) =
-                find_list(list, &mut self.channels, &mut self.parties, &mut self.scopes, &mut self.sources)
-            {
+            if let Some(list) = find_list(
+                list,
+                &mut self.channels,
+                &mut self.parties,
+                &mut self.scopes,
+                &mut self.sources,
+                &mut self.spots,
+            ) {
                 list.unlink(nodes, at);
             }
             self.count_source_wait(id, list, -1);
@@ -317,6 +330,7 @@ fn find_list<'a, B, V, W>(
     parties: &'a mut SlotMap<TaskId, Party<B, V, W>>,
     scopes: &'a mut SlotMap<ScopeId, Scope>,
     sources: &'a mut SlotMap<SourceId, Source>,
+    spots: &'a mut SlotMap<SpotId, Spot>,
 ) -> Option<&'a mut List> {
     match name {
         ListName::Senders(id) => channels.get_mut(id).map(|channel| &mut channel.senders),
@@ -325,5 +339,6 @@ fn find_list<'a, B, V, W>(
         ListName::Drain(id) => scopes.get_mut(id).map(|scope| &mut scope.drain),
         ListName::Readable(id) => sources.get_mut(id).map(|source| &mut source.readers),
         ListName::Writable(id) => sources.get_mut(id).map(|source| &mut source.writers),
+        ListName::Called(id) => spots.get_mut(id).map(|spot| &mut spot.waiting),
     }
 }

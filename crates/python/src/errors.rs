@@ -49,6 +49,7 @@ python_errors! {
     channel_closed = "ChannelClosed",
     channel_full = "ChannelFull",
     channel_empty = "ChannelEmpty",
+    lease_expired = "LeaseExpired",
 }
 
 /// The class of the exception thrown into what is cancelled.
@@ -79,6 +80,11 @@ pub(crate) fn incomplete_read(py: Python<'_>, partial: &[u8], expected: Option<u
 /// `LimitOverrunError`, with how many bytes were looked at and are still there.
 pub(crate) fn limit_overrun(py: Python<'_>, words: &str, consumed: usize) -> PyErr {
     made(py, "LimitOverrunError", (words, consumed))
+}
+
+/// `WatchLagged`, with how many tuples were dropped.
+pub(crate) fn watch_lagged(py: Python<'_>, words: &str, missed: u64) -> PyErr {
+    made(py, "WatchLagged", (words, missed))
 }
 
 fn made<'py>(py: Python<'py>, class: &str, args: impl pyo3::call::PyCallArgs<'py>) -> PyErr {

@@ -2,12 +2,13 @@
 //!
 //! - `payload` says what the kernel carries for Python, and holds the one world of the process.
 //! - `operation` is the protocol that every wait goes through; `select`, `channel`, `socket` (with `verbs` and `stream`), `poll`, `thread_call`,
-//!   `switch`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
+//!   `switch`, `space`, `scope` and `task` are its kinds. `thread_wait` is the same for a plain thread.
 //! - `scope` is the blocks: `thread_scope` whose they are in a plain thread, `held_open` finds those of a generator that
 //!   stands still, `stop` and `group_call` reach members that run elsewhere.
 //! - `guest` is a run in another event loop (`loops` says whose, `rooms` who lives where, `lodger` gives turns), with `awaiting`, `visitor` and `foreign` for what is that loop's own.
 //! - `body` says what can be a task, `go` starts one, `group` in a group, `turn` gives it its turns, `run` rules the whole,
 //!   `report` says what is wrong, `survey` how everything stands, `window` tells that to whoever asks from outside.
+//! - `space` is the shared space, and `fields` of it what stands in its tuples.
 //! - `slots` and `objects` are the hot path, `root` keeps live tasks out of the collector's way, `buffer`, `scratch`, `descriptor` and `fork` touch the operating system.
 //!
 //! The module asks for the interpreter lock: what a turn borrows, what a root untracks and the memory that is used again
@@ -41,6 +42,7 @@ mod runner;
 mod scope;
 mod select;
 mod slots;
+mod space;
 mod stop;
 mod survey;
 mod switch;
@@ -100,6 +102,16 @@ mod _core {
     use super::scope::{Scope, move_on_after, shield, timeout};
     #[pymodule_export]
     use super::select::select;
+    #[pymodule_export]
+    use super::space::Space;
+    #[pymodule_export]
+    use super::space::claim::Claim;
+    #[pymodule_export]
+    use super::space::fields::{Pattern, between, one_of};
+    #[pymodule_export]
+    use super::space::transaction::Transaction;
+    #[pymodule_export]
+    use super::space::watch::Watch;
     #[pymodule_export]
     use super::survey::{cancel_jobs, survey, survey_pools};
     #[pymodule_export]

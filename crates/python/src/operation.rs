@@ -26,6 +26,7 @@ use crate::net::verbs::SocketOperation;
 use crate::payload::WORLD;
 use crate::scope::Scope;
 use crate::select::{self, Select};
+use crate::space::wait::SpaceOperation;
 use crate::switch::Switch;
 use crate::task::Task;
 use crate::thread_call::ThreadCall;
@@ -50,6 +51,7 @@ pub(crate) enum Kind {
     Select(Select),
     Thread(Box<ThreadCall>),
     Switch(Box<Switch>),
+    Space(Box<SpaceOperation>),
 }
 
 impl Kind {
@@ -305,6 +307,7 @@ impl Operation {
             Kind::Poll(poll) => poll.attempt(py)?,
             Kind::Select(select) => select.attempt(py)?,
             Kind::Thread(call) => call.attempt(py)?,
+            Kind::Space(operation) => operation.attempt(py)?,
             Kind::Sleep(_) | Kind::Switch(_) | Kind::Send(..) | Kind::Receive(_) => None,
         })
     }
@@ -322,6 +325,7 @@ impl Operation {
             Kind::Poll(poll) => poll.want(wants)?,
             Kind::Select(select) => select.want(py, wants)?,
             Kind::Thread(call) => call.want(py, wants)?,
+            Kind::Space(operation) => operation.want(wants),
             Kind::Switch(_) => return Err(errors::misuse("`switch` works inside a weightless task only")),
         }
         Ok(())
@@ -336,6 +340,7 @@ impl Operation {
     ) -> PyResult<Option<Py<PyAny>>> {
         match (&self.kind, event) {
             (Kind::Select(select), event) => select.conclude(py, branch, event),
+            (Kind::Space(operation), _) => operation.attempt(py),
             (_, Event::Received(value)) => Ok(Some(value)),
             (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
             (_, Event::Gone) => Err(closed_descriptor()),
@@ -393,6 +398,7 @@ impl Operation {
             Kind::Socket(operation) => operation.release(),
             Kind::Poll(poll) => poll.release(),
             Kind::Thread(call) => call.release(),
+            Kind::Space(operation) => operation.release(),
             Kind::Select(select) => select.release(),
             _ => {}
         }
@@ -413,6 +419,7 @@ impl Operation {
             Kind::Select(select) => select.describe(py),
             Kind::Thread(call) => call.describe(py),
             Kind::Switch(_) => "switch".into(),
+            Kind::Space(operation) => operation.describe(py),
         }
     }
 
@@ -424,6 +431,7 @@ impl Operation {
             }
             Kind::Join(task) => into.push((task.get().name(py), task.clone_ref(py).into_any())),
             Kind::Select(select) => select.targets(py, into),
+            Kind::Space(operation) => operation.targets(py, into),
             _ => {}
         }
     }
@@ -442,6 +450,7 @@ impl Operation {
             Kind::Select(select) => Kind::Select(select.copy(py)?),
             Kind::Thread(call) => Kind::Thread(Box::new(call.copy(py))),
             Kind::Switch(switch) => Kind::Switch(Box::new(switch.copy(py))),
+            Kind::Space(operation) => Kind::Space(Box::new(operation.copy(py))),
         }))
     }
 
@@ -541,6 +550,7 @@ impl Operation {
             Kind::Select(select) => select.traverse(visit),
             Kind::Thread(call) => call.traverse(visit),
             Kind::Switch(switch) => switch.traverse(visit),
+            Kind::Space(operation) => operation.traverse(visit),
         }
     }
 }

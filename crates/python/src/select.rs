@@ -65,6 +65,7 @@ pub(crate) fn select(operations: &Bound<'_, PyTuple>) -> PyResult<Operation> {
 fn wants(operation: &Operation) -> usize {
     match &operation.kind {
         Kind::Select(select) => select.wants,
+        Kind::Space(operation) => operation.wants(),
         _ => 1,
     }
 }
@@ -84,7 +85,7 @@ fn branch(object: &Bound<'_, PyAny>) -> PyResult<Py<Operation>> {
             "sendall cannot be selected, what it has sent cannot be undone: use `send`",
         )),
         // These keep what belongs to one wait: each select waits by a copy of its own.
-        Kind::Sleep(_) | Kind::Poll(_) | Kind::Thread(_) | Kind::Select(_) => {
+        Kind::Sleep(_) | Kind::Poll(_) | Kind::Thread(_) | Kind::Space(_) | Kind::Select(_) => {
             Py::new(object.py(), operation.get().copy(object.py())?)
         }
         _ => Ok(operation.unbind()),

@@ -3,6 +3,7 @@
 //! - [`World`] is the one kernel of a process behind its one lock; what the kernel wants done outside is done here,
 //!   after the lock is released.
 //! - [`run`] is a runner's loop: turns, polls, timers, sleep.
+//! - [`SharedSpace`] is a space whose waiters wait in that kernel.
 //! - [`visit`] is the same a piece at a time, for a runner that is a guest of another event loop.
 //! - [`Parker`] is how a plain thread sleeps.
 //! - [`Watchdog`] sees a turn that does not end; it needs neither the loop nor the lock.
@@ -13,6 +14,7 @@ mod clock;
 mod lock;
 mod parker;
 mod run;
+mod space;
 mod sync;
 mod visit;
 mod watchdog;
@@ -22,6 +24,7 @@ pub use clock::Clock;
 pub use lock::{Guard, Lock};
 pub use parker::{Parked, Parker, ParkerWaker};
 pub use run::{Flow, Host, Rest, run};
+pub use space::{AtSpace, SharedSpace};
 pub use visit::visit;
 pub use watchdog::{Progress, Stall, Watchdog, Watched};
 pub use world::{Wakes, World};

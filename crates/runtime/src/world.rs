@@ -43,6 +43,12 @@ impl<P: Payload<Waker: Wakes>> World<P> {
         result
     }
 
+    /// The same for who holds another lock, under which nothing is dropped: what the kernel wants done outside is left to
+    /// whoever comes next, which is to be the caller, by [`Self::with`].
+    pub fn with_left<R>(&self, work: impl FnOnce(&mut Kernel<P>) -> R) -> R {
+        work(&mut self.kernel.lock())
+    }
+
     #[cold]
     fn clear_away(mut kernel: WorldGuard<'_, Kernel<P>>) {
         let wakers = kernel.take_wakers();

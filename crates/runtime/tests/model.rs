@@ -11,10 +11,11 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use thistledown_kernel::{
-    ChannelId, Event, Payload, RecvRefused, RunnerId, SendRefused, Start, TaskId, Turn, Wake, Want,
+    ChannelId, Event, Moment, Payload, RecvRefused, RunnerId, SendRefused, Start, TaskId, Turn, Wake, Want,
 };
 use thistledown_reactor::{Poller, Ready};
-use thistledown_runtime::{Clock, Flow, Host, Lock, Rest, Wakes, Watchdog, Watched, World, run};
+use thistledown_runtime::{Clock, Flow, Host, Lock, Rest, SharedSpace, Wakes, Watchdog, Watched, World, run};
+use thistledown_space::{Field, How, Template, Value, Wanted};
 
 struct Toy;
 
@@ -252,5 +253,59 @@ fn a_lock_lets_one_thread_in_at_a_time() {
         other.join().expect("no panic");
         // SAFETY: as above.
         assert_eq!(lock.lock().with(|number| unsafe { *number }), 2);
+    });
+}
+
+/// A plain thread takes what it can get: by looking, or by waiting.
+fn take_in_thread(world: &World<Toy>, space: &SharedSpace) -> i64 {
+    let now = Moment::default();
+    let template = Template::Fields([Field::Anything].into());
+    let wanted = std::sync::Arc::new(Wanted { template, how: How::Take, within: None });
+    let mut ticket = None;
+    let number = loop {
+        let given = space.with(world, now, |space, outside| space.attempt(&wanted, ticket, outside));
+        if let Some(given) = given.expect("no transaction") {
+            let [Value::Int(number)] = *given.tuple else { panic!("{given:?}") };
+            break number;
+        }
+        let at = space.enlist(world, now, &wanted, ticket);
+        ticket = Some(at.ticket);
+        let wake = wait_in_thread(world, vec![Want::Called(at.spot)]);
+        assert_eq!(wake, Wake::Event { branch: 0, event: Event::Ready });
+    };
+    ticket.into_iter().for_each(|ticket| space.release(world, now, ticket));
+    number
+}
+
+fn write(world: &World<Toy>, space: &SharedSpace, number: i64) {
+    let tuple = [Value::Int(number)].into();
+    space.with(world, Moment::default(), |space, outside| space.write(tuple, None, outside));
+}
+
+#[test]
+fn a_tuple_written_between_a_look_and_the_wait_is_taken() {
+    model(|| {
+        let (world, space) = (Arc::new(World::default()), Arc::new(SharedSpace::default()));
+        let writer = {
+            let (world, space) = (Arc::clone(&world), Arc::clone(&space));
+            thread::spawn(move || write(&world, &space, 7))
+        };
+        assert_eq!(take_in_thread(&world, &space), 7);
+        writer.join().expect("the writer");
+    });
+}
+
+#[test]
+fn two_who_take_get_a_tuple_each() {
+    model(|| {
+        let (world, space) = (Arc::new(World::default()), Arc::new(SharedSpace::default()));
+        let taker = {
+            let (world, space) = (Arc::clone(&world), Arc::clone(&space));
+            thread::spawn(move || take_in_thread(&world, &space))
+        };
+        write(&world, &space, 1);
+        write(&world, &space, 2);
+        let own = take_in_thread(&world, &space);
+        assert_eq!(own + taker.join().expect("the taker"), 3);
     });
 }

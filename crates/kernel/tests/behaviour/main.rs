@@ -10,6 +10,7 @@ mod runners;
 mod scopes;
 mod selects;
 mod sources;
+mod spots;
 mod threads;
 mod timers;
 mod turns;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use thistledown_kernel::{
-    ChannelId, Direction, Event, Kernel, Moment, Payload, RunnerId, ScopeId, SendRefused, SourceId, Start,
-    TaskId, Wake, Want,
+    ChannelId, Direction, Event, Kernel, Moment, Payload, RunnerId, ScopeId, SendRefused, SourceId, SpotId,
+    Start, TaskId, Wake, Want,
 };
 use thistledown_testkit::{Chance, Counted, Counter};
 
@@ -168,6 +168,7 @@ impl Machine {
             Want::Drain(scope) => Want::Drain(scope),
             Want::Readable(source) => Want::Readable(source),
             Want::Writable(source) => Want::Writable(source),
+            Want::Called(spot) => Want::Called(spot),
         }
     }
 
@@ -182,7 +183,7 @@ impl Machine {
     }
 
     fn want(&mut self, place: u64, chance: &mut Chance) -> Want<u64> {
-        let want = match chance.below(12) {
+        let want = match chance.below(14) {
             0..=2 => self.any_channel(chance).map(|id| Want::Send(id, self.new_number() + place)),
             3..=5 => self.any_channel(chance).map(Want::Receive),
             6 if chance.once_in(4) => chance.pick(&self.names).map(Want::End),
@@ -190,6 +191,7 @@ impl Machine {
             8 => self.any_scope(chance).map(Want::Drain),
             9 => self.any_source(chance).map(Want::Readable),
             10 => self.any_source(chance).map(Want::Writable),
+            11 | 12 => self.any_spot(chance).map(Want::Called),
             _ => None,
         };
         want.unwrap_or_else(|| {
@@ -217,6 +219,10 @@ impl Machine {
         chance.pick(&self.reference.sources.iter().map(|source| source.id).collect::<Vec<_>>())
     }
 
+    fn any_spot(&self, chance: &mut Chance) -> Option<SpotId> {
+        chance.pick(&self.reference.spots.iter().map(|&(spot, _)| spot).collect::<Vec<_>>())
+    }
+
     fn any_party(&self, chance: &mut Chance, such: impl Fn(Kind, State) -> bool) -> Option<TaskId> {
         let parties = self.reference.parties.iter().filter(|party| such(party.kind, party.state));
         chance.pick(&parties.map(|party| party.id).collect::<Vec<_>>())
@@ -224,7 +230,7 @@ impl Machine {
 
     /// Something that anybody may do at any time.
     fn outside(&mut self, chance: &mut Chance) {
-        match chance.below(16) {
+        match chance.below(20) {
             0..=3 => self.spawn(chance),
             4 => {
                 let capacity = chance.below(3);
@@ -255,7 +261,19 @@ impl Machine {
                 }
             }
             13 => self.elsewhere(chance),
+            14..=17 => self.spots(chance),
             _ => self.cancel(chance),
+        }
+    }
+
+    fn spots(&mut self, chance: &mut Chance) {
+        match self.any_spot(chance).filter(|_| !chance.once_in(4)) {
+            Some(id) if chance.once_in(6) => {
+                self.kernel.drop_spot(id);
+                self.reference.drop_spot(id);
+            }
+            Some(id) => assert_eq!(self.kernel.call(id), self.reference.call_spot(id)),
+            None => self.reference.spots.push((self.kernel.open_spot(), false)),
         }
     }
 
@@ -481,6 +499,10 @@ impl Machine {
         while let Some(id) = self.any_source(&mut chance) {
             self.kernel.remove_source(id);
             self.reference.remove_source(id);
+        }
+        while let Some(id) = self.any_spot(&mut chance) {
+            self.kernel.drop_spot(id);
+            self.reference.drop_spot(id);
         }
         self.compare();
         assert!(self.reference.parties.is_empty());

@@ -1,6 +1,6 @@
-//! Channels, and what they hold.
+//! Channels, and what they hold; and spots.
 
-use thistledown_kernel::{ChannelId, Event, Moment, RecvRefused, RunnerId, Wake, Want};
+use thistledown_kernel::{ChannelId, Event, Moment, RecvRefused, RunnerId, SpotId, Wake, Want};
 
 use super::{Channel, Reference};
 
@@ -71,18 +71,43 @@ impl Reference {
         self.channels.retain(|channel| channel.id != id);
     }
 
+    pub(crate) fn attempt_spot(&mut self, id: SpotId) -> Option<Event<u64>> {
+        match self.spots.iter_mut().find(|(spot, _)| *spot == id) {
+            None => Some(Event::Gone),
+            Some((_, called)) => std::mem::take(called).then_some(Event::Ready),
+        }
+    }
+
+    pub(crate) fn call_spot(&mut self, id: SpotId) -> bool {
+        let waits = self.waiters(|want| matches!(want, Want::Called(at) if *at == id));
+        if let Some(&(task, branch)) = waits.first() {
+            self.wake_for(task, branch, Event::Ready);
+            return true;
+        }
+        if let Some((_, called)) = self.spots.iter_mut().find(|(spot, _)| *spot == id) {
+            *called = true;
+        }
+        false
+    }
+
+    pub(crate) fn drop_spot(&mut self, id: SpotId) {
+        self.wake_all(|want| matches!(want, Want::Called(at) if *at == id), || Event::Gone);
+        self.spots.retain(|(spot, _)| *spot != id);
+    }
+
     /// How much of each kind there is, in the kernel's words.
     pub(crate) fn census(&self) -> String {
         let runners = self.runners();
         let timers: usize = runners.iter().map(|&runner| self.timers(runner).len()).sum();
         format!(
-            "Kernel {{ runners: {}, parties: {}, scopes: {}, channels: {}, sources: {}, nodes: {}, \
+            "Kernel {{ runners: {}, parties: {}, scopes: {}, channels: {}, sources: {}, spots: {}, nodes: {}, \
              timers: {timers}, spent: 0, .. }}",
             runners.len(),
             self.parties.len(),
             self.scopes.len(),
             self.channels.len(),
             self.sources.len(),
+            self.spots.len(),
             self.waiters(|want| !matches!(want, Want::Until(_))).len(),
         )
     }

@@ -7,7 +7,7 @@ mod regions;
 
 use thistledown_kernel::{
     ChannelId, Direction, Event, Moment, Prospects, RecvRefused, RunnerId, ScopeEnd, ScopeId, SourceId,
-    TaskId, Wake, Want,
+    SpotId, TaskId, Wake, Want,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub(crate) struct Reference {
     pub(crate) channels: Vec<Channel>,
     pub(crate) scopes: Vec<Scope>,
     pub(crate) sources: Vec<Source>,
+    /// Each with whether it was called while nobody waited.
+    pub(crate) spots: Vec<(SpotId, bool)>,
     /// Who is ready: those with one number became so at once.
     ready: Vec<(RunnerId, u64, TaskId)>,
     parked: Vec<RunnerId>,
@@ -225,6 +227,7 @@ impl Reference {
             Want::Drain(scope) => (self.members(scope) == 0).then_some(Event::Drained),
             Want::Readable(source) => self.attempt_source(source, Direction::Read),
             Want::Writable(source) => self.attempt_source(source, Direction::Write),
+            Want::Called(spot) => self.attempt_spot(spot),
         }
     }
 

@@ -1,0 +1,273 @@
+//! Spaces, as Python sees them.
+
+pub(crate) mod claim;
+pub(crate) mod fields;
+pub(crate) mod transaction;
+pub(crate) mod wait;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+use thistledown_kernel::SpotId;
+use thistledown_runtime::SharedSpace;
+use thistledown_space::{How, Outside, Refused, Template, Tuple, Wanted};
+
+use crate::current::{Run, seconds, seconds_or_none};
+use crate::errors;
+use crate::operation::{Kind, Operation};
+use crate::payload::WORLD;
+use crate::space::transaction::Transaction;
+use crate::space::wait::{Act, SpaceOperation};
+use crate::space::watch::Watch;
+
+static SPACES: AtomicU64 = AtomicU64::new(0);
+
+/// A shared space of tuples, in memory: whoever writes one need not know who takes it, nor when.
+///
+/// ``take`` and ``read`` look for a tuple by a template: a tuple of as many fields, each a value, a type, ``...`` for
+/// anything, ``td.between(low, high)`` or ``td.one_of(...)``. They wait until there is one; whoever waits is served in
+/// order, and of several tuples that match, the one that was written first is given. Works between weightless tasks and
+/// plain threads, in any mixture.
+///
+/// Values compare by type and value: ``1``, ``1.0`` and ``True`` are three, and not-a-number matches nothing. What is not
+/// None, bool, int, float, str, bytes or a tuple of these is pickled when it is written, found by its exact type, and
+/// comes out as a copy.
+///
+/// Source: Gelernter's Linda (out, in, rd); leases and transactions of JavaSpaces.
+#[pyclass(frozen, weakref, module = "thistledown")]
+pub(crate) struct Space {
+    number: u64,
+    pub(crate) shared: Arc<SharedSpace>,
+}
+
+impl Space {
+    /// What people call it.
+    pub(crate) fn name(&self) -> String {
+        format!("space {}", self.number)
+    }
+
+    /// Does something with the space, now. The interpreter is not let go meanwhile, so that nobody waits for the lock
+    /// while somebody who has it waits for the interpreter.
+    pub(crate) fn act<R>(
+        &self,
+        work: impl FnOnce(&mut thistledown_space::Space<SpotId>, &mut Outside<'_, SpotId>) -> R,
+    ) -> R {
+        self.shared.with(&WORLD, Run::now(), work)
+    }
+
+    fn look_now(&self, py: Python<'_>, wanted: &Wanted) -> PyResult<Option<Py<PyTuple>>> {
+        let given = self.act(|space, outside| space.attempt(wanted, None, outside)).map_err(refused)?;
+        given.map(|given| Ok(fields::to_python(py, &given.tuple)?.unbind())).transpose()
+    }
+}
+
+/// Why the space did not do it.
+pub(crate) fn refused(why: Refused) -> PyErr {
+    match why {
+        Refused::ClaimOver => Python::attach(|py| {
+            errors::lease_expired(py, "the claim is over, and somebody else may have taken the tuple")
+        }),
+        _ => errors::misuse("the transaction has ended: begin another one"),
+    }
+}
+
+/// What to look for, for how long.
+pub(crate) fn wanted(template: &Bound<'_, PyAny>, how: How) -> PyResult<Wanted> {
+    Ok(Wanted { template: fields::template(template)?, how, within: None })
+}
+
+/// A lease: seconds, more than none; nothing is without end.
+pub(crate) fn lease(seconds_given: Option<f64>) -> PyResult<Option<Duration>> {
+    match seconds_given {
+        Some(0.0) => Err(errors::wrong_value("a lease must be longer than 0 seconds")),
+        Some(given) => seconds(given, "lease"),
+        None => Ok(None),
+    }
+}
+
+fn how(lease_given: Option<f64>) -> PyResult<How> {
+    Ok(match lease_given {
+        None => How::Take,
+        Some(_) => How::Claim(lease(lease_given)?.unwrap_or(Duration::MAX)),
+    })
+}
+
+fn any_or(template: Option<&Bound<'_, PyAny>>) -> PyResult<Template> {
+    template.map_or(Ok(Template::Anything), fields::template)
+}
+
+#[pymethods]
+impl Space {
+    #[new]
+    fn new() -> Self {
+        Self { number: SPACES.fetch_add(1, Ordering::Relaxed) + 1, shared: Arc::default() }
+    }
+
+    /// An operation that writes a tuple.
+    ///
+    /// What the tuple holds is copied now; it is written when the operation is waited for.
+    ///
+    /// Args:
+    ///     tuple: a plain tuple of values. Put what it is looked for by first: that is found without a search.
+    ///     lease: seconds after which it is gone by itself; ``None`` keeps it.
+    ///
+    /// Raises:
+    ///     TypeError: it is no tuple, or holds a type or ``...``, which belong in a template.
+    ///     NotPicklable: it holds an object that cannot be pickled.
+    ///     ValueError: the lease is not a number of seconds > 0.
+    #[pyo3(signature = (tuple, /, lease=None))]
+    fn write(
+        slf: Bound<'_, Self>,
+        tuple: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
+    ) -> PyResult<Operation> {
+        let act = Act::Write(fields::tuple(tuple)?, self::lease(lease)?, None);
+        Ok(SpaceOperation::make(slf.unbind(), act))
+    }
+
+    /// Writes a tuple at once, from any thread. See ``write``.
+    #[pyo3(signature = (tuple, /, lease=None))]
+    fn write_nowait(
+        &self,
+        tuple: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
+    ) -> PyResult<()> {
+        let (tuple, lease) = (fields::tuple(tuple)?, self::lease(lease)?);
+        self.act(|space, outside| space.write(tuple, lease, outside));
+        Ok(())
+    }
+
+    /// An operation that takes a tuple out of the space, and waits until there is one.
+    ///
+    /// Args:
+    ///     template: what it must be like.
+    ///     lease: seconds. With it the tuple is only claimed: the operation gives a ``Claim``, and unless that is
+    ///         confirmed within this time the tuple comes back to its old place, for somebody else.
+    ///
+    /// Returns:
+    ///     An operation that gives the tuple, or with ``lease`` a ``Claim`` on it.
+    ///
+    /// Raises:
+    ///     TypeError: the template is no tuple, or one of its fields cannot be looked for.
+    ///     ValueError: the lease is not a number of seconds > 0.
+    ///     Exception: when it is waited for: whatever unpickling an object in the tuple raises. The tuple is gone then, but
+    ///         one that is claimed comes back.
+    #[pyo3(signature = (template, /, lease=None))]
+    fn take(
+        slf: Bound<'_, Self>,
+        template: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
+    ) -> PyResult<Operation> {
+        let wanted = wanted(template, how(lease)?)?;
+        Ok(SpaceOperation::make(slf.unbind(), Act::Look(Arc::new(wanted))))
+    }
+
+    /// An operation that gives a copy of a tuple, and waits until there is one.
+    ///
+    /// Whoever waits to read sees each matching tuple that is written, also one that goes to somebody who waits to take it.
+    ///
+    /// Args:
+    ///     template: what it must be like.
+    #[pyo3(signature = (template, /))]
+    fn read(slf: Bound<'_, Self>, template: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        Ok(SpaceOperation::make(slf.unbind(), Act::Look(Arc::new(wanted(template, How::Read)?))))
+    }
+
+    /// Takes a tuple that is there now, or gives ``None``; from any thread.
+    ///
+    /// Args:
+    ///     template: what it must be like.
+    ///     lease: as of ``take``.
+    #[pyo3(signature = (template, /, lease=None))]
+    fn take_nowait(
+        slf: Bound<'_, Self>,
+        template: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let wanted = wanted(template, how(lease)?)?;
+        let given = slf.get().act(|space, outside| space.attempt(&wanted, None, outside)).map_err(refused)?;
+        given.map(|given| claim::given(slf.py(), slf.as_unbound(), &given)).transpose()
+    }
+
+    /// Gives a copy of a tuple that is there now, or ``None``; from any thread.
+    #[pyo3(signature = (template, /))]
+    fn read_nowait(&self, template: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyTuple>>> {
+        self.look_now(template.py(), &wanted(template, How::Read)?)
+    }
+
+    /// Copies of all tuples that are there now, in the order in which they were written; by default all.
+    #[pyo3(signature = (template=None, /))]
+    fn read_all<'py>(
+        &self,
+        py: Python<'py>,
+        template: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let template = any_or(template)?;
+        let mut found: Vec<Tuple> = Vec::new();
+        self.act(|space, outside| {
+            space.visit(&template, outside, &mut |tuple| found.push(Arc::clone(tuple)));
+        });
+        let list = PyList::empty(py);
+        for tuple in found {
+            list.append(fields::to_python(py, &tuple)?)?;
+        }
+        Ok(list)
+    }
+
+    /// How many tuples are there now; by default all. Those that are claimed do not count.
+    #[pyo3(signature = (template=None, /))]
+    fn count(&self, template: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+        let template = any_or(template)?;
+        Ok(self.act(|space, outside| space.count(&template, outside)))
+    }
+
+    /// Watches for tuples: each one that is written from now on, also one that somebody takes at once.
+    ///
+    /// A tuple that comes back (a claim that ran out, a transaction that was rolled back) was not written, and is not seen
+    /// again; nor is it seen that one is taken or that its lease ends.
+    ///
+    /// Args:
+    ///     template: what they must be like; by default anything.
+    ///     capacity: how many are kept that have not been looked at. Beyond that the oldest are dropped, and the next look
+    ///         raises ``WatchLagged``.
+    ///
+    /// Returns:
+    ///     A ``Watch``: receive from it, or ``async for``; ``with`` ends it.
+    #[pyo3(signature = (template=None, /, capacity=1000))]
+    fn watch(slf: Bound<'_, Self>, template: Option<&Bound<'_, PyAny>>, capacity: usize) -> PyResult<Watch> {
+        if capacity == 0 {
+            return Err(errors::wrong_value("capacity must be a whole number > 0"));
+        }
+        Ok(Watch::begin(slf.unbind(), any_or(template)?, capacity))
+    }
+
+    /// Begins a transaction: several takes and writes that are one act.
+    ///
+    /// At the end of its ``with`` block all of it has happened, at once; when the block is left by an exception, nothing:
+    /// what was taken is back in its place, and what was written was never there.
+    fn transaction(slf: Bound<'_, Self>) -> Transaction {
+        Transaction::begin(slf.unbind())
+    }
+
+    fn __len__(&self) -> usize {
+        self.act(|space, outside| space.count(&Template::Anything, outside))
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<thistledown.Space {}: {} tuples>", self.number, self.__len__())
+    }
+}
+
+impl SpaceOperation {
+    pub(crate) fn make(space: Py<Space>, act: Act) -> Operation {
+        Operation::new(Kind::Space(Box::new(Self::new(space, act))))
+    }
+}

@@ -1,0 +1,107 @@
+//! Claims: a tuple that is taken for a time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use thistledown_space::{ClaimId, Given};
+
+use crate::current::number_of_seconds;
+use crate::space::fields;
+use crate::space::{Space, lease, refused};
+
+/// A tuple that was taken for a time: confirm that it is done with, or it comes back.
+///
+/// ``space.take(template, lease=30)`` gives one. Use it by ``with``, which gives the tuple: the end of the block
+/// confirms, an exception gives the tuple back. When the time is over before either, the tuple is back in its old place,
+/// for somebody else, and ``confirm`` raises ``LeaseExpired``. A claim that is dropped ends with its time.
+///
+/// Source: the leases of JavaSpaces; SQS calls the lease a visibility timeout and confirming a delete.
+#[pyclass(frozen, module = "thistledown")]
+pub(crate) struct Claim {
+    space: Py<Space>,
+    id: ClaimId,
+    tuple: Py<PyTuple>,
+    /// It was confirmed or given back.
+    over: AtomicBool,
+}
+
+/// What somebody gets who looked for a tuple.
+pub(crate) fn given(py: Python<'_>, space: &Py<Space>, given: &Given) -> PyResult<Py<PyAny>> {
+    let tuple = fields::to_python(py, &given.tuple)?.unbind();
+    Ok(match given.claim {
+        None => tuple.into_any(),
+        Some(id) => {
+            let claim = Claim { space: space.clone_ref(py), id, tuple, over: AtomicBool::new(false) };
+            Py::new(py, claim)?.into_any()
+        }
+    })
+}
+
+#[pymethods]
+impl Claim {
+    /// The tuple.
+    #[getter]
+    fn tuple(&self, py: Python<'_>) -> Py<PyTuple> {
+        self.tuple.clone_ref(py)
+    }
+
+    /// The tuple is done with, and gone for good.
+    ///
+    /// Raises:
+    ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before.
+    fn confirm(&self) -> PyResult<()> {
+        self.space.get().act(|space, outside| space.confirm(self.id, outside)).map_err(refused)?;
+        self.over.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives the tuple back at once, to its old place. Nothing happens if the claim is over.
+    fn give_back(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.space.get().act(|space, outside| space.give_back(self.id, outside));
+    }
+
+    /// Extends the claim: it ends ``lease`` seconds from now.
+    ///
+    /// Args:
+    ///     lease: seconds, more than 0.
+    ///
+    /// Raises:
+    ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before.
+    fn renew(&self, #[pyo3(from_py_with = number_of_seconds)] lease: f64) -> PyResult<()> {
+        let lease = self::lease(Some(lease))?.unwrap_or(Duration::MAX);
+        self.space.get().act(|space, outside| space.renew(self.id, lease, outside)).map_err(refused)
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> Py<PyTuple> {
+        self.tuple.clone_ref(py)
+    }
+
+    #[pyo3(signature = (kind, _error, _trace, /))]
+    fn __exit__(
+        &self,
+        kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        match (self.over.load(Ordering::Relaxed), kind.is_none()) {
+            (true, _) => {}
+            (false, true) => self.confirm()?,
+            (false, false) => self.give_back(),
+        }
+        Ok(false)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let state = if self.over.load(Ordering::Relaxed) { ", over" } else { "" };
+        Ok(format!("<thistledown.Claim {}{state}>", self.tuple.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.space)?;
+        visit.call(&self.tuple)
+    }
+}

@@ -1,0 +1,163 @@
+//! Transactions of a space.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use thistledown_space::{How, TransactionId, Wanted};
+
+use crate::current::seconds_or_none;
+use crate::operation::Operation;
+use crate::space::fields;
+use crate::space::wait::{Act, SpaceOperation};
+use crate::space::{Space, lease, refused, wanted};
+
+/// Several takes and writes that are one act: at the end of its ``with`` block all of it has happened, or nothing.
+///
+/// ``space.transaction()`` begins one. What is taken in it is out of the space meanwhile; what is written in it can be
+/// found in it alone. When it is committed, all that was written is there at once; when it is rolled back, all that was
+/// taken is in its old place. What waits in a transaction when that ends raises RuntimeError. A transaction that is
+/// dropped is rolled back. Source: JavaSpaces.
+#[pyclass(frozen, module = "thistledown")]
+pub(crate) struct Transaction {
+    space: Py<Space>,
+    id: TransactionId,
+    over: AtomicBool,
+}
+
+impl Transaction {
+    pub(crate) fn begin(space: Py<Space>) -> Self {
+        let id = space.get().act(|space, _| space.begin());
+        Self { space, id, over: AtomicBool::new(false) }
+    }
+
+    fn wanted(&self, template: &Bound<'_, PyAny>, how: How) -> PyResult<Wanted> {
+        Ok(Wanted { within: Some(self.id), ..wanted(template, how)? })
+    }
+
+    fn look(&self, template: &Bound<'_, PyAny>, how: How) -> PyResult<Operation> {
+        let act = Act::Look(Arc::new(self.wanted(template, how)?));
+        Ok(SpaceOperation::make(self.space.clone_ref(template.py()), act))
+    }
+
+    fn look_now(&self, template: &Bound<'_, PyAny>, how: How) -> PyResult<Option<Py<PyTuple>>> {
+        let (py, wanted) = (template.py(), self.wanted(template, how)?);
+        let given = self.space.get().act(|space, outside| space.attempt(&wanted, None, outside));
+        let given = given.map_err(refused)?;
+        given.map(|given| Ok(fields::to_python(py, &given.tuple)?.unbind())).transpose()
+    }
+}
+
+#[pymethods]
+impl Transaction {
+    /// An operation that writes a tuple, which others find when the transaction is committed. Its lease begins then.
+    ///
+    /// Args:
+    ///     tuple: as of ``Space.write``.
+    ///     lease: seconds after which it is gone by itself; ``None`` keeps it.
+    #[pyo3(signature = (tuple, /, lease=None))]
+    fn write(
+        &self,
+        tuple: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
+    ) -> PyResult<Operation> {
+        let act = Act::Write(fields::tuple(tuple)?, self::lease(lease)?, Some(self.id));
+        Ok(SpaceOperation::make(self.space.clone_ref(tuple.py()), act))
+    }
+
+    /// Writes a tuple at once, for when the transaction is committed.
+    #[pyo3(signature = (tuple, /, lease=None))]
+    fn write_nowait(
+        &self,
+        tuple: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
+    ) -> PyResult<()> {
+        let (tuple, lease) = (fields::tuple(tuple)?, self::lease(lease)?);
+        let written =
+            self.space.get().act(|space, outside| space.write_within(self.id, tuple, lease, outside));
+        written.map_err(refused)
+    }
+
+    /// An operation that takes a tuple: one that the transaction wrote itself, or else one of the space's.
+    ///
+    /// Args:
+    ///     template: as of ``Space.take``.
+    #[pyo3(signature = (template, /))]
+    fn take(&self, template: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        self.look(template, How::Take)
+    }
+
+    /// An operation that gives a copy of a tuple, which is not held: somebody else may take it meanwhile.
+    ///
+    /// Args:
+    ///     template: as of ``Space.read``.
+    #[pyo3(signature = (template, /))]
+    fn read(&self, template: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        self.look(template, How::Read)
+    }
+
+    /// Takes a tuple that is there now, or gives ``None``.
+    #[pyo3(signature = (template, /))]
+    fn take_nowait(&self, template: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyTuple>>> {
+        self.look_now(template, How::Take)
+    }
+
+    /// Gives a copy of a tuple that is there now, or ``None``.
+    #[pyo3(signature = (template, /))]
+    fn read_nowait(&self, template: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyTuple>>> {
+        self.look_now(template, How::Read)
+    }
+
+    /// Ends the transaction: all of it has happened.
+    ///
+    /// Raises:
+    ///     RuntimeError: it has ended before.
+    fn commit(&self) -> PyResult<()> {
+        self.over.store(true, Ordering::Relaxed);
+        self.space.get().act(|space, outside| space.commit(self.id, outside)).map_err(refused)
+    }
+
+    /// Ends the transaction: nothing of it has happened. Does nothing if it has ended.
+    fn roll_back(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.space.get().act(|space, outside| space.roll_back(self.id, outside));
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (kind, _error, _trace, /))]
+    fn __exit__(
+        &self,
+        kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        match (self.over.load(Ordering::Relaxed), kind.is_none()) {
+            (true, _) => {}
+            (false, true) => self.commit()?,
+            (false, false) => self.roll_back(),
+        }
+        Ok(false)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.over.load(Ordering::Relaxed) { ", over" } else { "" };
+        format!("<thistledown.Transaction in {}{state}>", self.space.get().name())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.space)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.over.load(Ordering::Relaxed) {
+            self.roll_back();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Transactions: several takes and writes that are one act.
+//!
+//! What is taken within one is held for it; what is written within one is its own until it is committed. Its own waiters
+//! are called to look at what it writes; they alone can see that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::claims::ClaimId;
+use crate::space::{How, Outside, Refused, Space, Wanted};
+use crate::store::Store;
+use crate::value::Tuple;
+use crate::waiters::Handed;
+
+/// A transaction. Never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId(u64);
+
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    pub(crate) taken: Vec<ClaimId>,
+    written: Vec<(Tuple, Option<Duration>)>,
+}
+
+impl Transaction {
+    /// Whether it has itself written what is wanted.
+    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
+        self.written.iter().any(|(tuple, _)| wanted.template.matches(tuple))
+    }
+
+    /// What it has itself written; when that is taken, it was never there.
+    pub(crate) fn find(&mut self, wanted: &Wanted) -> Option<Tuple> {
+        let place = self.written.iter().position(|(tuple, _)| wanted.template.matches(tuple))?;
+        if wanted.how == How::Read {
+            return Some(Arc::clone(&self.written[place].0));
+        }
+        Some(self.written.remove(place).0)
+    }
+}
+
+impl<N: Copy, S: Store> Space<N, S> {
+    /// Begins a transaction.
+    pub fn begin(&mut self) -> TransactionId {
+        let id = TransactionId(self.next_number());
+        self.transactions.insert(id, Transaction::default());
+        id
+    }
+
+    /// Writes within a transaction. The lease begins when that is committed.
+    pub fn write_within(
+        &mut self,
+        id: TransactionId,
+        tuple: Tuple,
+        lease: Option<Duration>,
+        outside: &mut Outside<'_, N>,
+    ) -> Result<(), Refused> {
+        let transaction = self.transactions.get_mut(&id).ok_or(Refused::TransactionOver)?;
+        for waiter in self.waiters.within(id).filter(|waiter| waiter.wanted.template.matches(&tuple)) {
+            waiter.called |= (outside.call)(waiter.name);
+        }
+        transaction.written.push((tuple, lease));
+        Ok(())
+    }
+
+    /// All of it has happened, at once.
+    pub fn commit(&mut self, id: TransactionId, outside: &mut Outside<'_, N>) -> Result<(), Refused> {
+        self.settle(outside);
+        let transaction = self.end(id, outside).ok_or(Refused::TransactionOver)?;
+        for claim in transaction.taken {
+            self.let_go(claim);
+        }
+        for (tuple, lease) in transaction.written {
+            self.write_now(tuple, lease, outside);
+        }
+        Ok(())
+    }
+
+    /// Nothing of it has happened. False: it had ended before.
+    pub fn roll_back(&mut self, id: TransactionId, outside: &mut Outside<'_, N>) -> bool {
+        self.settle(outside);
+        let Some(transaction) = self.end(id, outside) else { return false };
+        for claim in transaction.taken {
+            self.return_held(claim, outside);
+        }
+        true
+    }
+
+    /// Takes a transaction away. What was kept for those who still wait within it comes back, and they are told.
+    fn end(&mut self, id: TransactionId, outside: &mut Outside<'_, N>) -> Option<Transaction> {
+        let transaction = self.transactions.remove(&id)?;
+        let mut unfetched = Vec::new();
+        for waiter in self.waiters.within(id) {
+            if let Some(Handed::Held(claim)) = waiter.handed.take() {
+                unfetched.push(claim);
+            }
+            waiter.over = true;
+            waiter.called |= (outside.call)(waiter.name);
+        }
+        for claim in unfetched {
+            self.return_held(claim, outside);
+        }
+        Some(transaction)
+    }
+}

@@ -1,0 +1,126 @@
+"""Leases: tuples that end by themselves, and claims that come back unless they are confirmed."""
+
+import math
+
+import pytest
+import thistledown as td
+
+from support import PATIENCE, settle
+from tuples import space_of, take_into, virtual
+
+
+@virtual
+async def test_a_tuple_is_gone_when_its_lease_is_over():
+    space = td.Space()
+    await space.write(("short",), lease=10)
+    await space.write(("long",), lease=20)
+    await space.write(("for ever",), lease=math.inf)
+    await td.sleep(9.9)
+    assert len(space) == 3
+    await td.sleep(0.1)
+    assert space.read_all() == [("long",), ("for ever",)]
+    await td.sleep(10)
+    assert space.read_all() == [("for ever",)]
+
+
+@virtual
+async def test_a_claim_that_is_not_confirmed_comes_back_to_its_place():
+    space = space_of(("job", 1), ("job", 2))
+    claim = await space.take(("job", int), lease=30)
+    assert (claim.tuple, space.read_all()) == (("job", 1), [("job", 2)])
+    await td.sleep(29)
+    assert len(space) == 1
+    await td.sleep(1)
+    assert space.read_all() == [("job", 1), ("job", 2)]
+    with pytest.raises(td.LeaseExpired):
+        claim.confirm()
+    with pytest.raises(td.LeaseExpired):
+        claim.renew(5)
+    claim.give_back()
+    assert len(space) == 2
+
+
+@virtual
+async def test_who_waits_gets_a_claimed_tuple_when_the_claim_is_over():
+    space = space_of(("job", 1))
+    log = []
+    claim = space.take_nowait(("job", int), lease=30)
+    td.go(take_into, log, "after", space, ("job", int))
+    await td.sleep(29)
+    assert log == []
+    await td.sleep(1)
+    assert log == [("after", ("job", 1))]
+    assert "over" not in repr(claim)
+
+
+@virtual
+async def test_who_waits_hears_of_claims_that_are_made_while_it_does():
+    space, log = td.Space(), []
+    for name in ("first", "second", "third"):
+        td.go(take_into, log, name, space, ("job", int), lease=10)
+        await settle()
+    await space.write(("job", 1))
+    await td.sleep(10.5)
+    assert [name for name, _ in log] == ["first", "second"]
+    await td.sleep(10)
+    assert [name for name, _ in log] == ["first", "second", "third"]
+
+
+@virtual
+async def test_a_claim_is_confirmed_by_its_block_and_given_back_by_an_exception():
+    space = space_of(("job", 1))
+    with pytest.raises(ZeroDivisionError):
+        with await space.take(("job", int), lease=30) as job:
+            assert job == ("job", 1)
+            1 / 0  # noqa: B018
+    assert len(space) == 1
+    with await space.take(("job", int), lease=30) as job:
+        assert job == ("job", 1)
+    await td.sleep(100)
+    assert len(space) == 0
+
+
+@virtual
+async def test_a_claim_can_be_renewed():
+    space = space_of(("job", 1))
+    claim = space.take_nowait(("job", int), lease=30)
+    await td.sleep(20)
+    claim.renew(lease=30)
+    await td.sleep(29)
+    claim.confirm()
+    await td.sleep(100)
+    assert len(space) == 0
+    with pytest.raises(td.LeaseExpired):
+        claim.confirm()
+
+
+@virtual
+async def test_the_lease_of_a_tuple_ends_it_in_a_claim_too():
+    space = td.Space()
+    await space.write(("job", 1), lease=5)
+    claim = await space.take(("job", int), lease=10)
+    await td.sleep(6)
+    claim.give_back()
+    assert len(space) == 0
+
+
+@virtual
+async def test_a_claim_that_a_cancelled_wait_was_handed_comes_back_at_once():
+    space = td.Space()
+
+    async def wait():
+        await td.select(space.take(("a",), lease=30), td.sleep(math.inf))
+
+    waiter = td.go(wait)
+    await settle()
+    waiter.cancel()
+    space.write_nowait(("a",))
+    with pytest.raises(td.TaskCancelled):
+        await waiter
+    assert len(space) == 1
+
+
+def test_a_thread_waits_for_the_end_of_a_claim():
+    space = space_of(("job", 1))
+    space.take_nowait(("job", int), lease=0.01)
+    assert space.take(("job", int)).wait(PATIENCE) == ("job", 1)
