@@ -90,7 +90,7 @@ model: | doctor ## The models of what threads share, checked by loom (seconds)
 		cargo test $(LOCKED) --release -p thistledown-runtime -p thistledown-wire --test model
 
 fuzz: | doctor ## The fuzz targets, a minute each (needs a nightly Rust and cargo-fuzz)
-	@set -ex; for target in message lane; do \
+	@set -ex; for target in message lane tuple; do \
 		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=2200; \
 	done
 

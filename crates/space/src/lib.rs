@@ -18,6 +18,7 @@
 //! Sources: Gelernter's Linda (out, in, rd, inp, rdp); leases and transactions of `JavaSpaces`; Ruby's Rinda.
 
 mod claims;
+mod codec;
 mod index;
 mod memory;
 mod serve;
@@ -32,6 +33,7 @@ mod watches;
 mod words;
 
 pub use claims::ClaimId;
+pub use codec::{CodecError, decode_template, decode_tuple, encode_template, encode_tuple};
 pub use memory::Memory;
 pub use space::{Enlisted, Given, How, Outside, Refused, Space, Wanted};
 pub use store::{Entry, Store};
