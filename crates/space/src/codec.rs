@@ -12,9 +12,9 @@ use crate::template::{Field, Template};
 use crate::value::{Kind, Large, Other, Tuple, Value};
 
 /// What the first byte says.
-pub const VERSION: u8 = 1;
+const VERSION: u8 = 1;
 /// The most bytes of one tuple or template.
-pub const MAX_BYTES: usize = 512 << 20;
+const MAX_BYTES: usize = 512 << 20;
 /// Tuples in tuples, and fields in fields. More than the hundred that a program may write, for what stands around them.
 const MAX_DEPTH: usize = 128;
 
