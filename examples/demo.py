@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).resolve().parent
+ARTICLE = HERE / "sources" / "beazley"
 HOST = "127.0.0.1"
 INTERVAL = 0.1
 PATIENCE = 10.0
@@ -38,10 +39,10 @@ class DemoError(Exception):
 
 
 class Program:
-    """A program of this folder in a process of its own; its lines are read as they come."""
+    """A program of the article in a process of its own; its lines are read as they come."""
 
     def __init__(self, script: str, *words: str) -> None:
-        command = [sys.executable, str(HERE / script), *words]
+        command = [sys.executable, str(ARTICLE / script), *words]
         self.script = script
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         #: What it prints; None stands for the end.

@@ -1,7 +1,8 @@
 """Two routines switch straight into each other, and hand over a letter each time: A x C a B c D b
 
-There is no queue between them, and no trampoline to write: `td.switch` suspends one and resumes the other
-with a value. The second routine is primed: it stands at its first `yield`, ready to be given something.
+The point: routines that know each other need no trampoline, and data that is handed over needs no queue. `td.switch`
+suspends one and resumes the other with a value. The second routine is primed: it stands at its first `yield`, ready
+to be given something. `trampolines.py` has the same with the trampolines written out.
 
 Source: D. Mertz, the talk on weightless threads; told in our own words.
 """

@@ -1,9 +1,9 @@
 """The article's server: send it a number, and it answers with that Fibonacci number.
 
-    python examples/fib_server.py                 # each client is a generator task
-    python examples/fib_server.py --form async    # each client is a coroutine
-    python examples/fib_server.py --form workers  # and the numbers are computed in worker processes
-    nc 127.0.0.1 25000                            # then type numbers
+    python fib_server.py                 # each client is a generator task
+    python fib_server.py --form async    # each client is a coroutine
+    python fib_server.py --form workers  # and the numbers are computed in worker processes
+    nc 127.0.0.1 25000                   # then type numbers
 
 Thousands of clients may be connected; all of them are served by one thread. In the first two forms, which are the
 article's, the number is computed in the client's own task, so while it is, nobody else is served: ask for 35 and

@@ -1,10 +1,12 @@
-"""A tuple space: who writes knows nobody, and who takes says only what it looks for.
+"""Wish 8: a Linda-style tuple space. Who writes knows nobody, and who takes says only what it looks for.
 
-Three workers count letters. One of them fails in the middle of its first job, and as it has only claimed that, the job
-comes back to the space, and another one does it. Nobody keeps a list of who does what.
+The point: tasks that do not know each other, so that it does not matter where they are, or which of them is still
+there. Three workers count letters. One of them fails in the middle of its first job, and as it has only claimed that,
+the job comes back to the space, and another one does it. Nobody keeps a list of who does what. The figure is the
+letters: none is lost.
 
-Sources: D. Gelernter, Generative communication in Linda (1985); B. Eckel's eighth wish (python-dev, October 2005); told
-in our own words.
+Sources: D. Gelernter, Generative communication in Linda (1985); B. Eckel's eighth wish (python-dev, September 2005);
+told in our own words.
 """
 
 from collections import Counter

@@ -23,7 +23,7 @@ def main() -> None:
     try:
         server = socket.create_connection((words.host, words.port))
     except OSError as error:
-        sys.exit(f"nobody answers at {words.host}:{words.port} ({error}); start examples/fib_server.py first")
+        sys.exit(f"nobody answers at {words.host}:{words.port} ({error}); start fib_server.py first")
     with server:
         for _ in itertools.repeat(None) if words.count is None else range(words.count):
             start = time.perf_counter()

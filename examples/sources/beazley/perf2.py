@@ -55,7 +55,7 @@ def main() -> None:
     try:
         load = Load(words.host, words.port)
     except OSError as error:
-        sys.exit(f"nobody answers at {words.host}:{words.port} ({error}); start examples/fib_server.py first")
+        sys.exit(f"nobody answers at {words.host}:{words.port} ({error}); start fib_server.py first")
     # It ends after the reply to come, and so does not cut the server short.
     signal.signal(signal.SIGTERM, lambda *_: load.over.set())
     printer = threading.Thread(target=load.print_rate, args=(words.interval, words.seconds), daemon=True)
