@@ -13,6 +13,7 @@ from thistledown import pyprocess, pytest_plugin, testing
 
 # fmt: off
 FACE = [
+    "actor", "Actor", "ActorDied", "ActorStopped", "MailboxFull",
     "after", "as_completed", "AsCompleted", "AsyncResults", "between", "Cancelled", "Channel", "ChannelClosed",
     "ChannelEmpty", "ChannelFull", "Claim", "connect", "current_runner", "current_task", "DeadlockError", "go",
     "Here", "here",

@@ -36,6 +36,8 @@ from thistledown._core import (
     writable,
 )
 from thistledown._errors import (
+    ActorDied,
+    ActorStopped,
     Cancelled,
     ChannelClosed,
     ChannelEmpty,
@@ -44,6 +46,7 @@ from thistledown._errors import (
     IncompleteReadError,
     LeaseExpired,
     LimitOverrunError,
+    MailboxFull,
     NotPicklable,
     RemoteError,
     ThistledownError,
@@ -52,6 +55,7 @@ from thistledown._errors import (
 from thistledown._operations import Selected, primed
 
 if TYPE_CHECKING:
+    from thistledown._actors import Actor, actor
     from thistledown._collect import AsCompleted, as_completed, wait
     from thistledown._decorator import TaskFunction, task
     from thistledown._errors import MemoryLimitExceeded, TaskCancelled, WorkerDied, WorkersBroken
@@ -72,6 +76,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Actor",
+    "ActorDied",
+    "ActorStopped",
     "AsCompleted",
     "AsyncResults",
     "Cancelled",
@@ -86,6 +93,7 @@ __all__ = [
     "LeaseExpired",
     "LimitOverrunError",
     "Line",
+    "MailboxFull",
     "MemoryLimitExceeded",
     "Node",
     "NotPicklable",
@@ -113,6 +121,7 @@ __all__ = [
     "WorkerDied",
     "Workers",
     "WorkersBroken",
+    "actor",
     "after",
     "as_completed",
     "between",
@@ -146,6 +155,7 @@ __all__ = [
 # What takes long to import, and is not needed by every program, is imported when it is asked for first. So is what
 # needs the class of tasks: `concurrent.futures`, of which that is made, takes as long as all of the rest, for it logs.
 _LATER = {
+    "Actor": "_actors",
     "AsCompleted": "_collect",
     "AsyncResults": "_gathering",
     "Here": "_places",
@@ -166,6 +176,7 @@ _LATER = {
     "WorkerDied": "_deaths",
     "Workers": "_pool",
     "WorkersBroken": "_deaths",
+    "actor": "_actors",
     "as_completed": "_collect",
     "connect": "_sockets",
     "here": "_places",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from thistledown._task import TaskCancelled
 
 __all__ = [
+    "ActorDied",
+    "ActorStopped",
     "Cancelled",
     "ChannelClosed",
     "ChannelEmpty",
@@ -26,6 +28,7 @@ __all__ = [
     "IncompleteReadError",
     "LeaseExpired",
     "LimitOverrunError",
+    "MailboxFull",
     "MemoryLimitExceeded",
     "NotPicklable",
     "RemoteError",
@@ -75,6 +78,29 @@ class ChannelFull(ThistledownError, queue.Full):
 
 class ChannelEmpty(ThistledownError, queue.Empty):
     """``recv_nowait`` would have had to wait."""
+
+
+class ActorStopped(ThistledownError):
+    """The actor has been stopped, or is being: it takes no more messages."""
+
+
+class ActorDied(ThistledownError):
+    """The actor has ended before it has answered. Its cause, if there is one, is what has ended it.
+
+    Attributes:
+        reason: why, in words.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ActorDied"], tuple[str, str]]:
+        return type(self), (str(self), self.reason)
+
+
+class MailboxFull(ThistledownError, queue.Full):
+    """So many messages to the actor are unanswered that it takes no more now. The one that it refused is not sent."""
 
 
 class LeaseExpired(ThistledownError):

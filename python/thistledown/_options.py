@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, TypedDict
 
-__all__ = ["Options", "checked"]
+__all__ = ["Options", "checked", "checked_for_actor", "checked_for_tasks"]
 
 
 class Options(TypedDict, total=False):
@@ -19,7 +19,11 @@ class Options(TypedDict, total=False):
     priority: int
     name: str | None
     key: Hashable
+    mailbox: int
 
+
+ACTORS = ("name", "mailbox", "timeout", "memory")
+"""Options that actors have."""
 
 UNITS = {"": 1, "B": 1} | {
     f"{prefix}{suffix}": base**power
@@ -30,6 +34,7 @@ UNITS = {"": 1, "B": 1} | {
 
 PRIORITIES = range(-(1 << 31), 1 << 31)
 RETRIES = range(1 << 32)
+MAILBOXES = range(1, 1 << 31)
 MEMORY = range(1, 1 << 63)
 
 
@@ -50,6 +55,29 @@ def checked(options: dict[str, Any], given: Mapping[str, Any] = MappingProxyType
     if known.get("retry_on") and not {**given, **known}.get("retries"):
         raise ValueError("retry_on says after what a task is tried again, and retries how often: give both")
     return known
+
+
+def checked_for_actor(options: Mapping[str, Any], given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Those that hold for an actor: these beside the given ones.
+
+    Raises:
+        TypeError, ValueError: actors have no such option, or it cannot have this value.
+    """
+    foreign = options.keys() - set(ACTORS)
+    if foreign:
+        raise TypeError(f"actors have no option {', '.join(sorted(foreign))}; there are {', '.join(ACTORS)}")
+    return {**given, **checked({**options})}
+
+
+def checked_for_tasks(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those that hold for tasks.
+
+    Raises:
+        TypeError: one is for actors alone.
+    """
+    if "mailbox" in given:
+        raise TypeError("mailbox is an option of actors: tasks of a pool wait in its queue, which has no limit")
+    return given
 
 
 def _timeout(value: Any) -> float | None:
@@ -124,4 +152,5 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "priority": _whole("priority", PRIORITIES),
     "name": _name,
     "key": _key,
+    "mailbox": _whole("mailbox", MAILBOXES),
 }

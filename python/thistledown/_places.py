@@ -2,17 +2,21 @@
 
 import functools
 from collections.abc import Callable, Coroutine, Generator, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from thistledown import _core
 from thistledown._task import Task
 
 if TYPE_CHECKING:
+    from thistledown._actors import Actor
+    from thistledown._boxes import Maker
     from thistledown._gathering import AsyncResults
 
 __all__ = ["Here", "here"]
 
 T = TypeVar("T")
+C = TypeVar("C")
+P = ParamSpec("P")
 
 CO_ASYNC_GENERATOR = 0x200
 """The flag of a function's code; the module that has its name takes long to import."""
@@ -48,6 +52,30 @@ class Here:
                 "`td.go(fn, *args)`, or make it a body with `async def` or `yield`"
             )
         return _core.go_in(body, args, kwargs, None, None, self._name)
+
+    def actor(self, owner: Callable[P, C], /, *args: P.args, **kwargs: P.kwargs) -> "Actor[C]":
+        """Makes a weightless actor: an object of this thread's run or asyncio loop, whose methods are messages.
+
+        Args:
+            owner: a class.
+            args, kwargs: for its constructor, which is called at once.
+
+        Returns:
+            A handle.
+
+        Raises:
+            TypeError: no class.
+            RuntimeError: no run in this thread, and no asyncio loop.
+            Exception: what the constructor raises.
+        """
+        from thistledown._actors import made_in
+
+        return made_in(self, owner, args, kwargs)  # type: ignore[arg-type]
+
+    def _box_maker(self) -> "Maker":
+        from thistledown._boxes_here import maker
+
+        return maker(self._name)
 
     def map(
         self,

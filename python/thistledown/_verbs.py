@@ -1,5 +1,6 @@
-"""What a pool of worker processes can be told: ``go``, ``map`` and ``options``; so can a pool with options."""
+"""What a pool of worker processes can be told, with options or without: ``go``, ``map``, ``actor`` and ``options``."""
 
+import functools
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
@@ -7,16 +8,19 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from thistledown import _core
 from thistledown._map import Results, start_map
-from thistledown._options import Options, checked
+from thistledown._options import Options, checked, checked_for_actor, checked_for_tasks
 from thistledown._task import Task
 
 if TYPE_CHECKING:
+    from thistledown._actors import Actor
+    from thistledown._boxes import Maker
     from thistledown._shared import Shared
 
 __all__ = ["Place", "Verbs", "started"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C")
 
 ALONE = ("timeout", "memory", "key")
 """Options that, as retries, are for one item of a map each."""
@@ -161,6 +165,33 @@ class Verbs:
             keep=self._pumps.add,
         )
 
+    def actor(self, owner: Callable[P, C], /, *args: P.args, **kwargs: P.kwargs) -> "Actor[C]":
+        """Makes an actor in a worker process that may hold others too: an object whose methods are messages.
+
+        Args:
+            owner: a class.
+            args, kwargs: for its constructor. They are copied.
+
+        Returns:
+            A handle, at once. When the constructor fails the actor has ended, and each message to it says so.
+
+        Raises:
+            TypeError: no class, or the place has an option that actors have not.
+            NotPicklable: the class or an argument cannot be sent.
+            RuntimeError: the pool was shut down.
+        """
+        from thistledown._actors import made_in
+
+        return made_in(self, owner, args, kwargs)  # type: ignore[arg-type]
+
+    def _box_maker(self) -> "Maker":
+        from thistledown._boxes_workers import make
+
+        return functools.partial(make, self._workers(), False, checked_for_actor(self._given))
+
+    def _workers(self) -> "Verbs":
+        return self
+
     def options(self, **options: Unpack[Options]) -> "Place":
         """The same pool with options for each task started through it. They never mix with a function's arguments.
 
@@ -173,6 +204,7 @@ class Verbs:
             priority: of those that wait, higher ones begin first.
             name: of the task, for people.
             key: tasks with one key never run at the same time, and begin in the order in which they were started.
+            mailbox: of actors: how many messages to one may be unanswered, 100,000 if nothing is said.
 
         Raises:
             TypeError, ValueError: there is no such option, or it cannot have this value.
@@ -180,7 +212,7 @@ class Verbs:
         return Place(self, checked({**options}, self._given))
 
 
-for _name in ("go", "map", "options"):
+for _name in ("go", "map", "actor", "options"):
     # As people know it, for Python's own words about calls that do not fit.
     getattr(Verbs, _name).__qualname__ = f"Workers.{_name}"
 
@@ -193,13 +225,18 @@ class Place(Verbs):
         self._max_workers = base._max_workers
         self._pumps = base._pumps
         self._given = {**base._given, **options}
-        self._engine = _core.Options(**self._given)
+        given = {name: value for name, value in self._given.items() if name != "mailbox"}
+        self._engine = _core.Options(**given)
 
     @property
     def _pool(self) -> _core.Pool:  # type: ignore[override]
         return self._base._pool
 
+    def _workers(self) -> Verbs:
+        return self._base
+
     def _engine_options(self) -> _core.Options | None:
+        checked_for_tasks(self._given)
         return self._engine
 
     def _needs_tasks_alone(self) -> bool:

@@ -35,6 +35,7 @@ mod objects;
 mod operation;
 mod outside;
 mod payload;
+mod pledge;
 mod report;
 mod root;
 mod run;
@@ -92,6 +93,8 @@ mod _core {
     use super::net::socket::Socket;
     #[pymodule_export]
     use super::operation::Operation;
+    #[pymodule_export]
+    use super::pledge::pledge;
     #[pymodule_export]
     use super::run::runs::stop_runs;
     #[pymodule_export]

@@ -1,0 +1,145 @@
+"""Boxes: what stands behind the handle of an actor, wherever it lives. A protocol of the package's own.
+
+The face (``Actor``) knows no place, and a place knows no face: between them is a ``Box``. A box is a private key and an
+instance. A call is a task with that key, in that place. So its tasks begin in the order of the calls and never overlap,
+not even at their waits, and all that tasks can do, calls can.
+
+What every box keeps:
+
+- ``call`` and ``read`` give a task at once, or raise at once and have done nothing. From one thread they are answered
+  in their order.
+- An exception of a method is its task's, and the box goes on. An exception of the constructor ends the box.
+- ``stop`` is a message behind all others: they are answered first. From its call on, further ones raise
+  ``ActorStopped``.
+- ``kill`` and any other end fail what is begun and what is queued with ``ActorDied``, all at once.
+- A box ends exactly once, with an ``Ending``, and tells whoever watches it exactly once, also who comes later.
+- A box that nobody holds and that has no call ends by itself, as by ``stop``.
+- ``leave`` is a message as well: its task gives the pickled instance. From then on the box stands still: what is queued
+  behind that does not begin, until ``moved`` says which box answers it, in its order, or ``stays`` that it does so
+  itself. A box that has moved has not ended: who watches it hears of the end of the other.
+
+Not in here: names and arguments, which the face has looked at.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from thistledown._task import Task
+
+__all__ = ["MAILBOX", "Box", "Ending", "Heard", "Made", "Maker"]
+
+MAILBOX = 100_000
+"""Calls that an actor may have unanswered, if nothing else was said; one more raises ``MailboxFull``."""
+
+
+class Ending(NamedTuple):
+    """How a box has ended: in a word, and by what error.
+
+    ``normal``: it was stopped or given up. ``killed``: by ``kill``, or with the run or pool that it lived in.
+    ``failed``: its constructor raised ``error``. ``died``: its process did, and ``error`` is the ``WorkerDied``.
+    """
+
+    word: str
+    error: BaseException | None = None
+
+
+Heard: TypeAlias = Callable[[Ending], None]
+Made: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]] | bytes
+"""What an instance is made of: the arguments of its class, or what ``leave`` gave."""
+
+
+class Maker(Protocol):
+    """Makes boxes in a place, from any thread: what a place's ``_box_maker()`` gives, once it has found its run."""
+
+    def __call__(self, owner: type[Any], made: Made, like: "Box | None" = None) -> "Box":
+        """A new box.
+
+        Args:
+            owner: the class of the instance.
+            made: what the instance is made of.
+            like: the box that the instance comes from, which goes on in the new one: that takes over its name, number
+                and options, as far as the place has none of its own.
+        """
+        ...
+
+
+class Box(Protocol):
+    """An actor where it lives."""
+
+    @property
+    def owner(self) -> type[Any]:
+        """The class of the instance."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def place(self) -> Any:
+        """Where it lives, as the face shows it: ``td.here``, a pool."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that it was made with, but the name."""
+        ...
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """The process that has made it, and its number among those of that process: what equal handles share."""
+        ...
+
+    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
+        """A message: ``getattr(instance, method)(*args, **kwargs)``, and what that waits for, if it is a coroutine or
+        a generator, as a task.
+
+        Raises:
+            ActorStopped, ActorDied: it takes no more calls.
+            MailboxFull: so many are unanswered.
+            NotPicklable: an argument cannot be sent.
+        """
+        ...
+
+    def read(self, attribute: str) -> Task[Any]:
+        """A message: ``getattr(instance, attribute)``. Raises as ``call``."""
+        ...
+
+    def stop(self) -> Task[None]:
+        """A message behind which there are none. Its task is done when the box has ended; the same task each time."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it now, wherever it stands. Of one that has ended nothing."""
+        ...
+
+    def watch(self, heard: Heard) -> None:
+        """Calls ``heard(ending)`` once, in any thread, when the box has ended; at once when it already has.
+
+        It does not keep the box alive, nor a program that comes to its end.
+        """
+        ...
+
+    def unwatch(self, heard: Heard) -> None:
+        """Takes that back, if it was not called yet."""
+        ...
+
+    def leave(self) -> Task[bytes]:
+        """A message: the instance, pickled; then the box stands still. Raises as ``call``.
+
+        The task fails with ``NotPicklable`` when the instance cannot be sent; then the box goes on.
+        """
+        ...
+
+    def moved(self, other: "Box") -> None:
+        """After ``leave``: the other box answers what is queued, and all calls from now on."""
+        ...
+
+    def stays(self) -> None:
+        """After ``leave``: it goes on as if nothing had been."""
+        ...
+
+    def __reduce__(self) -> Any:
+        """What stands for it in another process; refuses by ``NotPicklable`` where it cannot be used from others."""
+        ...

@@ -1,0 +1,149 @@
+"""What can be said to an actor, as its class has it: methods and their arguments, and what else it has.
+
+Asked before anything is sent, so that a slip is an error where it is made. What a class says of itself is remembered
+with it, and forgotten with it.
+
+Not in here: instances. An attribute that only an instance has is known by its name in the code of the class.
+"""
+
+import types
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["Messages", "messages_of"]
+
+VARIADIC = 0x04 | 0x08
+"""Flags of a function's code: it takes any number of arguments, by position or by name."""
+
+FREELY = frozenset({"setattr", "__dict__", "vars", "update"})
+"""Names in the code of a class that may give instances attributes of any name."""
+
+
+class Messages:
+    """What instances of a class understand."""
+
+    def __init__(self, owner: type[Any]) -> None:
+        self._owner = weakref.ref(owner)
+        self._methods: dict[str, Counts | None] = {}
+
+    @property
+    def owner(self) -> type[Any]:
+        owner = self._owner()
+        assert owner is not None
+        return owner
+
+    def is_method(self, name: str) -> bool:
+        """Whether this is a method; else it is an attribute.
+
+        Raises:
+            AttributeError: it is neither.
+        """
+        if name in self._methods:
+            return True
+        owner = self.owner
+        found = _found(owner, name)
+        if callable(found) or isinstance(found, staticmethod | classmethod):
+            self._methods[name] = _counts(found)
+            return True
+        if found is None and not _may_have(owner, name):
+            raise AttributeError(_no_such(owner, name), name=name, obj=owner)
+        return False
+
+    def check(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Whether a method takes these arguments.
+
+        Raises:
+            TypeError: it does not; in the words of a call.
+            AttributeError: it is no method.
+        """
+        if not self.is_method(name):
+            raise AttributeError(f"{self.owner.__qualname__}.{name} is an attribute and not a method", name=name)
+        counts = self._methods[name]
+        if counts is not None and (kwargs or not counts.least <= len(args) <= counts.most):
+            counts.explain(args, kwargs)
+
+
+class Counts:
+    """How many arguments a method takes by position."""
+
+    __slots__ = ("bound", "function", "least", "most")
+
+    def __init__(self, function: types.FunctionType, bound: int) -> None:
+        code, defaults = function.__code__, function.__defaults__ or ()
+        keyword_only = code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
+        self.function = function
+        # What stands before them: the instance, or the class.
+        self.bound = bound
+        # One that must be given by name is looked at with the names.
+        self.least = code.co_argcount - len(defaults) - bound if keyword_only == 0 else 1 << 30
+        self.most = 1 << 30 if code.co_flags & VARIADIC else code.co_argcount - bound
+
+    def explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        import inspect
+
+        try:
+            inspect.signature(self.function).bind(*(None,) * self.bound, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.function.__qualname__}(): {error}") from None
+
+
+def _counts(found: Any) -> Counts | None:
+    bound = 0 if isinstance(found, staticmethod) else 1
+    function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
+    return Counts(function, bound) if isinstance(function, types.FunctionType) else None
+
+
+def _found(owner: type[Any], name: str) -> Any:
+    """What the class has by this name, as it stands there; None for nothing."""
+    for kind in owner.__mro__:
+        if name in kind.__dict__:
+            return kind.__dict__[name]
+    return None
+
+
+def _may_have(owner: type[Any], name: str) -> bool:
+    """Whether an instance may have this attribute, though the class has not."""
+    if _found(owner, "__getattr__") or _found(owner, "__getattribute__") is not object.__dict__["__getattribute__"]:
+        return True
+    return any(name in names or names & FREELY for names in _written(owner))
+
+
+def _written(owner: type[Any]) -> Iterator[set[str] | frozenset[str]]:
+    """The names that its code and its annotations speak of."""
+    import inspect
+
+    for kind in owner.__mro__[:-1]:
+        yield frozenset(inspect.get_annotations(kind))
+        for value in kind.__dict__.values():
+            function = getattr(value, "__func__", value)
+            if isinstance(function, types.FunctionType):
+                yield {name for code in _codes(function.__code__) for name in code.co_names}
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _codes(inner)
+
+
+def _no_such(owner: type[Any], name: str) -> str:
+    import difflib
+
+    names = {known for known in dir(owner) if not known.startswith("_")}
+    names |= {known for written in _written(owner) for known in written if not known.startswith("_")}
+    near = difflib.get_close_matches(name, sorted(names), 1)
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    return f"{owner.__qualname__} has no method or attribute {name!r}{hint}"
+
+
+_known: "weakref.WeakKeyDictionary[type[Any], Messages]" = weakref.WeakKeyDictionary()
+
+
+def messages_of(owner: type[Any]) -> Messages:
+    """What instances of this class understand."""
+    known = _known.get(owner)
+    if known is None:
+        known = _known[owner] = Messages(owner)
+    return known
