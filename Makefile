@@ -59,7 +59,7 @@ test-rust: | doctor
 test-python: build
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: format rust-lint python-lint types layers ## Formatting, lints, types, stubs and layers; changes nothing
+check: format rust-lint python-lint types layers docs ## Formatting, lints, types, stubs, layers and documentation
 
 format: $(STAMPS)/tools
 	cargo fmt --all --check
@@ -82,7 +82,7 @@ bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers 
 	cargo build $(LOCKED) --release --manifest-path benches/load/Cargo.toml
 	PYTHONPATH=$(abspath python) $(VENV_BENCH)/bin/python benches/run.py --write $(BENCH_ARGS)
 
-docs: build $(STAMPS)/docs ## The documentation as a web site, in site/
+docs: build $(STAMPS)/docs ## The documentation as a web site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 model: | doctor ## The models of what threads share, checked by loom (seconds)

@@ -1,11 +1,13 @@
 """What the documents say is true: their programs run, their links lead somewhere, their promises have tests.
 
 A block marked `python` in the README or in `docs/` is a program of its own, run in an empty folder until it
-ends. A block marked `output` right after it is what it prints. `<!-- until stopped: PORT -->` before it says
-that it listens on that port until Ctrl-C. CONTRIBUTING.md has the rules for who writes one.
+ends. A block marked `output` right after it is what it prints. A comment before it can say that it is run in
+another way. CONTRIBUTING.md has the rules for who writes one.
 """
 
+import importlib.util
 import inspect
+import os
 import re
 import signal
 import socket
@@ -14,7 +16,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ ALL_PAGES = sorted({*RUN_PAGES, *ROOT.glob("*.md")})
 
 FENCE = re.compile(
     r"""
-    (?: <!--\ until\ stopped:\ (?P<port>\d+)\ -->\s*\n )?
+    (?: <!--\ (?P<how>until\ stopped|run\ by|needs|only\ compiled):\ (?P<what>[^>\n]+?)\ -->\s*\n )?
     ^(?P<indent>[ ]*)```(?P<language>\S*)(?P<rest>[^\n]*)\n
     (?P<body>.*?)
     ^(?P=indent)```[ ]*$
@@ -41,12 +43,17 @@ LANGUAGES = {"python", "output", "console", "text", "rust", "toml"}
 
 @dataclass(frozen=True)
 class Program:
-    """One `python` block: its place, what it must print, and the port that it serves until it is stopped."""
+    """One `python` block: its place, what it must print, and how it is run, if a comment says so.
+
+    `until stopped`: it listens on that port until Ctrl-C. `run by`: it is a file of tests, or has the cells of a
+    notebook. `needs`: it is run where that package is installed. `only compiled`: it is not run, for that reason.
+    """
 
     place: str
     source: str
-    output: str | None
-    port: str | None
+    output: str | None = None
+    how: str | None = None
+    what: str | None = None
 
 
 def programs(name: str, page: str) -> list[Program]:
@@ -59,13 +66,12 @@ def programs(name: str, page: str) -> list[Program]:
         assert fence["language"] in LANGUAGES, f"{name}:{line}: a block must be marked as one of {LANGUAGES}"
         assert not fence["rest"].strip(), f"{name}:{line}: nothing may follow the language of a block"
         if fence["language"] == "python":
-            found.append(Program(f"{name}:{line}", body, None, fence["port"]))
+            found.append(Program(f"{name}:{line}", body, None, fence["how"], fence["what"]))
             end_of_last = fence.end()
         elif fence["language"] == "output":
             assert found, f"{name}:{line}: no program before this output"
             assert not page[end_of_last : fence.start("indent")].strip(), f"{name}:{line}: output of what?"
-            last = found.pop()
-            found.append(Program(last.place, last.source, body, last.port))
+            found.append(replace(found.pop(), output=body))
     return found
 
 
@@ -97,12 +103,43 @@ def command(source: str, folder: Path) -> list[str]:
     return [sys.executable, "program.py"]
 
 
+def command_of_pytest(source: str, folder: Path) -> list[str]:
+    (folder / "test_program.py").write_text(source)
+    plugins = ["-p", "thistledown.pytest_plugin", "-p", "no:cacheprovider"]
+    return [sys.executable, "-m", "pytest", "-q", *plugins, "test_program.py"]
+
+
+NOTEBOOK = """\
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+sources = Path("cells.py").read_text().split("# %%\\n")
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources if source.strip()])
+NotebookClient(notebook, kernel_name="python3").execute()
+for cell in notebook.cells:
+    for output in cell.outputs:
+        print(output.text, end="", file=getattr(sys, output.name))
+"""
+
+
+def command_of_jupyter(source: str, folder: Path) -> list[str]:
+    """The cells of a notebook, which `# %%` divides, in a kernel of their own."""
+    (folder / "cells.py").write_text(source)
+    return [sys.executable, "-W", "ignore", "-c", NOTEBOOK]
+
+
+RUNNERS = {"pytest": command_of_pytest, "jupyter": command_of_jupyter}
+
+
 def run_until_stopped(program: Program, folder: Path) -> None:
     """Run a program that serves; Ctrl-C must end it, and no other error."""
-    assert program.port is not None
-    assert program.port in program.source
+    assert program.what is not None
+    assert program.what in program.source
     port = free_port()
-    source = program.source.replace(program.port, str(port))
+    source = program.source.replace(program.what, str(port))
     with subprocess.Popen(command(source, folder), cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         try:
             wait_until_it_answers(process, port)
@@ -114,23 +151,42 @@ def run_until_stopped(program: Program, folder: Path) -> None:
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.place)
-def test_program_in_the_documents_runs(program: Program, tmp_path: Path) -> None:
-    if program.port is not None:
-        run_until_stopped(program, tmp_path)
-        return
+def run_until_it_ends(program: Program, words: list[str], folder: Path) -> None:
+    # What Jupyter keeps of its user is not this machine's.
+    aside = {"IPYTHONDIR": str(folder), "JUPYTER_RUNTIME_DIR": str(folder)}
     ended = subprocess.run(
-        command(program.source, tmp_path),
-        cwd=tmp_path,
+        words,
+        cwd=folder,
+        env={name: value for name, value in {**os.environ, **aside}.items() if not name.startswith("PYTEST")},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
     if program.output is not None:
         assert ended.stdout == program.output
+
+
+def is_only_compiled(program: Program) -> bool:
+    if program.how == "needs":
+        assert program.what is not None
+        return importlib.util.find_spec(program.what) is None
+    return program.how == "only compiled"
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.place)
+def test_program_in_the_documents_runs(program: Program, tmp_path: Path) -> None:
+    if is_only_compiled(program):
+        compile(program.source, program.place, "exec")
+    elif program.how == "until stopped":
+        run_until_stopped(program, tmp_path)
+    elif program.how == "run by":
+        assert program.what in RUNNERS, f"{program.place}: a block is run by one of {sorted(RUNNERS)}"
+        run_until_it_ends(program, RUNNERS[program.what](program.source, tmp_path), tmp_path)
+    else:
+        run_until_it_ends(program, command(program.source, tmp_path), tmp_path)
 
 
 def test_the_documents_have_programs() -> None:
@@ -160,8 +216,8 @@ def test_a_page_is_read_as_its_rules_say() -> None:
         """
     )
     assert programs("page.md", page) == [
-        Program("page.md:3", "print(1)\n", "1\n", None),
-        Program("page.md:14", "serve(25000)\n", None, "25000"),
+        Program("page.md:3", "print(1)\n", "1\n"),
+        Program("page.md:14", "serve(25000)\n", None, "until stopped", "25000"),
     ]
 
 
