@@ -1,0 +1,276 @@
+//! The ledger: what is to be written down, and the thread that does it.
+//!
+//! Whoever acts lays down what has changed, under the lock of the space, so that the order in the file is the order in
+//! which it happened; then lets that lock go, and waits for its [`Mark`]. The thread takes all that has been laid down,
+//! writes it as one transaction, and marks all of it: so many who wait for the disk share one wait.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix_futex_sync::{Condvar, Mutex};
+
+use crate::error::Error;
+use crate::file::{Change, Contents, File};
+use crate::owner::Owner;
+use crate::salvage::salvage;
+
+/// Changes that are laid down before whoever lays down more has to wait.
+const MAX_LAID: usize = 100_000;
+
+/// What was saved from a damaged file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// How many tuples are there.
+    pub tuples: usize,
+    /// Where the damaged file is now.
+    pub kept_as: std::path::PathBuf,
+}
+
+/// Says when an act is in the file.
+#[derive(Debug)]
+pub struct Mark {
+    state: Mutex<Option<Result<(), Error>>>,
+    changed: Condvar,
+}
+
+impl Mark {
+    /// Whether it is in the file. None: not yet.
+    #[must_use]
+    pub fn state(&self) -> Option<Result<(), Error>> {
+        self.state.lock().clone()
+    }
+
+    /// Sleeps until it is in the file.
+    pub fn wait(&self) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(result) = &*state {
+                return result.clone();
+            }
+            state = self.changed.wait(state);
+        }
+    }
+
+    fn set(&self, result: Result<(), Error>) {
+        *self.state.lock() = Some(result);
+        self.changed.notify_all();
+    }
+}
+
+/// Who is told when an act is in the file, or will never be.
+pub type Told = Box<dyn FnOnce() + Send>;
+
+struct Act {
+    changes: Vec<Change>,
+    mark: Arc<Mark>,
+    told: Option<Told>,
+}
+
+#[derive(Default)]
+struct Desk {
+    laid: Vec<Act>,
+    changes: usize,
+    /// The last number that was given.
+    last: u64,
+    /// It is no longer written to: it was closed, or could not be written.
+    over: Option<Error>,
+}
+
+struct Shared {
+    desk: Mutex<Desk>,
+    /// Something was laid down, or it is over.
+    has_work: Condvar,
+    /// There is room again.
+    has_room: Condvar,
+}
+
+/// A file in which the changes of a space are written down.
+pub struct Ledger {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    owner: Owner,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    /// Opens a file, or makes it, and reads all that is in it. It is this process's until it is closed.
+    ///
+    /// With `repair`, what is whole in a damaged file is written into a new one, and the damaged one is kept beside it.
+    pub fn open(path: &Path, fsync: bool, repair: bool) -> Result<(Self, Contents, Option<Repaired>), Error> {
+        let owner = Owner::of(path)?;
+        let first = owner.check(path).and_then(|()| File::open(path, fsync));
+        let (opened, repaired) = match first {
+            Err(Error::Damaged { .. }) if repair => {
+                let repaired = renew(path, fsync)?;
+                (File::open(path, fsync), Some(repaired))
+            }
+            opened => (opened, None),
+        };
+        let (file, contents) = opened?;
+        owner.begin();
+        let desk = Mutex::new(Desk { last: contents.last, ..Desk::default() });
+        let shared = Arc::new(Shared { desk, has_work: Condvar::new(), has_room: Condvar::new() });
+        let other = Arc::clone(&shared);
+        let thread =
+            std::thread::Builder::new().name("thistledown-ledger".into()).spawn(move || other.run(file));
+        let thread = thread.map_err(|source| Error::System {
+            path: path.into(),
+            doing: "starting a thread",
+            source: Arc::new(source),
+        })?;
+        Ok((Self { shared, thread: Mutex::new(Some(thread)), owner }, contents, repaired))
+    }
+
+    /// Lays down what has changed in one act, all of which will be in the file or nothing of it. Never sleeps.
+    ///
+    /// `last` is the last number that was given. Who is `told` is so from the ledger's thread; if the file is over
+    /// already, at once.
+    pub fn lay(&self, changes: Vec<Change>, last: u64, told: Option<Told>) -> Arc<Mark> {
+        let mark = Arc::new(Mark { state: Mutex::new(None), changed: Condvar::new() });
+        let act = Act { changes, mark: Arc::clone(&mark), told };
+        let mut desk = self.shared.desk.lock();
+        desk.last = desk.last.max(last);
+        if let Some(error) = &desk.over {
+            let error = error.clone();
+            drop(desk);
+            act.end(&Err(error));
+            return mark;
+        }
+        desk.changes += act.changes.len();
+        let is_first = desk.laid.is_empty();
+        desk.laid.push(act);
+        drop(desk);
+        if is_first {
+            self.shared.has_work.notify_one();
+        }
+        mark
+    }
+
+    /// Sleeps while too much is laid down that is not written. Not for who holds a lock.
+    pub fn wait_for_room(&self) {
+        let mut desk = self.shared.desk.lock();
+        while desk.changes > MAX_LAID && desk.over.is_none() {
+            desk = self.shared.has_room.wait(desk);
+        }
+    }
+
+    /// Where its owner can be found by others; see [`crate::address_of`].
+    pub fn publish(&self, address: &str) -> Result<(), Error> {
+        self.owner.publish(address)
+    }
+
+    /// Writes what is laid down, and closes the file. What is laid down later is not written.
+    pub fn close(&self) {
+        let thread = self.thread.lock().take();
+        self.shared.desk.lock().over.get_or_insert(Error::Closed { path: self.owner.path().into() });
+        self.shared.has_work.notify_one();
+        self.shared.has_room.notify_all();
+        if let Some(thread) = thread {
+            // A panic of its own has been shown.
+            let _ = thread.join();
+        }
+        self.owner.release();
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Act {
+    fn end(self, result: &Result<(), Error>) {
+        self.mark.set(result.clone());
+        if let Some(told) = self.told {
+            told();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, mut file: File) {
+        while let Some((acts, last)) = self.next() {
+            let changes = acts.iter().flat_map(|act| &act.changes);
+            let result = file.write(changes, last);
+            if let Err(error) = &result
+                && !matches!(error, Error::Full { .. })
+            {
+                self.desk.lock().over = Some(error.clone());
+            }
+            acts.into_iter().for_each(|act| act.end(&result));
+        }
+    }
+
+    /// All that was laid down. None: it is over, and all is written.
+    fn next(&self) -> Option<(Vec<Act>, u64)> {
+        let mut desk = self.desk.lock();
+        while desk.laid.is_empty() {
+            if desk.over.is_some() {
+                return None;
+            }
+            desk = self.has_work.wait(desk);
+        }
+        if std::mem::take(&mut desk.changes) > MAX_LAID {
+            self.has_room.notify_all();
+        }
+        Some((std::mem::take(&mut desk.laid), desk.last))
+    }
+}
+
+/// Puts a new file in the place of a damaged one, with all that is whole.
+fn renew(path: &Path, fsync: bool) -> Result<Repaired, Error> {
+    let wrong = |doing| move |source| Error::System { path: path.into(), doing, source: Arc::new(source) };
+    let contents = salvage(path).map_err(wrong("reading what is whole"))?;
+    let Some(contents) = contents else {
+        let damage = "nothing in it is whole, so there is nothing to repair; remove it to begin anew".into();
+        return Err(Error::Damaged { path: path.into(), damage });
+    };
+    let named = |ending: &str| {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(ending);
+        std::path::PathBuf::from(name)
+    };
+    let fresh = named("-repaired");
+    let remove = |path: &Path| match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    for file in [fresh.clone(), crate::log::beside(&fresh)] {
+        remove(&file).map_err(wrong("making room for the repaired file"))?;
+    }
+    let (mut file, _) = File::open(&fresh, fsync)?;
+    let changes: Vec<Change> = contents
+        .tuples
+        .iter()
+        .flat_map(|found| {
+            let (number, lease) = (found.number, found.lease);
+            let insert = Change::Insert { number, lease, data: found.data.clone() };
+            let claim = found.claim.map(|claim| Change::Claim { number, claim });
+            std::iter::once(insert).chain(claim)
+        })
+        .chain(contents.outcomes.iter().map(|(number, at, data)| Change::Outcome {
+            number: *number,
+            at: *at,
+            data: data.clone(),
+        }))
+        .collect();
+    file.write(changes.iter(), contents.last)?;
+    file.close()?;
+    let kept_as = (1..).map(|turn| named(&format!("-damaged-{turn}"))).find(|name| !name.exists());
+    let kept_as = kept_as.unwrap_or_else(|| named("-damaged"));
+    let moving = "putting the repaired file in its place";
+    std::fs::rename(path, &kept_as).map_err(wrong(moving))?;
+    let log = crate::log::beside(path);
+    if log.exists() {
+        std::fs::rename(log, crate::log::beside(&kept_as)).map_err(wrong(moving))?;
+    }
+    std::fs::rename(&fresh, path).map_err(wrong(moving))?;
+    Ok(Repaired { tuples: contents.tuples.len(), kept_as })
+}
