@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -247,6 +248,57 @@ def test_links_lead_somewhere(page: Path) -> None:
         if anchor and path.suffix == ".md":
             headings = re.findall(r"^#+ +(.+)$", FENCE.sub("", path.read_text()), re.MULTILINE)
             assert anchor in map(heading_anchor, headings), f"{page.name}: {target}"
+
+
+def hook_of_the_site() -> types.ModuleType:
+    found = importlib.util.spec_from_file_location("measured", ROOT / "scripts" / "measured.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_the_comparison_has_every_measured_table() -> None:
+    measured = hook_of_the_site()
+    results = measured.RESULTS.read_text()
+    page = measured.filled((ROOT / "docs" / "comparison.md").read_text(), results)
+    titles = re.findall(r"^## (.+)$", results, re.MULTILINE)
+    assert len(titles) > 30
+    assert re.findall(r"^### (.+)$", page, re.MULTILINE) == titles
+    for row in re.findall(r"^\| thistledown.*$", results, re.MULTILINE):
+        assert row in page
+
+
+def test_a_comparison_in_short_names_the_best_of_both_sides() -> None:
+    measured = hook_of_the_site()
+    results = textwrap.dedent(
+        """\
+        # Results
+
+        ## Switch
+
+        | case | ns/switch, median [min-max] | vs other |
+        |---|---|---|
+        | seed | 10.00 [9.00-11.00] | 0.01x |
+        | thistledown / async | 90.00 [80.00-95.00] | 0.08x |
+        | thistledown / generator | 95.00 [80.00-99.00] | 0.08x |
+        | other | 1,080 [1,000-1,100] | 1.00x |
+
+        ## Rate
+
+        | case | calls/s, median [min-max] | vs other |
+        |---|---|---|
+        | other / fast | 3.00 [3.00-3.00] | 1.00x |
+        | thistledown | 2.00 [2.00-2.00] | 0.66x |
+        """
+    )
+    assert measured.filled("<!-- measured: in short -->", results).splitlines()[2:] == [
+        "| Switch | ns/switch | 90.00 | 1,080, other | 12 times better |",
+        "| Rate | calls/s | 2.00 | 3.00, other / fast | **1.5 times worse** |",
+    ]
+    with pytest.raises(ValueError, match="in short, in full"):
+        measured.filled("<!-- measured: everything -->", results)
 
 
 def test_the_reference_has_every_public_name() -> None:
