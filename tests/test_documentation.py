@@ -28,7 +28,7 @@ from support import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ALL_PAGES = sorted({*RUN_PAGES, *ROOT.glob("*.md")})
+ALL_PAGES = sorted({*RUN_PAGES, *ROOT.glob("*.md"), *ROOT.glob("examples/**/*.md")})
 
 FENCE = re.compile(
     r"""

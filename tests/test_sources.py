@@ -73,8 +73,8 @@ def test_the_fib_server_answers_in_each_form(form: str) -> None:
 
 def test_one_heavy_request_stops_everybody_in_the_loop_and_nobody_beside_it() -> None:
     in_the_loop, in_a_worker = run("beazley/stall.py").splitlines()
-    assert in_the_loop == "fib(25) = 75025 in the loop: 0 light replies meanwhile"
-    assert re.fullmatch(r"fib\(25\) = 75025 in a worker: [1-9]\d* light replies meanwhile", in_a_worker)
+    assert in_the_loop == "fib(27) = 196418 in the loop: 0 light replies meanwhile"
+    assert re.fullmatch(r"fib\(27\) = 196418 in a worker: [1-9]\d* light replies meanwhile", in_a_worker)
 
 
 def test_futures_of_a_pool_are_waited_for_inside_the_loop() -> None:
@@ -210,6 +210,12 @@ def test_the_spinner_turns_while_a_worker_computes() -> None:
 
 
 # --- the gallery as a whole ---------------------------------------------------------------------------------------
+
+
+def test_the_table_of_the_gallery_has_every_program() -> None:
+    table = re.findall(r"^\| \[(.+?)\]\(\1\) \|", (GALLERY / "README.md").read_text(), re.MULTILINE)
+    programs = {str(path.relative_to(GALLERY)) for path in GALLERY.rglob("*.py")} - NO_PROGRAMS
+    assert sorted(table) == sorted(programs)
 
 
 def test_every_program_names_its_source_and_is_run_here() -> None:

@@ -1,6 +1,6 @@
 """One heavy request, and everybody waits: the stall on which the article ends, and its end.
 
-A light client asks for fib(1) again and again while a heavy one asks for fib(25). The figure is how many light replies
+A light client asks for fib(1) again and again while a heavy one asks for fib(27). The figure is how many light replies
 come while the heavy number is computed. In the loop it is none, whatever the machine: the thread that serves is the
 thread that computes. In a worker process it is hundreds.
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import thistledown as td
 
-LIGHT, HEAVY = 1, 25
+LIGHT, HEAVY = 1, 27
 
 heavy_is_computed = False
 replies_meanwhile = 0
