@@ -2,8 +2,8 @@
 
 Invariants of the house, each a rule below:
 
-- the crates form layers, python -> runtime -> {kernel, ledger, reactor, space, workers} and workers -> wire; kernel,
-  ledger, reactor, space and wire import no sibling;
+- the crates form layers, python -> runtime -> {kernel, ledger, reactor, space, workers, exchange}, workers -> wire and
+  {workers, exchange} -> parcel; kernel, ledger, parcel, reactor, space and wire import no sibling;
 - the test kit is a dependency of tests only, so nothing of it is in a release;
 - one crate names pyo3, so that no Python object lives below it;
 - the policy of the workers names no clock, thread, lock, descriptor, file, process or chance;
@@ -34,9 +34,11 @@ LAYERS: dict[str, frozenset[str]] = {
     "reactor": frozenset(),
     "space": frozenset(),
     "wire": frozenset(),
-    "workers": frozenset({"wire"}),
-    "runtime": frozenset({"kernel", "ledger", "reactor", "space", "workers", "wire"}),
-    "python": frozenset({"runtime", "kernel", "ledger", "reactor", "space", "workers", "wire"}),
+    "parcel": frozenset(),
+    "workers": frozenset({"wire", "parcel"}),
+    "exchange": frozenset({"parcel"}),
+    "runtime": frozenset({"kernel", "ledger", "reactor", "space", "workers", "wire", "parcel", "exchange"}),
+    "python": frozenset({"runtime", "kernel", "ledger", "reactor", "space", "workers", "wire", "parcel", "exchange"}),
     "testkit": frozenset({"kernel", "reactor"}),
 }
 TEST_ONLY = "testkit"
@@ -47,6 +49,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "ledger": frozenset({"crc32fast", "rusqlite", "rustix", "rustix-futex-sync", "thiserror"}),
     "reactor": frozenset({"mio", "rustix", "slab", "smallvec", "thiserror"}),
     "space": frozenset({"smallvec", "thiserror"}),
+    "parcel": frozenset({"rustix"}),
     "wire": frozenset({"postcard", "serde", "thiserror", "loom"}),  # loom: under --cfg loom, for its models
 }
 

@@ -4,8 +4,8 @@
 //! (what there really is), and a thread (`dispatch`) that listens to everybody. `zygote` makes workers; `worker` is the
 //! parent's side of one, with its `process` and its `stderr`, `child` its own.
 //!
-//! - `region` is the memory that a worker shares with its parent, `frames` go through its lanes, `parcel` and `blob` are how
-//!   calls and results travel, `control` passes descriptors, `bell` wakes.
+//! - `region` is the memory that a worker shares with its parent, `frames` go through its lanes. How calls and results
+//!   travel, what passes descriptors and what wakes is in the crate `parcel`.
 //! - `lifeline` ends a process whose parent is gone; `view` says how it all stands; `terms`, `function`, `name`, `outcome`,
 //!   `tag`, `clock` are what their names say.
 //!
@@ -16,11 +16,8 @@
 
 pub mod policy;
 
-mod bell;
-mod blob;
 mod child;
 mod clock;
-mod control;
 mod desk;
 mod dispatch;
 mod engine;
@@ -30,7 +27,6 @@ mod hall;
 mod lifeline;
 mod name;
 mod outcome;
-mod parcel;
 mod process;
 mod region;
 mod stderr;
@@ -40,18 +36,18 @@ mod view;
 mod worker;
 mod zygote;
 
-pub use bell::Bell;
-pub use blob::{Blob, Mapped, aligned};
+use thistledown_parcel::{bell, blob, control, parcel};
+
 pub use child::{Child, Given, Inheritance};
 pub use clock::now;
 pub use engine::Engine;
 pub use function::Function;
 pub use name::Name;
 pub use outcome::{Cause, Death, Outcome, Refusal};
-pub use parcel::{Opened, Parcel};
 pub use policy::{Cancel, JobId, WorkerPhase};
 pub use region::Region;
 pub use terms::{Closed, Config, Customer, Order};
+pub use thistledown_parcel::{Bell, Blob, Mapped, Opened, Parcel, aligned};
 pub use thistledown_wire::{Answer, End, Reply, SpawnOptions};
 pub use view::{JobView, PoolView, WorkerView};
 pub use zygote::Launch;

@@ -15,7 +15,7 @@ const DESCRIPTORS: usize = 7;
 
 /// A message that came.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub enum Heard {
     /// How many bytes, and the descriptors beside them.
     Message(usize, Vec<OwnedFd>),
     /// Nothing now.
@@ -25,12 +25,12 @@ pub(crate) enum Heard {
 }
 
 /// Two ends, closed on exec.
-pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends one message. It does not block: a full socket is an error of the kind `WouldBlock`.
-pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
@@ -42,7 +42,7 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_
 }
 
 /// Receives one message.
-pub(crate) fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<Heard> {
+pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<Heard> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut flags = RecvFlags::CMSG_CLOEXEC;

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// Each part begins at a multiple of this, which is enough for every type of NumPy and for vector instructions.
-pub(crate) const ALIGNMENT: u64 = 64;
+pub const ALIGNMENT: u64 = 64;
 
 /// Where a part begins that comes after `length` bytes.
 #[must_use]
@@ -21,7 +21,7 @@ pub fn aligned(length: u64) -> u64 {
 }
 
 /// Parts as they stand in a blob.
-pub(crate) fn laid_out(parts: &[&[u8]]) -> Vec<u8> {
+pub fn laid_out(parts: &[&[u8]]) -> Vec<u8> {
     let mut all = Vec::with_capacity(parts.iter().map(|part| part.len() + ALIGNMENT as usize).sum());
     for part in parts {
         all.resize(aligned(all.len() as u64) as usize, 0);
@@ -68,7 +68,7 @@ impl Blob {
     }
 
     /// How many there are in this process.
-    pub(crate) fn count() -> usize {
+    pub fn count() -> usize {
         COUNT.load(Ordering::Relaxed)
     }
 

@@ -8,6 +8,7 @@
 //! blobs when their turn comes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use crate::blob::{self, Blob, Mapped};
 
 /// Heads up to this length go through a lane: two of them, and what a frame says besides, fit into one frame.
-pub(crate) const INLINE_BYTES: usize = 32_000;
+pub const INLINE_BYTES: usize = 32_000;
 
 /// Blobs that a process has at a time; more wait as plain memory.
 const BLOBS: usize = 128;
@@ -54,6 +55,30 @@ impl Parcel {
         Ok(Self::Kept(blob::laid_out(&all).into(), length))
     }
 
+    /// One that came as a descriptor, with a head of so many bytes. When this process has many already it is kept as plain
+    /// memory. Nothing came: it was lost, as there was no descriptor free for it.
+    #[must_use]
+    pub fn received(descriptor: Option<OwnedFd>, head: u64) -> Self {
+        let Some(descriptor) = descriptor else { return Self::Lost(Errno::MFILE) };
+        let blob = Blob::adopt(descriptor);
+        if Blob::count() > BLOBS
+            && let Ok(mapped) = blob.map()
+        {
+            return Self::Kept(mapped.to_vec().into(), head);
+        }
+        Self::Blob(Arc::new(blob), head)
+    }
+
+    /// How many bytes it takes, as far as that is known without opening it: a blob counts for the least that it can be.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Inline(bytes) | Self::Kept(bytes, _) => bytes.len(),
+            Self::Blob(..) => INLINE_BYTES,
+            Self::Lost(_) => 0,
+        }
+    }
+
     /// Nothing.
     #[must_use]
     pub fn empty() -> Self {
@@ -61,7 +86,7 @@ impl Parcel {
     }
 
     /// Some bytes that need no blob.
-    pub(crate) fn words(bytes: &[u8]) -> Self {
+    pub fn words(bytes: &[u8]) -> Self {
         Self::Inline(bytes[..bytes.len().min(INLINE_BYTES)].into())
     }
 
@@ -78,12 +103,12 @@ impl Parcel {
     }
 
     /// Whether it takes another way than a lane.
-    pub(crate) fn needs_blob(&self) -> bool {
+    pub fn needs_blob(&self) -> bool {
         matches!(self, Self::Blob(..) | Self::Kept(..))
     }
 
     /// The blob of one that is passable.
-    pub(crate) fn blob(&self) -> Option<&Blob> {
+    pub fn blob(&self) -> Option<&Blob> {
         match self {
             Self::Blob(blob, _) => Some(blob),
             _ => None,

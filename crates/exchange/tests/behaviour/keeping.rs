@@ -1,0 +1,141 @@
+//! Who keeps an object, and an exchange; forks; those who say what they must not.
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use thistledown_exchange::{Broken, Exchange, Parcel, Told};
+
+use crate::shelf::{ECHO, TAKE, ear, far, hear, offered, shelf, until};
+
+#[test]
+fn a_handle_elsewhere_keeps_an_object() {
+    let owner = Exchange::start().unwrap();
+    let (shelf, here) = shelf(&owner, &[b"one"]);
+    let id = here.id();
+    let (other, there) = far(id);
+    there.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    drop(here);
+    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    assert!(owner.object(id.number).is_some());
+    drop(there);
+    shelf.until_logged("detached");
+    until(|| owner.object(id.number).is_none());
+    let late = other.hold(id, None, None).unwrap();
+    match late.ask_and_wait(ECHO, &Parcel::empty()) {
+        Err(why) => assert_eq!(why, Broken::NoObject { pid: id.owner.pid }),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_ticket_keeps_it_until_it_is_used() {
+    let owner = Exchange::start().unwrap();
+    let (_shelf, here) = shelf(&owner, &[]);
+    let id = here.id();
+    let ticket = here.ticket().unwrap();
+    drop(here);
+    assert!(owner.object(id.number).is_some());
+    let other = Exchange::start().unwrap();
+    let there = other.hold(id, Some(ticket), None).unwrap();
+    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    drop(there);
+    until(|| owner.object(id.number).is_none());
+}
+
+#[test]
+fn a_lasting_ticket_is_good_until_it_is_dropped() {
+    let owner = Exchange::start().unwrap();
+    let (_shelf, here) = shelf(&owner, &[]);
+    let id = here.id();
+    let ticket = here.lasting_ticket().unwrap();
+    drop(here);
+    for _ in 0..2 {
+        let other = Exchange::start().unwrap();
+        let there = other.hold(id, Some(ticket.id()), None).unwrap();
+        assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    }
+    assert!(owner.object(id.number).is_some());
+    drop(ticket);
+    until(|| owner.object(id.number).is_none());
+}
+
+#[test]
+fn a_handle_passed_on_is_kept_on_its_way() {
+    let owner = Exchange::start().unwrap();
+    let (_shelf, here) = shelf(&owner, &[]);
+    let id = here.id();
+    let (_other, there) = far(id);
+    there.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    drop(here);
+    let ticket = there.ticket().unwrap();
+    let third = Exchange::start().unwrap();
+    let last = third.hold(id, Some(ticket), None).unwrap();
+    assert!(last.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    // Whichever came first, the ticket or its word, neither is left.
+    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    drop((there, last));
+    until(|| owner.object(id.number).is_none());
+}
+
+#[test]
+fn an_exchange_is_there_as_long_as_it_is_used() {
+    let owner = Exchange::start().unwrap();
+    let weak = owner.downgrade();
+    let (_shelf, here) = shelf(&owner, &[]);
+    let id = here.id();
+    let (other, there) = far(id);
+    there.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    drop((owner, here));
+    assert!(weak.upgrade().is_some());
+    drop(there);
+    until(|| weak.upgrade().is_none());
+    until(|| matches!(other.hold(id, None, None), Err(Broken::Gone { .. })));
+}
+
+#[test]
+fn what_is_queued_last_is_sent_all_the_same() {
+    let owner = Exchange::start().unwrap();
+    let (shelf, here) = shelf(&owner, &[]);
+    {
+        let (_other, there) = far(here.id());
+        let large = vec![7_u8; 20_000];
+        for _ in 0..500 {
+            there.tell(crate::shelf::PUT, &Parcel::new(&large, &[]).unwrap()).unwrap();
+        }
+    }
+    until(|| shelf.values().len() == 500);
+}
+
+#[test]
+fn nothing_works_in_a_forked_child_but_what_says_so() {
+    let owner = Exchange::start().unwrap();
+    let (_shelf, here) = shelf(&owner, &[b"one"]);
+    let (other, there) = far(here.id());
+    let (waiter, told) = ear();
+    let asked = there.ask(TAKE, &Parcel::empty(), waiter).unwrap();
+    assert_eq!(offered(hear(&told)), b"one");
+    // The exchange cannot tell a child from one who says that it is.
+    let _ = other.desert();
+    assert!(other.is_forked());
+    match there.ask_and_wait(ECHO, &Parcel::empty()) {
+        Err(why) => assert_eq!(why, Broken::Forked),
+        other => panic!("{other:?}"),
+    }
+    assert!(!asked.accept());
+}
+
+#[test]
+fn who_talks_nonsense_is_disconnected() {
+    let owner = Exchange::start().unwrap();
+    let (_shelf, here) = shelf(&owner, &[]);
+    let address = here.id().owner;
+    let name = format!("thistledown-exchange-{}-{:016x}", address.pid, address.nonce);
+    let name = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+    let kind = SocketType::SEQPACKET;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    rustix::net::connect(&socket, &name).unwrap();
+    rustix::io::write(&socket, b"nonsense").unwrap();
+    let mut answer = [0; 16];
+    assert!(matches!(rustix::io::read(&socket, &mut answer), Ok(0) | Err(rustix::io::Errno::CONNRESET)));
+    assert!(matches!(here.ask_and_wait(ECHO, &Parcel::empty()), Ok(Told::Answer(_))));
+    let (_other, there) = far(here.id());
+    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+}

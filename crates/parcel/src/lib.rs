@@ -1,0 +1,18 @@
+//! Bytes on their way between processes of one machine.
+//!
+//! - [`parcel`] is a value on its way: a head, and large parts beside it.
+//! - [`blob`] is sealed memory that passes from process to process as a descriptor.
+//! - [`control`] is a socket that keeps the borders of messages and passes descriptors.
+//! - [`bell`] wakes a process that sleeps.
+//!
+//! It knows of no worker, no pool and no exchange, and starts no thread: both the workers and the exchange are built on it.
+
+pub mod bell;
+pub mod blob;
+pub mod control;
+pub mod parcel;
+
+pub use bell::Bell;
+pub use blob::{Blob, Mapped, aligned};
+pub use control::Heard;
+pub use parcel::{Opened, Parcel};
