@@ -14,9 +14,10 @@ What every box keeps:
 - ``kill`` and any other end fail what is begun and what is queued with ``ActorDied``, all at once.
 - A box ends exactly once, with an ``Ending``, and tells whoever watches it exactly once, also who comes later.
 - A box that nobody holds and that has no call ends by itself, as by ``stop``.
-- ``leave`` is a message as well: its task gives the pickled instance. From then on the box stands still: what is queued
-  behind that does not begin, until ``moved`` says which box answers it, in its order, or ``stays`` that it does so
-  itself. A box that has moved has not ended: who watches it hears of the end of the other.
+- ``leave`` is a message as well. When its turn comes the instance is pickled, and the box stands still: what is queued
+  behind does not begin before somebody has made another box of it. Then that one answers the queue, in its order, and
+  all later calls, also those that come through this one; or, when it could not be made, this one goes on. A box that
+  was left has not ended: who watches it hears of the end of the other.
 
 Not in here: names and arguments, which the face has looked at.
 """
@@ -45,7 +46,7 @@ class Ending(NamedTuple):
 
 Heard: TypeAlias = Callable[[Ending], None]
 Made: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]] | bytes
-"""What an instance is made of: the arguments of its class, or what ``leave`` gave."""
+"""What an instance is made of: the arguments of its class, or the instance as ``leave`` has pickled it."""
 
 
 class Maker(Protocol):
@@ -125,19 +126,20 @@ class Box(Protocol):
         """Takes that back, if it was not called yet."""
         ...
 
-    def leave(self) -> Task[bytes]:
-        """A message: the instance, pickled; then the box stands still. Raises as ``call``.
+    def leave(self, settle: "Callable[[bytes], Box]") -> Task[None]:
+        """A message: the instance moves to another box.
 
-        The task fails with ``NotPicklable`` when the instance cannot be sent; then the box goes on.
+        Args:
+            settle: given the pickled instance, makes the box that goes on; called once, in any thread. When it raises,
+                this box goes on.
+
+        Returns:
+            A task that is done when the other one has the queue; it fails with what ``settle`` raised, or with
+            ``NotPicklable``.
+
+        Raises:
+            ActorStopped, ActorDied, MailboxFull: as ``call``.
         """
-        ...
-
-    def moved(self, other: "Box") -> None:
-        """After ``leave``: the other box answers what is queued, and all calls from now on."""
-        ...
-
-    def stays(self) -> None:
-        """After ``leave``: it goes on as if nothing had been."""
         ...
 
     def __reduce__(self) -> Any:

@@ -33,7 +33,7 @@ class TaskFunction(Generic[P, T]):
         self._function = function
         self._options = options
         self._is_body = _core.makes_body(function)
-        if self._is_body and options.keys() - {"name"}:
+        if self._is_body and options.keys() - {"name", "key"}:
             raise TypeError(
                 f"{', '.join(sorted(options))}: these options are for worker processes, and {function!r} is a "
                 "weightless task, which runs here: write `with td.timeout(...)` and the like inside of it"
@@ -68,7 +68,8 @@ class TaskFunction(Generic[P, T]):
             NotPicklable: an argument cannot be sent to a worker process.
         """
         if self._is_body:
-            return _core.go_in(self._function, args, kwargs, None, None, self._options.get("name"))
+            given = self._options
+            return _core.go_in(self._function, args, kwargs, None, None, given.get("name"), given.get("key"))
         from thistledown._workers import workers
 
         place = workers()

@@ -1,10 +1,11 @@
 """Places: where tasks run. All have the same verbs."""
 
 import functools
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 from thistledown import _core
+from thistledown._options import checked
 from thistledown._task import Task
 
 if TYPE_CHECKING:
@@ -22,22 +23,43 @@ CO_ASYNC_GENERATOR = 0x200
 """The flag of a function's code; the module that has its name takes long to import."""
 
 
+class HereOptions(TypedDict, total=False):
+    """For type checkers: the options and their values; see ``Here.options``."""
+
+    name: str | None
+    key: Hashable
+    mailbox: int
+
+
 class Here:
     """Weightless tasks of this thread's run or asyncio loop: the place behind ``td.go`` for coroutines and generators.
 
     ``options`` gives the same place with options for each task; they never mix with the function's own arguments.
     """
 
-    def __init__(self, name: str | None = None) -> None:
-        self._name = name
+    def __init__(self, options: dict[str, Any] | None = None) -> None:
+        self._given = options or {}
 
-    def options(self, *, name: str | None = None) -> "Here":
-        """The same place with options.
+    def options(self, **options: Unpack[HereOptions]) -> "Here":
+        """The same place with options for each task and actor started through it.
 
         Args:
-            name: of each task started through it, for people; None for a name of its own.
+            name: for people; None for a name of its own.
+            key: tasks with one key never run at the same time, nor between each other's waits: one begins when those
+                started before it have ended. A key is one for the whole process, in whichever run its tasks are; a
+                pool's keys are the pool's own.
+            mailbox: of actors: how many messages to one may be unanswered, 100,000 if nothing is said.
+
+        Raises:
+            TypeError, ValueError: there is no such option here, or it cannot have this value.
         """
-        return Here(name)
+        foreign = options.keys() - HereOptions.__annotations__.keys()
+        if foreign:
+            raise TypeError(
+                f"{', '.join(sorted(foreign))}: no such option for what runs here, where there are "
+                f"{', '.join(HereOptions.__annotations__)}; for a limit of time write `with td.timeout(...)`"
+            )
+        return Here({**self._given, **checked({**options})})
 
     def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Starts a weightless task, as ``td.go`` does.
@@ -51,7 +73,10 @@ class Here:
                 f"{body!r} is a plain function, which runs in a worker process and not here: write "
                 "`td.go(fn, *args)`, or make it a body with `async def` or `yield`"
             )
-        return _core.go_in(body, args, kwargs, None, None, self._name)
+        given = self._given
+        if "mailbox" in given:
+            raise TypeError("mailbox is an option of actors: a task has none")
+        return _core.go_in(body, args, kwargs, None, None, given.get("name"), given.get("key"))
 
     def actor(self, owner: Callable[P, C], /, *args: P.args, **kwargs: P.kwargs) -> "Actor[C]":
         """Makes a weightless actor: an object of this thread's run or asyncio loop, whose methods are messages.
@@ -75,7 +100,9 @@ class Here:
     def _box_maker(self) -> "Maker":
         from thistledown._boxes_here import maker
 
-        return maker(self._name)
+        if "key" in self._given:
+            raise TypeError("key is an option of tasks: an actor is a key of its own")
+        return maker(self._given)
 
     def map(
         self,
@@ -134,7 +161,9 @@ class Here:
         )
 
     def __repr__(self) -> str:
-        return "td.here" if self._name is None else f"td.here.options(name={self._name!r})"
+        if not self._given:
+            return "td.here"
+        return f"td.here.options({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
 
 
 def _is_plain(function: Any) -> bool:

@@ -1,7 +1,7 @@
 //! The wait graph: who can only go on when whom has ended.
 //!
-//! An edge is a wait with a single want, for a task's end or for a scope to drain; a wait with alternatives binds
-//! nobody. A new wait that would close a cycle is refused, in the one that would close it. The search is bounded: a
+//! An edge is a wait with a single want, for a task's end or for a scope to drain, or a task's place behind who holds
+//! its key; a wait with alternatives binds nobody. A new wait that would close a cycle is refused, in the one that would close it. The search is bounded: a
 //! cycle beyond the bound is found by the runner, when nothing can happen any more.
 
 use std::collections::HashSet;
@@ -103,6 +103,7 @@ impl<P: Payload> Kernel<P> {
             _ if node.sibling != NIL => None,
             ListName::End(target) => Some(Bond::Task(target)),
             ListName::Drain(scope) => Some(Bond::Scope(scope)),
+            ListName::Key(line) => self.keys.get(line).map(|line| Bond::Task(line.holder)),
             _ => None,
         }
     }

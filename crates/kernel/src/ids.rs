@@ -15,6 +15,8 @@ new_key_type! {
     pub struct SourceId;
     /// Where somebody waits to be called.
     pub struct SpotId;
+    /// The line of the tasks of one key.
+    pub struct KeyId;
 }
 
 macro_rules! number {
@@ -35,4 +37,4 @@ macro_rules! number {
     )*};
 }
 
-number!(TaskId, RunnerId, ChannelId, ScopeId, SourceId, SpotId);
+number!(TaskId, RunnerId, ChannelId, ScopeId, SourceId, SpotId, KeyId);

@@ -4,7 +4,8 @@ use slab::Slab;
 use slotmap::{Key, SlotMap};
 
 use crate::channel::Channel;
-use crate::ids::{ChannelId, RunnerId, ScopeId, SourceId, SpotId, TaskId};
+use crate::ids::{ChannelId, KeyId, RunnerId, ScopeId, SourceId, SpotId, TaskId};
+use crate::key::Line;
 use crate::list::Node;
 use crate::moment::Moment;
 use crate::party::{Party, Phase, Place, Start};
@@ -73,6 +74,7 @@ pub struct Kernel<P: Payload> {
     pub(crate) scopes: SlotMap<ScopeId, Scope>,
     pub(crate) sources: SlotMap<SourceId, Source>,
     pub(crate) spots: SlotMap<SpotId, Spot>,
+    pub(crate) keys: SlotMap<KeyId, Line>,
     pub(crate) nodes: Slab<Node<P::Value>>,
     pub(crate) spent_values: Vec<P::Value>,
     pub(crate) spent_bodies: Vec<P::Body>,
@@ -92,6 +94,7 @@ impl<P: Payload> std::fmt::Debug for Kernel<P> {
             .field("channels", &self.channels.len())
             .field("sources", &self.sources.len())
             .field("spots", &self.spots.len())
+            .field("keys", &self.keys.len())
             .field("nodes", &self.nodes.len())
             .field("timers", &self.runners.values().map(|runner| runner.timers.live()).sum::<usize>())
             .field("spent", &(self.spent_values.len() + self.spent_bodies.len()))
@@ -108,6 +111,7 @@ impl<P: Payload> Default for Kernel<P> {
             scopes: SlotMap::with_key(),
             sources: SlotMap::with_key(),
             spots: SlotMap::with_key(),
+            keys: SlotMap::with_key(),
             nodes: Slab::new(),
             spent_values: Vec::new(),
             spent_bodies: Vec::new(),
@@ -185,6 +189,19 @@ impl<P: Payload> Kernel<P> {
 
     /// A new task, ready for its first turn. Nothing when the runner or the scope is gone; the body comes back.
     pub fn spawn(&mut self, runner: RunnerId, start: Start, body: P::Body) -> Result<TaskId, P::Body> {
+        let id = self.add_task(runner, start, body)?;
+        self.make_ready(id, Wake::Start);
+        Ok(id)
+    }
+
+    /// A new task that is a member of its scope, and not ready yet.
+    #[inline(always)]
+    pub(crate) fn add_task(
+        &mut self,
+        runner: RunnerId,
+        start: Start,
+        body: P::Body,
+    ) -> Result<TaskId, P::Body> {
         let Some(root) = self.runners.get(runner).map(|runner| runner.root) else { return Err(body) };
         let base = match start {
             Start::InRun => root,
@@ -193,9 +210,9 @@ impl<P: Payload> Kernel<P> {
         if self.scopes.get(base).is_none_or(|scope| scope.runner != runner) {
             return Err(body);
         }
-        let id = self.parties.insert(Party::new(Place::Runner(runner), Some(body), base));
+        let place = Place::Runner(runner, KeyId::null());
+        let id = self.parties.insert(Party::new(place, Some(body), base));
         self.join_scope(id, base);
-        self.make_ready(id, Wake::Start);
         Ok(id)
     }
 
@@ -237,7 +254,7 @@ impl<P: Payload> Kernel<P> {
         let Some(party) = self.parties.get_mut(task) else { return self.spent_bodies.push(body) };
         party.body = Some(body);
         party.phase = Phase::Ready;
-        if let Place::Runner(runner) = party.place {
+        if let Place::Runner(runner, _) = party.place {
             self.runners[runner].ready.push_back(task);
         }
     }
@@ -263,6 +280,11 @@ impl<P: Payload> Kernel<P> {
         }
         self.leave_scope(task);
         let Some(party) = self.parties.remove(task) else { return };
+        if let Place::Runner(_, line) = party.place
+            && !line.is_null()
+        {
+            self.pass_key(task, line);
+        }
         if let Place::Elsewhere { runner: None, .. } = party.place {
             self.elsewhere -= 1;
             if self.elsewhere == 0 {

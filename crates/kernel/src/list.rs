@@ -2,7 +2,7 @@
 
 use slab::Slab;
 
-use crate::ids::{ChannelId, ScopeId, SourceId, SpotId, TaskId};
+use crate::ids::{ChannelId, KeyId, ScopeId, SourceId, SpotId, TaskId};
 
 /// No node.
 pub(crate) const NIL: u32 = u32::MAX;
@@ -17,6 +17,7 @@ pub(crate) enum ListName {
     Readable(SourceId),
     Writable(SourceId),
     Called(SpotId),
+    Key(KeyId),
 }
 
 impl ListName {

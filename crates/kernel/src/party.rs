@@ -1,6 +1,6 @@
 //! A party: whoever can wait. A task of a runner, a visitor, a plain thread, or a task whose body runs elsewhere.
 
-use crate::ids::{RunnerId, ScopeId, TaskId};
+use crate::ids::{KeyId, RunnerId, ScopeId, TaskId};
 use crate::list::{List, NIL};
 use crate::moment::Moment;
 use crate::wait::Wake;
@@ -8,8 +8,8 @@ use crate::wait::Wake;
 /// Where a party lives: this decides what waking it means.
 #[derive(Debug)]
 pub(crate) enum Place<W> {
-    /// A task with a body: waking puts it in the runner's ready queue.
-    Runner(RunnerId),
+    /// A task with a body: waking puts it in the runner's ready queue. It may have a key, and then stands in its line.
+    Runner(RunnerId, KeyId),
     /// A thread asleep on its own waker.
     Thread(W),
     /// Code in the event loop that the runner is a guest of: waking tells the runner.
@@ -99,7 +99,7 @@ impl<B, V, W> Party<B, V, W> {
 
     pub(crate) fn runner(&self) -> Option<RunnerId> {
         match self.place {
-            Place::Runner(runner) | Place::Visitor(runner) => Some(runner),
+            Place::Runner(runner, _) | Place::Visitor(runner) => Some(runner),
             Place::Elsewhere { runner, .. } => runner,
             Place::Thread(_) => None,
         }

@@ -91,7 +91,7 @@ impl<P: Payload> Kernel<P> {
     pub fn open_scope(&mut self, task: TaskId, deadline: Option<Moment>, shield: bool) -> Option<ScopeId> {
         let party = self.parties.get(task)?;
         let runner = match party.place {
-            Place::Runner(runner) | Place::Visitor(runner) => runner,
+            Place::Runner(runner, _) | Place::Visitor(runner) => runner,
             Place::Thread(_) => RunnerId::default(),
             Place::Elsewhere { .. } => return None,
         };

@@ -17,6 +17,8 @@ pub enum Doing {
     Running,
     /// It waits, since this moment.
     Waiting(Moment),
+    /// It has not begun, and waits since this moment for this one, which holds its key.
+    Behind(Moment, TaskId),
     /// Its body runs elsewhere, in a thread or another process, or is to.
     Elsewhere,
 }
@@ -74,7 +76,10 @@ impl<P: Payload> Kernel<P> {
                 _ if party.is_elsewhere() => Doing::Elsewhere,
                 Phase::Ready => Doing::Ready,
                 Phase::Running => Doing::Running,
-                Phase::Waiting => Doing::Waiting(party.since),
+                Phase::Waiting => match self.waits_behind(task) {
+                    Some(holder) => Doing::Behind(party.since, holder),
+                    None => Doing::Waiting(party.since),
+                },
             };
             let cancelled = self.is_cancelled(task);
             let visits = matches!(party.place, Place::Visitor(_));

@@ -4,8 +4,9 @@ use slotmap::SlotMap;
 
 use crate::channel::{Channel, RecvRefused, SendRefused};
 use crate::graph::Cycle;
-use crate::ids::{ChannelId, RunnerId, ScopeId, SourceId, SpotId, TaskId};
+use crate::ids::{ChannelId, KeyId, RunnerId, ScopeId, SourceId, SpotId, TaskId};
 use crate::kernel::{Kernel, Payload};
+use crate::key::Line;
 use crate::list::{List, ListName, NIL, Node};
 use crate::moment::Moment;
 use crate::party::{Party, Phase, Place};
@@ -100,7 +101,9 @@ impl<P: Payload> Kernel<P> {
         }
     }
 
-    fn enlist(&mut self, id: TaskId, wants: impl IntoIterator<Item = Want<P::Value>>) {
+    /// From now on the party waits; for what, is said next.
+    #[inline(always)]
+    pub(crate) fn begin_wait(&mut self, id: TaskId) {
         self.waits += 1;
         let party = &mut self.parties[id];
         party.phase = Phase::Waiting;
@@ -108,9 +111,13 @@ impl<P: Payload> Kernel<P> {
         party.nodes = NIL;
         party.timers = 0;
         // No clock is read for it: the time is that of the runner's last look.
-        if let Place::Runner(runner) | Place::Visitor(runner) = party.place {
+        if let Place::Runner(runner, _) | Place::Visitor(runner) = party.place {
             party.since = self.runners[runner].now;
         }
+    }
+
+    fn enlist(&mut self, id: TaskId, wants: impl IntoIterator<Item = Want<P::Value>>) {
+        self.begin_wait(id);
         for (branch, want) in (0u16..).zip(wants) {
             let (list, value) = match want {
                 Want::Until(at) => {
@@ -125,22 +132,29 @@ impl<P: Payload> Kernel<P> {
                 Want::Writable(source) => (ListName::Writable(source), None),
                 Want::Called(spot) => (ListName::Called(spot), None),
             };
-            let sibling = self.parties[id].nodes;
-            let index = self.nodes.insert(Node::new(list, id, branch, value, sibling));
-            let index = u32::try_from(index).unwrap_or_else(|_| unreachable!("four thousand million waits"));
-            self.parties[id].nodes = index;
-            self.count_source_wait(id, list, 1);
-            let nodes = &mut self.nodes;
-            if let Some(list) = find_list(
-                list,
-                &mut self.channels,
-                &mut self.parties,
-                &mut self.scopes,
-                &mut self.sources,
-                &mut self.spots,
-            ) {
-                list.push(nodes, index);
-            }
+            self.stand_in(id, branch, list, value);
+        }
+    }
+
+    /// Puts a party that waits into a list.
+    #[inline(always)]
+    pub(crate) fn stand_in(&mut self, id: TaskId, branch: u16, list: ListName, value: Option<P::Value>) {
+        let sibling = self.parties[id].nodes;
+        let index = self.nodes.insert(Node::new(list, id, branch, value, sibling));
+        let index = u32::try_from(index).unwrap_or_else(|_| unreachable!("four thousand million waits"));
+        self.parties[id].nodes = index;
+        self.count_source_wait(id, list, 1);
+        let nodes = &mut self.nodes;
+        if let Some(list) = find_list(
+            list,
+            &mut self.channels,
+            &mut self.parties,
+            &mut self.scopes,
+            &mut self.sources,
+            &mut self.spots,
+            &mut self.keys,
+        ) {
+            list.push(nodes, index);
         }
     }
 
@@ -150,7 +164,7 @@ impl<P: Payload> Kernel<P> {
             return;
         }
         // A thread keeps its own time.
-        let (Place::Runner(runner) | Place::Visitor(runner)) = party.place else { return };
+        let (Place::Runner(runner, _) | Place::Visitor(runner)) = party.place else { return };
         party.timers += 1;
         let tag = (party.wait << TAG_BITS) | u64::from(branch);
         self.runners[runner].timers.set(Entry { at, tag, owner: task.number() });
@@ -195,7 +209,7 @@ impl<P: Payload> Kernel<P> {
         party.phase = Phase::Ready;
         party.wake = Some(wake);
         match &party.place {
-            Place::Runner(runner) => {
+            Place::Runner(runner, _) => {
                 let runner = &mut self.runners[*runner];
                 runner.ready.push_back(id);
                 if std::mem::take(&mut runner.parked) {
@@ -251,6 +265,7 @@ impl<P: Payload> Kernel<P> {
                 &mut self.scopes,
                 &mut self.sources,
                 &mut self.spots,
+                &mut self.keys,
             ) {
                 list.unlink(nodes, at);
             }
@@ -331,6 +346,7 @@ fn find_list<'a, B, V, W>(
     scopes: &'a mut SlotMap<ScopeId, Scope>,
     sources: &'a mut SlotMap<SourceId, Source>,
     spots: &'a mut SlotMap<SpotId, Spot>,
+    keys: &'a mut SlotMap<KeyId, Line>,
 ) -> Option<&'a mut List> {
     match name {
         ListName::Senders(id) => channels.get_mut(id).map(|channel| &mut channel.senders),
@@ -340,5 +356,6 @@ fn find_list<'a, B, V, W>(
         ListName::Readable(id) => sources.get_mut(id).map(|source| &mut source.readers),
         ListName::Writable(id) => sources.get_mut(id).map(|source| &mut source.writers),
         ListName::Called(id) => spots.get_mut(id).map(|spot| &mut spot.waiting),
+        ListName::Key(id) => keys.get_mut(id).map(|line| &mut line.waiting),
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn after_fork_in_child() {
         run.forked.set(true);
     }
     crate::run::forget_runs();
+    crate::keys::forget();
     crate::asyncio::loops::forget();
     crate::thread_wait::forget_parker();
     crate::survey::forget_waits();

@@ -11,9 +11,10 @@ use crate::body::{self, Arguments, Packed};
 use crate::current::Current;
 use crate::errors;
 use crate::group::Group;
+use crate::keys;
 use crate::operation::{Kind, Operation};
 use crate::payload::WORLD;
-use crate::run;
+use crate::run::{self, Given};
 use crate::scope::Scope;
 use crate::task::Task;
 
@@ -44,12 +45,12 @@ pub(crate) fn go(
     kwargs: Option<Bound<'_, PyDict>>,
 ) -> PyResult<Py<Task>> {
     let packed = Packed { args: &args, kwargs: kwargs.as_ref() };
-    start(&body, &packed, Start::InRun, None, None)
+    start(&body, &packed, Start::InRun, Given::default())
 }
 
 /// The same as the interpreter passes it, without a tuple and a dictionary between.
 pub(crate) fn go_with<'py>(body: &Bound<'py, PyAny>, arguments: &impl Arguments<'py>) -> PyResult<Py<Task>> {
-    start(body, arguments, Start::InRun, None, None)
+    start(body, arguments, Start::InRun, Given::default())
 }
 
 /// The same in a group, which answers for it.
@@ -59,11 +60,13 @@ pub(crate) fn go_in_group<'py>(
     arguments: &impl Arguments<'py>,
 ) -> PyResult<Py<Task>> {
     let scope = group.get().scope.get().id()?;
-    start(body, arguments, Start::InScope(scope), Some(group.clone().into_any().unbind()), None)
+    let given = Given { group: Some(group.clone().into_any().unbind()), ..Given::default() };
+    start(body, arguments, Start::InScope(scope), given)
 }
 
-/// The same with a name, in a group: what places with options and groups call.
+/// The same with a name and a key, in a group: what places with options and groups call.
 #[pyfunction]
+#[pyo3(signature = (body, args, kwargs, scope, group, name, key=None))]
 pub(crate) fn go_in(
     body: Bound<'_, PyAny>,
     args: Bound<'_, PyTuple>,
@@ -71,23 +74,24 @@ pub(crate) fn go_in(
     scope: Option<Bound<'_, Scope>>,
     group: Option<Py<PyAny>>,
     name: Option<Py<PyAny>>,
+    key: Option<Bound<'_, PyAny>>,
 ) -> PyResult<Py<Task>> {
+    let line = key.as_ref().map(keys::line).transpose()?;
     let start_in = match scope {
         Some(scope) => Start::InScope(scope.get().id()?),
         None => Start::InRun,
     };
     let packed = Packed { args: &args, kwargs: Some(&kwargs) };
-    start(&body, &packed, start_in, group, name)
+    start(&body, &packed, start_in, Given { group, name, line: line.as_deref() })
 }
 
 fn start<'py>(
     body: &Bound<'py, PyAny>,
     arguments: &impl Arguments<'py>,
     start: Start,
-    group: Option<Py<PyAny>>,
-    name: Option<Py<PyAny>>,
+    given: Given<'_>,
 ) -> PyResult<Py<Task>> {
-    if let (Some(group), Start::InScope(scope)) = (&group, start)
+    if let (Some(group), Start::InScope(scope)) = (&given.group, start)
         && let Ok(operation) = body.cast_exact::<Operation>()
         && let Kind::Thread(call) = &operation.get().kind
     {
@@ -97,10 +101,10 @@ fn start<'py>(
     }
     let Some(current) = Current::run() else {
         if body::goes_elsewhere(body)? {
-            return elsewhere(body, arguments, group, name);
+            return elsewhere(body, arguments, given.group, given.name);
         }
         if let Some(guest) = loops::here(body.py())? {
-            return guest::go(&guest, body, arguments, start, group, name);
+            return guest::go(&guest, body, arguments, start, given);
         }
         body::check_is_one(body)?;
         if let Start::InScope(scope) = start
@@ -112,7 +116,7 @@ fn start<'py>(
                  in the group",
             ));
         }
-        if group.is_some() {
+        if given.group.is_some() {
             return Err(errors::misuse(
                 "no weightless tasks run in this thread: this group holds tasks of worker processes and thread calls; \
                  for weightless ones use `async with td.TaskGroup()` inside of `td.run(main)`, or in an asyncio \
@@ -126,10 +130,10 @@ fn start<'py>(
     };
     let iterator = match body::weightless(body, arguments)? {
         Some(iterator) => iterator,
-        None => return elsewhere(body, arguments, group, name),
+        None => return elsewhere(body, arguments, given.group, given.name),
     };
     let origin = body::origin(body, &iterator);
-    run::spawn(body.py(), &current, iterator, origin, start, group, name)
+    run::spawn(body.py(), &current, iterator, origin, start, given)
 }
 
 /// Starts a task in the default pool of worker processes; a group takes it in.

@@ -30,6 +30,7 @@ mod group;
 mod group_call;
 mod held_open;
 mod interrupts;
+mod keys;
 mod net;
 mod objects;
 mod operation;

@@ -20,6 +20,7 @@ use crate::context;
 use crate::current::{Current, Run};
 use crate::errors;
 use crate::interrupts;
+use crate::keys::Line;
 use crate::net::descriptor;
 use crate::outside::outside;
 use crate::payload::{Body, Held, Snake, WORLD, Waker};
@@ -82,7 +83,7 @@ pub(crate) fn run(
     let window = window::User::new();
     Current::set_run(py, Some(Rc::clone(&run)));
     let origin = crate::body::origin(&main, &iterator);
-    let task = spawn(py, &run, iterator, origin, Start::InRun, None, None);
+    let task = spawn(py, &run, iterator, origin, Start::InRun, Given::default());
     let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, signals, ending: None, given_up: false };
     let looped = task.and_then(|task| {
         ruler.main = Some(task.clone_ref(py));
@@ -133,6 +134,16 @@ pub(crate) fn attend(stuck: Py<PyAny>) -> PyResult<()> {
     Ok(())
 }
 
+/// What else a new task is given.
+#[derive(Default)]
+pub(crate) struct Given<'a> {
+    /// The group that answers for it.
+    pub(crate) group: Option<Py<PyAny>>,
+    pub(crate) name: Option<Py<PyAny>>,
+    /// Where the tasks of its key stand.
+    pub(crate) line: Option<&'a Line>,
+}
+
 /// Makes a task of an iterator and puts it in the ready queue.
 pub(crate) fn spawn(
     py: Python<'_>,
@@ -140,16 +151,15 @@ pub(crate) fn spawn(
     iterator: Bound<'_, PyAny>,
     origin: Bound<'_, PyString>,
     start: Start,
-    group: Option<Py<PyAny>>,
-    name: Option<Py<PyAny>>,
+    given: Given<'_>,
 ) -> PyResult<Py<Task>> {
     if let Some(rooms) = &run.rooms
         && start == Start::InRun
     {
         let starting = rooms.start(py, run)?;
-        return spawn_in(py, run.runner, iterator, origin, starting.start, group, name);
+        return spawn_in(py, run.runner, iterator, origin, starting.start, given);
     }
-    spawn_in(py, run.runner, iterator, origin, start, group, name)
+    spawn_in(py, run.runner, iterator, origin, start, given)
 }
 
 /// The same in whichever run, from any thread.
@@ -159,9 +169,9 @@ pub(crate) fn spawn_in(
     iterator: Bound<'_, PyAny>,
     origin: Bound<'_, PyString>,
     start: Start,
-    group: Option<Py<PyAny>>,
-    name: Option<Py<PyAny>>,
+    given: Given<'_>,
 ) -> PyResult<Py<Task>> {
+    let Given { group, name, line } = given;
     let task = Task::make(py, Some(origin.unbind()))?;
     if let Some(name) = name {
         task.setattr("name", name)?;
@@ -174,7 +184,12 @@ pub(crate) fn spawn_in(
         group,
         extra: None,
     };
-    match WORLD.with(|kernel| kernel.spawn(runner, start, Held::new(py, body))) {
+    let body = Held::new(py, body);
+    let started = match line {
+        None => WORLD.with(|kernel| kernel.spawn(runner, start, body)),
+        Some(line) => line.spawn(runner, start, body),
+    };
+    match started {
         Ok(id) => {
             task.get().set_id(id);
             Ok(task.unbind())

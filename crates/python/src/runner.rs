@@ -11,7 +11,7 @@ use crate::current::Current;
 use crate::errors;
 use crate::go;
 use crate::payload::WORLD;
-use crate::run;
+use crate::run::{self, Given};
 use crate::task::Task;
 
 /// A run of weightless tasks, for other threads: made by ``td.current_runner()``.
@@ -91,11 +91,11 @@ impl Runner {
         let origin = body::origin(&body, &iterator);
         let fresh = iterator.clone();
         let started = match &self.guest {
-            None => run::spawn_in(py, self.id, iterator, origin, Start::InRun, None, None),
+            None => run::spawn_in(py, self.id, iterator, origin, Start::InRun, Given::default()),
             Some(weak) => {
                 let guest = weak.bind(py).upgrade_as::<Guest>()?.ok_or_else(over);
                 guest.and_then(|guest| {
-                    run::spawn(py, guest.get().run(py), iterator, origin, Start::InRun, None, None)
+                    run::spawn(py, guest.get().run(py), iterator, origin, Start::InRun, Given::default())
                 })
             }
         };

@@ -112,6 +112,8 @@ struct Found {
     awaited: Option<Py<Operation>>,
     future: Option<Py<PyAny>>,
     doing: Option<Doing>,
+    /// Who holds the key for which it waits.
+    holder: Option<Py<Task>>,
     visits: bool,
     is_cancelled: bool,
 }
@@ -127,6 +129,7 @@ impl Found {
             awaited: body.and_then(|body| body.awaited.as_ref()).map(|op| op.clone_ref(py)),
             future: body.and_then(|body| foreign::awaited(body)).map(|future| future.clone_ref(py)),
             doing: Some(standing.doing),
+            holder: None,
             visits: standing.visits,
             is_cancelled: standing.cancelled,
         }
@@ -185,6 +188,11 @@ fn run_row(
                 },
             });
         });
+        for found in &mut found {
+            if let Some(Doing::Behind(_, holder)) = found.doing {
+                found.holder = kernel.body(holder).map(|body| body.task.clone_ref(py));
+            }
+        }
         (kernel.count_tasks(shared.runner), found)
     });
     let running = borrowed_task(py, shared.task.load(std::sync::atomic::Ordering::Relaxed));
@@ -267,7 +275,15 @@ pub(crate) fn cancel_jobs(py: Python<'_>, names: std::collections::HashSet<Strin
 }
 
 fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
-    let (words, whom) = found.awaited.map_or((None, Vec::new()), |operation| {
+    let behind = || match (found.doing, &found.holder) {
+        (Some(Doing::Behind(..)), Some(holder)) => {
+            let name = holder.get().name(py);
+            (Some(format!("its key, which {name} holds")), vec![(name, holder.clone_ref(py).into_any())])
+        }
+        (Some(Doing::Behind(..)), None) => (Some("its key".to_owned()), Vec::new()),
+        _ => (None, Vec::new()),
+    };
+    let (words, whom) = found.awaited.map_or_else(behind, |operation| {
         let mut whom = Vec::new();
         operation.get().targets(py, &mut whom);
         (Some(operation.get().describe(py)), whom)
@@ -280,7 +296,9 @@ fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
         Some(Doing::Waiting(since)) if found.visits => ("visits", Some(now.since(since).as_secs_f64())),
         Some(Doing::Ready) => ("ready", None),
         Some(Doing::Running) => ("running", None),
-        Some(Doing::Waiting(since)) => ("waiting", Some(now.since(since).as_secs_f64())),
+        Some(Doing::Waiting(since) | Doing::Behind(since, _)) => {
+            ("waiting", Some(now.since(since).as_secs_f64()))
+        }
     };
     (found.inside, found.task, found.body, state, since, words, whom, found.is_cancelled, found.future)
 }

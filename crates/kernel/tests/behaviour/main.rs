@@ -4,6 +4,7 @@
 mod channels;
 mod elsewhere;
 mod ends;
+mod keys;
 mod parking;
 mod rig;
 mod runners;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use thistledown_kernel::{
-    ChannelId, Cycle, Kernel, Moment, Payload, RecvRefused, RunnerId, ScopeId, SendRefused, Start, TaskId,
-    Wake, Want,
+    ChannelId, Cycle, Kernel, KeyId, Moment, Payload, RecvRefused, RunnerId, ScopeId, SendRefused, Start,
+    TaskId, Wake, Want,
 };
 use thistledown_testkit::{Counted, Counter};
 
@@ -100,6 +100,23 @@ impl Rig {
     pub(crate) fn spawn_as(&mut self, runner: RunnerId, start: Start) -> TaskId {
         let body = self.bodies.make(0);
         self.with(|kernel| kernel.spawn(runner, start, body)).expect("a runner and a scope")
+    }
+
+    /// A task of the key whose last one stood in this line.
+    pub(crate) fn spawn_keyed(&mut self, line: &mut KeyId) -> TaskId {
+        self.spawn_keyed_as(self.runner, Start::InRun, line)
+    }
+
+    pub(crate) fn spawn_keyed_in(&mut self, scope: ScopeId, line: &mut KeyId) -> TaskId {
+        self.spawn_keyed_as(self.runner, Start::InScope(scope), line)
+    }
+
+    pub(crate) fn spawn_keyed_as(&mut self, runner: RunnerId, start: Start, line: &mut KeyId) -> TaskId {
+        let body = self.bodies.make(0);
+        let spawned = self.with(|kernel| kernel.spawn_keyed(runner, start, *line, body));
+        let (task, now) = spawned.expect("a runner and a scope");
+        *line = now;
+        task
     }
 
     /// A task that has its turn.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use thistledown_kernel::{
-    ChannelId, Direction, Event, Kernel, Moment, Payload, RunnerId, ScopeId, SendRefused, SourceId, SpotId,
-    Start, TaskId, Wake, Want,
+    ChannelId, Direction, Event, Kernel, KeyId, Moment, Payload, RunnerId, ScopeId, SendRefused, SourceId,
+    SpotId, Start, TaskId, Wake, Want,
 };
 use thistledown_testkit::{Chance, Counted, Counter};
 
@@ -30,6 +30,8 @@ pub(crate) struct Machine {
     runners: Vec<RunnerId>,
     /// Everyone who ever was.
     names: Vec<TaskId>,
+    /// Where the last task of each key stood.
+    lines: [KeyId; 3],
     now: Moment,
 }
 
@@ -66,6 +68,7 @@ impl Machine {
             held: HashMap::new(),
             runners: Vec::new(),
             names: Vec::new(),
+            lines: [KeyId::default(); 3],
             now: Moment::default(),
         };
         for name in RUNNERS {
@@ -297,8 +300,19 @@ impl Machine {
         if runner == RunnerId::default() {
             return; // a thread's: it holds no tasks of runs
         }
-        let task = self.kernel.spawn(runner, Start::InScope(scope), self.bodies.make(0)).expect("a scope");
-        self.reference.add_party(task, Kind::Task(runner), Some(scope));
+        let (start, body) = (Start::InScope(scope), self.bodies.make(0));
+        let task = if chance.once_in(2) {
+            let key = chance.below(self.lines.len());
+            let spawned = self.kernel.spawn_keyed(runner, start, self.lines[key], body);
+            let (task, line) = spawned.expect("a scope");
+            self.lines[key] = line;
+            self.reference.add_keyed(task, runner, scope, u8::try_from(key).expect("few"));
+            task
+        } else {
+            let task = self.kernel.spawn(runner, start, body).expect("a scope");
+            self.reference.add_party(task, Kind::Task(runner), Some(scope));
+            task
+        };
         self.names.push(task);
     }
 

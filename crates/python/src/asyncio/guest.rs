@@ -32,7 +32,7 @@ use crate::body::{self, Arguments};
 use crate::current::Run;
 use crate::operation::Operation;
 use crate::report::report;
-use crate::run;
+use crate::run::{self, Given};
 use crate::task::Task;
 use crate::turn;
 use crate::window;
@@ -107,14 +107,13 @@ pub(crate) fn go<'py>(
     body: &Bound<'py, PyAny>,
     arguments: &impl Arguments<'py>,
     start: Start,
-    group: Option<Py<PyAny>>,
-    name: Option<Py<PyAny>>,
+    given: Given<'_>,
 ) -> PyResult<Py<Task>> {
     let py = body.py();
     let iterator = body::iterator(body, arguments)?;
     let origin = body::origin(body, &iterator);
     let _busy = Busy::new(guest);
-    run::spawn(py, guest.get().run.get(py), iterator, origin, start, group, name)
+    run::spawn(py, guest.get().run.get(py), iterator, origin, start, given)
 }
 
 impl Guest {

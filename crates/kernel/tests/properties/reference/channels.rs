@@ -100,15 +100,16 @@ impl Reference {
         let runners = self.runners();
         let timers: usize = runners.iter().map(|&runner| self.timers(runner).len()).sum();
         format!(
-            "Kernel {{ runners: {}, parties: {}, scopes: {}, channels: {}, sources: {}, spots: {}, nodes: {}, \
-             timers: {timers}, spent: 0, .. }}",
+            "Kernel {{ runners: {}, parties: {}, scopes: {}, channels: {}, sources: {}, spots: {}, keys: {}, \
+             nodes: {}, timers: {timers}, spent: 0, .. }}",
             runners.len(),
             self.parties.len(),
             self.scopes.len(),
             self.channels.len(),
             self.sources.len(),
             self.spots.len(),
-            self.waiters(|want| !matches!(want, Want::Until(_))).len(),
+            self.keys(),
+            self.waiters(|want| !matches!(want, Want::Until(_))).len() + self.queued(),
         )
     }
 

@@ -24,12 +24,23 @@ pub(crate) enum State {
     Waiting,
 }
 
+/// Where the task of a key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Holds,
+    Queued,
+    /// It was cancelled before it had the key.
+    Left,
+}
+
 #[derive(Debug)]
 pub(crate) struct Party {
     pub(crate) id: TaskId,
     pub(crate) kind: Kind,
     pub(crate) state: State,
     wants: Vec<Want<u64>>,
+    /// Its key, and where it stands with that.
+    key: Option<(u8, Turn)>,
     /// Grows with every wait.
     number: u64,
     pub(crate) wake: Option<Wake<u64>>,
@@ -142,6 +153,9 @@ impl Reference {
         party.state = State::Ready;
         party.wake = Some(wake);
         let kind = party.kind;
+        if let Some((_, turn @ Turn::Queued)) = &mut party.key {
+            *turn = Turn::Left;
+        }
         let wants = std::mem::take(&mut party.wants);
         self.spend(wants);
         match kind {
@@ -262,6 +276,10 @@ impl Reference {
                 return false;
             }
             seen.push(party.id);
+            if let Some((key, Turn::Queued)) = party.key {
+                let holder = self.holder(key).expect("who else has it");
+                return !self.has_way_out(party.id) && self.leads_to(goal, &Want::End(holder), seen);
+            }
             let mut wants = party.wants.iter().filter(|want| !is_never(want));
             match (wants.next(), wants.next()) {
                 (Some(want), None) => !self.has_way_out(party.id) && self.leads_to(goal, want, seen),
@@ -281,6 +299,7 @@ impl Reference {
             wants: Vec::new(),
             number: 0,
             wake: None,
+            key: None,
             cancelled: false,
             listens: false,
             base,
@@ -289,6 +308,45 @@ impl Reference {
         if matches!(kind, Kind::Task(_)) {
             let number = self.next_number();
             self.wake(id, Wake::Start, number);
+        }
+    }
+
+    /// The same with a key.
+    pub(crate) fn add_keyed(&mut self, id: TaskId, runner: RunnerId, base: ScopeId, key: u8) {
+        let holder = self.holder(key);
+        self.add_party(id, Kind::Elsewhere(runner), Some(base));
+        self.party(id).kind = Kind::Task(runner);
+        let number = self.next_number();
+        if holder.is_none() {
+            self.party(id).key = Some((key, Turn::Holds));
+            self.wake(id, Wake::Start, number);
+        } else if self.is_cancelled(id) {
+            self.party(id).key = Some((key, Turn::Left));
+            self.wake(id, Wake::Cancelled, number);
+        } else {
+            let party = self.party(id);
+            (party.state, party.number, party.key) = (State::Waiting, number, Some((key, Turn::Queued)));
+        }
+    }
+
+    fn holder(&self, key: u8) -> Option<TaskId> {
+        self.parties.iter().find(|party| party.key == Some((key, Turn::Holds))).map(|party| party.id)
+    }
+
+    pub(super) fn keys(&self) -> usize {
+        self.parties.iter().filter(|party| matches!(party.key, Some((_, Turn::Holds)))).count()
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.parties.iter().filter(|party| matches!(party.key, Some((_, Turn::Queued)))).count()
+    }
+
+    fn pass_key(&mut self, key: u8) {
+        let queued = self.parties.iter().filter(|party| party.key == Some((key, Turn::Queued)));
+        if let Some(next) = queued.min_by_key(|party| party.number).map(|party| party.id) {
+            let number = self.next_number();
+            self.wake(next, Wake::Start, number);
+            self.party(next).key = Some((key, Turn::Holds));
         }
     }
 
@@ -324,9 +382,13 @@ impl Reference {
         self.wake_all(|want| matches!(want, Want::End(task) if *task == id), || Event::Ended);
         let base = self.party(id).base;
         let kind = self.party(id).kind;
+        let key = self.party(id).key;
         self.parties.retain(|party| party.id != id);
         if let Some(base) = base.filter(|&base| self.members(base) == 0) {
             self.wake_all(|want| matches!(want, Want::Drain(scope) if *scope == base), || Event::Drained);
+        }
+        if let Some((key, Turn::Holds)) = key {
+            self.pass_key(key);
         }
         if let Kind::Elsewhere(runner) = kind {
             self.call(runner);

@@ -22,7 +22,7 @@ use crate::body::Packed;
 use crate::current::Run;
 use crate::errors;
 use crate::payload::{WORLD, Waker};
-use crate::run;
+use crate::run::{self, Given};
 use crate::scope::Scope;
 use crate::task::Task;
 use crate::window;
@@ -109,7 +109,7 @@ impl Guest {
 
     /// Starts the main task of a run in this loop.
     fn _go(slf: Bound<'_, Self>, main: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<Py<Task>> {
-        go(&slf, &main, &Packed { args: &args, kwargs: None }, Start::InRun, None, None)
+        go(&slf, &main, &Packed { args: &args, kwargs: None }, Start::InRun, Given::default())
     }
 
     /// The scope of the weightless tasks that were told to go in the loop, while there are any.
