@@ -25,9 +25,10 @@ Not in here: names and arguments, which the face has looked at.
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from thistledown._errors import ActorDied, ActorStopped, MailboxFull
 from thistledown._task import Task
 
-__all__ = ["MAILBOX", "Box", "Ending", "Heard", "Made", "Maker"]
+__all__ = ["MAILBOX", "Box", "Ending", "Heard", "Made", "Maker", "full", "refusal"]
 
 MAILBOX = 100_000
 """Calls that an actor may have unanswered, if nothing else was said; one more raises ``MailboxFull``."""
@@ -145,3 +146,25 @@ class Box(Protocol):
     def __reduce__(self) -> Any:
         """What stands for it in another process; refuses by ``NotPicklable`` where it cannot be used from others."""
         ...
+
+
+def refusal(name: str, ending: Ending) -> ActorStopped | ActorDied:
+    """The error of a message to an actor that has ended."""
+    if ending.word == "normal":
+        return ActorStopped(f"actor {name} has been stopped, and takes no more messages")
+    words = {
+        "killed": "it was killed" if ending.error is None else str(ending.error),
+        "failed": f"its constructor raised {ending.error!r}",
+        "died": str(ending.error),
+    }[ending.word]
+    error = ActorDied(f"actor {name} has ended: {words}", ending.word)
+    error.__cause__ = ending.error
+    return error
+
+
+def full(name: str, limit: int) -> MailboxFull:
+    """The error of a message for which there is no room."""
+    return MailboxFull(
+        f"{limit} messages to actor {name} are unanswered: wait for some, or give it more room by "
+        "`options(mailbox=...)`"
+    )

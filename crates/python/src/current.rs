@@ -18,6 +18,7 @@ use crate::asyncio::rooms::Rooms;
 use crate::errors::{self, Quick};
 use crate::objects;
 use crate::payload::WORLD;
+use crate::runner::Runner;
 use crate::task::Task;
 
 /// Operations a task may complete in one turn before it is made to give way.
@@ -38,6 +39,8 @@ pub(crate) struct Run {
     pub(crate) forked: Cell<bool>,
     /// The task that takes in others, and what is called when those can never go on.
     pub(crate) attendant: RefCell<Option<(TaskId, Py<PyAny>)>>,
+    /// The same for other threads, once somebody has asked.
+    pub(crate) known: RefCell<Option<Py<Runner>>>,
     /// It is the guest of another event loop, and where its tasks and visitors stand.
     pub(crate) rooms: Option<Rooms>,
 }
@@ -71,6 +74,7 @@ impl Run {
             failed_unlisted: Cell::new(0),
             forked: Cell::new(false),
             attendant: RefCell::new(None),
+            known: RefCell::new(None),
             rooms,
         }
     }

@@ -17,6 +17,7 @@
 //! Invariants: no lock is held while Python code runs; every held reference is traversed; the interpreter is let go
 //! before any sleep.
 
+mod actor;
 mod asyncio;
 mod body;
 mod channel;
@@ -64,6 +65,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
+    #[pymodule_export]
+    use super::actor::{HereBox, home};
     #[pymodule_export]
     use super::asyncio::awaiting::Wait;
     #[pymodule_export]

@@ -13,6 +13,7 @@ use thistledown_kernel::Payload;
 use thistledown_reactor::Waker as ReactorWaker;
 use thistledown_runtime::{ParkerWaker, Wakes, World};
 
+use crate::actor::message::Message;
 use crate::asyncio::foreign::Abroad;
 use crate::operation::Operation;
 use crate::root::Root;
@@ -110,6 +111,8 @@ pub(crate) struct Extra {
     pub(crate) switches: Option<Box<Switches>>,
     /// What it has of the loop's that its run is a guest of.
     pub(crate) abroad: Option<Box<Abroad>>,
+    /// The message to an actor that has become this body.
+    pub(crate) message: Option<Py<Message>>,
 }
 
 /// How sleepers are woken, and what runs elsewhere is stopped.

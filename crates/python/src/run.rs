@@ -102,6 +102,7 @@ pub(crate) fn run(
     let ending = ruler.ending.take().or(late);
     WORLD.with(|kernel| kernel.remove_runner(runner));
     Current::set_run(py, outer);
+    crate::runner::is_over(py, &run);
     let concluded = looped.and_then(|main| conclude(py, &run, ending, main));
     runs::ends(&run.shared);
     if !run.forked.get() {

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use thistledown_kernel::{Event, TaskId, Turn, Wake};
 use thistledown_runtime::Rest;
 
+use crate::actor::message;
 use crate::asyncio::foreign;
 use crate::current::{BUDGET, Current, Run};
 use crate::errors;
@@ -142,6 +143,12 @@ fn advance<'py>(py: Python<'py>, run: &Run, task: TaskId, body: &mut Body, mut i
                 },
                 Err(other) => {
                     let other = other.into_inner();
+                    if let Some((message, next)) = message::begun(&other) {
+                        body.iterator = Root::new(next);
+                        body.extra.get_or_insert_default().message = Some(message);
+                        input = Input::Send(nothing(py));
+                        continue;
+                    }
                     match foreign::wait_for(py, run, task, body, &other) {
                         Some(Ok(())) => return Ended::Waits,
                         Some(Err(error)) => Input::Throw(error),

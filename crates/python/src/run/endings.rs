@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use thistledown_kernel::TaskId;
 
+use crate::actor::message;
 use crate::current::{Current, Run};
 use crate::errors;
 use crate::operation::Operation;
@@ -29,6 +30,13 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
         && crate::timers::is_cancellation(error.bind(py)).unwrap_or(false)
     {
         outcome = Outcome::Cancelled;
+    }
+    if let Outcome::Cancelled = outcome
+        && let Some(error) = message::died(py, body)
+    {
+        // As a cancellation is, it is for who asks, and nobody else is told.
+        Task::settle(task, Outcome::Error(error));
+        return task.get().mark_fetched();
     }
     let error = match &outcome {
         Outcome::Error(error) => Some(error.clone_ref(py)),

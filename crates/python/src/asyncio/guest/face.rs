@@ -168,6 +168,7 @@ impl Guest {
         self._collect(py, false);
         self.tell_failed(py, true);
         WORLD.with(|kernel| kernel.remove_runner(run.runner));
+        crate::runner::is_over(py, run);
         let desk = std::mem::take(&mut *self.desk.lock());
         drop(desk);
         let window = self.window.lock().take();

@@ -1,0 +1,132 @@
+//! Messages: bodies of tasks that have their first turn when it is their turn in a box.
+//!
+//! A message is an iterator, which is the body of its task until it begins. Then the method is called. What a plain method
+//! returns is the end of the task. A coroutine, or what a generator function made, takes the message's place as the body,
+//! so that its waits cost what those of any task do; the message stays beside it, to be counted as unanswered.
+#![allow(unsafe_code, reason = "the interpreter is asked what a generator is")]
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use rustix_futex_sync::Mutex;
+
+use super::HereBox;
+use crate::body;
+use crate::payload::Body;
+
+/// To whom a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Instance,
+    /// The box itself: to end it, or to move what is in it.
+    Box,
+}
+
+/// A message, until it begins.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct Message {
+    to_box: Py<HereBox>,
+    to: To,
+    name: Py<PyString>,
+    /// Without: the attribute is asked for, and nothing is called.
+    args: Option<Py<PyTuple>>,
+    kwargs: Option<Py<PyDict>>,
+    /// What takes its place, once it has begun.
+    next: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Message {
+    pub(super) fn new(
+        to_box: Py<HereBox>,
+        to: To,
+        name: Py<PyString>,
+        args: Option<Py<PyTuple>>,
+        kwargs: Option<Py<PyDict>>,
+    ) -> Self {
+        Self { to_box, to, name, args, kwargs, next: Mutex::new(None) }
+    }
+
+    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let target = match self.to {
+            To::Box => Some(self.to_box.clone_ref(py).into_any()),
+            To::Instance => self.to_box.get().instance(py),
+        };
+        let Some(target) = target else {
+            let without = intern!(py, "_without_instance");
+            return self.to_box.bind(py).call_method1(without, (&self.name, &self.args, &self.kwargs));
+        };
+        let found = target.bind(py).getattr(&self.name)?;
+        let Some(args) = &self.args else { return Ok(found) };
+        let made = found.call(args.bind(py), self.kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?;
+        if body::state(&made).is_none() || (is_generator(&made) && !body::makes_body(&found)?) {
+            return Ok(made);
+        }
+        Ok(self.replace(made))
+    }
+
+    fn replace<'py>(&self, made: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        *self.next.lock() = Some(made.clone().unbind());
+        made
+    }
+}
+
+fn is_generator(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object; only its type is looked at.
+    unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
+}
+
+#[pymethods]
+impl Message {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let given = slf.get().begin(slf.py())?;
+        match slf.get().next.lock().is_some() {
+            true => Ok(slf.clone().into_any().unbind()),
+            false => Err(PyStopIteration::new_err((given.unbind(),))),
+        }
+    }
+
+    /// It is cancelled before it has begun.
+    fn throw(&self, error: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        Err(PyErr::from_value(error))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.to_box)?;
+        visit.call(&self.args)?;
+        visit.call(&self.kwargs)?;
+        match self.next.try_lock() {
+            Some(next) => visit.call(&*next),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.to_box.get().answered();
+    }
+}
+
+/// What a message that has begun has made, to be the body in its place. Nothing: this is no message, or it is over.
+pub(crate) fn begun(yielded: &Bound<'_, PyAny>) -> Option<(Py<Message>, Py<PyAny>)> {
+    let message = yielded.cast_exact::<Message>().ok()?;
+    let next = message.get().next.lock().take()?;
+    Some((message.clone().unbind(), next))
+}
+
+/// Why the message whose body this is was cancelled, if its box has ended.
+pub(crate) fn died(py: Python<'_>, body: &Body) -> Option<Py<PyAny>> {
+    let beside = body.extra.as_ref().and_then(|extra| extra.message.as_ref()).map(|message| message.bind(py));
+    let message = match beside {
+        Some(message) => message,
+        None => body.iterator.bind(py).cast_exact::<Message>().ok()?,
+    };
+    HereBox::died(message.get().to_box.bind(py))
+}
