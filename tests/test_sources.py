@@ -182,6 +182,14 @@ def test_wish_5_deadlock_is_prevented_or_found() -> None:
     assert re.fullmatch(r"a circle: wait_for-\d+ would wait for .* wait_for-\d+, which waits for it in turn", second)
 
 
+def test_wish_6_objects_are_naturally_actors() -> None:
+    assert run("eckel/wish_6_natural_actors.py").splitlines() == [
+        "a shared object: balance 1",
+        "an actor: balance 100",
+        "105 (deposits are positive) 110 - and it goes on",
+    ]
+
+
 def test_wish_7_it_is_simple() -> None:
     assert run("eckel/wish_7_simple.py").splitlines() == ["2262 primes, by builtins", "2262 primes, by thistledown"]
 
