@@ -59,6 +59,7 @@
 //! another arrives in order, and all that the system has taken arrives before the news of its end.
 
 mod address;
+pub mod channel;
 mod connection;
 mod desk;
 mod exchange;

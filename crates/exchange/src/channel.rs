@@ -1,0 +1,18 @@
+//! Channels between processes, as two pure state machines that talk to each other.
+//!
+//! The [`Machine`] is the channel, in the process that owns it: the buffer, who waits for values and who for slots, and
+//! what was given out. Each process that uses the channel, the owner's own too, has a [`Port`]: who waits there, and
+//! what it was given. A receiver's port is *lent* a value and says that it was *taken* when a wait has committed to it; a
+//! sender's port is *granted* a slot, and the value follows when a wait has committed to that. So a select commits in its
+//! own process alone, and what a process had not taken is the channel's again when that process is gone.
+//!
+//! A port that goes on and on is lent values and granted slots ahead, so that it need not ask for each. When another port
+//! waits they are recalled, and until they have come back nobody is given what came after them.
+//!
+//! Values are taken from a port in the order in which they were lent to it. What comes back goes to where it stood.
+
+mod machine;
+mod port;
+
+pub use machine::{Act, Given, Machine};
+pub use port::{End, Now, Port, Say};

@@ -1,0 +1,366 @@
+//! A channel between processes, played with messages that are late and processes that die at any point, against what a
+//! channel is: each value is received once, in order, or died with who had received it.
+#![allow(clippy::unwrap_used, reason = "a test that finds something else has failed")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+use thistledown_exchange::Party;
+use thistledown_exchange::channel::{Act, Given, Machine, Now, Port, Say};
+
+/// A value: who sent it, and his how many-th.
+type Value = (usize, u32);
+const PORTS: usize = 4;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send(usize),
+    Receive(usize),
+    /// Whoever waits longest at a port waits no more.
+    GiveUp(usize),
+    /// Whoever was called at a port comes for it.
+    Come(usize),
+    /// A message of a port arrives, or one for it.
+    Hear(usize),
+    Tell(usize),
+    Die(usize),
+    Close(usize),
+}
+
+fn steps(deaths: bool) -> impl Strategy<Value = Vec<Step>> {
+    let rare = u32::from(deaths);
+    let step = prop_oneof![
+        6 => (0..PORTS).prop_map(Step::Send),
+        6 => (0..PORTS).prop_map(Step::Receive),
+        rare => (0..PORTS).prop_map(Step::GiveUp),
+        8 => (0..PORTS).prop_map(Step::Come),
+        12 => (0..PORTS).prop_map(Step::Hear),
+        12 => (0..PORTS).prop_map(Step::Tell),
+        rare => (1..PORTS).prop_map(Step::Die),
+    ];
+    (prop::collection::vec(step, 1..300), prop::option::weighted(0.2, 0..PORTS), 0..300_usize).prop_map(
+        |(mut steps, closer, at)| {
+            if let Some(port) = closer {
+                steps.insert(at.min(steps.len()), Step::Close(port));
+            }
+            steps
+        },
+    )
+}
+
+/// A process.
+#[derive(Default)]
+struct Process {
+    port: Port<Value, u64, ()>,
+    /// Who waits: his ticket, and whether he is a sender.
+    waits: BTreeMap<u64, bool>,
+    called: BTreeSet<u64>,
+    sent: u32,
+    said: VecDeque<Say<Value>>,
+    given: VecDeque<Given<Value>>,
+    is_dead: bool,
+}
+
+struct World {
+    capacity: usize,
+    machine: Machine<Value>,
+    processes: Vec<Process>,
+    tickets: u64,
+    /// Values that were sent, and arrived; and those that were received, by whom.
+    arrived: Vec<Value>,
+    received: Vec<(usize, Value)>,
+    refused: usize,
+    dead: BTreeSet<usize>,
+}
+
+impl World {
+    fn new(capacity: usize) -> Self {
+        let mut world = Self {
+            capacity,
+            machine: Machine::new(capacity),
+            processes: (0..PORTS).map(|_| Process::default()).collect(),
+            tickets: 0,
+            arrived: Vec::new(),
+            received: Vec::new(),
+            refused: 0,
+            dead: BTreeSet::new(),
+        };
+        for party in 0..PORTS {
+            let mut acts = Vec::new();
+            world.machine.attach(Party(party as u64), &mut acts);
+            world.pass(acts);
+        }
+        world
+    }
+
+    fn pass(&mut self, acts: Vec<Act<Value>>) {
+        for (party, given) in acts {
+            self.processes[party.0 as usize].given.push_back(given);
+        }
+    }
+
+    fn at<R>(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&mut Port<Value, u64, ()>, &mut Vec<Say<Value>>, &mut dyn FnMut(&u64)) -> R,
+    ) -> R {
+        let process = &mut self.processes[index];
+        let (mut says, called) = (Vec::new(), &mut process.called);
+        let result = work(&mut process.port, &mut says, &mut |ticket| {
+            called.insert(*ticket);
+        });
+        process.said.extend(says);
+        result
+    }
+
+    fn wait(&mut self, index: usize, sends: bool) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.processes[index].waits.insert(ticket, sends);
+        if self.attempt(index, None, sends) {
+            self.processes[index].waits.remove(&ticket);
+            return;
+        }
+        self.at(index, |port, says, call| match sends {
+            true => port.await_slot(ticket, ticket, says, call),
+            false => port.await_value(ticket, ticket, says, call),
+        });
+    }
+
+    /// Tries it. True: it is over.
+    fn attempt(&mut self, index: usize, ticket: Option<u64>, sends: bool) -> bool {
+        if sends {
+            let now = self.at(index, |port, _, _| port.send(ticket));
+            return match now {
+                Now::Done(()) => {
+                    let process = &mut self.processes[index];
+                    process.said.push_back(Say::Value((index, process.sent)));
+                    process.sent += 1;
+                    true
+                }
+                Now::Nothing => false,
+                Now::Over(_) => true,
+            };
+        }
+        match self.at(index, |port, says, _| port.receive(ticket, says)) {
+            Now::Done(value) => {
+                // As the system has it once it is said, the channel hears of what was taken also after a death.
+                self.received.push((index, value));
+                true
+            }
+            Now::Nothing => false,
+            Now::Over(_) => {
+                self.refused += 1;
+                true
+            }
+        }
+    }
+
+    fn release(&mut self, index: usize, ticket: u64) {
+        self.processes[index].waits.remove(&ticket);
+        self.processes[index].called.remove(&ticket);
+        self.at(index, |port, says, call| port.release(ticket, says, call));
+    }
+
+    fn come(&mut self, index: usize) -> bool {
+        let Some(ticket) = self.processes[index].called.pop_first() else { return false };
+        let Some(sends) = self.processes[index].waits.get(&ticket).copied() else { return true };
+        assert!(
+            self.attempt(index, Some(ticket), sends),
+            "who is called has something, or knows that it is over"
+        );
+        self.release(index, ticket);
+        true
+    }
+
+    /// One message of a process arrives.
+    fn hear(&mut self, index: usize) -> bool {
+        let Some(say) = self.processes[index].said.pop_front() else { return false };
+        if let Say::Value(value) = say {
+            self.arrived.push(value);
+        }
+        let mut acts = Vec::new();
+        self.machine.hear(Party(index as u64), say, &mut acts);
+        self.pass(acts);
+        assert!(self.machine.len() <= self.capacity + 4 * self.tickets as usize);
+        true
+    }
+
+    /// One message for a process arrives.
+    fn tell(&mut self, index: usize) -> bool {
+        let Some(given) = self.processes[index].given.pop_front() else { return false };
+        self.at(index, |port, says, call| port.hear(given, says, call));
+        true
+    }
+
+    fn die(&mut self, index: usize) {
+        // What it has said still arrives; then its end is seen.
+        while self.hear(index) {}
+        self.dead.insert(index);
+        self.processes[index] = Process { is_dead: true, ..Process::default() };
+        let mut acts = Vec::new();
+        self.machine.detach(Party(index as u64), &mut acts);
+        self.pass(acts);
+    }
+
+    fn step(&mut self, step: &Step) {
+        let (Step::Send(index)
+        | Step::Receive(index)
+        | Step::GiveUp(index)
+        | Step::Come(index)
+        | Step::Hear(index)
+        | Step::Tell(index)
+        | Step::Die(index)
+        | Step::Close(index)) = *step;
+        if self.processes[index].is_dead {
+            return;
+        }
+        match step {
+            Step::Send(_) => self.wait(index, true),
+            Step::Receive(_) => self.wait(index, false),
+            Step::GiveUp(_) => {
+                if let Some(ticket) = self.processes[index].waits.keys().next().copied() {
+                    self.release(index, ticket);
+                }
+            }
+            Step::Come(_) => drop(self.come(index)),
+            Step::Hear(_) => drop(self.hear(index)),
+            Step::Tell(_) => drop(self.tell(index)),
+            Step::Die(_) => self.die(index),
+            Step::Close(_) => self.processes[index].said.push_back(Say::Close),
+        }
+    }
+
+    /// All messages arrive, and everybody who is called comes.
+    fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let mut moved = false;
+            for index in 0..PORTS {
+                moved |= self.hear(index);
+                moved |= self.tell(index);
+                moved |= self.come(index);
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("they never come to rest");
+    }
+
+    fn waiting(&self, sends: bool) -> usize {
+        self.processes
+            .iter()
+            .flat_map(|process| process.waits.values())
+            .filter(|kind| **kind == sends)
+            .count()
+    }
+
+    fn check_at_rest(&self) {
+        if self.waiting(false) > 0 {
+            assert_eq!(self.machine.len(), 0, "somebody waits, and there is a value");
+        }
+        if self.waiting(true) > 0 {
+            assert!(!self.machine.is_closed(), "somebody waits to send to a closed channel");
+            assert!(self.waiting(false) == 0, "a sender and a receiver wait for each other");
+            assert!(self.machine.len() >= self.capacity, "somebody waits, and there is room");
+        }
+    }
+
+    /// One takes all that is left.
+    fn drain(&mut self) {
+        for _ in 0..self.arrived.len() + self.waiting(true) + 1 {
+            self.wait(0, false);
+            self.settle();
+            self.check_at_rest();
+        }
+        assert_eq!(self.machine.len(), 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_value_is_received_once(capacity in 0..70_usize, steps in steps(true)) {
+        let mut world = World::new(capacity);
+        steps.iter().for_each(|step| world.step(step));
+        world.settle();
+        world.check_at_rest();
+        world.drain();
+        let mut received: Vec<Value> = world.received.iter().map(|(_, value)| *value).collect();
+        received.sort_unstable();
+        let mut arrived = world.arrived.clone();
+        arrived.sort_unstable();
+        prop_assert_eq!(received, arrived, "each that arrived once, and no other");
+    }
+
+    #[test]
+    fn values_of_one_sender_are_received_in_order(capacity in 0..70_usize, steps in steps(false)) {
+        let mut world = World::new(capacity);
+        steps.iter().for_each(|step| world.step(step));
+        world.settle();
+        world.check_at_rest();
+        world.drain();
+        for receiver in 0..PORTS {
+            for sender in 0..PORTS {
+                let numbers: Vec<u32> = world
+                    .received
+                    .iter()
+                    .filter(|(by, value)| *by == receiver && value.0 == sender)
+                    .map(|(_, value)| value.1)
+                    .collect();
+                prop_assert!(numbers.is_sorted(), "{receiver} has of {sender}: {numbers:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_streams_need_not_ask_for_each() {
+    let mut world = World::new(64);
+    let (mut asked, mut received) = (0, 0);
+    while received < 1000 {
+        world.wait(1, true);
+        while world.hear(1) || world.tell(1) || world.come(1) {}
+        world.wait(2, false);
+        asked += world.processes[2].said.iter().filter(|say| matches!(say, Say::Want(_))).count();
+        asked += world.processes[1].said.iter().filter(|say| matches!(say, Say::Need(_))).count();
+        world.settle();
+        received = world.received.len();
+    }
+    // It is lent ahead as soon as something lies there; here sender and receiver are in step, so only slots are.
+    assert!(asked <= 1010, "{asked}");
+    assert_eq!(world.waiting(true), 0);
+}
+
+#[test]
+fn what_was_lent_ahead_is_recalled_for_another() {
+    let mut world = World::new(64);
+    for _ in 0..40 {
+        world.wait(0, true);
+        world.settle();
+    }
+    for _ in 0..5 {
+        world.wait(1, false);
+        world.settle();
+    }
+    assert_eq!(world.machine.len(), 35);
+    world.wait(2, false);
+    world.settle();
+    assert_eq!(world.received.last(), Some(&(2, (0, 5))));
+}
+
+#[test]
+fn closing_lets_what_is_there_be_received() {
+    let mut world = World::new(4);
+    (0..3).for_each(|_| world.wait(1, true));
+    world.settle();
+    world.step(&Step::Close(2));
+    world.settle();
+    (0..5).for_each(|_| world.wait(3, false));
+    world.settle();
+    assert_eq!(world.received.len(), 3);
+    assert_eq!(world.refused, 2);
+    world.wait(1, true);
+    assert_eq!(world.waiting(true), 0);
+}
