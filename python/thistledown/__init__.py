@@ -42,6 +42,7 @@ from thistledown._errors import (
     ChannelClosed,
     ChannelEmpty,
     ChannelFull,
+    ChildFailed,
     DeadlockError,
     IncompleteReadError,
     LeaseExpired,
@@ -56,6 +57,7 @@ from thistledown._operations import Selected, primed
 
 if TYPE_CHECKING:
     from thistledown._actors import Actor, actor
+    from thistledown._children import Child, child
     from thistledown._collect import AsCompleted, as_completed, wait
     from thistledown._decorator import TaskFunction, task
     from thistledown._errors import MemoryLimitExceeded, TaskCancelled, WorkerDied, WorkersBroken
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from thistledown._server import Server, serve
     from thistledown._shared import Shared, share
     from thistledown._sockets import Procedure, Socket, connect, listen
+    from thistledown._supervisors import ChildState, Supervisor
     from thistledown._task import Task
     from thistledown._tree import Line, Node, Tree, tree
     from thistledown._verbs import Place
@@ -86,6 +89,9 @@ __all__ = [
     "ChannelClosed",
     "ChannelEmpty",
     "ChannelFull",
+    "Child",
+    "ChildFailed",
+    "ChildState",
     "Claim",
     "DeadlockError",
     "Here",
@@ -109,6 +115,7 @@ __all__ = [
     "Shared",
     "Socket",
     "Space",
+    "Supervisor",
     "Task",
     "TaskCancelled",
     "TaskFunction",
@@ -125,6 +132,7 @@ __all__ = [
     "after",
     "as_completed",
     "between",
+    "child",
     "connect",
     "current_runner",
     "current_task",
@@ -158,6 +166,8 @@ _LATER = {
     "Actor": "_actors",
     "AsCompleted": "_collect",
     "AsyncResults": "_gathering",
+    "Child": "_children",
+    "ChildState": "_supervisors",
     "Here": "_places",
     "Line": "_tree",
     "MemoryLimitExceeded": "_deaths",
@@ -168,6 +178,7 @@ _LATER = {
     "Server": "_server",
     "Shared": "_shared",
     "Socket": "_sockets",
+    "Supervisor": "_supervisors",
     "Task": "_task",
     "TaskCancelled": "_task",
     "TaskFunction": "_decorator",
@@ -178,6 +189,7 @@ _LATER = {
     "WorkersBroken": "_deaths",
     "actor": "_actors",
     "as_completed": "_collect",
+    "child": "_children",
     "connect": "_sockets",
     "here": "_places",
     "listen": "_sockets",

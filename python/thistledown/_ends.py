@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from thistledown import _core, _report
@@ -17,27 +18,39 @@ from thistledown import _core, _report
 if TYPE_CHECKING:
     from thistledown._pool import Workers
 
-__all__ = ["abandon", "forget", "is_ending", "see_to"]
+__all__ = ["abandon", "before", "forget", "is_ending", "see_to"]
 
 _live: "weakref.WeakSet[Workers]" = weakref.WeakSet()
 _pools: dict[int, _core.Pool] = {}
 _inherited: list[_core.Pool] = []
+_before: list[Callable[[bool], None]] = []
 _sees_to_the_end = False
 _is_ending = False
 
 
 def see_to(workers: "Workers", pool: _core.Pool | None) -> None:
     """From now on the pool is seen to; None: it is another process's, which sees to it."""
-    global _sees_to_the_end
     _live.add(workers)
     if pool is not None:
         _pools[id(pool)] = pool
-        if not _sees_to_the_end:
-            # Refused when the interpreter ends already; then it waits for a thread, which sees to its pool itself.
-            with contextlib.suppress(RuntimeError):
-                # Before the interpreter joins its threads, as the standard library's pools do it.
-                threading._register_atexit(_end_all)  # type: ignore[attr-defined]
-                _sees_to_the_end = True
+        _see_to_the_end()
+
+
+def before(end: Callable[[bool], None]) -> None:
+    """From now on this is called before pools come to their ends; with True when everything is to be killed."""
+    if end not in _before:
+        _before.append(end)
+    _see_to_the_end()
+
+
+def _see_to_the_end() -> None:
+    global _sees_to_the_end
+    if not _sees_to_the_end:
+        # Refused when the interpreter ends already; then it waits for a thread, which sees to its pool itself.
+        with contextlib.suppress(RuntimeError):
+            # Before the interpreter joins its threads, as the standard library's pools do it.
+            threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+            _sees_to_the_end = True
 
 
 def forget(pool: _core.Pool) -> None:
@@ -68,6 +81,8 @@ def _end_all() -> None:
         _kill_all()
         return
     try:
+        for end in _before:
+            end(False)
         for one in list(_live):
             if not one._is_upstream:
                 one.shutdown(wait=False)
@@ -93,6 +108,8 @@ def _interrupted() -> None:
 
 
 def _kill_all() -> None:
+    for end in _before:
+        end(True)
     pools = list(_pools.values())
     for pool in pools:
         pool.kill()

@@ -24,6 +24,7 @@ __all__ = [
     "ChannelClosed",
     "ChannelEmpty",
     "ChannelFull",
+    "ChildFailed",
     "DeadlockError",
     "IncompleteReadError",
     "LeaseExpired",
@@ -101,6 +102,23 @@ class ActorDied(ThistledownError):
 
 class MailboxFull(ThistledownError, queue.Full):
     """So many messages to the actor are unanswered that it takes no more now. The one that it refused is not sent."""
+
+
+class ChildFailed(ThistledownError):
+    """A supervisor has failed for the sake of this child: it could not be started, or was restarted too often.
+
+    Its cause, if there is one, is what the child failed by.
+
+    Attributes:
+        child: the name by which the supervisor knows it.
+    """
+
+    def __init__(self, message: str, child: str = "") -> None:
+        super().__init__(message)
+        self.child = child
+
+    def __reduce__(self) -> tuple[type["ChildFailed"], tuple[str, str]]:
+        return type(self), (str(self), self.child)
 
 
 class LeaseExpired(ThistledownError):

@@ -26,7 +26,7 @@ LIMIT = 10_000
 RUN_FILE = f"{PACKAGE}_run.py"
 """The frames above this file's are those of the task that has its turn."""
 
-Kind = Literal["run", "group", "task", "thread", "channel", "pool", "worker"]
+Kind = Literal["run", "group", "task", "thread", "channel", "pool", "worker", "supervisor", "child"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,13 @@ class Node:
 
     Attributes:
         kind: ``run`` (also of an asyncio loop that uses the package), ``group``, ``task`` (weightless, or the loop's),
-            ``thread``, ``channel``, ``pool`` or ``worker``. A group of plain code stands in its thread.
+            ``thread``, ``channel``, ``pool``, ``worker``, or ``supervisor`` and, in that, ``child``. A group of plain
+            code stands in its thread. What a child runs stands where it runs, too.
         name: of a task its name, of a thread too; else what people call it, as ``worker 4711``.
         state: ``waiting``, ``ready``, ``running``; ``cancelled`` when it was told to end; of a group's task that runs
             elsewhere where that is (``in worker 4711``, ``in a helper thread``) or ``queued``; of a worker ``idle``,
-            ``busy``, ``waiting``, ``starting`` or ``leaving``; of a channel ``open`` or ``closed``.
+            ``busy``, ``waiting``, ``starting`` or ``leaving``; of a channel ``open`` or ``closed``; of a child what it
+            is, whether it runs, and how many times it was restarted.
         waits_for: the operation in words; None when it does not wait.
         waits_on: the names of the tasks and channels that it waits for, as far as they have one.
         since: seconds that this has lasted; None when that is not known. Of a task's wait it is exact to the turn in
@@ -82,7 +84,7 @@ class Tree:
     Attributes:
         pid: of the process.
         program: how it was started.
-        children: its runs, pools, threads and channels, in this order.
+        children: its runs, pools, threads, channels and supervisors, in this order.
     """
 
     pid: int
@@ -139,13 +141,20 @@ def tree(limit: int = LIMIT) -> Tree:
     threads = tuple(_threads({run[0] for run in surveyed}, sleepers, channels, _plain_groups(groups, places)))
     awaited = tuple(_channel(name, channel) for name, channel in channels.values())
     program = " ".join(getattr(sys, "argv", None) or [sys.executable or "python"])
-    return Tree(os.getpid(), program, runs + pools + threads + awaited)
+    supervisors = _supervisors() if "thistledown._supervisors" in sys.modules else ()
+    return Tree(os.getpid(), program, runs + pools + threads + awaited + supervisors)
 
 
 def _pools() -> tuple[Node, ...]:
     from thistledown import _tree_pools
 
     return _tree_pools.pools()
+
+
+def _supervisors() -> tuple[Node, ...]:
+    from thistledown import _tree_supervisors
+
+    return _tree_supervisors.supervisors()
 
 
 # --- groups with tasks that run elsewhere -----------------------------------------------------------------------

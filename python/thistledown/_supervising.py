@@ -1,0 +1,376 @@
+"""The task of a supervisor: it carries out what ``_supervision`` decides, one thing at a time.
+
+A weightless task, which reads what comes meanwhile from its inbox: ends of children, and what people demand. It runs
+in the run or asyncio loop where the supervisor was started, and in a thread of its own where there is none; the
+supervisors in it run beside it.
+
+Invariants: nothing of a supervisor runs when this task has ended, however it ended. What comes from other threads goes
+through the inbox alone; but for ``kill``, which ends the children at once and leaves the rest to the task.
+
+What it is not: it knows no kind of child, these are in ``_lives``; and no face, that is ``_supervisors``.
+"""
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from thistledown import _core
+from thistledown._boxes import Ending
+from thistledown._children import Child, no_such_child
+from thistledown._errors import ChannelClosed, ChildFailed
+from thistledown._kept import Kept
+from thistledown._lives import Life, life_of
+from thistledown._supervision import Child as Known
+from thistledown._supervision import Start, Strategy, Supervision
+from thistledown._task import Task
+
+__all__ = ["Supervising", "failed", "known_of"]
+
+INBOX = 1 << 30
+"""Messages that a supervisor may have before it has read them; none is ever refused."""
+
+logger = logging.getLogger("thistledown.supervisor")
+
+
+class Supervising:
+    """What a supervisor is behind its face."""
+
+    def __init__(
+        self, name: str, specs: dict[str, Child], strategy: Strategy, max_restarts: int, within: float
+    ) -> None:
+        self._name = name
+        self._specs = specs
+        self._machine = Supervision(strategy, max_restarts, within)
+        # Of all children, also those that were added later.
+        self._known = dict(specs)
+        # The boxes of those that are actors.
+        self._kept: dict[str, Kept] = {}
+        for spec in specs.values():
+            self._keep(spec)
+        self._lives: dict[str, Life] = {}
+        self._inbox: _core.Channel[Any] = _core.Channel(INBOX)
+        self._inbox.close()
+        # Both are made by each start.
+        self._started: Task[None] | None = None
+        self._over: Task[None] | None = None
+        # The scope of all that runs of it, that of its work, and that of its patience with a child that is to end.
+        self._home: _core.Scope | None = None
+        self._serving: _core.Scope | None = None
+        self._patience: _core.Scope | None = None
+        self._is_stopped = False
+        self._is_killed = False
+        self._is_nested = False
+        self._has_thread = False
+        # The last child that could not be started, and the last error of any.
+        self._failed_name = ""
+        self._last_error: BaseException | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        raise NotImplementedError
+
+    # --- the task that carries it out -------------------------------------------------------------------------------
+
+    def _go_in_run(self, scope: _core.Scope | None = None) -> Task[None]:
+        """In the run of this thread; in a scope of that, for one in a supervisor."""
+        self._begin()
+        self._over = over = _core.go_in(self._main, (), {}, scope, None, f"work of {self._name}")
+        return over
+
+    def _go_in_thread(self) -> None:
+        self._begin()
+        self._over = _core.pledge(self._name, True)
+        threading.Thread(target=self._thread, name=f"thistledown-{self._name}", daemon=True).start()
+
+    def _begin(self) -> None:
+        if self._over is not None and not self._over.done():
+            raise RuntimeError(f"{self._name} runs already")
+        self._started = _core.pledge(f"start of {self._name}", True)
+        self._inbox = _core.Channel(INBOX)
+        self._is_stopped = self._is_killed = False
+
+    def _kill(self) -> None:
+        """Ends everything now."""
+        self._is_killed = True
+        if self._over is not None and not self._over.done():
+            self._ask_to_stop()
+            if self._patience is not None:
+                self._patience.cancel()
+            for life in list(self._lives.values()):
+                life.kill()
+
+    def _ask_to_stop(self) -> None:
+        self._is_stopped = True
+        if self._serving is not None:
+            self._serving.cancel()
+
+    def _thread(self) -> None:
+        from thistledown._run import run
+
+        assert self._over is not None
+        try:
+            run(self._main)
+        except BaseException as error:
+            if isinstance(error, ChildFailed):
+                logger.error("%s", error, exc_info=error)
+            self._over._settle(None, error)
+        else:
+            self._over._settle(None, None)
+
+    async def _main(self) -> None:
+        # Who ends the whole run asks for an orderly end by that: the children are not cancelled beside each other.
+        sentry = (
+            None if self._is_nested else _core.go_in(self._stand_sentry, (), {}, None, None, f"end of {self._name}")
+        )
+        try:
+            with _core.shield() as self._home:
+                failure = await self._work()
+        finally:
+            if sentry is not None:
+                sentry.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _stand_sentry(self) -> None:
+        """Stops the supervisor when the run is cancelled."""
+        try:
+            await _core.sleep(math.inf)
+        finally:
+            self._ask_to_stop()
+
+    async def _work(self) -> ChildFailed | None:
+        failure: ChildFailed | None = None
+        assert self._started is not None
+        try:
+            with _core.move_on_after(math.inf) as self._serving:
+                if self._is_stopped:
+                    self._serving.cancel()
+                failure = await self._serve()
+        finally:
+            await self._carry_out(self._machine.stop())
+            self._inbox.close()
+            self._refuse_demands()
+            if not self._is_nested:
+                self._give_up()
+            if not self._started.done():
+                self._started._settle(None, failure or RuntimeError(f"{self._name} was stopped while it started"))
+        return failure
+
+    async def _serve(self) -> ChildFailed | None:
+        """Starts the children and sees to them. Gives why the supervisor has to end, unless it is stopped."""
+        assert self._started is not None
+        self._only_first()
+        children = [known_of(spec) for spec in self._specs.values()]
+        starting = self._machine.start(children)
+        failure = await self._carry_out(starting)
+        if failure is not None:
+            return failed(self._failed_name, self._name, failure)
+        self._started._settle(None, None)
+        while True:
+            what, about = await self._inbox.recv()
+            if what == "demand":
+                await about()
+                verdict, child = "well", None
+            elif what == "again":
+                verdict, child = await self._carry_out(self._machine.again(about, time.monotonic()))
+            else:
+                verdict, child = await self._ended(about)
+            if verdict == "again":
+                self._inbox.send_nowait(("again", child))
+            elif verdict == "over":
+                return self._exhausted(child)
+            elif all(child.state != "restarting" for child in self._machine.children):
+                self._give_up(only_down=True)
+
+    async def _ended(self, life: Life) -> Any:
+        name = life.spec.name
+        child = self._machine.find(name)
+        if child is None or self._lives.get(name) is not life or child.state != "running":
+            return "well", None
+        del self._lives[name]
+        ending = life.ending
+        assert ending is not None
+        is_normal = ending.word == "normal"
+        if not (is_normal and child.restart != "permanent"):
+            logger.warning("child %s of %s has ended: %s", name, self._name, _words(ending), exc_info=ending.error)
+        verdict = await self._carry_out(self._machine.ended(child, is_normal, time.monotonic()))
+        if verdict[0] == "over":
+            self._last_error = ending.error
+        return verdict
+
+    def _exhausted(self, child: Known | None) -> ChildFailed:
+        assert child is not None
+        machine = self._machine
+        error = ChildFailed(
+            f"{self._name} gives up: child {child.name} has ended, and more than {machine.max_restarts} "
+            f"restart{'' if machine.max_restarts == 1 else 's'} within {machine.within:g} seconds are too many: see "
+            "`max_restarts` and `within`",
+            child.name,
+        )
+        error.__cause__ = self._last_error
+        return error
+
+    async def _carry_out(self, steps: Any) -> Any:
+        """Does what was decided, one step after the other."""
+        answer = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(step, Start):
+                answer = await self._start(step.child)
+            else:
+                answer = None
+                await self._stop(step.child)
+
+    async def _start(self, child: Known) -> BaseException | None:
+        name = child.name
+        spec = self._known[name]
+        inbox = self._inbox
+
+        def heard(_: Ending) -> None:
+            # When it is closed, nobody is there who could do anything about it.
+            with contextlib.suppress(ChannelClosed):
+                inbox.send_nowait(("ended", life))
+
+        life = life_of(spec, heard, self._kept.get(name))
+        life.home = self._home
+        self._lives[name] = life
+        try:
+            await life.begin()
+        except Exception as error:
+            await self._undo(life)
+            self._failed_name, self._last_error = name, error
+            logger.warning("child %s of %s could not be started: %s", name, self._name, error, exc_info=error)
+            return error
+        except BaseException:
+            with _core.shield():
+                await self._undo(life)
+            raise
+        return None
+
+    async def _undo(self, life: Life) -> None:
+        """It has not begun as it should have. Nothing of it is left after this."""
+        life.kill()
+        if life.has_something:
+            await life.over
+        else:
+            life.over._settle(None, None)
+        self._lives.pop(life.spec.name, None)
+
+    async def _stop(self, child: Known) -> None:
+        life = self._lives[child.name]
+        if life.ending is None and life.shutdown > 0 and not self._is_killed:
+            life.end()
+            with _core.move_on_after(life.shutdown) as self._patience:
+                if self._is_killed:
+                    self._patience.cancel()
+                await life.over
+            self._patience = None
+        if life.ending is None:
+            life.kill()
+            await life.over
+        del self._lives[child.name]
+
+    # --- demands ----------------------------------------------------------------------------------------------------
+
+    def _demand(self, name: str, act: Callable[[], Awaitable[Any]]) -> Task[Any]:
+        """Has something done by the supervisor's own task, in its turn."""
+        answer: Task[Any] = _core.pledge(name, True)
+
+        async def done() -> None:
+            try:
+                value = await act()
+            except Exception as error:
+                answer._settle(None, error)
+            except BaseException:
+                answer._settle(None, RuntimeError(f"{self._name} was stopped meanwhile"))
+                raise
+            else:
+                answer._settle(value, None)
+
+        done.refused = answer  # type: ignore[attr-defined]
+        try:
+            self._inbox.send_nowait(("demand", done))
+        except ChannelClosed:
+            error = RuntimeError(f"{self._name} does not run: it was not started, or it has ended")
+            answer._settle(None, None)
+            raise error from None
+        return answer
+
+    def _refuse_demands(self) -> None:
+        """What nobody will do any more is refused."""
+        while True:
+            try:
+                what, about = self._inbox.recv_nowait()
+            except ChannelClosed:
+                return
+            if what == "demand":
+                about.refused._settle(None, RuntimeError(f"{self._name} has ended"))
+
+    def _find(self, name: str) -> Known:
+        child = self._machine.find(name)
+        if child is None:
+            raise KeyError(no_such_child(name, [child.name for child in self._machine.children]))
+        return child
+
+    def _down(self, name: str) -> Known:
+        child = self._find(name)
+        if child.state != "down":
+            words = "runs" if child.state == "running" else "is being restarted"
+            raise RuntimeError(f"child {name!r} {words}: `terminate_child({name!r})` ends that")
+        return child
+
+    # --- handles ----------------------------------------------------------------------------------------------------
+
+    def _keep(self, spec: Child) -> None:
+        """An actor has a box that outlives its instances."""
+        if isinstance(spec._start, type):
+            from thistledown._actors import actor
+
+            place = spec._given.get("place", actor)
+            self._kept[spec.name] = Kept(spec._start, spec.name, place, (spec._args, spec._kwargs))
+
+    def _only_first(self) -> None:
+        """Knows those children alone that it was made with."""
+        for name in self._known.keys() - self._specs.keys():
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._known.pop(name, None)
+        kept = self._kept.pop(name, None)
+        if kept is not None:
+            kept.give_up()
+
+    def _give_up(self, *, only_down: bool = False) -> None:
+        """Who waits for an actor that is not started again is told."""
+        for name in list(self._known):
+            child = self._machine.find(name)
+            if child is None and name not in self._specs:
+                self._forget(name)
+            elif not only_down or child is None or child.state == "down":
+                start = self._known[name]._start
+                if isinstance(start, Supervising):
+                    start._give_up()
+                elif name in self._kept:
+                    self._kept[name].give_up()
+
+
+def known_of(spec: Child) -> Known:
+    """A child as the decisions know it."""
+    return Known(spec.name, spec._given.get("restart", "permanent"))
+
+
+def _words(ending: Ending) -> str:
+    return ending.word if ending.error is None else f"{ending.word}, {ending.error!r}"
+
+
+def failed(child: str, supervisor: str, error: BaseException) -> ChildFailed:
+    """A child could not be started."""
+    failure = ChildFailed(f"child {child} of {supervisor} could not be started: {error!r}", child)
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,619 @@
+"""Supervisors and weightless children: in a run, in an asyncio loop, and in plain code.
+
+Rules of Erlang/OTP's name their section: ``sup_princ`` is "Supervisor Behaviour" in the design principles,
+``supervisor`` the reference of that module. What is decided is tested in ``test_supervision``.
+"""
+
+import logging
+import math
+import pickle
+import threading
+
+import pytest
+import thistledown as td
+
+from support import PATIENCE, settle
+
+
+class Account:
+    """Counts, and fails as it is told to."""
+
+    made = 0
+
+    def __init__(self, balance=0):
+        type(self).made += 1
+        self.balance = balance
+
+    def deposit(self, amount):
+        self.balance += amount
+        return self.balance
+
+    async def forever(self):
+        await td.sleep(math.inf)
+
+
+class Log(list):
+    """What happened, in words; somebody can wait for a number of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.grown = td.Channel(1000)
+
+    def add(self, words):
+        self.append(words)
+        self.grown.send_nowait(words)
+
+    async def until(self, words):
+        while words not in self:
+            await self.grown.recv()
+
+    def body(self, name, failing=0, stubborn=False):
+        """A task that runs until it is stopped, and at first fails so many times."""
+        left = [failing]
+
+        async def body():
+            if left[0]:
+                left[0] -= 1
+                self.add(f"!{name}")
+                raise ValueError(name)
+            self.add(f"+{name}")
+            try:
+                await td.sleep(math.inf)
+            finally:
+                self.add(f"-{name}")
+
+        return td.child(body).options(name=name)
+
+
+def here(owner, *args, **options):
+    return td.child(owner, *args).options(place=td.here, **options)
+
+
+@pytest.fixture(autouse=True)
+def no_reports(caplog):
+    """Reports are read by those tests that are about them."""
+    caplog.set_level(logging.CRITICAL, "thistledown.supervisor")
+
+
+# --- starts and ends -----------------------------------------------------------------------------------------
+
+
+async def test_children_start_in_order_and_stop_in_reverse(home):
+    """sup_princ, Supervision Principles."""
+    log = Log()
+    async with td.Supervisor([log.body(name) for name in "abc"]) as supervisor:
+        await log.until("+c")
+        assert [child.name for child in supervisor.which_children()] == list("abc")
+    assert log == ["+a", "+b", "+c", "-c", "-b", "-a"]
+
+
+async def test_a_constructor_that_fails_stops_those_before_it_and_fails_the_start(home):
+    """supervisor, start_link."""
+    log = Log()
+
+    class Broken:
+        def __init__(self):
+            raise OSError("no disk")
+
+    children = [here(Account), log.body("a"), here(Broken), log.body("b")]
+    supervisor = td.Supervisor(children, name="shop")
+    with pytest.raises(td.ChildFailed, match=r"Broken of shop could not be started: OSError\('no disk'\)") as caught:
+        async with supervisor:
+            pytest.fail("it cannot begin")
+    assert caught.value.child == "Broken"
+    assert isinstance(caught.value.__cause__, OSError)
+    assert pickle.loads(pickle.dumps(caught.value)).child == "Broken"
+    assert "+b" not in log
+    assert supervisor.count_children()["active"] == 0
+    with pytest.raises(td.ActorStopped):
+        supervisor["Account"].deposit(1)
+
+
+async def test_one_who_is_cancelled_at_the_end_of_the_block_kills_the_children(home):
+    stopping, waits = td.Channel(1), []
+
+    async def stubborn():
+        try:
+            await td.sleep(math.inf)
+        finally:
+            stopping.send_nowait("stopping")
+            with td.shield():
+                await td.sleep(0.01)
+            waits.append("cleaned up")
+
+    async def keep():
+        async with td.Supervisor([td.child(stubborn).options(shutdown=math.inf)]):
+            await settle()
+
+    task = td.go(keep())
+    await stopping.recv()
+    task.cancel()
+    with pytest.raises(td.TaskCancelled):
+        await task
+    assert waits == ["cleaned up"]
+
+
+@pytest.mark.virtual_clock
+async def test_a_child_has_its_shutdown_time_and_is_killed_then():
+    """sup_princ, Child Specification, shutdown."""
+    runner, ended = [], []
+
+    class Slow:
+        async def work(self):
+            try:
+                await td.sleep(3600.0)
+            finally:
+                ended.append("work")
+
+    async def clock():
+        for second in range(100):
+            runner.append(second)
+            await td.sleep(1.0)
+
+    ticking = td.go(clock())
+    async with td.Supervisor([here(Slow, shutdown=7.0)]) as supervisor:
+        work = supervisor["Slow"].work()
+        await td.sleep(0.5)
+    assert len(runner) == 8
+    assert ended == ["work"]
+    with pytest.raises(td.ActorDied):
+        await work
+    ticking.cancel()
+
+
+@pytest.mark.virtual_clock
+async def test_a_shutdown_time_of_zero_kills_at_once():
+    """sup_princ, Child Specification, shutdown: brutal_kill."""
+    async with td.Supervisor([here(Account, shutdown=0)]) as supervisor:
+        call = supervisor["Account"].forever()
+        await settle()
+    with pytest.raises(td.ActorDied, match="killed"):
+        await call
+
+
+@pytest.mark.virtual_clock
+async def test_an_actor_that_is_stopped_answers_what_it_was_asked():
+    async with td.Supervisor([here(Account, 100)]) as supervisor:
+        calls = [supervisor["Account"].deposit(amount) for amount in (1, 2, 3)]
+    assert [await call for call in calls] == [101, 103, 106]
+
+
+async def test_kill_ends_everything_at_once(home):
+    log = Log()
+    inner = td.Supervisor([log.body("b")], name="inner")
+    supervisor = td.Supervisor([log.body("a"), inner, here(Account)])
+    await supervisor.start()
+    await log.until("+b")
+    call = supervisor["Account"].forever()
+    await settle()
+    supervisor.kill()
+    await supervisor
+    assert sorted(log) == ["+a", "+b", "-a", "-b"]
+    with pytest.raises(td.ActorDied):
+        await call
+    assert inner.count_children()["active"] == 0
+
+
+async def test_it_can_be_started_again_with_the_children_that_it_was_made_with(home):
+    supervisor = td.Supervisor([here(Account, 7)])
+    handle = supervisor["Account"]
+    with pytest.raises(RuntimeError, match="was not started"):
+        supervisor.stop()
+    for _ in range(2):
+        async with supervisor:
+            await supervisor.start_child(here(Account, name="further"))
+            with pytest.raises(RuntimeError, match="runs already"):
+                supervisor.start()
+            assert await handle.balance == 7
+        assert "further" in supervisor
+        assert supervisor.count_children()["active"] == 0
+    await supervisor.start()
+    assert "further" not in supervisor
+    await supervisor.stop()
+
+
+# --- restarts ------------------------------------------------------------------------------------------------
+
+
+async def test_a_handle_is_good_after_a_restart(home):
+    async with td.Supervisor([here(Account, 100, name="account")]) as supervisor:
+        account = supervisor["account"]
+        assert await account.deposit(5) == 105
+        account.kill()
+        assert await account.deposit(5) == 105
+        assert account == supervisor["account"]
+        assert supervisor.which_children()[0].restarts == 1
+
+
+async def test_what_was_begun_or_queued_at_the_death_fails_and_what_comes_later_waits(home):
+    async with td.Supervisor([here(Account, 100)]) as supervisor:
+        account = supervisor["Account"]
+        begun, queued = account.forever(), [account.deposit(1) for _ in range(100)]
+        await settle()
+        account.kill()
+        later = [account.deposit(1) for _ in range(100)]
+        for call in [begun, *queued]:
+            with pytest.raises(td.ActorDied):
+                await call
+        assert [await call for call in later] == list(range(101, 201))
+
+
+async def test_an_exception_of_a_method_restarts_nobody(home):
+    async with td.Supervisor([here(Account)]) as supervisor:
+        with pytest.raises(TypeError):
+            await supervisor["Account"].deposit("much")
+        assert await supervisor["Account"].deposit(1) == 1
+        assert supervisor.which_children()[0].restarts == 0
+
+
+async def test_all_are_started_again_with_one_for_all(home):
+    """sup_princ, Restart Strategy, one_for_all."""
+    log = Log()
+    children = [log.body("a"), here(Account), log.body("c")]
+    async with td.Supervisor(children, strategy="one_for_all") as supervisor:
+        await log.until("+c")
+        handle = supervisor["Account"]
+        await handle.deposit(5)
+        supervisor["a"].cancel()
+        while log.count("+c") < 2:
+            await log.grown.recv()
+        assert await handle.deposit(1) == 1
+    assert log == ["+a", "+c", "-a", "-c", "+a", "+c", "-c", "-a"]
+
+
+async def test_those_behind_are_started_again_with_rest_for_one(home):
+    """sup_princ, Restart Strategy, rest_for_one."""
+    log = Log()
+    children = [log.body(name) for name in "abc"]
+    async with td.Supervisor(children, strategy="rest_for_one") as supervisor:
+        await log.until("+c")
+        supervisor["b"].cancel()
+        while log.count("+c") < 2:
+            await log.grown.recv()
+    assert log == ["+a", "+b", "+c", "-b", "-c", "+b", "+c", "-c", "-b", "-a"]
+
+
+async def test_a_transient_task_runs_to_its_end_and_again_when_it_fails(home):
+    """sup_princ, Child Specification, restart."""
+    runs = []
+
+    async def job():
+        runs.append("run")
+        if len(runs) == 1:
+            raise OSError
+        done.send_nowait("done")
+
+    done = td.Channel(1)
+    async with td.Supervisor([td.child(job).options(restart="transient")]) as supervisor:
+        await done.recv()
+        await settle()
+        assert [child.state for child in supervisor.which_children()] == ["down"]
+        with pytest.raises(KeyError, match="does not run now"):
+            supervisor["job"]
+    assert runs == ["run", "run"]
+
+
+async def test_a_transient_actor_that_is_stopped_stays_so(home):
+    async with td.Supervisor([here(Account, restart="transient")]) as supervisor:
+        account = supervisor["Account"]
+        await account.stop()
+        await settle()
+        with pytest.raises(td.ActorStopped):
+            account.deposit(1)
+        await supervisor.restart_child("Account")
+        assert await account.deposit(1) == 1
+
+
+async def test_a_temporary_child_is_forgotten_when_it_has_ended(home):
+    """sup_princ, Child Specification, restart."""
+    async with td.Supervisor([here(Account, restart="temporary")]) as supervisor:
+        account = supervisor["Account"]
+        account.kill()
+        while supervisor.which_children():
+            await td.sleep(0)
+        with pytest.raises(td.ActorDied, match="killed"):
+            account.deposit(1)
+
+
+# --- too many restarts ---------------------------------------------------------------------------------------
+
+
+async def test_a_child_that_fails_at_once_ends_the_supervisor_and_does_not_spin(home):
+    """sup_princ, Maximum Restart Intensity."""
+    log = Log()
+    supervisor = td.Supervisor([here(Account), log.body("a", failing=100)], max_restarts=3, name="shop")
+    with pytest.raises(td.ChildFailed, match="shop gives up: child a has ended, and more than 3 restarts") as caught:
+        async with supervisor:
+            await supervisor
+    assert log == ["!a"] * 4
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert supervisor.count_children()["active"] == 0
+
+
+async def test_a_constructor_that_fails_at_the_restart_is_tried_again_and_counts(home):
+    """supervisor, Restart intensity and period."""
+    made = []
+
+    class Broken:
+        def __init__(self):
+            made.append(self)
+            if len(made) > 1:
+                raise OSError("no disk")
+
+        def hello(self):
+            pytest.fail("nobody is there")
+
+    supervisor = td.Supervisor([here(Broken)], max_restarts=3)
+    with pytest.raises(td.ChildFailed) as caught:
+        async with supervisor:
+            supervisor["Broken"].kill()
+            held = supervisor["Broken"].hello()
+            await supervisor
+    assert len(made) == 4
+    assert isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(td.ActorDied):
+        await held
+
+
+async def test_a_supervisor_that_gives_up_is_a_matter_of_its_own_supervisor(home):
+    """sup_princ, Maximum Restart Intensity: "the next higher-level supervisor takes some action"."""
+    log = Log()
+    inner = td.Supervisor([log.body("a", failing=3), here(Account, 100)], max_restarts=1, name="inner")
+    async with td.Supervisor([inner]) as outer:
+        account = outer["inner"]["Account"]
+        await log.until("+a")
+        assert await account.deposit(1) == 101
+        assert outer.which_children() == [("inner", "running", "supervisor", "permanent", 1)]
+    assert log == ["!a", "!a", "!a", "+a", "-a"]
+
+
+async def test_a_transient_supervisor_that_gives_up_is_not_started_again(home):
+    """sup_princ, Child Specification, restart: ``shutdown`` is no abnormal reason."""
+    log = Log()
+    inner = td.Supervisor([here(Account), log.body("a", failing=9)], name="inner")
+    async with td.Supervisor([td.child(inner).options(restart="transient")]) as outer:
+        account = inner["Account"]
+        while outer.which_children()[0].state == "running":
+            await td.sleep(0)
+        with pytest.raises(td.ActorStopped):
+            account.deposit(1)
+    assert log == ["!a", "!a"]
+
+
+async def test_failures_go_up_until_somebody_is_left_who_can_decide(home):
+    """sup_princ, Tuning the intensity and period: what is too much for all is the product of the levels."""
+    log = Log()
+    inner = td.Supervisor([log.body("a", failing=100)], max_restarts=2, name="inner")
+    outer = td.Supervisor([inner], max_restarts=1, name="outer")
+    with pytest.raises(td.ChildFailed, match="outer gives up: child inner") as caught:
+        async with outer:
+            await outer
+    assert len(log) == 6
+    assert "inner gives up: child a" in str(caught.value.__cause__)
+
+
+async def test_what_has_happened_is_logged(caplog, home):
+    caplog.set_level(logging.WARNING, "thistledown.supervisor")
+    log = Log()
+    async with td.Supervisor([log.body("a", failing=1)], name="shop"):
+        await log.until("+a")
+    (record,) = [record for record in caplog.records if record.name == "thistledown.supervisor"]
+    assert record.getMessage() == "child a of shop has ended: failed, ValueError('a')"
+    assert isinstance(record.exc_info[1], ValueError)
+
+
+# --- children on demand --------------------------------------------------------------------------------------
+
+
+async def test_children_on_demand(home):
+    """supervisor, start_child, terminate_child, restart_child, delete_child, which_children, count_children."""
+    async with td.Supervisor([here(Account, 1, name="a")]) as supervisor:
+        handle = await supervisor.start_child(here(Account, 2, name="b"))
+        assert (await handle.balance, supervisor["b"]) == (2, handle)
+        with pytest.raises(ValueError, match="'b' runs already"):
+            await supervisor.start_child(here(Account, name="b"))
+        with pytest.raises(RuntimeError, match="'b' runs"):
+            await supervisor.restart_child("b")
+        with pytest.raises(RuntimeError, match="'b' runs"):
+            await supervisor.delete_child("b")
+        await supervisor.terminate_child("b")
+        with pytest.raises(td.ActorStopped):
+            handle.deposit(1)
+        with pytest.raises(ValueError, match="known already"):
+            await supervisor.start_child(here(Account, name="b"))
+        assert await (await supervisor.restart_child("b")).balance == 2
+        assert await handle.deposit(1) == 3
+        await supervisor.terminate_child("b")
+        await supervisor.delete_child("b")
+        with pytest.raises(KeyError, match="no child 'b'"):
+            await supervisor.terminate_child("b")
+        with pytest.raises(KeyError, match="no child 'b'"):
+            supervisor["b"]
+        assert supervisor.count_children() == {"specs": 1, "active": 1, "supervisors": 0, "workers": 1}
+    with pytest.raises(RuntimeError, match="does not run"):
+        supervisor.start_child(here(Account))
+
+
+async def test_a_new_child_that_cannot_be_started_is_not_known(home):
+    """supervisor, start_child."""
+
+    class Broken:
+        def __init__(self):
+            raise OSError("no disk")
+
+    async with td.Supervisor() as supervisor:
+        with pytest.raises(td.ChildFailed, match="no disk"):
+            await supervisor.start_child(here(Broken))
+        assert supervisor.which_children() == []
+        assert "Broken" not in supervisor
+
+
+async def test_a_child_that_ends_itself_through_its_supervisor_is_stopped(home):
+    """It waits for its own end: the supervisor cancels it meanwhile."""
+    ends = []
+
+    async def child():
+        try:
+            await supervisor.terminate_child("child")
+        finally:
+            ends.append("ended")
+
+    supervisor = td.Supervisor([td.child(child)])
+    async with supervisor:
+        while not ends:
+            await td.sleep(0)
+        await settle()
+        assert [child.state for child in supervisor.which_children()] == ["down"]
+
+
+# --- in runs and in plain code -------------------------------------------------------------------------------
+
+
+def test_a_run_of_a_supervisor_lasts_until_somebody_stops_it():
+    async def stops():
+        await settle()
+        supervisor.stop()
+
+    supervisor = td.Supervisor([here(Account), td.child(stops)])
+    assert td.run(supervisor) is None
+    assert supervisor.count_children()["active"] == 0
+
+
+def test_a_supervisor_that_was_started_in_a_run_is_a_task_of_it():
+    log = Log()
+    supervisor = td.Supervisor([log.body("a", failing=9)])
+
+    async def main():
+        supervisor.start()
+
+    with pytest.raises(td.ChildFailed):
+        td.run(main)
+    assert log == ["!a", "!a"]
+
+
+def test_a_run_that_fails_stops_its_supervisors():
+    log = Log()
+
+    async def main():
+        await td.Supervisor([log.body("a"), log.body("b")]).start()
+        await log.until("+b")
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011
+        td.run(main)
+    assert log == ["+a", "+b", "-b", "-a"]
+
+
+def test_in_plain_code_it_has_a_thread_of_its_own():
+    threads = []
+
+    class Where:
+        def __init__(self):
+            threads.append(threading.current_thread().name)
+
+        def thread(self):
+            return threading.current_thread().name
+
+    with td.Supervisor([here(Where)], name="shop") as supervisor:
+        where = supervisor["Where"]
+        assert where.thread().result(PATIENCE) == "thistledown-shop"
+        where.kill()
+        assert where.thread().result(PATIENCE) == "thistledown-shop"
+        with pytest.raises(TimeoutError):
+            supervisor.wait(0.0)
+        where.kill()
+        with pytest.raises(td.ChildFailed):
+            supervisor.wait(PATIENCE)
+        with pytest.raises(td.ChildFailed):
+            supervisor.stop().result(PATIENCE)
+        with pytest.raises(td.ActorDied):
+            where.thread().result(PATIENCE)
+        supervisor.start().result(PATIENCE)
+    assert threads == ["thistledown-shop"] * 3
+
+
+def test_a_plain_block_that_fails_raises_its_own_error_and_stops():
+    supervisor = td.Supervisor([here(Account)])
+    with pytest.raises(ZeroDivisionError), supervisor:
+        raise ZeroDivisionError
+    supervisor.wait(0.0)
+
+
+async def test_a_plain_block_in_a_run_says_what_to_write(home):
+    with pytest.raises(RuntimeError, match="async with"), td.Supervisor():
+        pytest.fail("it cannot begin")
+
+
+async def test_demands_that_nobody_hears_any_more_are_refused(home):
+    async with td.Supervisor([here(Account)]) as supervisor:
+        supervisor.stop()
+        demand = supervisor.terminate_child("Account")
+    with pytest.raises(RuntimeError, match=r"has ended|was stopped"):
+        await demand
+
+
+# --- the tree ------------------------------------------------------------------------------------------------
+
+
+async def test_the_tree_shows_supervisors_with_their_children_and_restarts(home):
+    log = Log()
+    inner = td.Supervisor([log.body("a")], name="inner", strategy="one_for_all")
+    async with td.Supervisor([here(Account), inner], name="shop") as supervisor:
+        supervisor["Account"].kill()
+        await supervisor["Account"].deposit(1)
+        await supervisor.terminate_child("Account")
+        await log.until("+a")
+        node = td.tree().find("shop")
+        assert str(node).splitlines() == [
+            "supervisor shop: one_for_one, running",
+            "  child Account: actor, down, restarted 1 time",
+            "  supervisor inner: one_for_all, running",
+            "    child a: task, running",
+        ]
+    assert td.tree().of_kind("supervisor") == ()
+
+
+# --- misuse --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: td.Supervisor(strategy="all"), ValueError, "one_for_one"),
+        (lambda: td.Supervisor(max_restarts=-1), ValueError, ">= 0"),
+        (lambda: td.Supervisor(max_restarts=1.5), TypeError, "whole number"),
+        (lambda: td.Supervisor(within=0), ValueError, "> 0"),
+        (lambda: td.Supervisor(within="5"), TypeError, "seconds"),
+        (lambda: td.Supervisor([Account, Account]), ValueError, r"named 'Account'.*options\(name="),
+        (lambda: td.Supervisor([Account()]), TypeError, "restarted"),
+        (lambda: td.child(5), TypeError, "class or a function"),
+        (lambda: td.child(Account).options(restart="always"), ValueError, "permanent"),
+        (lambda: td.child(Account).options(shutdown=-1), ValueError, ">= 0"),
+        (lambda: td.child(Account).options(shutdown="kill"), TypeError, "0 to kill"),
+        (lambda: td.child(Account).options(name=""), TypeError, "text"),
+        (lambda: td.child(Account).options(place="here"), TypeError, "no place"),
+        (lambda: td.child(Account).options(memory=5), TypeError, "no option memory"),
+        (lambda: td.child(print).options(place=td.here), TypeError, "plain function"),
+        (lambda: td.child(td.Supervisor()).options(place=td.here), TypeError, "leave out the place"),
+        (lambda: td.Child(), TypeError, "td.child"),
+        (lambda: pickle.dumps(td.Supervisor()), td.NotPicklable, "handles"),
+    ],
+)
+def test_what_cannot_be_says_what_to_write(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_a_body_that_runs_once_is_no_child():
+    async def body():
+        pass
+
+    coroutine = body()
+    with pytest.raises(TypeError, match="only once"):
+        td.Supervisor([coroutine])
+    coroutine.close()
+
+
+def test_an_unknown_child_has_near_names():
+    with pytest.raises(KeyError, match="did you mean 'account'"):
+        td.Supervisor([here(Account, name="account")])["acount"]
