@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn, Self, get_args
 from thistledown import _core, _ends
 from thistledown._children import Child, as_child, no_such_child
 from thistledown._errors import ChildFailed, NotPicklable
+from thistledown._lifetime import EXIT_GRACE
 from thistledown._supervising import Supervising, failed, known_of
 from thistledown._supervision import Strategy
 from thistledown._task import Task
@@ -394,4 +395,6 @@ def end_all(is_kill: bool) -> None:
             one.stop()
     for one in own:
         assert one._over is not None
-        one._over.exception()
+        # A weightless child may refuse to end for ever; what has been killed is waited for no longer than that.
+        with contextlib.suppress(TimeoutError):
+            one._over.exception(EXIT_GRACE if is_kill else None)
