@@ -209,10 +209,17 @@ class Supervisor(Supervising):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops it. A cancel point; who is cancelled here kills the children."""
+        """Stops it. A cancel point; who is cancelled here kills the children.
+
+        When the block has failed, or was cancelled, it is none: the children have their times all the same.
+        """
         over = self.stop()
         try:
-            await (over if kind is None else _quietly(over))
+            if kind is None:
+                await over
+            else:
+                with _core.shield():
+                    await _quietly(over)
         except ChildFailed:
             raise
         except BaseException:
