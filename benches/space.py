@@ -1,9 +1,14 @@
 """What does a tuple cost that is written to a space and taken out again, and how does that grow with what lies there?
+What does it cost on a file, for many who write at once?
 
 The rival is the same space in plain Python: dictionaries by what tuples begin with, and a condition. It compares by
-type and value, too, and gives the oldest of those that match.
+type and value, too, and gives the oldest of those that match. On a file the rival is the same database by itself, with
+one commit a tuple, and with one commit for as many tuples as there are callers.
 """
 
+import os
+import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable
 from time import perf_counter
@@ -143,6 +148,110 @@ def by_tasks(count: int) -> measure.Sample:
     return {"ns/round trip": td.run(main) / count * 1e9}
 
 
+def on_file(callers: int) -> measure.Case:
+    """So many threads, each of which writes tuples and waits until each is on the disk."""
+
+    def run(count: int) -> measure.Sample:
+        import thistledown as td
+
+        each = max(1, count // callers)
+        with (
+            tempfile.TemporaryDirectory(dir=measure_folder()) as folder,
+            td.Space(os.path.join(folder, "a.db")) as space,
+        ):
+
+            def write(part: int) -> None:
+                for number in range(each):
+                    space.write_nowait(("job", part, number, 0.5))
+
+            took = timed_threads(callers, write)
+        return {"us/tuple": took / (each * callers) * 1e6}
+
+    return run
+
+
+def timed_threads(callers: int, write: Callable[[int], None]) -> float:
+    threads = [threading.Thread(target=write, args=(part,)) for part in range(callers)]
+    begin = perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return perf_counter() - begin
+
+
+def raw(together: int) -> measure.Case:
+    """The database alone, in one thread: so many rows a commit."""
+
+    def run(count: int) -> measure.Sample:
+        turns = max(1, count // together)
+        with tempfile.TemporaryDirectory(dir=measure_folder()) as folder:
+            database = sqlite3.connect(os.path.join(folder, "a.db"), isolation_level=None)
+            database.execute("PRAGMA locking_mode = exclusive")
+            database.execute("PRAGMA journal_mode = wal")
+            database.execute("PRAGMA synchronous = full")
+            database.execute("CREATE TABLE tuples (number INTEGER PRIMARY KEY, data BLOB NOT NULL)")
+            begin = perf_counter()
+            for turn in range(turns):
+                database.execute("BEGIN IMMEDIATE")
+                for number in range(turn * together, (turn + 1) * together):
+                    database.execute("INSERT INTO tuples VALUES (?, ?)", (number, b"x" * 30))
+                database.execute("COMMIT")
+            took = perf_counter() - begin
+            database.close()
+        return {"us/tuple": took / (turns * together) * 1e6}
+
+    return run
+
+
+def measure_folder() -> str | None:
+    """A folder on a disk; the system's own may be in memory, where nothing waits."""
+    return os.environ.get("THISTLEDOWN_BENCH_FOLDER")
+
+
+def file_among(tuples: int) -> measure.Case:
+    """Writes and takes on a file that holds so many tuples, without waiting for the disk itself."""
+
+    def run(count: int) -> measure.Sample:
+        import thistledown as td
+
+        with (
+            tempfile.TemporaryDirectory(dir=measure_folder()) as folder,
+            td.Space(os.path.join(folder, "a.db"), fsync=False) as space,
+        ):
+            for first in range(0, tuples, 10_000):
+                with space.transaction() as act:
+                    for number in range(first, min(first + 10_000, tuples)):
+                        act.write_nowait(("job", number, "resize", 0.5))
+            begin = perf_counter()
+            for turn in range(count):
+                taken = space.take_nowait(("job", (turn * 7919) % tuples, ..., float))
+                assert taken is not None
+                space.write_nowait(taken)
+            took = perf_counter() - begin
+        return {"us/write and take": took / count * 1e6}
+
+    return run
+
+
+def file_question(callers: int) -> measure.Question:
+    return measure.Question(
+        name=f"space-file-{callers}",
+        title=f"A tuple on the disk, with {callers} who write at once",
+        script=__file__,
+        cases={
+            "thistledown": on_file(callers),
+            "SQLite / a commit each": raw(1),
+            f"SQLite / {callers} a commit": raw(callers),
+        },
+        units=("us/tuple",),
+        size=2_000,
+        quick_size=512,
+        baseline="SQLite / a commit each",
+        timeout=300.0,
+    )
+
+
 def question(tuples: int) -> measure.Question:
     return measure.Question(
         name=f"space-{tuples}",
@@ -174,6 +283,18 @@ QUESTIONS = [
         units=("ns/write and take",),
         size=50_000,
         quick_size=2_000,
+        baseline="thistledown / 1,000 tuples",
+        timeout=300.0,
+    ),
+    *(file_question(callers) for callers in (1, 8, 64, 512)),
+    measure.Question(
+        name="space-file-growth",
+        title="A write and a take on a file that holds a thousand and a million tuples",
+        script=__file__,
+        cases={f"thistledown / {tuples:,} tuples": file_among(tuples) for tuples in (1_000, 1_000_000)},
+        units=("us/write and take",),
+        size=5_000,
+        quick_size=500,
         baseline="thistledown / 1,000 tuples",
         timeout=300.0,
     ),

@@ -258,6 +258,13 @@ FORBIDDEN = {
         "process": 'pub fn f() { std::process::Command::new("x"); }',
         "setting": 'pub fn f() -> bool { std::env::var("x").is_ok() }',
     },
+    "ledger": {
+        "wall clock": "pub fn f() -> std::time::SystemTime { std::time::SystemTime::now() }",
+        "clock": "pub fn f() -> std::time::Instant { std::time::Instant::now() }",
+        "sleep": "pub fn f() { std::thread::sleep(std::time::Duration::ZERO) }",
+        "socket": "pub fn f(_: &std::os::unix::net::UnixStream) {}",
+        "setting": 'pub fn f() -> bool { std::env::var("x").is_ok() }',
+    },
     "exchange": {
         "wall clock": "pub fn f() -> std::time::SystemTime { std::time::SystemTime::now() }",
         "sleep": "pub fn f() { std::thread::sleep(std::time::Duration::ZERO) }",

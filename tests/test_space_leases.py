@@ -5,13 +5,16 @@ import math
 import pytest
 import thistledown as td
 
-from support import PATIENCE, settle
+from spaces import backend, new_space, settle  # noqa: F401
+from support import PATIENCE
 from tuples import space_of, take_into, virtual
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 @virtual
 async def test_a_tuple_is_gone_when_its_lease_is_over():
-    space = td.Space()
+    space = new_space()
     await space.write(("short",), lease=10)
     await space.write(("long",), lease=20)
     await space.write(("for ever",), lease=math.inf)
@@ -49,13 +52,14 @@ async def test_who_waits_gets_a_claimed_tuple_when_the_claim_is_over():
     await td.sleep(29)
     assert log == []
     await td.sleep(1)
+    await settle()
     assert log == [("after", ("job", 1))]
     assert "over" not in repr(claim)
 
 
 @virtual
 async def test_who_waits_hears_of_claims_that_are_made_while_it_does():
-    space, log = td.Space(), []
+    space, log = new_space(), []
     for name in ("first", "second", "third"):
         td.go(take_into, log, name, space, ("job", int), lease=10)
         await settle()
@@ -96,7 +100,7 @@ async def test_a_claim_can_be_renewed():
 
 @virtual
 async def test_the_lease_of_a_tuple_ends_it_in_a_claim_too():
-    space = td.Space()
+    space = new_space()
     await space.write(("job", 1), lease=5)
     claim = await space.take(("job", int), lease=10)
     await td.sleep(6)
@@ -106,7 +110,7 @@ async def test_the_lease_of_a_tuple_ends_it_in_a_claim_too():
 
 @virtual
 async def test_a_claim_that_a_cancelled_wait_was_handed_comes_back_at_once():
-    space = td.Space()
+    space = new_space()
 
     async def wait():
         await td.select(space.take(("a",), lease=30), td.sleep(math.inf))

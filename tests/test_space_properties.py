@@ -5,9 +5,14 @@ import itertools
 import math
 from typing import Any
 
+import pytest
 import thistledown as td
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from spaces import backend, new_space  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 PLAIN = st.sampled_from([None, True, False, 0, 1, 2, 2**70, 0.0, 1.0, math.nan, "", "a", "b", b"a", (), (1,), (1, "a")])
 TUPLES = st.lists(PLAIN, max_size=3).map(tuple)
@@ -119,10 +124,10 @@ def shown(result):
     return repr(result)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=60))
 def test_a_space_does_what_a_list_does(steps):
-    space, naive = td.Space(), List()
+    space, naive = new_space(), List()
     transaction, claims = space.transaction(), []
     for step, word in steps:
         given_, expected = None, None

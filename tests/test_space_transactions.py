@@ -3,8 +3,10 @@
 import pytest
 import thistledown as td
 
-from support import settle
+from spaces import backend, new_space, settle  # noqa: F401
 from tuples import space_of, take_into, virtual
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 # --- transactions -------------------------------------------------------------------------------------------
 
@@ -31,7 +33,7 @@ async def test_a_transaction_that_fails_never_happened():
 
 
 async def test_a_transaction_sees_what_it_wrote_and_nobody_else_does():
-    space = td.Space()
+    space = new_space()
     with space.transaction() as act:
         await act.write(("own", 1))
         assert await act.read(("own", int)) == ("own", 1)
@@ -42,7 +44,7 @@ async def test_a_transaction_sees_what_it_wrote_and_nobody_else_does():
 
 
 async def test_who_waits_gets_what_a_transaction_wrote_when_it_is_committed():
-    space, log = td.Space(), []
+    space, log = new_space(), []
     td.go(take_into, log, "waiter", space, ("b", int))
     await settle()
     with space.transaction() as act:
@@ -68,7 +70,7 @@ async def test_who_waits_gets_what_a_transaction_gives_back():
 
 
 async def test_a_take_in_a_transaction_waits_and_is_undone_with_it():
-    space = td.Space()
+    space = new_space()
     act = space.transaction()
     waiter = td.go(act.take(("a",)))
     await settle()
@@ -80,7 +82,7 @@ async def test_a_take_in_a_transaction_waits_and_is_undone_with_it():
 
 @pytest.mark.parametrize("end", ["commit", "roll_back"])
 async def test_a_wait_in_a_transaction_that_ends_is_told_and_what_it_was_handed_is_not_lost(end):
-    space = td.Space()
+    space = new_space()
     act = space.transaction()
     waiting, handed = td.go(act.take(("never",))), td.go(act.take(("a",)))
     await settle()
@@ -93,7 +95,7 @@ async def test_a_wait_in_a_transaction_that_ends_is_told_and_what_it_was_handed_
 
 
 async def test_two_tasks_of_one_transaction_meet_in_it():
-    space = td.Space()
+    space = new_space()
     with space.transaction() as act:
         waiter = td.go(act.take(("own", int)))
         await settle()
@@ -110,7 +112,7 @@ async def test_a_transaction_that_is_dropped_is_rolled_back():
 
 @virtual
 async def test_a_lease_of_a_transaction_begins_at_its_end():
-    space = td.Space()
+    space = new_space()
     with space.transaction() as act:
         await act.write(("a",), lease=10)
         await td.sleep(20)
@@ -141,7 +143,7 @@ async def test_a_watch_sees_what_is_written_also_what_is_taken_at_once():
 
 
 async def test_what_comes_back_is_not_written_again():
-    space = td.Space()
+    space = new_space()
     watch = space.watch()
     space.write_nowait((1,))
     space.take_nowait((1,), lease=30).give_back()
@@ -150,7 +152,7 @@ async def test_what_comes_back_is_not_written_again():
 
 
 async def test_iterating_a_watch_ends_when_it_is_closed():
-    space, seen = td.Space(), []
+    space, seen = new_space(), []
     watch = space.watch((int,))
 
     async def look():
@@ -171,7 +173,7 @@ async def test_iterating_a_watch_ends_when_it_is_closed():
 
 
 async def test_a_watch_that_lags_says_how_many_it_missed_and_goes_on():
-    space = td.Space()
+    space = new_space()
     watch = space.watch(capacity=2)
     for number in range(5):
         space.write_nowait((number,))
@@ -184,7 +186,7 @@ async def test_a_watch_that_lags_says_how_many_it_missed_and_goes_on():
 
 
 async def test_several_may_wait_at_one_watch():
-    space = td.Space()
+    space = new_space()
     watch = space.watch()
     waiters = [td.go(watch.recv()) for _ in range(3)]
     await settle()

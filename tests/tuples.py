@@ -1,11 +1,12 @@
 """A space of some tuples, and what tests do with one."""
 
-import thistledown as td
 from thistledown import testing
+
+from spaces import new_space
 
 
 def space_of(*tuples):
-    space = td.Space()
+    space = new_space()
     for one in tuples:
         space.write_nowait(one)
     return space

@@ -50,6 +50,8 @@ from thistledown._errors import (
     MailboxFull,
     NotPicklable,
     RemoteError,
+    SpaceBroken,
+    SpaceDamaged,
     ThistledownError,
     WatchLagged,
 )
@@ -115,6 +117,8 @@ __all__ = [
     "Shared",
     "Socket",
     "Space",
+    "SpaceBroken",
+    "SpaceDamaged",
     "Supervisor",
     "Task",
     "TaskCancelled",

@@ -2,6 +2,8 @@
 
 import asyncio
 import concurrent.futures
+import os
+import pathlib
 import sys
 import threading
 import types
@@ -324,7 +326,16 @@ class Claim:
 
 @final
 class Space:
-    def __new__(cls) -> Self: ...
+    def __new__(
+        cls, path: str | os.PathLike[str] | None = None, /, *, fsync: bool = True, repair: bool = False
+    ) -> Self: ...
+    @property
+    def path(self) -> pathlib.Path | None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: types.TracebackType | None, /
+    ) -> None: ...
     def write(self, tuple: _Tuple, /, lease: float | None = None) -> Operation[None]: ...
     def write_nowait(self, tuple: _Tuple, /, lease: float | None = None) -> None: ...
     @overload

@@ -34,6 +34,8 @@ __all__ = [
     "NotPicklable",
     "RemoteError",
     "RemoteTraceback",
+    "SpaceBroken",
+    "SpaceDamaged",
     "TaskCancelled",
     "ThistledownError",
     "WatchLagged",
@@ -123,6 +125,17 @@ class ChildFailed(ThistledownError):
 
 class LeaseExpired(ThistledownError):
     """The claim on a tuple is over: its time has passed, or it was confirmed or given back before."""
+
+
+class SpaceDamaged(ThistledownError):
+    """The file of a space is not what was written: bytes have changed, or some are missing. Says what is damaged.
+
+    ``td.Space(path, repair=True)`` keeps what is whole.
+    """
+
+
+class SpaceBroken(ThistledownError):
+    """The space cannot be used: it was closed, or its file cannot be written. What failed with this was not done."""
 
 
 class WatchLagged(ThistledownError):

@@ -15,9 +15,6 @@ use crate::file::{Change, Contents, File};
 use crate::owner::Owner;
 use crate::salvage::salvage;
 
-/// Changes that are laid down before whoever lays down more has to wait.
-const MAX_LAID: usize = 100_000;
-
 /// What was saved from a damaged file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repaired {
@@ -70,7 +67,6 @@ struct Act {
 #[derive(Default)]
 struct Desk {
     laid: Vec<Act>,
-    changes: usize,
     /// The last number that was given.
     last: u64,
     /// It is no longer written to: it was closed, or could not be written.
@@ -81,8 +77,6 @@ struct Shared {
     desk: Mutex<Desk>,
     /// Something was laid down, or it is over.
     has_work: Condvar,
-    /// There is room again.
-    has_room: Condvar,
 }
 
 /// A file in which the changes of a space are written down.
@@ -115,7 +109,7 @@ impl Ledger {
         let (file, contents) = opened?;
         owner.begin();
         let desk = Mutex::new(Desk { last: contents.last, ..Desk::default() });
-        let shared = Arc::new(Shared { desk, has_work: Condvar::new(), has_room: Condvar::new() });
+        let shared = Arc::new(Shared { desk, has_work: Condvar::new() });
         let other = Arc::clone(&shared);
         let thread =
             std::thread::Builder::new().name("thistledown-ledger".into()).spawn(move || other.run(file));
@@ -129,8 +123,8 @@ impl Ledger {
 
     /// Lays down what has changed in one act, all of which will be in the file or nothing of it. Never sleeps.
     ///
-    /// `last` is the last number that was given. Who is `told` is so from the ledger's thread; if the file is over
-    /// already, at once.
+    /// `last` is the last number that was given. Who is `told` is so from the ledger's thread; not if
+    /// the file is over already, as the mark says then at once.
     pub fn lay(&self, changes: Vec<Change>, last: u64, told: Option<Told>) -> Arc<Mark> {
         let mark = Arc::new(Mark { state: Mutex::new(None), changed: Condvar::new() });
         let act = Act { changes, mark: Arc::clone(&mark), told };
@@ -139,10 +133,9 @@ impl Ledger {
         if let Some(error) = &desk.over {
             let error = error.clone();
             drop(desk);
-            act.end(&Err(error));
+            mark.set(Err(error));
             return mark;
         }
-        desk.changes += act.changes.len();
         let is_first = desk.laid.is_empty();
         desk.laid.push(act);
         drop(desk);
@@ -150,14 +143,6 @@ impl Ledger {
             self.shared.has_work.notify_one();
         }
         mark
-    }
-
-    /// Sleeps while too much is laid down that is not written. Not for who holds a lock.
-    pub fn wait_for_room(&self) {
-        let mut desk = self.shared.desk.lock();
-        while desk.changes > MAX_LAID && desk.over.is_none() {
-            desk = self.shared.has_room.wait(desk);
-        }
     }
 
     /// Where its owner can be found by others; see [`crate::address_of`].
@@ -170,7 +155,6 @@ impl Ledger {
         let thread = self.thread.lock().take();
         self.shared.desk.lock().over.get_or_insert(Error::Closed { path: self.owner.path().into() });
         self.shared.has_work.notify_one();
-        self.shared.has_room.notify_all();
         if let Some(thread) = thread {
             // A panic of its own has been shown.
             let _ = thread.join();
@@ -216,9 +200,6 @@ impl Shared {
                 return None;
             }
             desk = self.has_work.wait(desk);
-        }
-        if std::mem::take(&mut desk.changes) > MAX_LAID {
-            self.has_room.notify_all();
         }
         Some((std::mem::take(&mut desk.laid), desk.last))
     }

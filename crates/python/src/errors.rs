@@ -50,6 +50,31 @@ python_errors! {
     channel_full = "ChannelFull",
     channel_empty = "ChannelEmpty",
     lease_expired = "LeaseExpired",
+    space_damaged = "SpaceDamaged",
+    space_broken = "SpaceBroken",
+}
+
+/// What is wrong with the file of a space.
+pub(crate) fn of_ledger(error: &thistledown_ledger::Error) -> PyErr {
+    use thistledown_ledger::Error;
+    Python::attach(|py| match error {
+        Error::Damaged { .. } => space_damaged(
+            py,
+            format!(
+                "{error}. `td.Space(path, repair=True)` keeps what is whole, and the damaged file beside it"
+            ),
+        ),
+        Error::Foreign { .. } | Error::Version { .. } => wrong_value(error.to_string()),
+        Error::System { path, source, .. } if source.raw_os_error().is_some() => {
+            let number = source.raw_os_error().unwrap_or_default();
+            pyo3::exceptions::PyOSError::new_err((
+                number,
+                std::io::Error::from_raw_os_error(number).to_string(),
+                path.clone(),
+            ))
+        }
+        _ => space_broken(py, error.to_string()),
+    })
 }
 
 /// The class of the exception thrown into what is cancelled.

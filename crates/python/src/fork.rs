@@ -26,6 +26,7 @@ pub(crate) fn watch() {
 extern "C" fn before_fork() {
     // Pools before the world, as whoever settles tasks does.
     engines::lock_for_fork();
+    crate::space::file::lock_for_fork();
     watchdog().lock_for_fork();
     WORLD.lock_for_fork();
 }
@@ -50,6 +51,7 @@ unsafe fn unlock_all(in_child: bool) {
     unsafe {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
+        crate::space::file::unlock_after_fork();
         engines::unlock_after_fork(in_child);
     }
 }
@@ -73,4 +75,5 @@ pub(crate) fn after_fork_in_child() {
     crate::thread_wait::forget_parker();
     crate::survey::forget_waits();
     crate::window::forget();
+    crate::space::file::forget();
 }

@@ -2,10 +2,12 @@
 
 pub(crate) mod claim;
 pub(crate) mod fields;
+pub(crate) mod file;
 pub(crate) mod transaction;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,13 +15,15 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use thistledown_kernel::SpotId;
-use thistledown_runtime::SharedSpace;
-use thistledown_space::{How, Outside, Refused, Template, Tuple, Wanted};
+use thistledown_runtime::{Pending, SharedSpace};
+use thistledown_space::{CodecError, How, Outside, Refused, Template, Tuple, Wanted};
 
 use crate::current::{Run, seconds, seconds_or_none};
 use crate::errors;
 use crate::operation::{Kind, Operation};
+use crate::outside::outside;
 use crate::payload::WORLD;
+use crate::space::file::Opened;
 use crate::space::transaction::Transaction;
 use crate::space::wait::{Act, SpaceOperation};
 use crate::space::watch::Watch;
@@ -41,13 +45,37 @@ static SPACES: AtomicU64 = AtomicU64::new(0);
 #[pyclass(frozen, weakref, module = "thistledown")]
 pub(crate) struct Space {
     number: u64,
-    pub(crate) shared: Arc<SharedSpace>,
+    shared: Arc<SharedSpace>,
+    /// The file that it is on.
+    file: Option<Opened>,
 }
 
 impl Space {
     /// What people call it.
     pub(crate) fn name(&self) -> String {
         format!("space {}", self.number)
+    }
+
+    /// The space itself.
+    pub(crate) fn shared(&self) -> &Arc<SharedSpace> {
+        &self.shared
+    }
+
+    /// Whether it can be used; not when it was closed, or opened by the process from which this one was forked.
+    pub(crate) fn check(&self) -> PyResult<()> {
+        self.file.as_ref().map_or(Ok(()), Opened::check)
+    }
+
+    /// Whether it is on a file that another process has open, of which this one was forked.
+    pub(crate) fn is_of_parent(&self) -> bool {
+        self.file.as_ref().is_some_and(Opened::is_of_parent)
+    }
+
+    /// Waits until what is pending is in the file; then it has happened, or not.
+    pub(crate) fn settle(&self, py: Python<'_>, pending: Pending) -> PyResult<()> {
+        let state = pending.state().unwrap_or_else(|| outside(py, || pending.wait()));
+        self.shared.finish(&WORLD, Run::now(), pending, state.is_ok());
+        state.map_err(|error| errors::of_ledger(&error))
     }
 
     /// Does something with the space, now. The interpreter is not let go meanwhile, so that nobody waits for the lock
@@ -60,6 +88,7 @@ impl Space {
     }
 
     fn look_now(&self, py: Python<'_>, wanted: &Wanted) -> PyResult<Option<Py<PyTuple>>> {
+        self.check()?;
         let given = self.act(|space, outside| space.attempt(wanted, None, outside)).map_err(refused)?;
         given.map(|given| Ok(fields::to_python(py, &given.tuple)?.unbind())).transpose()
     }
@@ -102,9 +131,54 @@ fn any_or(template: Option<&Bound<'_, PyAny>>) -> PyResult<Template> {
 
 #[pymethods]
 impl Space {
+    /// Args:
+    ///     path: a file to keep it in; it is made if it is not there. ``None``: in memory.
+    ///     fsync: whether a write has reached the disk itself when it returns, so that it survives a loss of power. Without,
+    ///         it survives the death of the process alone, and takes less time.
+    ///     repair: a file that is damaged is replaced by what is whole in it, and kept beside.
+    ///
+    /// Raises:
+    ///     SpaceDamaged: the file is not what was written. Says what is damaged.
+    ///     SpaceBroken: another process has the file open.
+    ///     ValueError: it is a file of something else.
+    ///     OSError: it cannot be opened.
     #[new]
-    fn new() -> Self {
-        Self { number: SPACES.fetch_add(1, Ordering::Relaxed) + 1, shared: Arc::default() }
+    #[pyo3(signature = (path=None, /, *, fsync=true, repair=false))]
+    fn new(py: Python<'_>, path: Option<PathBuf>, fsync: bool, repair: bool) -> PyResult<Self> {
+        let number = SPACES.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(path) = path else { return Ok(Self { number, shared: Arc::default(), file: None }) };
+        let (shared, file) = Opened::open(py, &path, fsync, repair)?;
+        Ok(Self { number, shared, file: Some(file) })
+    }
+
+    /// Closes the file of a space that has one; what was waited for is in it. Nothing else can be done with the space then.
+    ///
+    /// The file stays open while this process has it open elsewhere. A space in memory has nothing to close.
+    fn close(&self, py: Python<'_>) {
+        if let Some(file) = &self.file {
+            file.close(py, &self.shared);
+        }
+    }
+
+    /// The file that it is on; ``None`` for a space in memory.
+    #[getter]
+    fn path(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|file| file.path().into())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (_kind, _error, _trace, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) {
+        self.close(py);
     }
 
     /// An operation that writes a tuple.
@@ -129,16 +203,21 @@ impl Space {
         Ok(SpaceOperation::make(slf.unbind(), act))
     }
 
-    /// Writes a tuple at once, from any thread. See ``write``.
+    /// Writes a tuple at once, from any thread. See ``write``. In a space on a file it returns when that is written, and other
+    /// threads run meanwhile; as do all verbs here that end with ``_nowait``.
     #[pyo3(signature = (tuple, /, lease=None))]
     fn write_nowait(
         &self,
         tuple: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
     ) -> PyResult<()> {
-        let (tuple, lease) = (fields::tuple(tuple)?, self::lease(lease)?);
-        self.act(|space, outside| space.write(tuple, lease, outside));
-        Ok(())
+        let (py, tuple, lease) = (tuple.py(), fields::tuple(tuple)?, self::lease(lease)?);
+        self.check()?;
+        let pending = self.shared.begin_write(&WORLD, Run::now(), (tuple, lease), None);
+        match pending.map_err(cannot_be_written)? {
+            Some(pending) => self.settle(py, pending),
+            None => Ok(()),
+        }
     }
 
     /// An operation that takes a tuple out of the space, and waits until there is one.
@@ -154,8 +233,8 @@ impl Space {
     /// Raises:
     ///     TypeError: the template is no tuple, or one of its fields cannot be looked for.
     ///     ValueError: the lease is not a number of seconds > 0.
-    ///     Exception: when it is waited for: whatever unpickling an object in the tuple raises. The tuple is gone then, but
-    ///         one that is claimed comes back.
+    ///     Exception: when it is waited for: whatever unpickling an object in the tuple raises. The tuple is back in its
+    ///         place then.
     #[pyo3(signature = (template, /, lease=None))]
     fn take(
         slf: Bound<'_, Self>,
@@ -189,8 +268,19 @@ impl Space {
         #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let wanted = wanted(template, how(lease)?)?;
-        let given = slf.get().act(|space, outside| space.attempt(&wanted, None, outside)).map_err(refused)?;
-        given.map(|given| claim::given(slf.py(), slf.as_unbound(), &given)).transpose()
+        let (py, space) = (slf.py(), slf.get());
+        space.check()?;
+        let look = space.shared.look(&WORLD, Run::now(), (&wanted, None), || None).map_err(refused)?;
+        let Some(look) = look else { return Ok(None) };
+        if let Some(pending) = &look.pending
+            && let Err(error) = pending.state().unwrap_or_else(|| outside(py, || pending.wait()))
+        {
+            if let Some(pending) = look.pending {
+                space.shared.finish(&WORLD, Run::now(), pending, false);
+            }
+            return Err(errors::of_ledger(&error));
+        }
+        claim::given(py, slf.as_unbound(), look).map(Some)
     }
 
     /// Gives a copy of a tuple that is there now, or ``None``; from any thread.
@@ -206,6 +296,7 @@ impl Space {
         py: Python<'py>,
         template: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
+        self.check()?;
         let template = any_or(template)?;
         let mut found: Vec<Tuple> = Vec::new();
         self.act(|space, outside| {
@@ -221,6 +312,7 @@ impl Space {
     /// How many tuples are there now; by default all. Those that are claimed do not count.
     #[pyo3(signature = (template=None, /))]
     fn count(&self, template: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+        self.check()?;
         let template = any_or(template)?;
         Ok(self.act(|space, outside| space.count(&template, outside)))
     }
@@ -242,19 +334,19 @@ impl Space {
         if capacity == 0 {
             return Err(errors::wrong_value("capacity must be a whole number > 0"));
         }
-        Ok(Watch::begin(slf.unbind(), any_or(template)?, capacity))
+        Watch::begin(slf.unbind(), any_or(template)?, capacity)
     }
 
     /// Begins a transaction: several takes and writes that are one act.
     ///
     /// At the end of its ``with`` block all of it has happened, at once; when the block is left by an exception, nothing:
     /// what was taken is back in its place, and what was written was never there.
-    fn transaction(slf: Bound<'_, Self>) -> Transaction {
+    fn transaction(slf: Bound<'_, Self>) -> PyResult<Transaction> {
         Transaction::begin(slf.unbind())
     }
 
-    fn __len__(&self) -> usize {
-        self.act(|space, outside| space.count(&Template::Anything, outside))
+    fn __len__(&self) -> PyResult<usize> {
+        self.count(None)
     }
 
     fn __bool__(&self) -> bool {
@@ -262,8 +354,26 @@ impl Space {
     }
 
     fn __repr__(&self) -> String {
-        format!("<thistledown.Space {}: {} tuples>", self.number, self.__len__())
+        let file = self.file.as_ref().map(|file| format!(" in {}", file.path().display()));
+        let tuples = match self.count(None) {
+            Ok(count) => format!("{count} tuples"),
+            Err(_) => "closed".into(),
+        };
+        format!("<thistledown.Space {}{}: {tuples}>", self.number, file.unwrap_or_default())
     }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            Python::attach(|py| file.close(py, &self.shared));
+        }
+    }
+}
+
+/// Why a tuple cannot be written down.
+pub(crate) fn cannot_be_written(error: CodecError) -> PyErr {
+    errors::wrong_value(format!("the tuple cannot be written: {error}"))
 }
 
 impl SpaceOperation {

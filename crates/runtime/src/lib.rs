@@ -4,6 +4,7 @@
 //!   after the lock is released.
 //! - [`run`] is a runner's loop: turns, polls, timers, sleep.
 //! - [`SharedSpace`] is a space whose waiters wait in that kernel.
+//! - [`Pending`] is what happens in such a space once it is written down.
 //! - [`visit`] is the same a piece at a time, for a runner that is a guest of another event loop.
 //! - [`Parker`] is how a plain thread sleeps.
 //! - [`Watchdog`] sees a turn that does not end; it needs neither the loop nor the lock.
@@ -11,6 +12,7 @@
 //! It knows nothing of Python: what gives a turn is a [`Host`].
 
 mod clock;
+mod durable;
 mod lock;
 mod parker;
 mod run;
@@ -21,6 +23,7 @@ mod watchdog;
 mod world;
 
 pub use clock::Clock;
+pub use durable::{Look, Pending};
 pub use lock::{Guard, Lock};
 pub use parker::{Parked, Parker, ParkerWaker};
 pub use run::{Flow, Host, Rest, run};

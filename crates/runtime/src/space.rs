@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thistledown_kernel::{Moment, Payload, SpotId};
+use thistledown_ledger::{Change, Ledger};
 use thistledown_space::{Outside, Space, Ticket, Wanted};
 
 use crate::sync::Mutex;
@@ -21,7 +22,11 @@ use crate::world::{Wakes, World};
 
 /// The space that many share.
 #[derive(Debug, Default)]
-pub struct SharedSpace(Mutex<Space<SpotId>>);
+pub struct SharedSpace {
+    pub(crate) space: Mutex<Space<SpotId>>,
+    /// Where it is written down what happens, in a space that is durable.
+    pub(crate) ledger: Option<Ledger>,
+}
 
 /// A wait at a space: its place there, the spot at which it is called, and when it looks by itself.
 #[derive(Clone, Copy, Debug)]
@@ -47,11 +52,24 @@ impl SharedSpace {
             has_called = true;
             world.with_left(|kernel| kernel.call(spot))
         };
-        let result = work(&mut self.0.lock(), &mut Outside { now: since_epoch(now), call });
+        let mut space = self.space.lock();
+        let result = work(&mut space, &mut Outside { now: since_epoch(now), call });
+        self.note_expired(&mut space);
+        drop(space);
         if has_called {
             world.with(|_| ());
         }
         result
+    }
+
+    /// What has gone by itself need not be in the file; nobody waits for that.
+    fn note_expired(&self, space: &mut Space<SpotId>) {
+        let Some(ledger) = &self.ledger else { return };
+        let expired = space.take_expired();
+        if !expired.is_empty() {
+            let changes = expired.into_iter().map(|number| Change::Remove { number }).collect();
+            ledger.lay(changes, space.last_number(), None);
+        }
     }
 
     /// Enlists who looked and found nothing, for the wait that comes next: for the first time, or again.
@@ -76,6 +94,6 @@ impl SharedSpace {
     }
 }
 
-fn since_epoch(moment: Moment) -> Duration {
+pub(crate) fn since_epoch(moment: Moment) -> Duration {
     moment.since(Moment::default())
 }

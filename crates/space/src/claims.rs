@@ -13,11 +13,27 @@ use crate::store::{Entry, Store};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(u64);
 
+impl ClaimId {
+    /// As a number: larger than that of each claim before.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The claim that has this number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// A tuple that is out of the store, and may come back.
 #[derive(Debug)]
-pub(crate) struct Held {
-    number: u64,
-    pub(crate) entry: Entry,
+pub struct Held {
+    /// Its number.
+    pub number: u64,
+    /// It.
+    pub entry: Entry,
     /// When it comes back.
     ends: Option<Duration>,
 }
@@ -29,6 +45,7 @@ impl<N: Copy, S: Store> Space<N, S> {
             && at <= outside.now
         {
             self.withdraw(number);
+            self.note_expired(number);
         }
         while let Some(&(at, claim)) = self.claims.first()
             && at <= outside.now
@@ -50,12 +67,23 @@ impl<N: Copy, S: Store> Space<N, S> {
             How::Claim(lease) => outside.now.checked_add(lease),
             _ => None,
         };
-        self.held.insert(claim, Held { number, entry, ends: None });
-        self.set_end(claim, ends, outside);
+        self.hold_until(claim, number, entry, ends, outside);
         if let Some(transaction) = wanted.within.and_then(|id| self.transactions.get_mut(&id)) {
             transaction.taken.push(claim);
         }
         claim
+    }
+
+    pub(crate) fn hold_until(
+        &mut self,
+        claim: ClaimId,
+        number: u64,
+        entry: Entry,
+        ends: Option<Duration>,
+        outside: &mut Outside<'_, N>,
+    ) {
+        self.held.insert(claim, Held { number, entry, ends: None });
+        self.set_end(claim, ends, outside);
     }
 
     fn set_end(&mut self, claim: ClaimId, ends: Option<Duration>, outside: &mut Outside<'_, N>) {
@@ -69,8 +97,9 @@ impl<N: Copy, S: Store> Space<N, S> {
             return;
         }
         for waiter in self.waiters.all().filter(|waiter| waiter.looks > at) {
-            waiter.looks = at;
-            waiter.called |= (outside.call)(waiter.name);
+            if (outside.call)(waiter.name) {
+                (waiter.looks, waiter.called) = (at, true);
+            }
         }
         self.latest_look = at;
     }
@@ -87,15 +116,27 @@ impl<N: Copy, S: Store> Space<N, S> {
     /// The tuple of a claim comes back, unless its own lease is over meanwhile.
     pub(crate) fn return_held(&mut self, claim: ClaimId, outside: &mut Outside<'_, N>) {
         let Some(held) = self.let_go(claim) else { return };
-        if held.entry.until.is_none_or(|until| until > outside.now) {
-            self.offer(held.number, held.entry, outside);
+        self.offer_again(held, outside);
+    }
+
+    /// A tuple that was held is there again, unless its own lease is over meanwhile.
+    pub fn offer_again(&mut self, held: Held, outside: &mut Outside<'_, N>) {
+        match held.entry.until.is_none_or(|until| until > outside.now) {
+            true => self.offer(held.number, held.entry, outside),
+            false => self.note_expired(held.number),
         }
     }
 
     /// The tuple of the claim is gone for good.
-    pub fn confirm(&mut self, claim: ClaimId, outside: &mut Outside<'_, N>) -> Result<(), Refused> {
+    pub fn confirm(&mut self, claim: ClaimId, outside: &mut Outside<'_, N>) -> Result<Held, Refused> {
         self.settle(outside);
-        self.let_go(claim).map(drop).ok_or(Refused::ClaimOver)
+        self.let_go(claim).ok_or(Refused::ClaimOver)
+    }
+
+    /// The number of the tuple that is claimed.
+    #[must_use]
+    pub fn claimed(&self, claim: ClaimId) -> Option<u64> {
+        Some(self.held.get(&claim)?.number)
     }
 
     /// The tuple of the claim comes back at once, to its old place. False: the claim was over.

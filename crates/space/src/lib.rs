@@ -32,13 +32,13 @@ mod waiters;
 mod watches;
 mod words;
 
-pub use claims::ClaimId;
+pub use claims::{ClaimId, Held};
 pub use codec::{CodecError, decode_template, decode_tuple, encode_template, encode_tuple};
 pub use memory::Memory;
 pub use space::{Enlisted, Given, How, Outside, Refused, Space, Wanted};
 pub use store::{Entry, Store};
 pub use template::{Field, Template};
-pub use transactions::TransactionId;
+pub use transactions::{Prepared, TransactionId};
 pub use value::{Kind, Large, Other, Tuple, Value};
 pub use waiters::Ticket;
 pub use watches::{Missed, WatchId};

@@ -33,7 +33,9 @@ impl<N: Copy, S: Store> Space<N, S> {
         loop {
             at = self.waiters.next(how, &keys, at)?;
             let Some(waiter) = self.waiters.get_mut(at) else { continue };
-            if !waiter.is_for(tuple) || !(waiter.called || (outside.call)(waiter.name)) {
+            // Whose time to look has come does so, though nobody wakes it any more.
+            let looks = waiter.called || waiter.looks <= outside.now;
+            if !waiter.is_for(tuple) || !((outside.call)(waiter.name) || looks) {
                 continue;
             }
             waiter.called = true;
@@ -65,5 +67,49 @@ impl<N: Copy, S: Store> Space<N, S> {
 impl<N> Waiter<N> {
     fn is_for(&self, tuple: &Tuple) -> bool {
         self.handed.is_none() && !self.over && self.wanted.template.matches(tuple)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::space::Wanted;
+    use crate::template::Template;
+    use crate::value::Value;
+
+    #[test]
+    fn who_was_woken_by_the_end_of_a_claim_is_not_passed() {
+        let mut space: Space<u32> = Space::default();
+        let wanted = |how| Arc::new(Wanted { template: Template::Anything, how, within: None });
+        let second = Duration::from_secs(1);
+        let mut listens = vec![1, 2];
+        let mut at = |now, act: &mut dyn FnMut(&mut Space<u32>, &mut Outside<'_, u32>)| {
+            let call = &mut |name| {
+                let place = listens.iter().position(|&one| one == name);
+                place.map(|place| listens.remove(place)).is_some()
+            };
+            act(&mut space, &mut Outside { now, call });
+            listens.retain(|_| now < second);
+        };
+        let (mut first, mut other) = (None, None);
+        at(Duration::ZERO, &mut |space, outside| {
+            space.write([Value::Int(0)].into(), None, outside);
+            let claim = space.attempt(&wanted(How::Claim(second)), None, outside);
+            assert!(claim.is_ok_and(|given| given.is_some()));
+            first = Some(space.enlist(&wanted(How::Take), None, || 1, outside));
+            other = Some(space.enlist(&wanted(How::Take), None, || 2, outside));
+        });
+        // Both are awake, because the claim is over; neither has looked. Now one more tuple is written.
+        at(second, &mut |_, _| {});
+        at(second, &mut |space, outside| space.write([Value::Int(1)].into(), None, outside));
+        for (waiter, expected) in [(first, 0), (other, 1)] {
+            at(second, &mut |space, outside| {
+                let ticket = waiter.map(|waiter| waiter.ticket);
+                let given = space.attempt(&wanted(How::Take), ticket, outside).ok().flatten();
+                assert_eq!(given.map(|given| given.tuple[0].clone()), Some(Value::Int(expected)));
+            });
+        }
     }
 }

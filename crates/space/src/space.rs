@@ -55,7 +55,12 @@ pub struct Wanted {
 pub struct Given {
     /// It.
     pub tuple: Tuple,
-    /// What to confirm, if it is claimed.
+    /// Its number; zero for one that its own transaction has written.
+    pub number: u64,
+    /// When its own lease is over, if it has one.
+    pub until: Option<Duration>,
+    /// What is to be confirmed or given back: by whoever claims it, and also for a plain take of a tuple that is not plain or
+    /// of a space that holds what is taken, which is done when its taker says so.
     pub claim: Option<ClaimId>,
 }
 
@@ -98,6 +103,10 @@ pub struct Space<N, S = Memory> {
     /// Nobody who waits will first look later than this by itself.
     pub(crate) latest_look: Duration,
     pub(crate) watches: BTreeMap<WatchId, Watch<N>>,
+    /// What is taken is held until its taker confirms, and what is gone by itself is told.
+    pub(crate) holds: bool,
+    /// Tuples that are gone by themselves since somebody asked.
+    pub(crate) expired: Vec<u64>,
 }
 
 impl<N, S: Default> Default for Space<N, S> {
@@ -112,7 +121,15 @@ impl<N, S: Default> Default for Space<N, S> {
             waiters: Waiters::default(),
             latest_look: Duration::ZERO,
             watches: BTreeMap::new(),
+            holds: false,
+            expired: Vec::new(),
         }
+    }
+}
+
+impl Entry {
+    fn given(&self, number: u64, claim: Option<ClaimId>) -> Given {
+        Given { tuple: Arc::clone(&self.tuple), number, until: self.until, claim }
     }
 }
 
@@ -130,9 +147,69 @@ impl<N: Copy, S: Store> Space<N, S> {
 
     pub(crate) fn write_now(&mut self, tuple: Tuple, lease: Option<Duration>, outside: &mut Outside<'_, N>) {
         let until = lease.and_then(|lease| outside.now.checked_add(lease));
-        self.tell_watches(&tuple, outside);
         let number = self.next_number();
-        self.offer(number, Entry { tuple, until }, outside);
+        self.publish(number, Entry { tuple, until }, outside);
+    }
+
+    /// A number for a tuple that is to be published later.
+    pub fn reserve(&mut self) -> u64 {
+        self.next_number()
+    }
+
+    /// A tuple is written whose number was reserved.
+    pub fn publish(&mut self, number: u64, entry: Entry, outside: &mut Outside<'_, N>) {
+        self.tell_watches(&entry.tuple, outside);
+        if entry.until.is_some_and(|until| until <= outside.now) {
+            return self.note_expired(number);
+        }
+        self.offer(number, entry, outside);
+    }
+
+    /// The last number that was given, to whatever it was.
+    #[must_use]
+    pub fn last_number(&self) -> u64 {
+        self.last
+    }
+
+    /// A space that keeps what is taken until its taker confirms, and tells which tuples have gone by themselves: for one
+    /// whose acts are written down. `last` is the last number that was given before.
+    #[must_use]
+    pub fn that_holds(last: u64) -> Self
+    where
+        S: Default,
+    {
+        Self { last, holds: true, ..Self::default() }
+    }
+
+    /// A tuple that was there before, with its number; and the claim that it is under.
+    pub fn restore(
+        &mut self,
+        number: u64,
+        entry: Entry,
+        claim: Option<(ClaimId, Option<Duration>)>,
+        outside: &mut Outside<'_, N>,
+    ) {
+        match claim {
+            Some((claim, ends)) => self.hold_until(claim, number, entry, ends, outside),
+            None => self.offer(number, entry, outside),
+        }
+    }
+
+    pub(crate) fn note_expired(&mut self, number: u64) {
+        if self.holds {
+            self.expired.push(number);
+        }
+    }
+
+    /// The tuples that have gone by themselves since this was asked.
+    pub fn take_expired(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.expired)
+    }
+
+    /// Whether a plain take of this is held until its taker confirms.
+    fn is_held_for(&self, wanted: &Wanted, tuple: &Tuple) -> bool {
+        matches!(wanted.how, How::Claim(_))
+            || wanted.within.is_none() && (self.holds || !tuple.iter().all(crate::value::Value::is_plain))
     }
 
     /// Looks without waiting; who waits already says with what ticket, and gets what was kept for it.
@@ -149,22 +226,21 @@ impl<N: Copy, S: Store> Space<N, S> {
         if let Some(transaction) = wanted.within {
             let transaction = self.transactions.get_mut(&transaction).ok_or(Refused::TransactionOver)?;
             if let Some(tuple) = transaction.find(wanted) {
-                return Ok(Some(Given { tuple, claim: None }));
+                return Ok(Some(Given { tuple, number: 0, until: None, claim: None }));
             }
         }
         let Some(number) = self.store.first(&wanted.template) else { return Ok(None) };
         if wanted.how == How::Read {
-            let found = self.store.get(number);
-            return Ok(found.map(|entry| Given { tuple: Arc::clone(&entry.tuple), claim: None }));
+            return Ok(self.store.get(number).map(|entry| entry.given(number, None)));
         }
         let Some(entry) = self.withdraw(number) else { return Ok(None) };
-        if wanted.how == How::Take && wanted.within.is_none() {
-            return Ok(Some(Given { tuple: entry.tuple, claim: None }));
+        let given = entry.given(number, None);
+        if wanted.within.is_none() && !self.is_held_for(wanted, &given.tuple) {
+            return Ok(Some(given));
         }
-        let tuple = Arc::clone(&entry.tuple);
         let claim = self.hold(number, entry, wanted, outside);
-        let claim = matches!(wanted.how, How::Claim(_)).then_some(claim);
-        Ok(Some(Given { tuple, claim }))
+        let claim = self.is_held_for(wanted, &given.tuple).then_some(claim);
+        Ok(Some(Given { claim, ..given }))
     }
 
     /// What was kept for a waiter.
@@ -172,15 +248,18 @@ impl<N: Copy, S: Store> Space<N, S> {
         let waiter = self.waiters.get_mut(ticket)?;
         let wanted = Arc::clone(&waiter.wanted);
         let claim = match waiter.handed.take()? {
-            Handed::Copy(tuple) => return Some(Given { tuple, claim: None }),
+            Handed::Copy(tuple) => return Some(Given { tuple, number: 0, until: None, claim: None }),
             Handed::Held(claim) => claim,
         };
-        if wanted.how == How::Take && wanted.within.is_none() {
-            let held = self.let_go(claim)?;
-            return Some(Given { tuple: held.entry.tuple, claim: None });
+        let held = self.held.get(&claim)?;
+        let given = held.entry.given(held.number, None);
+        if self.is_held_for(&wanted, &given.tuple) {
+            return Some(Given { claim: Some(claim), ..given });
         }
-        let tuple = Arc::clone(&self.held.get(&claim)?.entry.tuple);
-        Some(Given { tuple, claim: matches!(wanted.how, How::Claim(_)).then_some(claim) })
+        if wanted.within.is_none() {
+            self.let_go(claim)?;
+        }
+        Some(given)
     }
 
     /// Enlists who has looked and found nothing, and now waits at the name that `open` gives; or who waits again, with the

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::claims::ClaimId;
 use crate::space::{How, Outside, Refused, Space, Wanted};
-use crate::store::Store;
+use crate::store::{Entry, Store};
 use crate::value::Tuple;
 use crate::waiters::Handed;
 
@@ -20,6 +20,16 @@ pub struct TransactionId(u64);
 pub(crate) struct Transaction {
     pub(crate) taken: Vec<ClaimId>,
     written: Vec<(Tuple, Option<Duration>)>,
+}
+
+/// A transaction that is to be finished or abandoned.
+#[derive(Debug)]
+#[must_use]
+pub struct Prepared {
+    /// What it takes: by what it is held, and its number.
+    pub taken: Vec<(ClaimId, u64)>,
+    /// What it writes, and under which number.
+    pub written: Vec<(u64, Entry)>,
 }
 
 impl Transaction {
@@ -64,15 +74,40 @@ impl<N: Copy, S: Store> Space<N, S> {
 
     /// All of it has happened, at once.
     pub fn commit(&mut self, id: TransactionId, outside: &mut Outside<'_, N>) -> Result<(), Refused> {
+        let prepared = self.prepare(id, outside)?;
+        self.finish(prepared, outside);
+        Ok(())
+    }
+
+    /// The transaction takes and writes no more: what is in it is to be finished, or abandoned, and nobody sees it before.
+    pub fn prepare(&mut self, id: TransactionId, outside: &mut Outside<'_, N>) -> Result<Prepared, Refused> {
         self.settle(outside);
         let transaction = self.end(id, outside).ok_or(Refused::TransactionOver)?;
-        for claim in transaction.taken {
+        let written = transaction.written.into_iter().map(|(tuple, lease)| {
+            let until = lease.and_then(|lease| outside.now.checked_add(lease));
+            (self.next_number(), Entry { tuple, until })
+        });
+        let written = written.collect();
+        let taken = transaction.taken.into_iter();
+        let taken = taken.filter_map(|claim| Some((claim, self.claimed(claim)?))).collect();
+        Ok(Prepared { taken, written })
+    }
+
+    /// All of it has happened, at once.
+    pub fn finish(&mut self, prepared: Prepared, outside: &mut Outside<'_, N>) {
+        for (claim, _) in prepared.taken {
             self.let_go(claim);
         }
-        for (tuple, lease) in transaction.written {
-            self.write_now(tuple, lease, outside);
+        for (number, entry) in prepared.written {
+            self.publish(number, entry, outside);
         }
-        Ok(())
+    }
+
+    /// Nothing of it has happened.
+    pub fn abandon(&mut self, prepared: Prepared, outside: &mut Outside<'_, N>) {
+        for (claim, _) in prepared.taken {
+            self.return_held(claim, outside);
+        }
     }
 
     /// Nothing of it has happened. False: it had ended before.

@@ -6,9 +6,13 @@ use std::time::Duration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use thistledown_runtime::Look;
 use thistledown_space::{ClaimId, Given};
 
-use crate::current::number_of_seconds;
+use crate::current::{Run, number_of_seconds};
+use crate::errors;
+use crate::outside::outside;
+use crate::payload::WORLD;
 use crate::space::fields;
 use crate::space::{Space, lease, refused};
 
@@ -28,15 +32,27 @@ pub(crate) struct Claim {
     over: AtomicBool,
 }
 
-/// What somebody gets who looked for a tuple.
-pub(crate) fn given(py: Python<'_>, space: &Py<Space>, given: &Given) -> PyResult<Py<PyAny>> {
+/// What somebody gets who looked for a tuple, and what was pending has happened; or it cannot be made, and is undone.
+pub(crate) fn given(py: Python<'_>, space: &Py<Space>, look: Look) -> PyResult<Py<PyAny>> {
+    let Look { given, pending } = look;
+    let made = make(py, space, &given, matches!(pending, Some(ref pending) if pending.is_claim()));
+    let shared = space.get().shared();
+    match (pending, &made) {
+        (Some(pending), Ok(_)) => shared.finish(&WORLD, Run::now(), pending, true),
+        (Some(pending), Err(_)) => shared.undo(&WORLD, Run::now(), pending),
+        (None, _) => {}
+    }
+    made
+}
+
+fn make(py: Python<'_>, space: &Py<Space>, given: &Given, is_claimed: bool) -> PyResult<Py<PyAny>> {
     let tuple = fields::to_python(py, &given.tuple)?.unbind();
     Ok(match given.claim {
-        None => tuple.into_any(),
-        Some(id) => {
+        Some(id) if is_claimed => {
             let claim = Claim { space: space.clone_ref(py), id, tuple, over: AtomicBool::new(false) };
             Py::new(py, claim)?.into_any()
         }
+        _ => tuple.into_any(),
     })
 }
 
@@ -52,16 +68,21 @@ impl Claim {
     ///
     /// Raises:
     ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before.
-    fn confirm(&self) -> PyResult<()> {
-        self.space.get().act(|space, outside| space.confirm(self.id, outside)).map_err(refused)?;
+    ///     SpaceBroken: the space is on a file, and that cannot be written. The tuple is back in its place.
+    fn confirm(&self, py: Python<'_>) -> PyResult<()> {
+        let space = self.space.get();
+        space.check()?;
+        let pending = space.shared().begin_confirm(&WORLD, Run::now(), self.id).map_err(refused)?;
         self.over.store(true, Ordering::Relaxed);
-        Ok(())
+        space.settle(py, pending)
     }
 
     /// Gives the tuple back at once, to its old place. Nothing happens if the claim is over.
     fn give_back(&self) {
         self.over.store(true, Ordering::Relaxed);
-        self.space.get().act(|space, outside| space.give_back(self.id, outside));
+        if self.space.get().check().is_ok() {
+            self.space.get().shared().give_back(&WORLD, Run::now(), self.id);
+        }
     }
 
     /// Extends the claim: it ends ``lease`` seconds from now.
@@ -71,9 +92,15 @@ impl Claim {
     ///
     /// Raises:
     ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before.
-    fn renew(&self, #[pyo3(from_py_with = number_of_seconds)] lease: f64) -> PyResult<()> {
+    fn renew(&self, py: Python<'_>, #[pyo3(from_py_with = number_of_seconds)] lease: f64) -> PyResult<()> {
         let lease = self::lease(Some(lease))?.unwrap_or(Duration::MAX);
-        self.space.get().act(|space, outside| space.renew(self.id, lease, outside)).map_err(refused)
+        let space = self.space.get();
+        space.check()?;
+        let mark = space.shared().renew(&WORLD, Run::now(), self.id, lease).map_err(refused)?;
+        match mark {
+            None => Ok(()),
+            Some(mark) => outside(py, || mark.wait()).map_err(|error| errors::of_ledger(&error)),
+        }
     }
 
     fn __enter__(&self, py: Python<'_>) -> Py<PyTuple> {
@@ -89,7 +116,7 @@ impl Claim {
     ) -> PyResult<bool> {
         match (self.over.load(Ordering::Relaxed), kind.is_none()) {
             (true, _) => {}
-            (false, true) => self.confirm()?,
+            (false, true) => self.confirm(kind.py())?,
             (false, false) => self.give_back(),
         }
         Ok(false)

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use thistledown_space::{How, TransactionId, Wanted};
+use thistledown_space::{How, TransactionId, Tuple, Wanted, encode_tuple};
 
-use crate::current::seconds_or_none;
+use crate::current::{Run, seconds_or_none};
 use crate::operation::Operation;
+use crate::payload::WORLD;
 use crate::space::fields;
 use crate::space::wait::{Act, SpaceOperation};
-use crate::space::{Space, lease, refused, wanted};
+use crate::space::{Space, cannot_be_written, lease, refused, wanted};
 
 /// Several takes and writes that are one act: at the end of its ``with`` block all of it has happened, or nothing.
 ///
@@ -28,13 +29,23 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn begin(space: Py<Space>) -> Self {
+    pub(crate) fn begin(space: Py<Space>) -> PyResult<Self> {
+        space.get().check()?;
         let id = space.get().act(|space, _| space.begin());
-        Self { space, id, over: AtomicBool::new(false) }
+        Ok(Self { space, id, over: AtomicBool::new(false) })
     }
 
     fn wanted(&self, template: &Bound<'_, PyAny>, how: How) -> PyResult<Wanted> {
         Ok(Wanted { within: Some(self.id), ..wanted(template, how)? })
+    }
+
+    /// A tuple that can be written.
+    fn tuple(&self, tuple: &Bound<'_, PyAny>) -> PyResult<Tuple> {
+        let tuple = fields::tuple(tuple)?;
+        if self.space.get().shared().ledger().is_some() {
+            encode_tuple(&tuple).map_err(cannot_be_written)?;
+        }
+        Ok(tuple)
     }
 
     fn look(&self, template: &Bound<'_, PyAny>, how: How) -> PyResult<Operation> {
@@ -44,6 +55,7 @@ impl Transaction {
 
     fn look_now(&self, template: &Bound<'_, PyAny>, how: How) -> PyResult<Option<Py<PyTuple>>> {
         let (py, wanted) = (template.py(), self.wanted(template, how)?);
+        self.space.get().check()?;
         let given = self.space.get().act(|space, outside| space.attempt(&wanted, None, outside));
         let given = given.map_err(refused)?;
         given.map(|given| Ok(fields::to_python(py, &given.tuple)?.unbind())).transpose()
@@ -63,7 +75,7 @@ impl Transaction {
         tuple: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
     ) -> PyResult<Operation> {
-        let act = Act::Write(fields::tuple(tuple)?, self::lease(lease)?, Some(self.id));
+        let act = Act::Write(self.tuple(tuple)?, self::lease(lease)?, Some(self.id));
         Ok(SpaceOperation::make(self.space.clone_ref(tuple.py()), act))
     }
 
@@ -74,7 +86,7 @@ impl Transaction {
         tuple: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
     ) -> PyResult<()> {
-        let (tuple, lease) = (fields::tuple(tuple)?, self::lease(lease)?);
+        let (tuple, lease) = (self.tuple(tuple)?, self::lease(lease)?);
         let written =
             self.space.get().act(|space, outside| space.write_within(self.id, tuple, lease, outside));
         written.map_err(refused)
@@ -112,17 +124,25 @@ impl Transaction {
 
     /// Ends the transaction: all of it has happened.
     ///
+    /// Of a space that is on a file, all of it is in the file when this returns, or nothing is.
+    ///
     /// Raises:
     ///     RuntimeError: it has ended before.
-    fn commit(&self) -> PyResult<()> {
+    ///     SpaceBroken: the file cannot be written, so nothing of it has happened.
+    fn commit(&self, py: Python<'_>) -> PyResult<()> {
+        let space = self.space.get();
+        space.check()?;
         self.over.store(true, Ordering::Relaxed);
-        self.space.get().act(|space, outside| space.commit(self.id, outside)).map_err(refused)
+        let pending = space.shared().begin_commit(&WORLD, Run::now(), self.id).map_err(refused)?;
+        space.settle(py, pending)
     }
 
     /// Ends the transaction: nothing of it has happened. Does nothing if it has ended.
     fn roll_back(&self) {
         self.over.store(true, Ordering::Relaxed);
-        self.space.get().act(|space, outside| space.roll_back(self.id, outside));
+        if self.space.get().check().is_ok() {
+            self.space.get().act(|space, outside| space.roll_back(self.id, outside));
+        }
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -138,7 +158,7 @@ impl Transaction {
     ) -> PyResult<bool> {
         match (self.over.load(Ordering::Relaxed), kind.is_none()) {
             (true, _) => {}
-            (false, true) => self.commit()?,
+            (false, true) => self.commit(kind.py())?,
             (false, false) => self.roll_back(),
         }
         Ok(false)

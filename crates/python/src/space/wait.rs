@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use thistledown_kernel::{Moment, Want};
+use rustix_futex_sync::Mutex;
+use thistledown_kernel::{Moment, TaskId, Want};
+use thistledown_ledger::Told;
+use thistledown_runtime::{Look, Pending};
 use thistledown_space::{How, Ticket, TransactionId, Tuple, Wanted};
 
-use crate::current::Run;
+use crate::current::{Current, Run};
+use crate::errors;
 use crate::operation::{Target, Wants};
 use crate::payload::WORLD;
 use crate::space::claim;
 use crate::space::watch::Watch;
-use crate::space::{Space, refused};
+use crate::space::{Space, cannot_be_written, refused};
 
 /// What is done.
 pub(crate) enum Act {
@@ -24,16 +28,44 @@ pub(crate) enum Act {
     Receive(Py<Watch>),
 }
 
+/// Something that goes on elsewhere: this run knows that it may yet hear of it. Also for who has the space's lock.
+fn begin_elsewhere() -> TaskId {
+    let runner = Current::run().map(|run| run.runner);
+    WORLD.with_left(|kernel| kernel.add_elsewhere(runner))
+}
+
+fn end_elsewhere(id: TaskId) {
+    WORLD.with(|kernel| kernel.finish(id));
+}
+
+/// Something that ends when an act is in the file, and who ends it.
+fn tell(disk: &mut Option<TaskId>) -> Told {
+    let id = begin_elsewhere();
+    *disk = Some(id);
+    Box::new(move || end_elsewhere(id))
+}
+
 pub(crate) struct SpaceOperation {
     space: Py<Space>,
     act: Act,
     /// The place of the present wait among those who wait; zero while nobody does.
     ticket: AtomicU64,
+    /// What is on its way to the disk.
+    written: Mutex<Option<Written>>,
+    /// Somebody of another program may yet write what it waits for.
+    hope: Mutex<Option<TaskId>>,
+}
+
+struct Written {
+    /// Ends when it is there.
+    disk: TaskId,
+    /// A tuple that was found, and what is pending; or what is pending alone.
+    look: Result<Look, Pending>,
 }
 
 impl SpaceOperation {
     pub(crate) fn new(space: Py<Space>, act: Act) -> Self {
-        Self { space, act, ticket: AtomicU64::new(0) }
+        Self { space, act, ticket: AtomicU64::new(0), written: Mutex::new(None), hope: Mutex::new(None) }
     }
 
     fn ticket(&self) -> Option<Ticket> {
@@ -47,35 +79,80 @@ impl SpaceOperation {
 
     pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let space = self.space.get();
+        space.check()?;
+        let written = self.written.lock().take();
+        if let Some(written) = written {
+            return self.written(py, written);
+        }
         match &self.act {
-            Act::Write(tuple, lease, within) => {
+            Act::Write(tuple, lease, Some(id)) => {
                 let (tuple, lease) = (Arc::clone(tuple), *lease);
-                space
-                    .act(|space, outside| match within {
-                        Some(id) => space.write_within(*id, tuple, lease, outside),
-                        None => {
-                            space.write(tuple, lease, outside);
-                            Ok(())
-                        }
-                    })
-                    .map_err(refused)?;
+                let written = space.act(|space, outside| space.write_within(*id, tuple, lease, outside));
+                written.map_err(refused)?;
                 Ok(Some(py.None()))
             }
+            Act::Write(tuple, lease, None) => {
+                let tuple = (Arc::clone(tuple), *lease);
+                let mut disk = None;
+                let told = space.shared().ledger().map(|_| tell(&mut disk));
+                let pending = space.shared().begin_write(&WORLD, Run::now(), tuple, told);
+                match (pending.map_err(cannot_be_written)?, disk) {
+                    (Some(pending), Some(disk)) => self.written(py, Written { disk, look: Err(pending) }),
+                    _ => Ok(Some(py.None())),
+                }
+            }
             Act::Look(wanted) => {
-                let ticket = self.ticket();
-                let given = space.act(|space, outside| space.attempt(wanted, ticket, outside));
-                given.map_err(refused)?.map(|given| claim::given(py, &self.space, &given)).transpose()
+                let mut disk = None;
+                let told = || Some(tell(&mut disk));
+                let look = space.shared().look(&WORLD, Run::now(), (wanted, self.ticket()), told);
+                let Some(look) = look.map_err(refused)? else { return Ok(None) };
+                let Some(disk) = disk else { return claim::given(py, &self.space, look).map(Some) };
+                // It waits for the disk now, and not for tuples.
+                self.leave();
+                self.written(py, Written { disk, look: Ok(look) })
             }
             Act::Receive(watch) => watch.get().next(py),
         }
     }
 
+    /// Ends what is in the file; or it goes on waiting for that.
+    fn written(&self, py: Python<'_>, written: Written) -> PyResult<Option<Py<PyAny>>> {
+        let pending = match &written.look {
+            Ok(look) => look.pending.as_ref(),
+            Err(pending) => Some(pending),
+        };
+        let state = pending.map_or(Some(Ok(())), Pending::state);
+        let Some(state) = state else {
+            *self.written.lock() = Some(written);
+            return Ok(None);
+        };
+        end_elsewhere(written.disk);
+        let space = self.space.get();
+        match (written.look, &state) {
+            (Ok(look), Ok(())) => return claim::given(py, &self.space, look).map(Some),
+            (Ok(Look { pending: Some(pending), .. }) | Err(pending), _) => {
+                space.shared().finish(&WORLD, Run::now(), pending, state.is_ok());
+            }
+            (Ok(_), Err(_)) => {}
+        }
+        state.map_err(|error| errors::of_ledger(&error)).map(|()| Some(py.None()))
+    }
+
     pub(crate) fn want(&self, wants: &mut Wants<'_>) {
+        if let Some(written) = &*self.written.lock() {
+            wants.push(Want::End(written.disk));
+            // As many as it has in every state.
+            if self.wants() == 2 {
+                wants.push(Want::Until(Moment::NEVER));
+            }
+            return;
+        }
         match &self.act {
             // It never has to wait.
             Act::Write(..) => wants.push(Want::Until(Moment::default())),
             Act::Look(wanted) => {
-                let at = self.space.get().shared.enlist(&WORLD, Run::now(), wanted, self.ticket());
+                self.hope_for_others();
+                let at = self.space.get().shared().enlist(&WORLD, Run::now(), wanted, self.ticket());
                 self.ticket.store(at.ticket.number(), Ordering::Relaxed);
                 wants.push(Want::Called(at.spot));
                 wants.push(Want::Until(at.looks));
@@ -84,9 +161,36 @@ impl SpaceOperation {
         }
     }
 
+    /// It is over, however it ended: what has not happened will not.
     pub(crate) fn release(&self) {
+        self.leave();
+        let Some(written) = self.written.lock().take() else { return };
+        end_elsewhere(written.disk);
+        let pending = match written.look {
+            Ok(look) => look.pending,
+            Err(pending) => Some(pending),
+        };
+        if let Some(pending) = pending
+            && self.space.get().check().is_ok()
+        {
+            self.space.get().shared().undo(&WORLD, Run::now(), pending);
+        }
+    }
+
+    /// It waits for tuples no more.
+    fn leave(&self) {
         if let Some(ticket) = Ticket::from_number(self.ticket.swap(0, Ordering::Relaxed)) {
-            self.space.get().shared.release(&WORLD, Run::now(), ticket);
+            self.space.get().shared().release(&WORLD, Run::now(), ticket);
+        }
+        let hope = self.hope.lock().take();
+        hope.into_iter().for_each(end_elsewhere);
+    }
+
+    /// What is not in a file now another program may write. A clock that jumps when nothing happens has no other programs.
+    fn hope_for_others(&self) {
+        let is_virtual = Current::run().is_some_and(|run| run.clock.is_virtual());
+        if self.space.get().shared().ledger().is_some() && !is_virtual {
+            self.hope.lock().get_or_insert_with(begin_elsewhere);
         }
     }
 

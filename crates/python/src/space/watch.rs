@@ -27,11 +27,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn begin(space: Py<Space>, template: Template, capacity: usize) -> Self {
+    pub(crate) fn begin(space: Py<Space>, template: Template, capacity: usize) -> PyResult<Self> {
+        space.get().check()?;
         let spot = WORLD.with(|kernel| kernel.open_spot());
         let words = template.to_string();
         let id = space.get().act(|space, _| space.watch(template, capacity, spot));
-        Self { space, id, spot, template: words }
+        Ok(Self { space, id, spot, template: words })
     }
 
     pub(crate) fn describe(&self, _py: Python<'_>) -> String {
@@ -53,6 +54,9 @@ impl Watch {
     }
 
     fn end(&self) {
+        if self.space.get().is_of_parent() {
+            return;
+        }
         if let Some(spot) = self.space.get().act(|space, _| space.unwatch(self.id)) {
             WORLD.with(|kernel| kernel.drop_spot(spot));
         }

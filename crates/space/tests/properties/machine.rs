@@ -66,6 +66,7 @@ struct Waiting {
     ticket: Ticket,
     wanted: Arc<Wanted>,
     within: Option<usize>,
+    looks: bool,
 }
 
 #[derive(Default)]
@@ -148,7 +149,8 @@ impl Machine {
             assert_eq!(enlisted.name, name);
             self.listening.insert(name);
             let within = within.map(|(name, _)| name);
-            self.waiting.push(Waiting { name, ticket: enlisted.ticket, wanted, within });
+            let looks = enlisted.looks.is_some();
+            self.waiting.push(Waiting { name, ticket: enlisted.ticket, wanted, within, looks });
         }
     }
 
@@ -182,7 +184,10 @@ impl Machine {
             let given =
                 self.act(|space, outside| space.attempt(&wanted, Some(ticket), outside)).expect("no end");
             assert!(given.is_none(), "nobody was handed {given:?}");
-            self.act(|space, outside| space.enlist(&wanted, Some(ticket), || unreachable!(), outside));
+            let enlist = |space: &mut Space<usize>, outside: &mut Outside<'_, usize>| {
+                space.enlist(&wanted, Some(ticket), || unreachable!(), outside)
+            };
+            self.waiting[place].looks = self.act(enlist).looks.is_some();
             self.listening.insert(name);
             return;
         }
@@ -218,7 +223,7 @@ impl Machine {
             return;
         }
         let listening: Vec<usize> = (0..self.waiting.len())
-            .filter(|&place| self.listening.contains(&self.waiting[place].name))
+            .filter(|&place| self.listening.contains(&self.waiting[place].name) && !self.waiting[place].looks)
             .collect();
         if !listening.is_empty() {
             let waiting = self.waiting.remove(listening[chance.below(listening.len() as u64) as usize]);
@@ -236,7 +241,7 @@ impl Machine {
         if chance.below(2) == 0 {
             let confirmed = self.act(|space, outside| space.confirm(claim, outside));
             assert_eq!(confirmed.is_ok(), self.reference.confirm(name));
-            assert!(matches!(confirmed, Ok(()) | Err(Refused::ClaimOver)));
+            assert!(matches!(confirmed, Ok(_) | Err(Refused::ClaimOver)));
         } else {
             self.reference.settle();
             let expected = self.reference.return_held(name);

@@ -1,0 +1,287 @@
+//! Acts of a space that are written down: each is begun, lies in the file, and only then has happened.
+//!
+//! Between the two it is [`Pending`]: a tuple that is being written is nowhere yet, one that is being taken is held. So
+//! nobody sees what is not in the file, and who gives up, or cannot write, undoes it without having hurt anybody. What has
+//! changed is laid down under the space's lock, in the order in which it happens; nobody who has a lock waits for the disk.
+//!
+//! Times are those of the clock on the wall in the file, and of the monotonic one here: a clock that is set while the
+//! space is open changes nothing, and one that was set back in between makes no lease longer than it was.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thistledown_kernel::{Moment, Payload, SpotId};
+use thistledown_ledger::{Change, Claim, Error, Lease, Ledger, Mark, Repaired, Told};
+use thistledown_space::{
+    ClaimId, CodecError, Entry, Given, Held, How, Outside, Prepared, Refused, Space, Ticket, TransactionId,
+    Tuple, Wanted, decode_tuple, encode_tuple,
+};
+
+use crate::space::{SharedSpace, since_epoch};
+use crate::sync::Mutex;
+use crate::world::{Wakes, World};
+
+/// An act that has begun, and has not happened.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending {
+    /// None: nothing has to be written.
+    mark: Option<Arc<Mark>>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Write { number: u64, entry: Entry },
+    Take { claim: ClaimId, number: u64, entry: Entry },
+    Claim { claim: ClaimId, number: u64 },
+    Commit(Prepared),
+    Confirm(Held),
+}
+
+/// What somebody found who looked.
+#[derive(Debug)]
+pub struct Look {
+    /// It.
+    pub given: Given,
+    /// What is to be finished, or undone, before it is his.
+    pub pending: Option<Pending>,
+}
+
+impl Pending {
+    /// Whether it is in the file. None: not yet.
+    #[must_use]
+    pub fn state(&self) -> Option<Result<(), Error>> {
+        self.mark.as_ref().map_or(Some(Ok(())), |mark| mark.state())
+    }
+
+    /// Whether somebody claims a tuple by it.
+    #[must_use]
+    pub fn is_claim(&self) -> bool {
+        matches!(self.what, What::Claim { .. })
+    }
+
+    /// Sleeps until it is in the file.
+    pub fn wait(&self) -> Result<(), Error> {
+        self.mark.as_ref().map_or(Ok(()), |mark| mark.wait())
+    }
+}
+
+/// Milliseconds since 1970.
+#[allow(
+    clippy::disallowed_types,
+    reason = "what is to mean something to the next process is in wall-clock terms"
+)]
+fn wall() -> u64 {
+    use std::time::SystemTime;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lease_until(until: Option<Duration>, now: Duration) -> Option<Lease> {
+    let length = u64::try_from(until?.saturating_sub(now).as_millis()).unwrap_or(u64::MAX);
+    Some(Lease { ends: wall().saturating_add(length), length })
+}
+
+fn end_of(lease: Option<Lease>, now: Duration) -> Option<Duration> {
+    now.checked_add(Duration::from_millis(lease?.left(wall())))
+}
+
+fn insert(number: u64, entry: &Entry, data: Vec<u8>, now: Duration) -> Change {
+    Change::Insert { number, lease: lease_until(entry.until, now), data }
+}
+
+/// A tuple that was encoded once can be again.
+fn bytes_of(tuple: &Tuple) -> Vec<u8> {
+    encode_tuple(tuple).unwrap_or_default()
+}
+
+impl SharedSpace {
+    /// A space on a file, with all that lies there.
+    pub fn open(
+        path: &Path,
+        fsync: bool,
+        repair: bool,
+        now: Moment,
+    ) -> Result<(Self, Option<Repaired>), Error> {
+        let (ledger, contents, repaired) = Ledger::open(path, fsync, repair)?;
+        let mut space = Space::that_holds(contents.last);
+        let now = since_epoch(now);
+        let outside = &mut Outside { now, call: &mut |_| false };
+        for found in contents.tuples {
+            let tuple = decode_tuple(&found.data).map_err(|error| {
+                let damage = format!("tuple {}: {error}", found.number);
+                Error::Damaged { path: path.into(), damage }
+            })?;
+            let entry = Entry { tuple, until: end_of(found.lease, now) };
+            let claim = found.claim.map(|claim| {
+                (ClaimId::from_number(claim.token), claim.lease.and_then(|lease| end_of(Some(lease), now)))
+            });
+            space.restore(found.number, entry, claim, outside);
+        }
+        Ok((Self { space: Mutex::new(space), ledger: Some(ledger) }, repaired))
+    }
+
+    /// Its file, if it has one.
+    #[must_use]
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+
+    /// Lays down what has changed, for who has the lock.
+    fn lay(&self, space: &Space<SpotId>, changes: Vec<Change>, told: Option<Told>) -> Option<Arc<Mark>> {
+        Some(self.ledger.as_ref()?.lay(changes, space.last_number(), told))
+    }
+
+    /// Begins to write a tuple. None: it is written.
+    pub fn begin_write<P: Payload<Waker: Wakes>>(
+        &self,
+        world: &World<P>,
+        now: Moment,
+        (tuple, lease): (Tuple, Option<Duration>),
+        told: Option<Told>,
+    ) -> Result<Option<Pending>, CodecError> {
+        if self.ledger.is_none() {
+            self.with(world, now, |space, outside| space.write(tuple, lease, outside));
+            return Ok(None);
+        }
+        let data = encode_tuple(&tuple)?;
+        Ok(Some(self.with(world, now, |space, outside| {
+            let until = lease.and_then(|lease| outside.now.checked_add(lease));
+            let (number, entry) = (space.reserve(), Entry { tuple, until });
+            let mark = self.lay(space, vec![insert(number, &entry, data, outside.now)], told);
+            Pending { mark, what: What::Write { number, entry } }
+        })))
+    }
+
+    /// Looks without waiting, as [`Space::attempt`] does; what is found may be pending.
+    pub fn look<P: Payload<Waker: Wakes>>(
+        &self,
+        world: &World<P>,
+        now: Moment,
+        (wanted, ticket): (&Wanted, Option<Ticket>),
+        told: impl FnOnce() -> Option<Told>,
+    ) -> Result<Option<Look>, Refused> {
+        self.with(world, now, |space, outside| {
+            let Some(given) = space.attempt(wanted, ticket, outside)? else { return Ok(None) };
+            let Some(claim) = given.claim else { return Ok(Some(Look { given, pending: None })) };
+            let number = given.number;
+            let (what, change) = match wanted.how {
+                How::Claim(lease) => {
+                    let lease = lease_until(outside.now.checked_add(lease), outside.now);
+                    let claimed = Claim { token: claim.number(), lease };
+                    (What::Claim { claim, number }, Change::Claim { number, claim: claimed })
+                }
+                _ => {
+                    let entry = Entry { tuple: Arc::clone(&given.tuple), until: given.until };
+                    (What::Take { claim, number, entry }, Change::Remove { number })
+                }
+            };
+            let mark = if self.ledger.is_some() { self.lay(space, vec![change], told()) } else { None };
+            Ok(Some(Look { given, pending: Some(Pending { mark, what }) }))
+        })
+    }
+
+    /// Begins to end a transaction.
+    pub fn begin_commit<P: Payload<Waker: Wakes>>(
+        &self,
+        world: &World<P>,
+        now: Moment,
+        id: TransactionId,
+    ) -> Result<Pending, Refused> {
+        self.with(world, now, |space, outside| {
+            let prepared = space.prepare(id, outside)?;
+            let taken = prepared.taken.iter().map(|&(_, number)| Change::Remove { number });
+            let written = prepared
+                .written
+                .iter()
+                .map(|(number, entry)| insert(*number, entry, bytes_of(&entry.tuple), outside.now));
+            let changes = if self.ledger.is_some() { taken.chain(written).collect() } else { Vec::new() };
+            let mark = self.lay(space, changes, None);
+            Ok(Pending { mark, what: What::Commit(prepared) })
+        })
+    }
+
+    /// Begins to confirm a claim.
+    pub fn begin_confirm<P: Payload<Waker: Wakes>>(
+        &self,
+        world: &World<P>,
+        now: Moment,
+        claim: ClaimId,
+    ) -> Result<Pending, Refused> {
+        self.with(world, now, |space, outside| {
+            let held = space.confirm(claim, outside)?;
+            let mark = self.lay(space, vec![Change::Remove { number: held.number }], None);
+            Ok(Pending { mark, what: What::Confirm(held) })
+        })
+    }
+
+    /// Extends a claim; the mark says when that is in the file.
+    pub fn renew<P: Payload<Waker: Wakes>>(
+        &self,
+        world: &World<P>,
+        now: Moment,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> Result<Option<Arc<Mark>>, Refused> {
+        self.with(world, now, |space, outside| {
+            space.renew(claim, lease, outside)?;
+            let Some(number) = space.claimed(claim) else { return Err(Refused::ClaimOver) };
+            let lease = lease_until(outside.now.checked_add(lease), outside.now);
+            let claim = Claim { token: claim.number(), lease };
+            Ok(self.lay(space, vec![Change::Claim { number, claim }], None))
+        })
+    }
+
+    /// Ends a claim: its tuple comes back.
+    pub fn give_back<P: Payload<Waker: Wakes>>(&self, world: &World<P>, now: Moment, claim: ClaimId) {
+        self.with(world, now, |space, outside| {
+            if let Some(number) = space.claimed(claim) {
+                self.lay(space, vec![Change::Release { number }], None);
+            }
+            space.give_back(claim, outside);
+        });
+    }
+
+    /// What is pending is in the file, so it happens; or it could not be written, so it does not.
+    pub fn finish<P: Payload<Waker: Wakes>>(
+        &self,
+        world: &World<P>,
+        now: Moment,
+        pending: Pending,
+        is_written: bool,
+    ) {
+        self.with(world, now, |space, outside| match (pending.what, is_written) {
+            (What::Write { number, entry }, true) => space.publish(number, entry, outside),
+            // It has no end of its own, so it is held still.
+            (What::Take { claim, .. }, true) => drop(space.confirm(claim, outside)),
+            (What::Commit(prepared), true) => space.finish(prepared, outside),
+            (What::Commit(prepared), false) => space.abandon(prepared, outside),
+            (What::Confirm(held), false) => space.offer_again(held, outside),
+            (What::Take { claim, .. } | What::Claim { claim, .. }, false) => {
+                space.give_back(claim, outside);
+            }
+            (What::Claim { .. } | What::Confirm(_), true) | (What::Write { .. }, false) => {}
+        });
+    }
+
+    /// Whoever began it has given up: it is as if it had not been begun, in the file too.
+    pub fn undo<P: Payload<Waker: Wakes>>(&self, world: &World<P>, now: Moment, pending: Pending) {
+        self.with(world, now, |space, outside| {
+            let change = match &pending.what {
+                What::Write { number, .. } => Change::Remove { number: *number },
+                What::Take { number, entry, .. } if self.ledger.is_some() => {
+                    insert(*number, entry, bytes_of(&entry.tuple), outside.now)
+                }
+                What::Take { number, .. } | What::Claim { number, .. } => Change::Release { number: *number },
+                What::Commit(_) | What::Confirm(_) => return,
+            };
+            self.lay(space, vec![change], None);
+            match pending.what {
+                What::Take { claim, .. } | What::Claim { claim, .. } => drop(space.give_back(claim, outside)),
+                _ => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,270 @@
+"""Spaces on files: what survives, what is found damaged, and what is undone."""
+
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import thistledown as td
+from thistledown import testing
+
+from support import PATIENCE, run_program
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "jobs.db"
+
+
+def test_what_was_written_is_there_when_it_is_opened_again(path):
+    with td.Space(path) as space:
+        for number in range(10):
+            space.write_nowait(("job", number, 2**70, b"x", ("y", None)))
+        assert space.take_nowait(("job", 3, ...) + (...,) * 2) is not None
+    with td.Space(path) as space:
+        assert [one[1] for one in space.read_all()] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+        assert space.take_nowait(("job", int, int, bytes, tuple)) == ("job", 0, 2**70, b"x", ("y", None))
+        assert space.path == pathlib.Path(path)
+
+
+def test_a_file_is_one_space_however_often_it_is_opened(path):
+    with td.Space(path) as one, td.Space(os.fspath(path)) as two:
+        one.write_nowait(("a",))
+        assert two.take_nowait(("a",)) == ("a",)
+        one.close()
+        with pytest.raises(td.SpaceBroken, match="is closed"):
+            one.read_all()
+        two.write_nowait(("b",))
+    with td.Space(path) as space:
+        assert space.read_all() == [("b",)]
+
+
+def test_every_verb_of_a_closed_space_says_so(path):
+    space = td.Space(path)
+    space.write_nowait(("a",))
+    claim = space.take_nowait(("a",), lease=10)
+    space.close()
+    space.close()
+    for act in (
+        lambda: space.write_nowait((1,)),
+        lambda: space.write((1,)).wait(),
+        lambda: space.take((1,)).wait(),
+        lambda: space.take_nowait((1,)),
+        lambda: space.count(),
+        lambda: space.watch(),
+        lambda: space.transaction(),
+        claim.confirm,
+        lambda: claim.renew(5),
+    ):
+        with pytest.raises(td.SpaceBroken, match="open it again"):
+            act()
+    assert "closed" in repr(space)
+
+
+def test_a_claim_and_a_lease_go_on_in_the_next_process(path):
+    program = """
+        import os, sys
+        import thistledown as td
+        space = td.Space(sys.argv[1])
+        for number in range(4):
+            space.write_nowait(("job", number), lease=1000 if number < 3 else 0.001)
+        space.take_nowait(("job", 0), lease=1000)
+        space.take_nowait(("job", 1), lease=0.001)
+        os._exit(0)
+    """
+    run_program(program, os.fspath(path))
+
+    async def main():
+        with td.Space(path) as space:
+            assert space.read_all() == [("job", 1), ("job", 2)]
+            claim = space.take_nowait(("job", 1), lease=10)
+            await td.sleep(990)
+            assert space.read_all() == [("job", 1), ("job", 2)]
+            with pytest.raises(td.LeaseExpired):
+                claim.confirm()
+            await td.sleep(20)
+            assert space.read_all() == []
+
+    # The first space's leases were of about a thousand seconds, and this clock jumps.
+    testing.run(main)
+
+
+def test_a_transaction_is_there_whole_or_not_at_all(path):
+    with td.Space(path) as space:
+        space.write_nowait(("account", "anna", 10))
+        with space.transaction() as act:
+            _, _, amount = act.take_nowait(("account", "anna", int))
+            act.write_nowait(("account", "anna", amount - 3))
+            act.write_nowait(("account", "bert", 3))
+        act = space.transaction()
+        act.take_nowait(("account", "anna", int))
+        act.write_nowait(("account", "anna", 0))
+        # It does not end: its process dies, as far as the file knows.
+        space.close()
+    with td.Space(path) as space:
+        assert space.read_all() == [("account", "anna", 7), ("account", "bert", 3)]
+
+
+async def test_what_is_not_written_yet_is_seen_by_nobody_and_can_be_undone(path):
+    with td.Space(path) as space:
+        for turn in range(20):
+            space.write_nowait(("a", turn))
+            chosen = await td.select(space.take(("a", turn)), space.write(("b", turn)), td.after(0))
+            left = space.read_all()
+            expected = {0: [], 1: [("a", turn), ("b", turn)], 2: [("a", turn)]}[chosen.index]
+            assert left == expected
+            while space.take_nowait(...) is not None:
+                pass
+    with td.Space(path) as space:
+        assert space.read_all() == []
+
+
+def test_what_is_in_the_file_of_another_process_is_refused_with_words(path):
+    with td.Space(path):
+        ended = run_program("import sys, thistledown as td; td.Space(sys.argv[1])", os.fspath(path))
+    assert "SpaceBroken" in ended.stderr
+    assert "is open in another process" in ended.stderr
+
+
+def test_a_forked_child_opens_the_file_itself(path):
+    with td.Space(path) as space:
+        space.write_nowait(("a",))
+        child = os.fork()
+        if child == 0:
+            try:
+                space.read_all()
+            except td.SpaceBroken as error:
+                os._exit(7 if "forked" in str(error) else 8)
+            os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        space.write_nowait(("b",))
+    with td.Space(path) as space:
+        assert space.read_all() == [("a",), ("b",)]
+
+
+def test_what_cannot_be_opened_is_an_error_that_says_why(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        td.Space(tmp_path / "nowhere" / "jobs.db")
+    with pytest.raises(IsADirectoryError):
+        td.Space(tmp_path)
+    text = tmp_path / "text"
+    text.write_text("just text, and no space at all\n" * 500)
+    with pytest.raises(td.SpaceDamaged, match="not a database"):
+        td.Space(text)
+    with pytest.raises(td.SpaceDamaged, match="nothing in it is whole"):
+        td.Space(text, repair=True)
+    assert text.read_text().startswith("just text")
+
+
+def test_a_damaged_file_says_what_is_damaged_and_what_is_whole_is_kept(path):
+    with td.Space(path) as space:
+        for number in range(500):
+            space.write_nowait(("job", number, "x" * 40))
+    whole = path.read_bytes()
+    place = whole.index(b"x" * 40) + 20
+    path.write_bytes(whole[:place] + b"y" + whole[place + 1 :])
+    with pytest.raises(td.SpaceDamaged, match=r"row \d+ of tuples is not what was written.*repair=True"):
+        td.Space(path)
+    with pytest.warns(RuntimeWarning, match="499 tuples are whole"):
+        space = td.Space(path, repair=True)
+    with space:
+        assert len(space) == 499
+        space.write_nowait(("job", 500, ""))
+    assert (path.parent / "jobs.db-damaged-1").exists()
+    with td.Space(path) as space:
+        assert len(space) == 500
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(td.SpaceDamaged):
+        td.Space(path)
+    with pytest.warns(RuntimeWarning, match="are whole and kept"):
+        space = td.Space(path, repair=True)
+    with space:
+        assert 100 < len(space) < 500
+
+
+class Broken:
+    def __reduce__(self):
+        return (math.sqrt, (-1,))
+
+
+@pytest.mark.parametrize("on_file", [False, True])
+def test_a_tuple_that_cannot_be_unpickled_is_back_in_its_place(path, on_file):
+    with td.Space(path if on_file else None) as space:
+        space.write_nowait(("job", Broken()))
+        space.write_nowait(("job", 2))
+        for act in (
+            lambda: space.take_nowait(("job", ...)),
+            lambda: space.take(("job", ...)).wait(PATIENCE),
+            lambda: space.take_nowait(("job", ...), lease=1000),
+        ):
+            with pytest.raises(ValueError, match="math domain"):
+                act()
+        assert space.count(("job", ...)) == 2
+        assert space.take_nowait(("job", int)) == ("job", 2)
+
+
+PRODUCER = """
+import os, sys, threading
+import thistledown as td
+
+space = td.Space(sys.argv[1], fsync=sys.argv[2] == "True")
+first = int(sys.argv[3])
+
+def says(act, number):
+    os.write(1, f"{act} {number}\\n".encode())
+
+def write(part):
+    for number in range(first + part, first + 100_000, 4):
+        space.write_nowait(("job", number))
+        says("w", number)
+        if number % 3 == 0:
+            taken = space.take_nowait(("job", number))
+            says("t", taken[1])
+
+for part in range(4):
+    threading.Thread(target=write, args=(part,)).start()
+"""
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_survives_kill_9_and_is_there_once(path):
+    written, taken, begun = set(), set(), set()
+    for turn in range(5):
+        arguments = [sys.executable, "-c", PRODUCER, os.fspath(path), str(turn % 2 == 0), str(turn * 100_000)]
+        child = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        wanted = 20 + 37 * turn
+        with child.stdout:
+            for count, line in enumerate(child.stdout):
+                if count == wanted:
+                    child.send_signal(signal.SIGKILL)
+                # A line that the death cut short says nothing.
+                if line.endswith("\n"):
+                    act, number = line.split()
+                    (written if act == "w" else taken).add(int(number))
+        child.wait()
+        # What it was about to take, when it died, may be taken or not.
+        begun |= {number for number in written - taken if number % 3 == 0}
+        with td.Space(path) as space:
+            found = [one[1] for one in space.read_all()]
+            assert len(found) == len(set(found))
+            assert written - taken - begun <= set(found)
+            assert not taken & set(found)
+
+
+def test_threads_that_wait_for_the_disk_let_others_run_and_share_a_write(path):
+    with td.Space(path) as space:
+        threads = [
+            threading.Thread(target=lambda part=part: [space.write_nowait((part, n)) for n in range(20)])
+            for part in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert len(space) == 320
+    with td.Space(path) as space:
+        assert len(space) == 320
