@@ -13,6 +13,7 @@ from thistledown import pyprocess, pytest_plugin, testing
 
 # fmt: off
 FACE = [
+    "Down", "link", "Link", "monitor",
     "actor", "Actor", "ActorDied", "ActorStopped", "MailboxFull",
     "after", "as_completed", "AsCompleted", "AsyncResults", "between", "Cancelled", "Channel", "ChannelClosed",
     "ChannelEmpty", "ChannelFull", "child", "Child", "ChildFailed", "ChildState",

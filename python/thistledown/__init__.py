@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from thistledown._actors import Actor, actor
     from thistledown._children import Child, child
     from thistledown._collect import AsCompleted, as_completed, wait
+    from thistledown._deathwatch import Down, Link, link, monitor
     from thistledown._decorator import TaskFunction, task
     from thistledown._errors import MemoryLimitExceeded, TaskCancelled, WorkerDied, WorkersBroken
     from thistledown._gathering import AsyncResults
@@ -96,11 +97,13 @@ __all__ = [
     "ChildState",
     "Claim",
     "DeadlockError",
+    "Down",
     "Here",
     "IncompleteReadError",
     "LeaseExpired",
     "LimitOverrunError",
     "Line",
+    "Link",
     "MailboxFull",
     "MemoryLimitExceeded",
     "Node",
@@ -142,8 +145,10 @@ __all__ = [
     "current_task",
     "go",
     "here",
+    "link",
     "listen",
     "map",
+    "monitor",
     "move_on_after",
     "one_of",
     "primed",
@@ -172,8 +177,10 @@ _LATER = {
     "AsyncResults": "_gathering",
     "Child": "_children",
     "ChildState": "_supervisors",
+    "Down": "_deathwatch",
     "Here": "_places",
     "Line": "_tree",
+    "Link": "_deathwatch",
     "MemoryLimitExceeded": "_deaths",
     "Node": "_tree",
     "Place": "_verbs",
@@ -196,8 +203,10 @@ _LATER = {
     "child": "_children",
     "connect": "_sockets",
     "here": "_places",
+    "link": "_deathwatch",
     "listen": "_sockets",
     "map": "_workers",
+    "monitor": "_deathwatch",
     "run": "_run",
     "serve": "_server",
     "share": "_shared",

@@ -37,7 +37,8 @@ MAILBOX = 100_000
 class Ending(NamedTuple):
     """How a box has ended: in a word, and by what error.
 
-    ``normal``: it was stopped or given up. ``killed``: by ``kill``, or with the run or pool that it lived in.
+    ``normal``: it was stopped or given up. ``killed``: by ``kill``; with ``error`` it is that which has ended it: one
+    that it was linked to has failed, or the run or pool that it lived in is over.
     ``failed``: its constructor raised ``error``. ``died``: its process did, and ``error`` is the ``WorkerDied``.
     """
 
@@ -112,8 +113,13 @@ class Box(Protocol):
         """A message behind which there are none. Its task is done when the box has ended; the same task each time."""
         ...
 
-    def kill(self) -> None:
-        """Ends it now, wherever it stands. Of one that has ended nothing."""
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it may end though nothing happens in this process."""
+        ...
+
+    def kill(self, because: BaseException | None = None) -> None:
+        """Ends it now, wherever it stands; its ending is ``killed`` by this error. Of one that has ended nothing."""
         ...
 
     def watch(self, heard: Heard) -> None:
@@ -153,7 +159,7 @@ def refusal(name: str, ending: Ending) -> ActorStopped | ActorDied:
     if ending.word == "normal":
         return ActorStopped(f"actor {name} has been stopped, and takes no more messages")
     words = {
-        "killed": "it was killed" if ending.error is None else str(ending.error),
+        "killed": "it was killed" if ending.error is None else f"it was killed: {ending.error}",
         "failed": f"its constructor raised {ending.error!r}",
         "died": str(ending.error),
     }[ending.word]

@@ -158,12 +158,17 @@ class HereBox(_core.HereBox):
         self._end(Ending("normal"))
         return None
 
-    def kill(self) -> None:
+    @property
+    def is_elsewhere(self) -> bool:
+        moved = self._more().moved
+        return moved is not None and moved.is_elsewhere
+
+    def kill(self, because: BaseException | None = None) -> None:
         more = self._more()
         if more.moved is not None:
-            more.moved.kill()
+            more.moved.kill(because)
             return
-        self._end(Ending("killed"))
+        self._end(Ending("killed", because))
         self._cancel_all()
 
     def _end(self, ending: Ending) -> None:

@@ -98,7 +98,7 @@ mod _core {
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]
-    use super::pledge::pledge;
+    use super::pledge::{heard, pledge};
     #[pymodule_export]
     use super::run::runs::stop_runs;
     #[pymodule_export]

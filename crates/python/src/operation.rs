@@ -24,6 +24,7 @@ use crate::errors::{self, Quick, Thrown};
 use crate::net::poll::RawPoll;
 use crate::net::verbs::SocketOperation;
 use crate::payload::WORLD;
+use crate::pledge::Heard;
 use crate::scope::Scope;
 use crate::select::{self, Select};
 use crate::space::wait::SpaceOperation;
@@ -52,6 +53,7 @@ pub(crate) enum Kind {
     Thread(Box<ThreadCall>),
     Switch(Box<Switch>),
     Space(Box<SpaceOperation>),
+    Heard(Box<Heard>),
 }
 
 impl Kind {
@@ -308,6 +310,7 @@ impl Operation {
             Kind::Select(select) => select.attempt(py)?,
             Kind::Thread(call) => call.attempt(py)?,
             Kind::Space(operation) => operation.attempt(py)?,
+            Kind::Heard(heard) => heard.attempt(py)?,
             Kind::Sleep(_) | Kind::Switch(_) | Kind::Send(..) | Kind::Receive(_) => None,
         })
     }
@@ -326,6 +329,7 @@ impl Operation {
             Kind::Select(select) => select.want(py, wants)?,
             Kind::Thread(call) => call.want(py, wants)?,
             Kind::Space(operation) => operation.want(wants),
+            Kind::Heard(heard) => wants.push(Want::End(heard.pledge.get().id())),
             Kind::Switch(_) => return Err(errors::misuse("`switch` works inside a weightless task only")),
         }
         Ok(())
@@ -341,6 +345,7 @@ impl Operation {
         match (&self.kind, event) {
             (Kind::Select(select), event) => select.conclude(py, branch, event),
             (Kind::Space(operation), _) => operation.attempt(py),
+            (Kind::Heard(heard), _) => heard.attempt(py),
             (_, Event::Received(value)) => Ok(Some(value)),
             (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
             (_, Event::Gone) => Err(closed_descriptor()),
@@ -420,6 +425,7 @@ impl Operation {
             Kind::Thread(call) => call.describe(py),
             Kind::Switch(_) => "switch".into(),
             Kind::Space(operation) => operation.describe(py),
+            Kind::Heard(heard) => heard.pledge.get().name(py),
         }
     }
 
@@ -432,6 +438,9 @@ impl Operation {
             Kind::Join(task) => into.push((task.get().name(py), task.clone_ref(py).into_any())),
             Kind::Select(select) => select.targets(py, into),
             Kind::Space(operation) => operation.targets(py, into),
+            Kind::Heard(heard) => {
+                into.extend(heard.of.iter().map(|of| (of.get().name(py), of.clone_ref(py).into_any())))
+            }
             _ => {}
         }
     }
@@ -451,6 +460,7 @@ impl Operation {
             Kind::Thread(call) => Kind::Thread(Box::new(call.copy(py))),
             Kind::Switch(switch) => Kind::Switch(Box::new(switch.copy(py))),
             Kind::Space(operation) => Kind::Space(Box::new(operation.copy(py))),
+            Kind::Heard(heard) => Kind::Heard(Box::new(heard.copy(py))),
         }))
     }
 
@@ -551,6 +561,7 @@ impl Operation {
             Kind::Thread(call) => call.traverse(visit),
             Kind::Switch(switch) => switch.traverse(visit),
             Kind::Space(operation) => operation.traverse(visit),
+            Kind::Heard(heard) => heard.traverse(visit),
         }
     }
 }

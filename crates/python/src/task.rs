@@ -68,6 +68,9 @@ const FETCHED: u64 = 1 << 63;
 /// Its body gave way by an operation, which ends at its next turn.
 const GIVES_WAY: u64 = 1 << 62;
 
+/// It is ended by hand, and forgotten when nobody has it any more.
+const PLEDGED: u64 = 1 << 61;
+
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
@@ -108,7 +111,7 @@ impl Task {
 
     /// Its number, unique in this process.
     pub(crate) fn serial(&self) -> u64 {
-        self.serial.load(Ordering::Relaxed) & !(FETCHED | GIVES_WAY)
+        self.serial.load(Ordering::Relaxed) & !(FETCHED | GIVES_WAY | PLEDGED)
     }
 
     #[inline]
@@ -149,6 +152,10 @@ impl Task {
     #[inline]
     pub(crate) fn set_gives_way(&self, gives_way: bool) {
         self.mark(GIVES_WAY, gives_way);
+    }
+
+    pub(crate) fn set_pledged(&self) {
+        self.mark(PLEDGED, true);
     }
 
     pub(crate) fn is_fetched(&self) -> bool {

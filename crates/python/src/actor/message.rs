@@ -56,7 +56,8 @@ impl Message {
         };
         let Some(target) = target else {
             let without = intern!(py, "_without_instance");
-            return self.to_box.bind(py).call_method1(without, (&self.name, &self.args, &self.kwargs));
+            let made = self.to_box.bind(py).call_method1(without, (&self.name, &self.args, &self.kwargs))?;
+            return Ok(self.replace(made));
         };
         let found = target.bind(py).getattr(&self.name)?;
         let Some(args) = &self.args else { return Ok(found) };

@@ -9,7 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use thistledown_kernel::{ScopeId, TaskId};
 
-use super::{REMOTE, Task, log_failed_callback};
+use super::{PLEDGED, REMOTE, Task, log_failed_callback};
 use crate::errors;
 use crate::payload::WORLD;
 use crate::report::report;
@@ -135,6 +135,10 @@ impl Drop for Task {
     /// An error in another process that nobody has asked for is told, so that it is not lost.
     fn drop(&mut self) {
         if *self.id.get_mut() != REMOTE {
+            if self.is_marked(PLEDGED) && !self.is_done() {
+                let id = TaskId::from_number(*self.id.get_mut());
+                WORLD.with(|kernel| kernel.finish(id));
+            }
             return;
         }
         let Some(remote) = self.remote() else { return };

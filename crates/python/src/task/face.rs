@@ -187,6 +187,11 @@ impl Task {
         self.failure(py)
     }
 
+    /// The error it has failed with, for who looks and does not ask: it still has to reach somebody.
+    fn _failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.failure(py)
+    }
+
     /// Somebody is about to wait for a group that it is in: in a worker, somebody else may have the place until then.
     fn _is_awaited(&self) {
         if let Some(remote) = self.remote() {

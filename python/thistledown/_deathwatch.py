@@ -1,0 +1,167 @@
+"""Deaths noticed: monitors, which tell of an end, and links, by which one end brings another.
+
+The rules are those of Erlang's reference manual (Processes: Links; Error Handling; Monitors), for tasks and actors. Two
+differ, for here an end is remembered: who asks for the end of one that is dead already hears how it ended, where Erlang
+says ``noproc``; and a link with one that has ended well does nothing.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from thistledown import _core
+from thistledown._actors import Actor
+from thistledown._boxes import Box, Ending
+from thistledown._task import Task
+
+__all__ = ["Down", "Link", "link", "monitor"]
+
+
+class Down(NamedTuple):
+    """How something has ended, as ``td.monitor`` tells it.
+
+    Attributes:
+        who: the task or the actor, as it was given.
+        reason: ``"normal"``; ``"killed"`` of an actor, by ``kill``; ``"cancelled"`` of a task; or the exception that
+            has ended it. That of a process is ``WorkerDied``, with its exit code or signal, or ``MemoryLimitExceeded``.
+    """
+
+    who: Any
+    reason: str | BaseException
+
+
+Told: TypeAlias = Callable[[str | BaseException], None]
+
+
+class Watch:
+    """Somebody who hears once how a task or an actor has ended, unless he stops before."""
+
+    def __init__(self, who: "Task[Any] | Actor[Any]", told: Told) -> None:
+        self._box: Box | None = who._box if isinstance(who, Actor) else None
+        self._told: Told | None = told
+        if self._box is not None:
+            self._box.watch(self._heard)
+        else:
+            who.add_done_callback(self._done)
+
+    def _heard(self, ending: Ending) -> None:
+        self._tell(ending.word if ending.error is None else ending.error)
+
+    def _done(self, task: Any) -> None:
+        if self._told is not None:
+            self._tell(_reason(task))
+
+    def _tell(self, reason: str | BaseException) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(reason)
+
+    def stop(self) -> None:
+        if self._told is not None:
+            self._told = None
+            if self._box is not None:
+                self._box.unwatch(self._heard)
+
+
+def _reason(task: Task[Any]) -> str | BaseException:
+    if task.cancelled():
+        return "cancelled"
+    failure = task._failure()
+    return "normal" if failure is None else failure
+
+
+def _checked(who: Any, function: str) -> "Task[Any] | Actor[Any]":
+    if not isinstance(who, Task | Actor):
+        raise TypeError(f"{function} takes tasks and actors, got {who!r}")
+    return who
+
+
+def monitor(who: "Task[Any] | Actor[Any]", /) -> "_core.Operation[Down]":
+    """Tells how a task or an actor ends: an operation that gives its ``Down``, once it has ended.
+
+    ``down = await td.monitor(account)``. One end is told once, also to who asks when it was over already; the operation
+    can be waited for again, and then gives the same. It watches from this call on, until it is let go, and keeps the
+    actor alive meanwhile. An error that it tells of has reached somebody. Source: Erlang's ``monitor``.
+
+    Args:
+        who: a task, in whichever place it runs, or an actor.
+
+    Raises:
+        TypeError: something else.
+    """
+    _checked(who, "monitor")
+    is_elsewhere = who._box.is_elsewhere if isinstance(who, Actor) else who._in_process
+    pledge: Task[Down] = _core.pledge(f"the end of {_named(who)}", is_elsewhere)
+    watch: Watch
+
+    def told(reason: str | BaseException) -> None:
+        waiting = known()
+        if waiting is not None:
+            waiting._settle(Down(who, reason), None)
+
+    known = weakref.ref(pledge, lambda _: watch.stop())
+    watch = Watch(who, told)
+    return _core.heard(pledge, who if isinstance(who, Task) else None)
+
+
+def _named(who: "Task[Any] | Actor[Any]") -> str:
+    return f"{'actor' if isinstance(who, Actor) else 'task'} {who.name}"
+
+
+class Link:
+    """Two that end together, made by ``td.link``."""
+
+    __slots__ = ("_both", "_watches")
+
+    def __init__(self, one: "Task[Any] | Actor[Any]", other: "Task[Any] | Actor[Any]") -> None:
+        self._both: tuple[Task[Any] | Actor[Any], ...] = (one, other)
+        self._watches: list[Watch] = []
+        self._watches.append(Watch(one, lambda reason: self._ended(other, reason)))
+        # The first may have ended already, and the link with it.
+        if self._both:
+            self._watches.append(Watch(other, lambda reason: self._ended(one, reason)))
+
+    def _ended(self, left: "Task[Any] | Actor[Any]", reason: str | BaseException) -> None:
+        self.unlink()
+        if reason != "normal":
+            _end(left, reason)
+
+    def unlink(self) -> None:
+        """Takes the link away: from now on, neither end brings the other."""
+        self._both = ()
+        watches, self._watches = self._watches, []
+        for watch in watches:
+            watch.stop()
+
+    def __repr__(self) -> str:
+        return f"<thistledown.Link of {' and '.join(map(_named, self._both)) or 'nobody any more'}>"
+
+
+def _end(who: "Task[Any] | Actor[Any]", reason: str | BaseException) -> None:
+    if isinstance(who, Actor):
+        who._box.kill(reason if isinstance(reason, BaseException) else None)
+    else:
+        who.cancel()
+
+
+def link(one: "Task[Any] | Actor[Any]", other: "Task[Any] | Actor[Any]", /) -> Link:
+    """Links two tasks or actors: when one fails, is killed or cancelled, the other is ended for the same reason.
+
+    A task is cancelled, an actor killed. An end that is ``normal`` does nothing. When one has failed already the other
+    is ended at once. A link keeps both alive. Source: Erlang's ``link``.
+
+    Args:
+        one, other: tasks, in whichever places they run, or actors; ``td.current_task()`` for oneself.
+
+    Returns:
+        The link, whose ``unlink()`` takes it away.
+
+    Raises:
+        TypeError: something else.
+        ValueError: both are the same.
+    """
+    _checked(one, "link")
+    _checked(other, "link")
+    if one == other:
+        raise ValueError(f"{_named(one)} cannot be linked with itself")
+    return Link(one, other)

@@ -1,0 +1,494 @@
+"""Weightless actors, and the face of all actors: calls, order, ends, moves."""
+
+import contextlib
+import gc
+import pickle
+import queue
+import threading
+import weakref
+
+import pytest
+import thistledown as td
+
+from support import PATIENCE, run_program, settle
+
+
+class Account:
+    """What it has, and every way to be asked for it."""
+
+    limit = 1_000
+
+    def __init__(self, balance=0):
+        self.balance = balance
+        self.seen = []
+
+    def deposit(self, amount, *, note=None):
+        self.balance += amount
+        self.seen.append(note)
+        return self.balance
+
+    def overdraw(self):
+        raise LookupError(self.balance)
+
+    async def slowly(self, amount):
+        before = self.balance
+        await td.sleep(0)
+        await td.sleep(0)
+        self.balance = before + amount
+        return self.balance
+
+    def in_steps(self, amount):
+        before = self.balance
+        yield
+        self.balance = before + amount
+        return self.balance
+
+    def numbers(self):
+        return (number for number in range(3))
+
+    async def wait_for(self, gate):
+        return await gate.recv()
+
+    async def ask(self, *path):
+        return await path[0].ask("ask", *path[1:]) if path else self.balance
+
+    def stop(self, word):
+        return f"stopped {word}"
+
+    def _hidden(self):
+        return "hidden"
+
+    @property
+    def doubled(self):
+        return 2 * self.balance
+
+    @staticmethod
+    def sum(one, other):
+        return one + other
+
+    @classmethod
+    def named(cls):
+        return cls.__name__
+
+
+# --- calls ---------------------------------------------------------------------------------------------------
+
+
+async def test_methods_are_messages_and_replies_are_tasks(home):
+    account = td.here.actor(Account, 100)
+    task = account.deposit(5, note="first")
+    assert isinstance(task, td.Task)
+    assert await task == 105
+    assert await account.slowly(1) == 106
+    assert await account.in_steps(1) == 107
+    assert [*(await account.numbers())] == [0, 1, 2]
+    assert await account.sum(1, 2) == 3
+    assert await account.named() == "Account"
+
+
+async def test_attributes_are_read_by_messages(home):
+    account = td.here.actor(Account, 100)
+    account.deposit(1)
+    assert await account.balance == 101
+    assert await account.doubled == 202
+    assert await account.limit == 1_000
+    with pytest.raises(AttributeError, match=r"'balance', and call that"):
+        account.balance = 3
+
+
+async def test_an_exception_is_its_calls_and_the_actor_goes_on(home):
+    account = td.here.actor(Account, 7)
+    with pytest.raises(LookupError, match="7"):
+        await account.overdraw()
+    assert await account.deposit(1) == 8
+
+
+def test_an_exception_that_nobody_asks_for_is_not_lost():
+    async def main():
+        td.here.actor(Account).overdraw()
+
+    with pytest.raises(LookupError):
+        td.run(main)
+
+
+@pytest.mark.parametrize(
+    ("slip", "error", "words"),
+    [
+        (lambda account: account.deposti(1), AttributeError, "did you mean 'deposit'"),
+        (lambda account: account.deposit(), TypeError, "missing a required argument: 'amount'"),
+        (lambda account: account.deposit(1, 2), TypeError, "too many positional arguments"),
+        (lambda account: account.deposit(1, nte=2), TypeError, "unexpected keyword argument 'nte'"),
+        (lambda account: account.sum(1), TypeError, "missing a required argument: 'other'"),
+        (lambda account: account.named(1), TypeError, "too many positional arguments"),
+        (lambda account: account._hidden, AttributeError, "own affair"),
+        (lambda account: account.ask("deposti"), AttributeError, "did you mean 'deposit'"),
+        (lambda account: account.ask("balance", 1), TypeError, "takes no arguments"),
+        (lambda account: account.ask(3), TypeError, "a method of the actor's class or its name"),
+        (lambda account: account.ask("_nothing"), AttributeError, "no method or attribute"),
+        (lambda account: account.move(3), TypeError, "no place for actors"),
+    ],
+)
+async def test_a_slip_is_an_error_where_it_is_made(slip, error, words):
+    account = td.here.actor(Account)
+    with pytest.raises(error, match=words):
+        slip(account)
+    assert await account.seen == []
+
+
+async def test_names_that_the_handle_has_itself_are_asked_for(home):
+    account = td.here.actor(Account, 3)
+    assert await account.ask("stop", "me") == "stopped me"
+    assert await account.ask(Account.stop, "me") == "stopped me"
+    assert await account.ask(Account.deposit, 5, note="n") == 8
+    assert await account.ask("balance") == 8
+    assert await account.ask("_hidden") == "hidden"
+    assert await account.ask("ask") == 8
+
+
+async def test_what_an_instance_may_have_is_known_by_the_code_of_its_class():
+    class Dynamic:
+        def __init__(self):
+            setattr(self, "any" + "thing", 1)
+
+    class Open:
+        def __getattr__(self, name):
+            return name
+
+    assert await td.here.actor(Dynamic).anything == 1
+    assert await td.here.actor(Open).whatever == "whatever"
+    with pytest.raises(AttributeError):
+        await td.here.actor(Dynamic).nothing
+
+
+async def test_what_the_constructor_raises_is_raised_where_the_actor_is_made():
+    with pytest.raises(TypeError):
+        td.here.actor(Account, 1, 2)
+    with pytest.raises(TypeError, match="of a class and the arguments of its constructor, not of an instance"):
+        td.here.actor(Account())
+    with pytest.raises(TypeError, match="is no class"):
+        td.here.actor(len)
+    with pytest.raises(TypeError, match="made by"):
+        td.Actor()
+
+
+def test_where_no_run_is_it_says_where_actors_can_be_made():
+    with pytest.raises(RuntimeError, match=r"td\.run\(main\).*td\.actor"):
+        td.here.actor(Account)
+
+
+# --- order, and one at a time --------------------------------------------------------------------------------
+
+
+async def test_messages_of_one_sender_are_answered_in_order_and_one_at_a_time(home):
+    account = td.here.actor(Account)
+    tasks = [getattr(account, name)(1) for _ in range(100) for name in ("slowly", "deposit", "in_steps")]
+    assert [await task for task in tasks] == list(range(1, 301))
+
+
+async def test_a_hundred_actors_and_a_thousand_unguarded_increments_each_lose_nothing(home):
+    actors = [td.here.actor(Account) for _ in range(100)]
+    last = [actor.slowly(1) for _ in range(1_000) for actor in actors][-100:]
+    assert [await task for task in last] == [1_000] * 100
+
+
+async def test_one_that_waits_holds_up_no_other(home):
+    gate = td.Channel(0)
+    waits, works = td.here.actor(Account), td.here.actor(Account, 1)
+    waiting = waits.wait_for(gate)
+    queued = waits.deposit(1)
+    await settle()
+    assert await works.deposit(1) == 2
+    assert not queued.done()
+    await gate.send("go")
+    assert (await waiting, await queued) == ("go", 1)
+
+
+async def test_a_call_that_is_cancelled_in_the_mailbox_never_begins(home):
+    gate = td.Channel(0)
+    account = td.here.actor(Account)
+    waiting = account.wait_for(gate)
+    account.deposit(1).cancel()
+    later = account.deposit(10)
+    await gate.send(None)
+    await waiting
+    assert await later == 10
+
+
+async def test_a_timeout_of_the_caller_leaves_the_actor_at_its_work(home):
+    gate = td.Channel(0)
+    account = td.here.actor(Account)
+    waiting = account.wait_for(gate)
+    with pytest.raises(TimeoutError):
+        with td.timeout(0.001):
+            await waiting
+    await gate.send("there")
+    assert await waiting == "there"
+
+
+async def test_a_full_mailbox_refuses(home):
+    gate = td.Channel(0)
+    account = td.here.options(mailbox=2, name="small").actor(Account)
+    tasks = [account.wait_for(gate), account.deposit(1)]
+    for refused in (lambda: account.deposit(1), lambda: account.balance):
+        with pytest.raises(td.MailboxFull, match=r"2 messages to actor small are unanswered.*mailbox"):
+            refused()
+    assert issubclass(td.MailboxFull, queue.Full)
+    await gate.send(None)
+    assert [await task for task in tasks] == [None, 1]
+    assert await account.deposit(1) == 2
+
+
+@pytest.mark.parametrize("mailbox", [0, -1, 1.5, True, "3", None])
+def test_a_mailbox_is_a_number_of_messages(mailbox):
+    with pytest.raises((TypeError, ValueError), match="mailbox"):
+        td.here.options(mailbox=mailbox)
+
+
+# --- cycles --------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_into_an_actor_that_waits_for_the_caller_is_a_deadlock():
+    first, second = td.here.options(name="a").actor(Account), td.here.options(name="b").actor(Account)
+    with pytest.raises(td.DeadlockError, match="which waits for it in turn"):
+        await first.ask("ask", second, first)
+    assert await first.ask("ask", second, td.here.actor(Account, 9)) == 9
+
+
+async def test_an_actor_that_asks_itself_and_waits_is_a_deadlock():
+    account = td.here.actor(Account)
+    with pytest.raises(td.DeadlockError, match="its key"):
+        await account.ask("ask", account)
+
+
+async def test_a_longer_cycle_is_a_deadlock_and_a_chain_is_none():
+    actors = [td.here.actor(Account, number) for number in range(50)]
+    assert await actors[0].ask("ask", *actors[1:], td.here.actor(Account, 99)) == 99
+    with pytest.raises(td.DeadlockError):
+        await actors[0].ask("ask", *actors[1:], actors[0])
+
+
+# --- ends ----------------------------------------------------------------------------------------------------
+
+
+async def test_stop_answers_what_was_asked_before_and_refuses_what_comes_after(home):
+    account = td.here.actor(Account)
+    tasks = [account.slowly(1) for _ in range(3)]
+    stopping = account.stop()
+    assert account.stop() is stopping
+    with pytest.raises(td.ActorStopped, match="takes no more messages"):
+        account.deposit(1)
+    await stopping
+    assert [task.result() for task in tasks] == [1, 2, 3]
+    with pytest.raises(td.ActorStopped):
+        account.ask("balance")
+    await account.stop()
+    account.kill()
+
+
+async def test_kill_fails_what_is_begun_and_what_is_queued(home):
+    gate = td.Channel(0)
+    account = td.here.actor(Account)
+    tasks = [account.wait_for(gate), *(account.deposit(1) for _ in range(100))]
+    await settle()
+    account.kill()
+    account.kill()
+    for task in tasks:
+        with pytest.raises(td.ActorDied, match="it was killed"):
+            await task
+    with pytest.raises(td.ActorDied):
+        account.deposit(1)
+    await account.stop()
+
+
+def test_killed_calls_that_nobody_asks_for_are_no_errors_of_the_run():
+    async def main():
+        account = td.here.actor(Account)
+        account.wait_for(td.Channel(0))
+        account.deposit(1)
+        await settle()
+        account.kill()
+
+    td.run(main)
+
+
+async def test_a_block_stops_the_actor_and_kills_it_when_it_fails(home):
+    async with td.here.actor(Account) as account:
+        answered = account.slowly(1)
+    assert answered.result() == 1
+    with pytest.raises(td.ActorStopped):
+        account.deposit(1)
+    with pytest.raises(LookupError):
+        async with td.here.actor(Account) as account:
+            waiting = account.wait_for(td.Channel(0))
+            raise LookupError
+    with pytest.raises(td.ActorDied):
+        await waiting
+    with td.here.actor(Account) as account:
+        pass
+    await account.stop()
+
+
+async def test_an_actor_that_is_given_up_is_freed_when_it_has_answered(home):
+    account = td.here.actor(Account)
+    instance = weakref.ref(account._box._instance)
+    task = account.slowly(1)
+    del account
+    assert instance() is not None
+    assert await task == 1
+    del task
+    gc.collect()
+    assert instance() is None
+
+
+async def test_one_that_has_ended_lets_go_of_its_state(home):
+    account = td.here.actor(Account)
+    instance = weakref.ref(account._box._instance)
+    await account.stop()
+    gc.collect()
+    assert instance() is None
+    assert account.name.startswith("Account-")
+
+
+def test_actors_that_are_alive_do_not_hold_up_the_end_of_the_run():
+    kept = []
+
+    async def main():
+        account = td.here.actor(Account)
+        kept.append(account)
+        await account.deposit(1)
+
+    td.run(main)
+    with pytest.raises(td.ActorDied, match="the run that it lived in is over"):
+        kept[0].deposit(1)
+    kept[0].stop().result(0)
+    assert td.monitor(kept[0]).wait(0).who is kept[0]
+
+
+# --- handles -------------------------------------------------------------------------------------------------
+
+
+async def test_handles_say_what_they_are_of(home):
+    account, other = td.here.options(name="savings").actor(Account), td.here.actor(Account)
+    assert (account.name, account.place) == ("savings", td.here)
+    assert repr(account) == "<thistledown.Actor savings>"
+    assert repr(account.deposit) == "<method Account.deposit of savings>"
+    assert {"deposit", "balance", "ask", "stop"} - set(dir(account)) == {"balance"}
+    assert account in {account}
+    assert account not in (other, 3)
+
+
+async def test_a_handle_of_a_weightless_actor_stays_in_its_process():
+    with pytest.raises(td.NotPicklable, match=r"lives in a thread of this process.*td\.actor"):
+        pickle.dumps(td.here.actor(Account))
+
+
+def test_calls_from_other_threads_go_to_the_run_of_the_actor():
+    ready, done = threading.Event(), threading.Event()
+    shared = []
+
+    async def main():
+        shared.append(td.here.actor(Account))
+        shared.append(threading.get_ident())
+        ready.set()
+        await td.thread(done.wait, PATIENCE)
+        return await shared[0].balance
+
+    def other():
+        assert ready.wait(PATIENCE)
+        with contextlib.ExitStack() as stack:
+            stack.callback(done.set)
+            account = shared[0]
+            assert [account.deposit(1).result(PATIENCE) for _ in range(100)] == list(range(1, 101))
+            tasks = [account.slowly(1) for _ in range(100)]
+            results.extend(task.result(PATIENCE) for task in tasks)
+            account.stop()
+
+    results = []
+    thread = threading.Thread(target=other)
+    thread.start()
+    with pytest.raises(td.ActorStopped):
+        td.run(main)
+    thread.join(PATIENCE)
+    assert results == list(range(101, 201))
+
+
+# --- moving --------------------------------------------------------------------------------------------------
+
+
+async def test_an_actor_moves_and_its_queue_and_handles_follow(home):
+    account = td.here.options(name="mover", mailbox=500).actor(Account, 100)
+    number = hash(account)
+    before = [account.slowly(1) for _ in range(3)]
+    moving = account.move(td.here)
+    after = [account.slowly(1) for _ in range(3)]
+    stopping = account.stop()
+    assert [await task for task in before + after] == [101, 102, 103, 104, 105, 106]
+    await moving
+    await stopping
+    assert (account.name, account.place, hash(account)) == ("mover", td.here, number)
+    with pytest.raises(td.ActorStopped):
+        account.deposit(1)
+
+
+async def test_an_actor_that_cannot_move_stays_and_goes_on(home):
+    account = td.here.actor(Account)
+    await account.deposit(1, note=threading.Lock())
+    moving = account.move(td.here)
+    later = account.deposit(1)
+    with pytest.raises(td.NotPicklable):
+        await moving
+    assert await later == 2
+
+
+async def test_an_actor_moves_on_and_on_and_can_be_killed_there(home):
+    account = td.here.actor(Account)
+    for _ in range(5):
+        await account.move(td.here)
+    gate = td.Channel(0)
+    waiting = account.wait_for(gate)
+    await settle()
+    account.kill()
+    with pytest.raises(td.ActorDied):
+        await waiting
+
+
+# --- a great many --------------------------------------------------------------------------------------------
+
+
+def test_idle_actors_are_small():
+    done = run_program(
+        """
+        import gc
+        import thistledown as td
+
+        class Tiny:
+            __slots__ = ("count",)
+            def __init__(self):
+                self.count = 0
+            def increment(self):
+                self.count += 1
+                return self.count
+
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * 4096
+
+        async def main():
+            count = 200_000
+            one = td.here.actor(Tiny)
+            kept = [None] * count
+            gc.collect()
+            before = resident()
+            for number in range(count):
+                kept[number] = td.here.actor(Tiny)
+                if number % 1000 == 0:
+                    await td.sleep(0)
+            each = (resident() - before) / count
+            assert each < 300, each
+            assert [await kept[number].increment() for number in (0, -1)] == [1, 1]
+            print("small")
+
+        td.run(main)
+        """
+    )
+    assert done.stdout == "small\n", done.stderr
