@@ -35,6 +35,20 @@ async def in_asyncio() -> list[str]:
     received: str = await channel.recv()
     return [task.result() async for task in td.as_completed([started])]
 
+class Account:
+    def __init__(self, balance: int) -> None: ...
+    def deposit(self, amount: int) -> int: ...
+    async def pay(self, amount: int, *, note: str = "") -> str: ...
+async def actors() -> None:
+    account: td.Actor[Account] = td.here.options(name="a", mailbox=3).actor(Account, 100)
+    added: int = await account.ask(Account.deposit, 5)
+    paid: td.Task[str] = account.ask(Account.pay, 5, note="n")
+    anything: object = await account.balance
+    async with pool.actor(Account, 100) as shared_one, td.actor.options(memory="1GiB")(Account, 1) as alone:
+        await shared_one.move(td.here)
+        selected = await td.select(td.monitor(alone), td.monitor(paid))
+    down: td.Down = await td.monitor(account)
+    td.link(account, paid).unlink()
 ended: list[str] = td.run(in_asyncio, loop=True)
 count: int = td.go(use, shared).result() + td.go(use_second, 1, shared).result()
 count = pool.go(use, shared).result() + pool.go(use_later, shared).result()
@@ -56,6 +70,10 @@ MISTAKES = [
     "pool.options(timeot=3)",
     "pool.options(retries='3')",
     "td.run(in_asyncio, loop=3)",
+    "td.here.actor(Account, 'a')",
+    "td.here.actor(Account, 1).ask(Account.deposit, 'a')",
+    "td.here.options(timeout=3)",
+    "td.monitor(3)",
 ]
 
 

@@ -141,11 +141,16 @@ class Kept:
         stopped._settle(None, None)
         return stopped
 
-    def kill(self) -> None:
+    @property
+    def is_elsewhere(self) -> bool:
+        inner = self._inner
+        return inner is not None and inner.is_elsewhere
+
+    def kill(self, because: BaseException | None = None) -> None:
         """Ends the instance now. Its supervisor decides whether there is a next one."""
         inner = self._inner
         if inner is not None:
-            inner.kill()
+            inner.kill(because)
 
     def watch(self, heard: Heard) -> None:
         inner = self._inner
