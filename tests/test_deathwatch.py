@@ -1,6 +1,7 @@
 """Monitors and links of tasks and weightless actors, by the rules of Erlang's reference manual, chapter Processes."""
 
 import gc
+import itertools
 import threading
 
 import pytest
@@ -257,3 +258,11 @@ async def test_nobody_is_linked_with_himself():
     actor = td.here.actor(Worker)
     with pytest.raises(ValueError, match="cannot be linked with itself"):
         td.link(actor, actor)
+
+
+async def test_a_chain_of_links_may_be_long(home):
+    chain = [td.here.actor(Worker) for _ in range(5000)]
+    links = [td.link(one, other) for one, other in itertools.pairwise(chain)]
+    chain[2500].kill()
+    assert {(await td.monitor(actor)).reason for actor in chain} == {"killed"}
+    assert len(links) == 4999

@@ -200,7 +200,16 @@ def test_wish_8_a_job_that_fails_comes_back_to_the_tuple_space() -> None:
     assert "counted 67 letters: [('e', 11), " in shown
 
 
-# --- Blais, and Simionato -----------------------------------------------------------------------------------------
+# --- Armstrong, Blais and Simionato -------------------------------------------------------------------------------
+
+
+def test_ten_thousand_black_boxes_notice_each_others_ends() -> None:
+    assert run("armstrong/black_boxes.py").splitlines() == [
+        "20,000 messages, twice round, the last to box 9,999",
+        "200 ends told (100 killed, 100 normal), of those who have ended: True",
+        "each by its neighbour: True",
+        "linked, and one of them killed: 10,000 killed",
+    ]
 
 
 def test_tasks_of_one_set_never_overlap() -> None:

@@ -5,7 +5,9 @@ differ, for here an end is remembered: who asks for the end of one that is dead 
 says ``noproc``; and a link with one that has ended well does nothing.
 """
 
+import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -137,7 +139,29 @@ class Link:
         return f"<thistledown.Link of {' and '.join(map(_named, self._both)) or 'nobody any more'}>"
 
 
+class Falling(threading.local):
+    """Who is to be ended because of a link, in the thread that ends somebody for one; None while it does not."""
+
+    line: "deque[tuple[Task[Any] | Actor[Any], str | BaseException]] | None" = None
+
+
+_falling = Falling()
+
+
 def _end(who: "Task[Any] | Actor[Any]", reason: str | BaseException) -> None:
+    """Ends who is linked. One after the other and not one inside of the other: a chain of links may be long."""
+    if _falling.line is not None:
+        _falling.line.append((who, reason))
+        return
+    line = _falling.line = deque([(who, reason)])
+    try:
+        while line:
+            _end_one(*line.popleft())
+    finally:
+        _falling.line = None
+
+
+def _end_one(who: "Task[Any] | Actor[Any]", reason: str | BaseException) -> None:
     if isinstance(who, Actor):
         who._box.kill(reason if isinstance(reason, BaseException) else None)
     else:
