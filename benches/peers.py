@@ -20,7 +20,7 @@ SEED = "seed"
 
 #: Event loops that asyncio's own tasks, queues and streams run on.
 LOOPS = ("asyncio", "uvloop", "rloop")
-PACKAGES = (OURS, "uvloop", "rloop", "gevent", "trio", "curio", "loky", "pebble", "mpire", "ray", "dask")
+PACKAGES = (OURS, "uvloop", "rloop", "gevent", "trio", "curio", "loky", "pebble", "mpire", "ray", "dask", "pykka")
 
 #: Peers that take so long to start that they are measured in the first rounds only.
 MOST_ROUNDS = {"ray": 2, "dask": 2}

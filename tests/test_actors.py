@@ -311,6 +311,17 @@ def test_killed_calls_that_nobody_asks_for_are_no_errors_of_the_run():
     td.run(main)
 
 
+async def test_one_that_is_killed_while_it_is_being_stopped_has_ended(home):
+    account = td.here.actor(Account)
+    waiting = account.wait_for(td.Channel(0))
+    stopping = account.stop()
+    await settle()
+    account.kill()
+    await stopping
+    with pytest.raises(td.ActorDied):
+        await waiting
+
+
 async def test_a_block_stops_the_actor_and_kills_it_when_it_fails(home):
     async with td.here.actor(Account) as account:
         answered = account.slowly(1)

@@ -16,6 +16,7 @@ use rustix_futex_sync::Mutex;
 use super::HereBox;
 use crate::body;
 use crate::payload::Body;
+use crate::task::Outcome;
 
 /// To whom a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,12 +123,17 @@ pub(crate) fn begun(yielded: &Bound<'_, PyAny>) -> Option<(Py<Message>, Py<PyAny
     Some((message.clone().unbind(), next))
 }
 
-/// Why the message whose body this is was cancelled, if its box has ended.
-pub(crate) fn died(py: Python<'_>, body: &Body) -> Option<Py<PyAny>> {
+/// What becomes of the message whose body this is, and which was cancelled, if that is because its box has ended: an
+/// error. That the box is to end was answered all the same.
+pub(crate) fn died(py: Python<'_>, body: &Body) -> Option<Outcome> {
     let beside = body.extra.as_ref().and_then(|extra| extra.message.as_ref()).map(|message| message.bind(py));
     let message = match beside {
         Some(message) => message,
         None => body.iterator.bind(py).cast_exact::<Message>().ok()?,
     };
-    HereBox::died(message.get().to_box.bind(py))
+    let error = HereBox::died(message.get().to_box.bind(py))?;
+    match message.get().to == To::Box && message.get().name.bind(py) == "_stopped" {
+        true => Some(Outcome::Value(py.None())),
+        false => Some(Outcome::Error(error)),
+    }
 }

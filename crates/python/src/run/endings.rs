@@ -32,10 +32,10 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
         outcome = Outcome::Cancelled;
     }
     if let Outcome::Cancelled = outcome
-        && let Some(error) = message::died(py, body)
+        && let Some(outcome) = message::died(py, body)
     {
         // As a cancellation is, it is for who asks, and nobody else is told.
-        Task::settle(task, Outcome::Error(error));
+        Task::settle(task, outcome);
         return task.get().mark_fetched();
     }
     let error = match &outcome {

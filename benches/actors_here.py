@@ -1,0 +1,205 @@
+"""What does a call of an actor cost that lives in the same thread or process, and how large is one that is idle?
+
+The rivals: Pykka, whose actors have a thread each, and what one writes in asyncio without a library, a task that takes
+calls and futures from a queue.
+"""
+
+import asyncio
+import gc
+import os
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+import measure
+from memory import resident_bytes
+
+Ask = Callable[[], Awaitable[Any]]
+
+
+class Counter:
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self) -> int:
+        self.count += 1
+        return self.count
+
+
+class QueueActor:
+    """An object with a queue, and a task that answers."""
+
+    __slots__ = ("instance", "queue", "task")
+
+    def __init__(self, instance: Any) -> None:
+        self.instance = instance
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.task = asyncio.ensure_future(self.answers())
+
+    async def answers(self) -> None:
+        while True:
+            method, args, answer = await self.queue.get()
+            try:
+                answer.set_result(getattr(self.instance, method)(*args))
+            except Exception as error:
+                answer.set_exception(error)
+
+    def ask(self, method: str, *args: Any) -> "asyncio.Future[Any]":
+        answer = asyncio.get_running_loop().create_future()
+        self.queue.put_nowait((method, args, answer))
+        return answer
+
+
+async def one_by_one(ask: Ask, count: int) -> float:
+    begin = perf_counter()
+    for _ in range(count):
+        await ask()
+    return perf_counter() - begin
+
+
+async def in_flight(ask: Ask, count: int) -> float:
+    begin = perf_counter()
+    for waiting in [ask() for _ in range(count)]:
+        await waiting
+    return perf_counter() - begin
+
+
+Pattern = Callable[[Ask, int], Any]
+
+
+def by_thistledown(pattern: Pattern) -> measure.Case:
+    def run(count: int) -> measure.Sample:
+        import thistledown as td
+
+        async def main() -> float:
+            actor = td.here.actor(Counter)
+            took: float = await pattern(lambda: actor.add(), count)
+            return took
+
+        return {"ns/call": td.run(main) / count * 1e9}
+
+    return run
+
+
+def by_queue(pattern: Pattern) -> measure.Case:
+    def run(count: int) -> measure.Sample:
+        async def main() -> float:
+            actor = QueueActor(Counter())
+            took: float = await pattern(lambda: actor.ask("add"), count)
+            actor.task.cancel()
+            return took
+
+        return {"ns/call": asyncio.run(main()) / count * 1e9}
+
+    return run
+
+
+def by_pykka(flies: bool) -> measure.Case:
+    def run(count: int) -> measure.Sample:
+        import pykka
+
+        class Actor(pykka.ThreadingActor):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.count = 0
+
+            def add(self) -> int:
+                self.count += 1
+                return self.count
+
+        proxy = Actor.start().proxy()
+        begin = perf_counter()
+        if flies:
+            for waiting in [proxy.add() for _ in range(count)]:
+                waiting.get()
+        else:
+            for _ in range(count):
+                proxy.add().get()
+        took = perf_counter() - begin
+        pykka.ActorRegistry.stop_all()
+        return {"ns/call": took / count * 1e9}
+
+    return run
+
+
+def idle(count: int) -> measure.Sample:
+    import thistledown as td
+
+    async def main() -> None:
+        td.here.actor(Counter)
+        kept: list[Any] = [None] * count
+        gc.collect()
+        before = resident_bytes()
+        for number in range(count):
+            kept[number] = td.here.actor(Counter)
+        leave(before, count)
+
+    sample: measure.Sample = td.run(main, stall_after=None)
+    return sample
+
+
+def idle_queues(count: int) -> measure.Sample:
+    async def main() -> None:
+        kept: list[Any] = [None] * count
+        gc.collect()
+        before = resident_bytes()
+        for number in range(count):
+            kept[number] = QueueActor(Counter())
+        await asyncio.sleep(0)
+        leave(before, count)
+
+    asyncio.run(main())
+    return {}
+
+
+def leave(before: int, count: int) -> None:
+    measure.tell({"bytes/actor": (resident_bytes() - before) / count})
+    os._exit(0)
+
+
+BOUNDS = (measure.Bound(1.0, measure.BEST), measure.Bound(1.0, "asyncio / a queue and a task"))
+
+CALLS = tuple(
+    measure.Question(
+        name=name,
+        title=title,
+        script="actors_here.py",
+        cases={
+            "thistledown / td.here.actor": by_thistledown(pattern),
+            "asyncio / a queue and a task": by_queue(pattern),
+            "pykka / a thread": by_pykka(pattern is in_flight),
+        },
+        units=("ns/call",),
+        size=size,
+        quick_size=500,
+        target="less than a queue and a task of asyncio, and less than Pykka",
+        bounds=BOUNDS,
+        baseline="asyncio / a queue and a task",
+    )
+    for name, title, pattern, size in (
+        ("actor-calls", "A call of a weightless actor, one after the other", one_by_one, 20_000),
+        ("actor-calls-in-flight", "Calls of one weightless actor, 10,000 in flight", in_flight, 10_000),
+    )
+)
+
+QUESTIONS = (
+    *CALLS,
+    measure.Question(
+        name="idle-actors",
+        title="An idle weightless actor, with its object and its handle",
+        script="actors_here.py",
+        cases={"thistledown / td.here.actor": idle, "asyncio / a queue and a task": idle_queues},
+        units=("bytes/actor",),
+        size=1_000_000,
+        quick_size=10_000,
+        target="less than 300 bytes",
+        bounds=(measure.Bound(300.0),),
+        baseline="asyncio / a queue and a task",
+        sizes={"asyncio / a queue and a task": 100_000},
+    ),
+)
+
+if __name__ == "__main__":
+    measure.main(QUESTIONS)
