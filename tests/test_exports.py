@@ -15,7 +15,8 @@ from thistledown import pyprocess, pytest_plugin, testing
 FACE = [
     "Down", "link", "Link", "monitor",
     "actor", "Actor", "ActorDied", "ActorStopped", "MailboxFull",
-    "after", "as_completed", "AsCompleted", "AsyncResults", "between", "Cancelled", "Channel", "ChannelClosed",
+    "after", "as_completed", "AsCompleted", "AsyncResults", "between", "Cancelled", "Channel",
+    "ChannelBroken", "ChannelClosed",
     "ChannelEmpty", "ChannelFull", "child", "Child", "ChildFailed", "ChildState",
     "Claim", "connect", "current_runner", "current_task", "DeadlockError", "go",
     "Here", "here",

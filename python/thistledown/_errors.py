@@ -21,6 +21,7 @@ __all__ = [
     "ActorDied",
     "ActorStopped",
     "Cancelled",
+    "ChannelBroken",
     "ChannelClosed",
     "ChannelEmpty",
     "ChannelFull",
@@ -73,6 +74,10 @@ class DeadlockError(ThistledownError, RuntimeError):
 
 class ChannelClosed(ThistledownError):
     """The channel is closed: nothing can be sent, and nothing is left to receive."""
+
+
+class ChannelBroken(ChannelClosed):
+    """The channel cannot be used from here any more: the process that had it has ended, or this one was forked."""
 
 
 class ChannelFull(ThistledownError, queue.Full):

@@ -24,6 +24,7 @@ __all__ = [
     "pack_call",
     "pack_error",
     "pack_function",
+    "pack_message",
     "pack_result",
     "unpack",
     "unpack_error",
@@ -76,6 +77,15 @@ def pack_result(value: Any) -> Packed:
         if not isinstance(value, Outcomes):
             raise
         return _pack(_up_to_a_refused(value), lambda error: error)
+
+
+def pack_message(value: Any) -> Packed:
+    """A message of a channel, as bytes.
+
+    Raises:
+        NotPicklable: says what it is that cannot be sent.
+    """
+    return _pack(_outside(value), lambda error: not_picklable([("the message", value)], "", error))
 
 
 def _up_to_a_refused(outcomes: Outcomes) -> Outcomes:

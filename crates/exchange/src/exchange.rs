@@ -332,6 +332,12 @@ impl Exchange {
         self.core().object(number).map(Object::as_any)
     }
 
+    /// How many objects of this process somebody keeps.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        self.core().tables.lock().objects.len()
+    }
+
     /// Hears what an object of this process notes to [`Party::HERE`].
     pub fn listen(&self, number: u64, listener: Weak<dyn Listener>) {
         self.core().listeners.lock().insert(number, listener);

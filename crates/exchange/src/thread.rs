@@ -150,9 +150,12 @@ fn serve(core: &Arc<Core>, number: u64, flags: EventFlags, buffer: &mut [u8], po
     if !flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
         return;
     }
+    let mut is_gone = false;
     for _ in 0..PACKETS {
         match control::receive(&**connection, buffer, false) {
             Ok(Heard::Nothing) => return,
+            // The system may say so before it gives what was sent last: if the other side had not read all.
+            Ok(Heard::Gone) if !std::mem::replace(&mut is_gone, true) => {}
             Ok(Heard::Message(length, descriptors)) => {
                 let packet = buffer.get(..length).unwrap_or_default();
                 let heard = match (&way, &link) {

@@ -147,6 +147,13 @@ impl<P: Payload> Kernel<P> {
         }
     }
 
+    /// Closes the channel because it goes on elsewhere: what lies in its buffer. Whoever waits learns that it is closed.
+    pub fn move_channel(&mut self, id: ChannelId) -> VecDeque<P::Value> {
+        let moved = self.channels.get_mut(id).map(|channel| std::mem::take(&mut channel.buffer));
+        self.close_channel(id);
+        moved.unwrap_or_default()
+    }
+
     /// Empties the channel's buffer; the values are spent.
     pub fn clear_channel(&mut self, id: ChannelId) {
         if let Some(channel) = self.channels.get_mut(id) {

@@ -15,12 +15,19 @@ pub(crate) struct Spot {
     pub(crate) waiting: List,
     /// Called while nobody waited.
     pub(crate) called: bool,
+    /// Who calls may be in another process.
+    pub(crate) outside: bool,
 }
 
 impl<P: Payload> Kernel<P> {
     /// A new spot.
     pub fn open_spot(&mut self) -> SpotId {
         self.spots.insert(Spot::default())
+    }
+
+    /// A new spot that may be called from another process: who waits there waits for the outside, as at a source.
+    pub fn open_outside_spot(&mut self) -> SpotId {
+        self.spots.insert(Spot { outside: true, ..Spot::default() })
     }
 
     /// Forgets a spot; whoever waits there is told that it is gone.

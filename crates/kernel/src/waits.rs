@@ -280,11 +280,19 @@ impl<P: Payload> Kernel<P> {
     }
 
     fn count_source_wait(&mut self, party: TaskId, list: ListName, change: isize) {
-        let (ListName::Readable(source) | ListName::Writable(source)) = list else { return };
         if self.parties[party].attends {
             return;
         }
-        let runner = self.sources.get(source).and_then(|source| self.runners.get_mut(source.runner));
+        let runner = match list {
+            ListName::Readable(source) | ListName::Writable(source) => {
+                self.sources.get(source).map(|source| source.runner)
+            }
+            ListName::Called(spot) if self.spots.get(spot).is_some_and(|spot| spot.outside) => {
+                self.parties[party].runner()
+            }
+            _ => None,
+        };
+        let runner = runner.and_then(|runner| self.runners.get_mut(runner));
         if let Some(runner) = runner {
             runner.source_waits = runner.source_waits.saturating_add_signed(change);
         }

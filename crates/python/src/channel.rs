@@ -1,20 +1,32 @@
 //! Channels, as Python sees them. The kernel holds the buffer and the wait lists.
 
+pub(crate) mod door;
+pub(crate) mod shared;
+pub(crate) mod tickets;
+
+use std::sync::{Arc, OnceLock};
+
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
+use thistledown_exchange::{Address, ObjectId, TicketId};
+
 use crate::asyncio::awaiting::Wait;
+use crate::channel::shared::Shared;
 use crate::current::Current;
 use crate::errors::{self, Quick, Thrown};
 use crate::objects;
 use crate::operation::{Kind, Operation, Step};
 use crate::payload::WORLD;
+use crate::workers::freight;
 
 /// A channel: values go in at one end and come out at the other, in order; whoever waits is served in order.
 ///
-/// Works between weightless tasks, asyncio tasks and plain threads, in any mixture. ``async for value in channel`` ends when the
+/// Works between weightless tasks, asyncio tasks, plain threads and worker processes, in any mixture: give it to a task as
+/// an argument, in a closure, inside of a value or through another channel. Messages between processes are copies. ``async for value in channel`` ends when the
 /// channel is closed and empty. Model: Go's channels.
 ///
 /// Args:
@@ -27,12 +39,79 @@ use crate::payload::WORLD;
 pub(crate) struct Channel {
     pub(crate) id: ChannelId,
     capacity: usize,
+    /// What it is from the moment on at which a handle is first pickled; then nothing is at the kernel's channel any more.
+    shared: OnceLock<Arc<Shared>>,
 }
 
 impl Channel {
     /// What people call it.
     pub(crate) fn name(&self) -> String {
-        format!("channel {}", self.id.number() & 0xffff_ffff)
+        match self.shared() {
+            Some(shared) if !self.is_made_here() => {
+                format!("channel {} of process {}", shared.id().number, shared.id().owner.pid)
+            }
+            _ => format!("channel {}", self.id.number() & 0xffff_ffff),
+        }
+    }
+
+    /// Whether it began as a channel of this process's kernel.
+    fn is_made_here(&self) -> bool {
+        self.id != ChannelId::default()
+    }
+
+    /// What it is if it was shared.
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.get()
+    }
+
+    /// A handle to a channel that another process made, or this one made before.
+    fn of(shared: Arc<Shared>) -> Self {
+        let capacity = shared.capacity;
+        Self { id: ChannelId::default(), capacity, shared: OnceLock::from(shared) }
+    }
+
+    /// Makes it one that other processes can use. What lies in it is packed; who waits at it waits on, at the other.
+    fn share(&self, py: Python<'_>) -> PyResult<Arc<Shared>> {
+        let mut packed: Vec<(Py<PyAny>, thistledown_exchange::Parcel)> = Vec::new();
+        loop {
+            if let Some(shared) = self.shared() {
+                return Ok(Arc::clone(shared));
+            }
+            let mut lies = Vec::new();
+            let is_closed = WORLD.with(|kernel| {
+                kernel.visit_channel(self.id, |value| lies.push(value.clone_ref(py)));
+                kernel.channel_state(self.id).0
+            });
+            let is_same = lies.iter().map(Py::as_ptr).eq(packed.iter().map(|(value, _)| value.as_ptr()));
+            if is_same {
+                // From the look to here no Python code has run, and none does before it is done.
+                let values = packed.into_iter().map(|(_, parcel)| parcel).collect();
+                let shared = Shared::share(self.capacity, is_closed, values)?;
+                let _ = self.shared.set(Arc::clone(&shared));
+                drop(WORLD.with(|kernel| kernel.move_channel(self.id)));
+                return Ok(shared);
+            }
+            // Packing runs Python code, which may use the channel.
+            packed = lies
+                .into_iter()
+                .map(|value| Ok((value.clone_ref(py), freight::pack_message(value.bind(py))?)))
+                .collect::<PyResult<_>>()?;
+        }
+    }
+
+    /// A send or a receive, of a channel that is shared, by the address of its operation.
+    #[cold]
+    pub(crate) fn conclude_shared(
+        &self,
+        py: Python<'_>,
+        operation: usize,
+        sends: Option<&Py<PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        match self.shared() {
+            Some(shared) => shared.conclude(py, operation, sends),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -42,6 +121,12 @@ impl Channel {
     /// Whether the value could be sent at once. A task that is cancelled is told so instead.
     #[inline(always)]
     pub(crate) fn send_now(&self, py: Python<'_>, task: Option<TaskId>, value: &Py<PyAny>) -> Quick<bool> {
+        if let Some(shared) = self.shared() {
+            if let Some(task) = task {
+                crate::current::check_cancelled(py, task)?;
+            }
+            return Ok(shared.send_now(py, value, false)?);
+        }
         let value = value.clone_ref(py);
         let sent = WORLD.with(|kernel| match task {
             Some(task) if kernel.is_cancelled(task) => Sent::Cancelled(value),
@@ -60,6 +145,12 @@ impl Channel {
     /// The next value, if there is one. A task that is cancelled is told so instead.
     #[inline(always)]
     pub(crate) fn receive_now(&self, py: Python<'_>, task: Option<TaskId>) -> Quick<Option<Py<PyAny>>> {
+        if let Some(shared) = self.shared() {
+            if let Some(task) = task {
+                crate::current::check_cancelled(py, task)?;
+            }
+            return Ok(shared.receive_now(py, false)?);
+        }
         let received = WORLD.with(|kernel| match task {
             Some(task) if kernel.is_cancelled(task) => Received::Cancelled,
             _ => match kernel.try_recv(self.id) {
@@ -143,7 +234,8 @@ impl Channel {
     #[pyo3(signature = (capacity=Capacity(0)))]
     fn new(capacity: Capacity) -> Self {
         let Capacity(capacity) = capacity;
-        Self { id: WORLD.with(|kernel| kernel.open_channel(capacity)), capacity }
+        let id = WORLD.with(|kernel| kernel.open_channel(capacity));
+        Self { id, capacity, shared: OnceLock::new() }
     }
 
     /// An operation that sends a value: done when somebody received it, or it lies in the buffer.
@@ -167,7 +259,11 @@ impl Channel {
     ///
     /// Raises ``ChannelFull`` (a ``queue.Full``) when it would have to wait, ``ChannelClosed`` when it is closed.
     fn send_nowait(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<()> {
-        if self.send_now(py, None, &value)? {
+        let sent = match self.shared() {
+            Some(shared) => shared.send_now(py, &value, true)?,
+            None => self.send_now(py, None, &value)?,
+        };
+        if sent {
             return Ok(());
         }
         Err(errors::channel_full(py, "the channel is full: wait with `send`, or make its capacity larger"))
@@ -178,18 +274,28 @@ impl Channel {
     /// Raises ``ChannelEmpty`` (a ``queue.Empty``) when it would have to wait, ``ChannelClosed`` when it is closed
     /// and nothing is left in it.
     fn recv_nowait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.receive_now(py, None)?
-            .ok_or_else(|| errors::channel_empty(py, "the channel is empty: wait with `recv`"))
+        let received = match self.shared() {
+            Some(shared) => shared.receive_now(py, true)?,
+            None => self.receive_now(py, None)?,
+        };
+        received.ok_or_else(|| errors::channel_empty(py, "the channel is empty: wait with `recv`"))
     }
 
     /// Closes the channel. Senders get ``ChannelClosed``; receivers too, once it is empty. Closing twice is fine.
-    fn close(&self) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(shared) = self.shared() {
+            return shared.close(py);
+        }
         WORLD.with(|kernel| kernel.close_channel(self.id));
+        Ok(())
     }
 
     /// Whether it was closed.
     #[getter]
     fn closed(&self) -> bool {
+        if let Some(shared) = self.shared() {
+            return shared.is_closed();
+        }
         WORLD.with(|kernel| kernel.channel_state(self.id)).0
     }
 
@@ -199,8 +305,27 @@ impl Channel {
         self.capacity
     }
 
-    fn __len__(&self) -> usize {
-        WORLD.with(|kernel| kernel.channel_state(self.id)).1
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        match self.shared() {
+            Some(shared) => Ok(shared.state(py)?.1),
+            None => Ok(WORLD.with(|kernel| kernel.channel_state(self.id)).1),
+        }
+    }
+
+    /// For another process: the channel stays where it is, and a handle to it goes there.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let py = slf.py();
+        let shared = slf.get().share(py)?;
+        let ticket = shared.ticket(py)?;
+        let name = [
+            &shared.id().to_bytes()[..],
+            &ticket.maker.pid.to_le_bytes(),
+            &ticket.maker.nonce.to_le_bytes(),
+            &ticket.number.to_le_bytes(),
+        ]
+        .concat();
+        let function = py.import("thistledown._core")?.getattr("_channel")?;
+        Ok((function, (PyBytes::new(py, &name), slf.get().capacity).into_pyobject(py)?))
     }
 
     fn __bool__(&self) -> bool {
@@ -212,6 +337,10 @@ impl Channel {
     }
 
     fn __repr__(&self) -> String {
+        if let Some(shared) = self.shared() {
+            let state = if shared.is_closed() { ", closed" } else { "" };
+            return format!("<thistledown.Channel shared, capacity {}{state}>", self.capacity);
+        }
         let (closed, length) = WORLD.with(|kernel| kernel.channel_state(self.id));
         let state = if closed { ", closed" } else { "" };
         format!("<thistledown.Channel {length}/{}{state}>", self.capacity)
@@ -236,6 +365,21 @@ impl Channel {
     }
 }
 
+/// A handle that was pickled.
+#[pyfunction]
+#[pyo3(name = "_channel")]
+pub(crate) fn channel_from(name: &[u8], capacity: usize) -> PyResult<Channel> {
+    let parts = || {
+        let (id, ticket) = name.split_at_checked(ObjectId::BYTES)?;
+        // A ticket is written as an object is.
+        let ticket = ObjectId::from_bytes(ticket)?;
+        let maker = Address { pid: ticket.owner.pid, nonce: ticket.owner.nonce };
+        Some((ObjectId::from_bytes(id)?, TicketId { maker, number: ticket.number }))
+    };
+    let (id, ticket) = parts().ok_or_else(|| errors::wrong_value("this is no pickled channel"))?;
+    Ok(Channel::of(shared::find(id, capacity, ticket)?))
+}
+
 /// ``async for`` over a channel. It is its own awaiter, so that a value costs no object.
 #[pyclass(frozen, module = "thistledown._core")]
 pub(crate) struct ChannelIterator {
@@ -256,7 +400,8 @@ impl ChannelIterator {
     fn at_the_end(py: Python<'_>, thrown: Thrown) -> Step {
         let error = PyErr::from(thrown);
         let closed = errors::channel_closed(py, "").get_type(py);
-        if error.is_instance(py, &closed) { PyStopAsyncIteration::new_err(()) } else { error }.into()
+        // One that is broken has not come to its end.
+        if error.get_type(py).is(&closed) { PyStopAsyncIteration::new_err(()) } else { error }.into()
     }
 }
 

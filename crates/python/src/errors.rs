@@ -47,6 +47,7 @@ python_errors! {
     task_cancelled = "TaskCancelled",
     deadlock = "DeadlockError",
     channel_closed = "ChannelClosed",
+    channel_broken = "ChannelBroken",
     channel_full = "ChannelFull",
     channel_empty = "ChannelEmpty",
     lease_expired = "LeaseExpired",

@@ -5,6 +5,7 @@ use std::sync::Once;
 
 use pyo3::prelude::*;
 
+use crate::channel::door;
 use crate::current::Current;
 use crate::payload::WORLD;
 use crate::run::watchdog;
@@ -27,6 +28,7 @@ extern "C" fn before_fork() {
     // Pools before the world, as whoever settles tasks does.
     engines::lock_for_fork();
     crate::space::file::lock_for_fork();
+    door::lock_for_fork();
     watchdog().lock_for_fork();
     WORLD.lock_for_fork();
 }
@@ -52,6 +54,7 @@ unsafe fn unlock_all(in_child: bool) {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
         crate::space::file::unlock_after_fork();
+        door::unlock_after_fork(in_child);
         engines::unlock_after_fork(in_child);
     }
 }
@@ -74,6 +77,7 @@ pub(crate) fn after_fork_in_child() {
     crate::asyncio::loops::forget();
     crate::thread_wait::forget_parker();
     crate::survey::forget_waits();
+    crate::channel::shared::forget();
     crate::window::forget();
     crate::space::file::forget();
 }

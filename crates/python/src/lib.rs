@@ -78,7 +78,9 @@ mod _core {
     #[pymodule_export]
     use super::body::makes_body;
     #[pymodule_export]
-    use super::channel::{Channel, ChannelIterator};
+    use super::channel::door::shared_objects;
+    #[pymodule_export]
+    use super::channel::{Channel, ChannelIterator, channel_from};
     #[pymodule_export]
     use super::face::set_module_class;
     #[pymodule_export]

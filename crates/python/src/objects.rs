@@ -106,6 +106,12 @@ pub(crate) fn operation(py: Python<'_>, kind: impl FnOnce() -> Kind) -> Quick<Bo
     }
 }
 
+/// How many refer to an operation.
+pub(crate) fn references(operation: &Bound<'_, Operation>) -> isize {
+    // SAFETY: a live object, and attached.
+    unsafe { ffi::Py_REFCNT(operation.as_ptr()) }
+}
+
 /// Memory for an operation, which the collector does not look at yet; null with the error set.
 #[cold]
 unsafe fn fresh(class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
@@ -142,6 +148,7 @@ unsafe extern "C" fn let_go(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         ffi::Py_INCREF(object);
+        (*OPERATION.contents::<Operation>(object)).end_wait();
         let kind = &raw mut (*OPERATION.contents::<Operation>(object)).kind;
         match &*kind {
             Kind::Receive(channel) => {

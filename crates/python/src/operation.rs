@@ -320,8 +320,14 @@ impl Operation {
         match &self.kind {
             Kind::Sleep(sleep) => wants.push(Want::Until(sleep.until())),
             Kind::After(moment) => wants.push(Want::Until(*moment)),
-            Kind::Send(channel, value) => wants.push(Want::Send(channel.get().id, value.clone_ref(py))),
-            Kind::Receive(channel) => wants.push(Want::Receive(channel.get().id)),
+            Kind::Send(channel, value) => match channel.get().shared() {
+                None => wants.push(Want::Send(channel.get().id, value.clone_ref(py))),
+                Some(shared) => shared.want(py, self.address(), Some(value), wants)?,
+            },
+            Kind::Receive(channel) => match channel.get().shared() {
+                None => wants.push(Want::Receive(channel.get().id)),
+                Some(shared) => shared.want(py, self.address(), None, wants)?,
+            },
             Kind::Join(task) => wants.push(Want::End(task.get().id())),
             Kind::Drain(scope) => wants.push(Want::Drain(scope.get().id()?)),
             Kind::Socket(operation) => operation.want(wants)?,
@@ -347,6 +353,16 @@ impl Operation {
             (Kind::Space(operation), _) => operation.attempt(py),
             (Kind::Heard(heard), _) => heard.attempt(py),
             (_, Event::Received(value)) => Ok(Some(value)),
+            (Kind::Send(channel, value), Event::Closed | Event::Ready | Event::Gone)
+                if channel.get().shared().is_some() =>
+            {
+                channel.get().conclude_shared(py, self.address(), Some(value))
+            }
+            (Kind::Receive(channel), Event::Closed | Event::Ready | Event::Gone)
+                if channel.get().shared().is_some() =>
+            {
+                channel.get().conclude_shared(py, self.address(), None)
+            }
             (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
             (_, Event::Gone) => Err(closed_descriptor()),
             (Kind::Join(_) | Kind::Thread(_), _) => match self.attempt(py)? {
@@ -405,7 +421,34 @@ impl Operation {
             Kind::Thread(call) => call.release(),
             Kind::Space(operation) => operation.release(),
             Kind::Select(select) => select.release(),
+            Kind::Send(channel, _) | Kind::Receive(channel) => {
+                if let Some(shared) = channel.get().shared() {
+                    shared.release(self.address());
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// What a wait of it is known by at a shared channel: each wait has an operation of its own.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    /// Nobody refers to it any more: a wait at a shared channel that nobody ended is over.
+    #[inline(always)]
+    pub(crate) fn end_wait(&self) {
+        if self.phase.load(Ordering::Relaxed) == WAITING {
+            self.end_far_wait();
+        }
+    }
+
+    #[cold]
+    fn end_far_wait(&self) {
+        if let Kind::Send(channel, _) | Kind::Receive(channel) = &self.kind
+            && let Some(shared) = channel.get().shared()
+        {
+            shared.release(self.address());
         }
     }
 

@@ -10,10 +10,15 @@ use pyo3::types::{PyTuple, PyType};
 use thistledown_kernel::Event;
 
 use crate::errors;
+use crate::objects;
 use crate::operation::{Kind, Operation, Target, Wants, from_python};
 
 /// Operations in one select, counted through nested ones.
 const BRANCHES: usize = 10_000;
+
+/// References to an operation that is an argument of the call and nothing else: of the caller, of the arguments, and two
+/// of this module's.
+const OF_A_CALL: isize = 4;
 
 /// Selects within selects.
 const DEPTH: usize = 100;
@@ -86,6 +91,10 @@ fn branch(object: &Bound<'_, PyAny>) -> PyResult<Py<Operation>> {
         )),
         // These keep what belongs to one wait: each select waits by a copy of its own.
         Kind::Sleep(_) | Kind::Poll(_) | Kind::Thread(_) | Kind::Space(_) | Kind::Select(_) => {
+            Py::new(object.py(), operation.get().copy(object.py())?)
+        }
+        // So do those of a channel between processes; and one that nobody else has needs no copy.
+        Kind::Send(..) | Kind::Receive(_) if objects::references(&operation) > OF_A_CALL => {
             Py::new(object.py(), operation.get().copy(object.py())?)
         }
         _ => Ok(operation.unbind()),

@@ -14,7 +14,7 @@
 #![allow(unsafe_code, reason = "what is kept for ever, and descriptors that a fork has copied")]
 
 mod answer;
-mod signal;
+pub(crate) mod signal;
 mod thread;
 
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};

@@ -102,7 +102,7 @@ impl Wait {
     }
 
     fn translated(&self, py: Python<'_>, error: PyErr) -> PyErr {
-        let closes = self.iterates && error.is_instance(py, &errors::channel_closed(py, "").get_type(py));
+        let closes = self.iterates && error.get_type(py).is(errors::channel_closed(py, "").get_type(py));
         if closes { PyStopAsyncIteration::new_err(()) } else { error }
     }
 

@@ -58,11 +58,29 @@ pub(super) fn quit_signal(take: bool) {
 
 /// No signal is taken by this thread that is meant for another, but the one that it sends to itself.
 pub(super) fn block_signals() {
+    let _ = keep_signals_out();
+}
+
+/// The mask that a thread had before it was to see no signals.
+pub(crate) struct Mask(libc::sigset_t);
+
+impl Mask {
+    /// The thread sees signals as before.
+    pub(crate) fn restore(self) {
+        // SAFETY: this thread's own mask, as it was.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// This thread, and those that it starts, see no signals from now on.
+pub(crate) fn keep_signals_out() -> Mask {
     // SAFETY: a set of signals on the stack, and this thread's own mask.
     unsafe {
         let mut all = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         libc::sigdelset(&raw mut all, LINES_SIGNAL);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        let mut before = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        Mask(before)
     }
 }

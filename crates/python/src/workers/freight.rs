@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use thistledown_workers::{Mapped, Opened, Parcel, aligned};
 
+use crate::channel::tickets;
 use crate::context;
 use crate::errors;
 use crate::outside::outside;
@@ -187,6 +188,26 @@ fn has_large(args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<
 
 /// Packs what a task returned.
 pub(crate) fn pack_result(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
+    tickets::once(|| pack_value(value, "pack_result"))
+}
+
+/// Packs what is sent through a channel.
+pub(crate) fn pack_message(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
+    tickets::once(|| pack_value(value, "pack_message"))
+}
+
+/// Unpacks what was sent through a channel.
+pub(crate) fn unpack_message<'py>(py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'py, PyAny>> {
+    let opened = parcel.open().map_err(|error| errors::system(&error))?;
+    match opened.head().split_first() {
+        Some((&ATOMS, rest)) => Atoms(rest).value(py),
+        _ => unpickle(py, &opened, opened.head())
+            .map_err(|error| noted(py, error, "a message that came through a channel was rebuilt here")),
+    }
+}
+
+/// Packs a value; `by_value` is for what the common way cannot.
+fn pack_value(value: &Bound<'_, PyAny>, by_value: &str) -> PyResult<Parcel> {
     let mut head = vec![ATOMS];
     if write_atom(value, &mut head) {
         return parcel(&head, &[]);
@@ -197,7 +218,7 @@ pub(crate) fn pack_result(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
         return pickled(&[], data.as_bytes(), &[]);
     }
     let py = value.py();
-    pack_pickle(&[], &pickling(py)?.call_method1(intern!(py, "pack_result"), (value,))?)
+    pack_pickle(&[], &pickling(py)?.call_method1(by_value, (value,))?)
 }
 
 /// What `_pickling` made: a pickle, and the buffers that are not in it.

@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 use thistledown_runtime::Clock;
 use thistledown_workers::{Cancel, Closed, Config, Engine, JobId, Launch, Name, Order};
 
+use crate::channel::tickets;
 use crate::current::{Current, seconds, seconds_or_none};
 use crate::errors;
 use crate::outside::outside;
@@ -115,12 +116,14 @@ impl Pool {
             })?;
         let options = options.map(Bound::get);
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
-        let call = freight::pack_call(args, kwargs, options.and_then(|options| options.retry_on.as_ref()))?;
+        let retry_on = options.and_then(|options| options.retry_on.as_ref());
+        let (call, tickets) = tickets::collect(|| freight::pack_call(args, kwargs, retry_on))?;
         let source = match &self.place {
             Place::Own { engine, .. } => Source::Own(Arc::downgrade(engine)),
             Place::Above(upstream) => Source::Above(Arc::clone(upstream)),
         };
         let remote = Remote::new(source);
+        remote.keep(tickets);
         let task = Task::make(py, Some(origin))?;
         Task::set_remote(&task, Arc::clone(&remote));
         // The engine does not hold it, so the collector has to know it.

@@ -54,6 +54,8 @@ struct State {
     watched: Option<Py<Task>>,
     /// The name of its task, which nobody holds any more.
     unheld: Option<String>,
+    /// What keeps the channels in its arguments.
+    tickets: Vec<thistledown_exchange::Ticket>,
     /// Why the wait for it can never end, until whose wait it is has been told.
     deadlock: Option<String>,
 }
@@ -114,6 +116,13 @@ impl Remote {
     /// What it is in Python.
     pub(crate) fn task(&self, py: Python<'_>) -> Option<Py<Task>> {
         self.face.get(py)
+    }
+
+    /// What keeps the channels in its arguments, until it has ended.
+    pub(crate) fn keep(&self, tickets: Vec<thistledown_exchange::Ticket>) {
+        if !tickets.is_empty() {
+            self.state.lock().tickets = tickets;
+        }
     }
 
     /// Its source's name for it.
@@ -267,12 +276,16 @@ impl Remote {
         }
         state.ended = Some(Arc::clone(&ended));
         let unheld = state.unheld.take();
-        Told {
+        let tickets = std::mem::take(&mut state.tickets);
+        let told = Told {
             party: state.party.take().map(|party| (party, ended.is_error())),
             watched: state.watched.take(),
             failed_held: ended.is_error() && unheld.is_none(),
             lost: unheld.filter(|_| ended.is_error()).map(|name| (name, ended)),
-        }
+        };
+        drop(state);
+        drop(tickets);
+        told
     }
 
     /// Ends many. Needs no interpreter. Who calls this holds [`settling`].

@@ -1,0 +1,586 @@
+//! A channel that other processes use: this process's port, and, where it was made, the channel itself.
+//!
+//! The state machines are in `thistledown_exchange::channel`. Here are their locks, the waits in the kernel, and how they
+//! talk: in the owner's process by calls, elsewhere through the exchange.
+//!
+//! The order of locks: the machine, then the port, then the kernel's. Who has the port's alone lets go of it before he
+//! speaks to the machine. None of them is held while Python runs, or a value is packed or unpacked.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, Weak};
+
+use pyo3::prelude::*;
+use rustix_futex_sync::Mutex;
+use thistledown_exchange::channel::{Act, End, Given, Machine, Now, Port, Say};
+use thistledown_exchange::{
+    Broken, Exchange, Handle, Listener, Object, ObjectId, Parcel, Party, Post, RequestId, Ticket, TicketId,
+    Told,
+};
+use thistledown_kernel::{SpotId, Want};
+
+use crate::channel::door;
+use crate::errors;
+use crate::operation::Wants;
+use crate::outside::outside;
+use crate::payload::WORLD;
+use crate::workers::freight;
+
+type Here = Port<Parcel, Option<SpotId>, Broken>;
+
+/// What is told to the channel, and by it: a verb, and a number behind it or a value.
+mod verb {
+    pub(super) const OPEN: u8 = 0;
+    pub(super) const WANT: u8 = 1;
+    pub(super) const UNWANT: u8 = 2;
+    pub(super) const NEED: u8 = 3;
+    pub(super) const UNNEED: u8 = 4;
+    pub(super) const TAKEN: u8 = 5;
+    pub(super) const RETURNED: u8 = 6;
+    pub(super) const RECALLED: u8 = 7;
+    pub(super) const SLOTS_RETURNED: u8 = 8;
+    pub(super) const SLOTS_RECALLED: u8 = 9;
+    pub(super) const VALUE: u8 = 10;
+    pub(super) const CLOSE: u8 = 11;
+    pub(super) const VALUE_AHEAD: u8 = 12;
+    pub(super) const SLOT: u8 = 13;
+    pub(super) const SLOT_AHEAD: u8 = 14;
+    pub(super) const RECALL_VALUES: u8 = 15;
+    pub(super) const RECALL_SLOTS: u8 = 16;
+    pub(super) const CLOSED: u8 = 17;
+    pub(super) const ENDED: u8 = 18;
+    /// Asked: how many values there are, and whether it is closed.
+    pub(super) const STATE: u8 = 19;
+}
+
+fn number(number: u64) -> Parcel {
+    Parcel::Inline(Arc::from(number.to_le_bytes()))
+}
+
+fn number_of(body: &Parcel) -> Option<u64> {
+    body.inline().try_into().map(u64::from_le_bytes).ok()
+}
+
+fn count_of(body: &Parcel) -> Option<usize> {
+    // More than anybody waits for is corrupt.
+    number_of(body).and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= 1 << 24)
+}
+
+fn said(say: Say<Parcel>) -> (u8, Parcel) {
+    match say {
+        Say::Want(count) => (verb::WANT, number(count as u64)),
+        Say::Unwant(count) => (verb::UNWANT, number(count as u64)),
+        Say::Need(count) => (verb::NEED, number(count as u64)),
+        Say::Unneed(count) => (verb::UNNEED, number(count as u64)),
+        Say::Taken(which) => (verb::TAKEN, number(which)),
+        Say::Returned(which) => (verb::RETURNED, number(which)),
+        Say::Recalled => (verb::RECALLED, Parcel::empty()),
+        Say::SlotsReturned(count) => (verb::SLOTS_RETURNED, number(count as u64)),
+        Say::SlotsRecalled => (verb::SLOTS_RECALLED, Parcel::empty()),
+        Say::Value(value) => (verb::VALUE, value),
+        Say::Close => (verb::CLOSE, Parcel::empty()),
+    }
+}
+
+fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
+    Some(match verb {
+        verb::WANT => Say::Want(count_of(&body)?),
+        verb::UNWANT => Say::Unwant(count_of(&body)?),
+        verb::NEED => Say::Need(count_of(&body)?),
+        verb::UNNEED => Say::Unneed(count_of(&body)?),
+        verb::TAKEN => Say::Taken(number_of(&body)?),
+        verb::RETURNED => Say::Returned(number_of(&body)?),
+        verb::RECALLED => Say::Recalled,
+        verb::SLOTS_RETURNED => Say::SlotsReturned(count_of(&body)?),
+        verb::SLOTS_RECALLED => Say::SlotsRecalled,
+        verb::VALUE => Say::Value(body),
+        verb::CLOSE => Say::Close,
+        _ => return None,
+    })
+}
+
+fn given(given: &Given<Parcel>) -> (u8, Parcel) {
+    match given {
+        Given::Value(value, false) => (verb::VALUE, value.clone()),
+        Given::Value(value, true) => (verb::VALUE_AHEAD, value.clone()),
+        Given::Slot(false) => (verb::SLOT, Parcel::empty()),
+        Given::Slot(true) => (verb::SLOT_AHEAD, Parcel::empty()),
+        Given::RecallValues => (verb::RECALL_VALUES, Parcel::empty()),
+        Given::RecallSlots => (verb::RECALL_SLOTS, Parcel::empty()),
+        Given::Closed => (verb::CLOSED, Parcel::empty()),
+        Given::Ended => (verb::ENDED, Parcel::empty()),
+    }
+}
+
+fn noted(verb: u8, body: Parcel) -> Option<Given<Parcel>> {
+    Some(match verb {
+        verb::VALUE => Given::Value(body, false),
+        verb::VALUE_AHEAD => Given::Value(body, true),
+        verb::SLOT => Given::Slot(false),
+        verb::SLOT_AHEAD => Given::Slot(true),
+        verb::RECALL_VALUES => Given::RecallValues,
+        verb::RECALL_SLOTS => Given::RecallSlots,
+        verb::CLOSED => Given::Closed,
+        verb::ENDED => Given::Ended,
+        _ => return None,
+    })
+}
+
+/// The channel itself.
+struct Hub {
+    number: u64,
+    machine: Mutex<Machine<Parcel>>,
+    /// The port of its own process.
+    here: OnceLock<Weak<Shared>>,
+}
+
+impl Hub {
+    /// Does something with the machine, and passes on what comes of it: to this process's port at once, so that all comes
+    /// in one order; to others through the post.
+    fn change(&self, post: &mut Post<'_>, work: impl FnOnce(&mut Machine<Parcel>, &mut Vec<Act<Parcel>>)) {
+        let here = self.here.get().and_then(Weak::upgrade);
+        {
+            let mut machine = self.machine.lock();
+            let mut acts = Vec::new();
+            work(&mut machine, &mut acts);
+            while !acts.is_empty() {
+                let mut says = Vec::new();
+                for (party, act) in std::mem::take(&mut acts) {
+                    if !party.is_here() {
+                        let (verb, body) = given(&act);
+                        post.note(party, self.number, verb, &body);
+                    } else if let Some(here) = &here {
+                        here.port.lock().hear(act, &mut says, &mut call);
+                    }
+                }
+                says.into_iter().for_each(|say| machine.hear(Party::HERE, say, &mut acts));
+            }
+        }
+        WORLD.with(|_| ());
+    }
+}
+
+/// Calls who waits at a spot. Whether he hears it now or when he begins to wait is the same.
+fn call(spot: &Option<SpotId>) {
+    if let Some(spot) = *spot {
+        WORLD.with_left(|kernel| kernel.call(spot));
+    }
+}
+
+impl Object for Hub {
+    fn asked(&self, request: RequestId, _verb: u8, _body: Parcel, post: &mut Post<'_>) {
+        let machine = self.machine.lock();
+        let state = (machine.len() as u64) << 1 | u64::from(machine.is_closed());
+        drop(machine);
+        post.answer(request, &number(state));
+    }
+
+    fn withdrawn(&self, _request: RequestId, _post: &mut Post<'_>) {}
+
+    fn accepted(&self, _request: RequestId, _post: &mut Post<'_>) {}
+
+    fn declined(&self, _request: RequestId, _post: &mut Post<'_>) {}
+
+    fn told(&self, party: Party, verb: u8, body: Parcel, post: &mut Post<'_>) {
+        if verb == verb::OPEN {
+            self.change(post, |machine, acts| machine.attach(party, acts));
+        } else if let Some(say) = heard(verb, body) {
+            self.change(post, |machine, acts| machine.hear(party, say, acts));
+        }
+    }
+
+    fn detached(&self, party: Party, post: &mut Post<'_>) {
+        self.change(post, |machine, acts| machine.detach(party, acts));
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// A wait of an operation.
+struct Waiting {
+    ticket: u64,
+    spot: SpotId,
+    /// What it sends.
+    value: Option<Parcel>,
+}
+
+#[derive(Default)]
+struct Waits {
+    tickets: u64,
+    /// By the operation.
+    now: HashMap<usize, Waiting>,
+}
+
+/// A shared channel, as this process uses it.
+pub(crate) struct Shared {
+    id: ObjectId,
+    pub(crate) capacity: usize,
+    /// Set right after it is made, before anybody else knows it.
+    handle: OnceLock<Handle>,
+    /// Where it was made.
+    hub: Option<Arc<Hub>>,
+    port: Mutex<Here>,
+    waits: Mutex<Waits>,
+    /// For handles in functions, and whatever else is pickled.
+    ticket: Mutex<Option<Ticket>>,
+}
+
+/// The shared channels that are alive in this process.
+static KNOWN: Mutex<Vec<(ObjectId, Weak<Shared>)>> = Mutex::new(Vec::new());
+
+fn known(id: ObjectId) -> Option<Arc<Shared>> {
+    KNOWN.lock().iter().find(|(known, _)| *known == id).and_then(|(_, shared)| shared.upgrade())
+}
+
+fn make_known(shared: &Arc<Shared>) {
+    let mut known = KNOWN.lock();
+    known.retain(|(_, shared)| shared.strong_count() > 0);
+    known.push((shared.id, Arc::downgrade(shared)));
+}
+
+/// In a forked child.
+pub(crate) fn forget() {
+    if let Some(mut known) = KNOWN.try_lock() {
+        known.clear();
+    }
+}
+
+/// The channel that this names, in this process too.
+pub(crate) fn find(id: ObjectId, capacity: usize, ticket: TicketId) -> PyResult<Arc<Shared>> {
+    let exchange = door::open()?;
+    if let Some(shared) = known(id) {
+        // The ticket is used up; what keeps the channel is there.
+        drop(exchange.hold(id, Some(ticket), None));
+        return Ok(shared);
+    }
+    let hub = match id.owner == exchange.address() {
+        true => exchange.object(id.number).and_then(|object| object.downcast::<Hub>().ok()),
+        false => None,
+    };
+    let shared = Arc::new(Shared::new(id, capacity, hub));
+    let listener: Arc<dyn Listener> = Arc::clone(&shared) as _;
+    match exchange.hold(id, Some(ticket), Some(Arc::downgrade(&listener))) {
+        Ok(handle) => {
+            let _ = shared.handle.set(handle);
+            shared.begin();
+        }
+        Err(why) => shared.broken(why),
+    }
+    make_known(&shared);
+    Ok(shared)
+}
+
+impl Shared {
+    fn new(id: ObjectId, capacity: usize, hub: Option<Arc<Hub>>) -> Self {
+        Self {
+            id,
+            capacity,
+            handle: OnceLock::new(),
+            hub,
+            port: Mutex::default(),
+            waits: Mutex::default(),
+            ticket: Mutex::default(),
+        }
+    }
+
+    /// A new one of this process, with these values in it.
+    pub(crate) fn share(capacity: usize, is_closed: bool, values: Vec<Parcel>) -> PyResult<Arc<Self>> {
+        let exchange: Exchange = door::open()?;
+        let mut machine = Machine::new(capacity);
+        machine.preload(values);
+        if is_closed {
+            machine.close(&mut Vec::new());
+        }
+        let mut made = None;
+        let handle = exchange.publish(|id| {
+            let hub =
+                Arc::new(Hub { number: id.number, machine: Mutex::new(machine), here: OnceLock::new() });
+            made = Some(Arc::clone(&hub));
+            hub
+        });
+        let shared = Arc::new(Self::new(handle.id(), capacity, made));
+        let _ = shared.handle.set(handle);
+        shared.begin();
+        make_known(&shared);
+        Ok(shared)
+    }
+
+    /// Its port begins.
+    fn begin(self: &Arc<Self>) {
+        if let Some(hub) = &self.hub {
+            let _ = hub.here.set(Arc::downgrade(self));
+        }
+        self.tell(verb::OPEN, &Parcel::empty());
+    }
+
+    /// Where it was made, and is kept.
+    pub(crate) fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// A ticket for a handle that is pickled now.
+    pub(crate) fn ticket(&self, py: Python<'_>) -> PyResult<TicketId> {
+        use crate::channel::tickets::{self, Packing};
+        let broken = |why| self.error(py, End::Broken(why));
+        let handle = self.handle.get().ok_or_else(|| self.error(py, self.end()))?;
+        tickets::with(|packing| match packing {
+            Packing::Once => handle.ticket().map_err(broken),
+            Packing::Collected(tickets) => {
+                let ticket = handle.lasting_ticket().map_err(broken)?;
+                let id = ticket.id();
+                tickets.push(ticket);
+                Ok(id)
+            }
+            Packing::Anything => {
+                let mut kept = self.ticket.lock();
+                if kept.is_none() {
+                    *kept = Some(handle.lasting_ticket().map_err(broken)?);
+                }
+                kept.as_ref().map(Ticket::id).ok_or_else(|| self.error(py, self.end()))
+            }
+        })
+    }
+
+    fn tell(&self, verb: u8, body: &Parcel) {
+        if let Some(Err(why)) = self.handle.get().map(|handle| handle.tell(verb, body)) {
+            self.broken(why);
+        }
+    }
+
+    fn say(&self, says: Vec<Say<Parcel>>) {
+        match &self.hub {
+            // In the order of the machine, with nobody between.
+            Some(hub) if !says.is_empty() => {
+                let Some(handle) = self.handle.get() else { return };
+                let mut post = handle.exchange().post();
+                hub.change(&mut post, |machine, acts| {
+                    says.into_iter().for_each(|say| machine.hear(Party::HERE, say, acts));
+                });
+            }
+            _ => says.into_iter().map(said).for_each(|(verb, body)| self.tell(verb, &body)),
+        }
+    }
+
+    /// Does something with the port, and says what comes of it.
+    fn at<R>(&self, work: impl FnOnce(&mut Here, &mut Vec<Say<Parcel>>) -> R) -> R {
+        let mut says = Vec::new();
+        let result = work(&mut self.port.lock(), &mut says);
+        self.say(says);
+        WORLD.with(|_| ());
+        result
+    }
+
+    /// Nothing is touched in a forked child: whoever had a lock is not there.
+    fn check_fork(&self, py: Python<'_>) -> PyResult<()> {
+        match self.handle.get().is_some_and(|handle| handle.exchange().is_forked()) {
+            true => Err(self.error(py, End::Broken(Broken::Forked))),
+            false => Ok(()),
+        }
+    }
+
+    fn end(&self) -> End<Broken> {
+        let broken = self.port.lock().broken();
+        End::Broken(broken.unwrap_or(Broken::NoObject { pid: self.id.owner.pid }))
+    }
+
+    fn error(&self, py: Python<'_>, end: End<Broken>) -> PyErr {
+        match end {
+            End::Closed => errors::channel_closed(py, "the channel is closed"),
+            End::Broken(Broken::Forked) => errors::channel_broken(
+                py,
+                "the channel belongs to the process that this one was forked from: use `td.go`, whose workers can have it",
+            ),
+            End::Broken(why) => errors::channel_broken(py, format!("the channel is gone: {why}")),
+        }
+    }
+
+    fn unpack(&self, py: Python<'_>, value: &Parcel) -> PyResult<Py<PyAny>> {
+        freight::unpack_message(py, value).map(Bound::unbind)
+    }
+
+    /// Waits until all that was said before was heard, and what came of it came here: how many values there are, and whether
+    /// it is closed.
+    fn ask_state(&self, py: Python<'_>) -> PyResult<(bool, usize)> {
+        let Some(handle) = self.handle.get() else { return Err(self.error(py, self.end())) };
+        let told = outside(py, || handle.ask_and_wait(verb::STATE, &Parcel::empty()));
+        match told.map_err(|why| self.error(py, End::Broken(why)))? {
+            Told::Answer(body) => {
+                let state = number_of(&body).unwrap_or_default();
+                Ok((state & 1 != 0, usize::try_from(state >> 1).unwrap_or_default()))
+            }
+            _ => Ok((true, 0)),
+        }
+    }
+
+    /// Whether it is closed, and how many values lie in it.
+    pub(crate) fn state(&self, py: Python<'_>) -> PyResult<(bool, usize)> {
+        self.check_fork(py)?;
+        if self.port.lock().broken().is_some() {
+            return Ok((true, 0));
+        }
+        match &self.hub {
+            Some(hub) => {
+                let machine = hub.machine.lock();
+                Ok((machine.is_closed(), machine.len()))
+            }
+            None => self.ask_state(py),
+        }
+    }
+
+    /// What is known of it without asking anybody.
+    pub(crate) fn is_closed(&self) -> bool {
+        if self.handle.get().is_some_and(|handle| handle.exchange().is_forked()) {
+            return true;
+        }
+        let port = self.port.lock();
+        port.is_closed() || port.broken().is_some()
+    }
+
+    pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_fork(py)?;
+        self.at(|_, says| says.push(Say::Close));
+        if self.hub.is_none() {
+            // So that it is closed when this returns.
+            self.at(|port, says| port.hear(Given::Closed, says, &mut call));
+        }
+        Ok(())
+    }
+
+    fn next_ticket(&self) -> u64 {
+        let mut waits = self.waits.lock();
+        waits.tickets += 1;
+        waits.tickets
+    }
+
+    /// Receives what is here already; with `asks`, also what is not.
+    pub(crate) fn receive_now(&self, py: Python<'_>, asks: bool) -> PyResult<Option<Py<PyAny>>> {
+        self.check_fork(py)?;
+        match self.at(|port, says| port.receive(None, says)) {
+            Now::Done(value) => return self.unpack(py, &value).map(Some),
+            Now::Over(end) => return Err(self.error(py, end)),
+            Now::Nothing if !asks && self.hub.is_none() => return Ok(None),
+            Now::Nothing => {}
+        }
+        let ticket = self.next_ticket();
+        self.at(|port, says| port.await_value(ticket, None, says, &mut call));
+        let asked = if self.hub.is_none() { self.ask_state(py).map(drop) } else { Ok(()) };
+        let now = self.at(|port, says| port.receive(Some(ticket), says));
+        self.at(|port, says| port.release(ticket, says, &mut call));
+        match now {
+            Now::Done(value) => self.unpack(py, &value).map(Some),
+            Now::Over(end) => Err(self.error(py, end)),
+            Now::Nothing => asked.map(|()| None),
+        }
+    }
+
+    /// Sends at once if it can be; with `asks`, also when there is no slot here yet.
+    pub(crate) fn send_now(&self, py: Python<'_>, value: &Py<PyAny>, asks: bool) -> PyResult<bool> {
+        self.check_fork(py)?;
+        let parcel = freight::pack_message(value.bind(py))?;
+        match self.send_with(py, None, &parcel)? {
+            false if !asks && self.hub.is_none() => return Ok(false),
+            false => {}
+            true => return Ok(true),
+        }
+        let ticket = self.next_ticket();
+        self.at(|port, says| port.await_slot(ticket, None, says, &mut call));
+        let asked = if self.hub.is_none() { self.ask_state(py).map(drop) } else { Ok(()) };
+        let sent = self.send_with(py, Some(ticket), &parcel);
+        self.at(|port, says| port.release(ticket, says, &mut call));
+        sent.and_then(|sent| if sent { Ok(true) } else { asked.map(|()| false) })
+    }
+
+    fn send_with(&self, py: Python<'_>, ticket: Option<u64>, parcel: &Parcel) -> PyResult<bool> {
+        let now = self.at(|port, says| {
+            let now = port.send(ticket);
+            if now == Now::Done(()) {
+                says.push(Say::Value(parcel.clone()));
+            }
+            now
+        });
+        match now {
+            Now::Done(()) => Ok(true),
+            Now::Nothing => Ok(false),
+            Now::Over(End::Closed) => Err(errors::channel_closed(py, "send on a channel that is closed")),
+            Now::Over(end) => Err(self.error(py, end)),
+        }
+    }
+
+    /// Enlists an operation, by its address: to send this, or to receive.
+    pub(crate) fn want(
+        &self,
+        py: Python<'_>,
+        operation: usize,
+        sends: Option<&Py<PyAny>>,
+        wants: &mut Wants<'_>,
+    ) -> PyResult<()> {
+        self.check_fork(py)?;
+        let known = self.waits.lock().now.get(&operation).map(|wait| (wait.ticket, wait.spot));
+        let (ticket, spot) = match known {
+            Some(known) => known,
+            None => {
+                let value = sends.map(|value| freight::pack_message(value.bind(py))).transpose()?;
+                let spot = WORLD.with(|kernel| kernel.open_outside_spot());
+                let ticket = self.next_ticket();
+                self.waits.lock().now.insert(operation, Waiting { ticket, spot, value });
+                (ticket, spot)
+            }
+        };
+        self.at(|port, says| match sends {
+            Some(_) => port.await_slot(ticket, Some(spot), says, &mut call),
+            None => port.await_value(ticket, Some(spot), says, &mut call),
+        });
+        wants.push(Want::Called(spot));
+        Ok(())
+    }
+
+    /// A wait was called, or it was one for the channel before it was shared. Nothing: it is to go on.
+    pub(crate) fn conclude(
+        &self,
+        py: Python<'_>,
+        operation: usize,
+        sends: Option<&Py<PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        self.check_fork(py)?;
+        let wait = self.waits.lock().now.get(&operation).map(|wait| (wait.ticket, wait.value.clone()));
+        let Some((ticket, value)) = wait else {
+            return match sends {
+                Some(value) => Ok(self.send_now(py, value, false)?.then(|| py.None())),
+                None => self.receive_now(py, false),
+            };
+        };
+        if let Some(value) = value {
+            return Ok(self.send_with(py, Some(ticket), &value)?.then(|| py.None()));
+        }
+        match self.at(|port, says| port.receive(Some(ticket), says)) {
+            Now::Done(value) => self.unpack(py, &value).map(Some),
+            Now::Over(end) => Err(self.error(py, end)),
+            Now::Nothing => Ok(None),
+        }
+    }
+
+    /// The wait of an operation is over, if it has one.
+    pub(crate) fn release(&self, operation: usize) {
+        if self.handle.get().is_some_and(|handle| handle.exchange().is_forked()) {
+            return;
+        }
+        let Some(wait) = self.waits.lock().now.remove(&operation) else { return };
+        self.at(|port, says| port.release(wait.ticket, says, &mut call));
+        WORLD.with(|kernel| kernel.drop_spot(wait.spot));
+    }
+}
+
+impl Listener for Shared {
+    fn noted(&self, verb: u8, body: Parcel) {
+        if let Some(given) = noted(verb, body) {
+            self.at(|port, says| port.hear(given, says, &mut call));
+        }
+    }
+
+    fn broken(&self, why: Broken) {
+        self.port.lock().break_off(why, &mut call);
+        WORLD.with(|_| ());
+    }
+}
