@@ -24,6 +24,8 @@ __all__ = [
     "LINES_SIGNAL",
     "Channel",
     "ChannelIterator",
+    "_channel",
+    "_shared_objects",
     "Child",
     "Claim",
     "Group",
