@@ -552,6 +552,35 @@ async def test_demands_that_nobody_hears_any_more_are_refused(home):
         await demand
 
 
+# --- monitors and links --------------------------------------------------------------------------------------
+
+
+async def test_a_supervisor_is_monitored_and_linked(home):
+    log = Log()
+    good, bad = td.Supervisor([here(Account)], name="good"), td.Supervisor([log.body("a", failing=9)], name="bad")
+    with pytest.raises(RuntimeError, match="was not started"):
+        td.monitor(good)
+    await good.start()
+    down = td.monitor(good)
+    await bad.start()
+    td.link(good, bad)
+    who, reason = await td.monitor(bad)
+    assert who is bad
+    assert isinstance(reason, td.ChildFailed)
+    assert await down == (good, "normal")
+    with pytest.raises(td.ChildFailed):
+        await bad
+
+
+async def test_a_monitor_of_a_supervised_actor_tells_of_its_instance(home):
+    async with td.Supervisor([here(Account)]) as supervisor:
+        account = supervisor["Account"]
+        down = td.monitor(account)
+        account.kill()
+        assert await down == (account, "killed")
+        assert await account.deposit(1) == 1
+
+
 # --- the tree ------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from thistledown import _core
 from thistledown._actors import Actor
 from thistledown._boxes import Box, Ending
+from thistledown._supervising import Supervising
 from thistledown._task import Task
 
 __all__ = ["Down", "Link", "link", "monitor"]
@@ -23,7 +24,7 @@ class Down(NamedTuple):
     """How something has ended, as ``td.monitor`` tells it.
 
     Attributes:
-        who: the task or the actor, as it was given.
+        who: the task, actor or supervisor, as it was given.
         reason: ``"normal"``; ``"killed"`` of an actor, by ``kill``; ``"cancelled"`` of a task; or the exception that
             has ended it. That of a process is ``WorkerDied``, with its exit code or signal, or ``MemoryLimitExceeded``.
     """
@@ -32,19 +33,21 @@ class Down(NamedTuple):
     reason: str | BaseException
 
 
+Mortal: TypeAlias = Task[Any] | Actor[Any] | Supervising
+"""Who has an end."""
 Told: TypeAlias = Callable[[str | BaseException], None]
 
 
 class Watch:
     """Somebody who hears once how a task or an actor has ended, unless he stops before."""
 
-    def __init__(self, who: "Task[Any] | Actor[Any]", told: Told) -> None:
+    def __init__(self, who: Mortal, told: Told) -> None:
         self._box: Box | None = who._box if isinstance(who, Actor) else None
         self._told: Told | None = told
         if self._box is not None:
             self._box.watch(self._heard)
         else:
-            who.add_done_callback(self._done)
+            _task_of(who).add_done_callback(self._done)
 
     def _heard(self, ending: Ending) -> None:
         self._tell(ending.word if ending.error is None else ending.error)
@@ -65,6 +68,14 @@ class Watch:
                 self._box.unwatch(self._heard)
 
 
+def _task_of(who: Mortal) -> Task[Any]:
+    """The task whose end is that of this one, which is no actor."""
+    if isinstance(who, Supervising):
+        return who._has_started()
+    task: Task[Any] = who  # type: ignore[assignment]  # no actor
+    return task
+
+
 def _reason(task: Task[Any]) -> str | BaseException:
     if task.cancelled():
         return "cancelled"
@@ -72,27 +83,28 @@ def _reason(task: Task[Any]) -> str | BaseException:
     return "normal" if failure is None else failure
 
 
-def _checked(who: Any, function: str) -> "Task[Any] | Actor[Any]":
-    if not isinstance(who, Task | Actor):
-        raise TypeError(f"{function} takes tasks and actors, got {who!r}")
+def _checked(who: Any, function: str) -> Mortal:
+    if not isinstance(who, Task | Actor | Supervising):
+        raise TypeError(f"{function} takes tasks, actors and supervisors, got {who!r}")
     return who
 
 
-def monitor(who: "Task[Any] | Actor[Any]", /) -> "_core.Operation[Down]":
-    """Tells how a task or an actor ends: an operation that gives its ``Down``, once it has ended.
+def monitor(who: Mortal, /) -> "_core.Operation[Down]":
+    """Tells how a task, an actor or a supervisor ends: an operation that gives its ``Down``, once it has ended.
 
     ``down = await td.monitor(account)``. One end is told once, also to who asks when it was over already; the operation
     can be waited for again, and then gives the same. It watches from this call on, until it is let go, and keeps the
     actor alive meanwhile. An error that it tells of has reached somebody. Source: Erlang's ``monitor``.
 
     Args:
-        who: a task, in whichever place it runs, or an actor.
+        who: a task, in whichever place it runs, an actor, or a supervisor that was started.
 
     Raises:
         TypeError: something else.
     """
     _checked(who, "monitor")
-    is_elsewhere = who._box.is_elsewhere if isinstance(who, Actor) else who._in_process
+    task = None if isinstance(who, Actor) else _task_of(who)
+    is_elsewhere = who._box.is_elsewhere if isinstance(who, Actor) else _is_elsewhere(who)
     pledge: Task[Down] = _core.pledge(f"the end of {_named(who)}", is_elsewhere)
     watch: Watch
 
@@ -103,11 +115,16 @@ def monitor(who: "Task[Any] | Actor[Any]", /) -> "_core.Operation[Down]":
 
     known = weakref.ref(pledge, lambda _: watch.stop())
     watch = Watch(who, told)
-    return _core.heard(pledge, who if isinstance(who, Task) else None)
+    return _core.heard(pledge, task)
 
 
-def _named(who: "Task[Any] | Actor[Any]") -> str:
-    return f"{'actor' if isinstance(who, Actor) else 'task'} {who.name}"
+def _is_elsewhere(who: Task[Any] | Supervising) -> bool:
+    return who._has_thread if isinstance(who, Supervising) else who._in_process
+
+
+def _named(who: Mortal) -> str:
+    kind = "actor" if isinstance(who, Actor) else "supervisor" if isinstance(who, Supervising) else "task"
+    return f"{kind} {who.name}"
 
 
 class Link:
@@ -115,15 +132,15 @@ class Link:
 
     __slots__ = ("_both", "_watches")
 
-    def __init__(self, one: "Task[Any] | Actor[Any]", other: "Task[Any] | Actor[Any]") -> None:
-        self._both: tuple[Task[Any] | Actor[Any], ...] = (one, other)
+    def __init__(self, one: Mortal, other: Mortal) -> None:
+        self._both: tuple[Mortal, ...] = (one, other)
         self._watches: list[Watch] = []
         self._watches.append(Watch(one, lambda reason: self._ended(other, reason)))
         # The first may have ended already, and the link with it.
         if self._both:
             self._watches.append(Watch(other, lambda reason: self._ended(one, reason)))
 
-    def _ended(self, left: "Task[Any] | Actor[Any]", reason: str | BaseException) -> None:
+    def _ended(self, left: Mortal, reason: str | BaseException) -> None:
         self.unlink()
         if reason != "normal":
             _end(left, reason)
@@ -142,13 +159,13 @@ class Link:
 class Falling(threading.local):
     """Who is to be ended because of a link, in the thread that ends somebody for one; None while it does not."""
 
-    line: "deque[tuple[Task[Any] | Actor[Any], str | BaseException]] | None" = None
+    line: "deque[tuple[Mortal, str | BaseException]] | None" = None
 
 
 _falling = Falling()
 
 
-def _end(who: "Task[Any] | Actor[Any]", reason: str | BaseException) -> None:
+def _end(who: Mortal, reason: str | BaseException) -> None:
     """Ends who is linked. One after the other and not one inside of the other: a chain of links may be long."""
     if _falling.line is not None:
         _falling.line.append((who, reason))
@@ -161,18 +178,21 @@ def _end(who: "Task[Any] | Actor[Any]", reason: str | BaseException) -> None:
         _falling.line = None
 
 
-def _end_one(who: "Task[Any] | Actor[Any]", reason: str | BaseException) -> None:
+def _end_one(who: Mortal, reason: str | BaseException) -> None:
     if isinstance(who, Actor):
         who._box.kill(reason if isinstance(reason, BaseException) else None)
+    elif isinstance(who, Supervising):
+        who._ask_to_stop()
     else:
         who.cancel()
 
 
-def link(one: "Task[Any] | Actor[Any]", other: "Task[Any] | Actor[Any]", /) -> Link:
-    """Links two tasks or actors: when one fails, is killed or cancelled, the other is ended for the same reason.
+def link(one: Mortal, other: Mortal, /) -> Link:
+    """Links two tasks, actors or supervisors: when one fails or is killed, the other is ended for the same reason.
 
-    A task is cancelled, an actor killed. An end that is ``normal`` does nothing. When one has failed already the other
-    is ended at once. A link keeps both alive. Source: Erlang's ``link``.
+    So it is when one is cancelled. A task is cancelled, an actor killed, a supervisor stopped. An end that is
+    ``normal`` does nothing. When one has failed already the other is ended at once. A link keeps both alive. Source:
+    Erlang's ``link``.
 
     Args:
         one, other: tasks, in whichever places they run, or actors; ``td.current_task()`` for oneself.

@@ -33,6 +33,9 @@ __all__ = ["Supervising", "failed", "known_of"]
 INBOX = 1 << 30
 """Messages that a supervisor may have before it has read them; none is ever refused."""
 
+STALL_AFTER = 1.0
+"""Seconds after which a child that holds the supervisor's own thread is reported."""
+
 logger = logging.getLogger("thistledown.supervisor")
 
 
@@ -80,6 +83,16 @@ class Supervising:
         self._over = over = _core.go_in(self._main, (), {}, scope, None, f"work of {self._name}")
         return over
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self._name
+
+    def _has_started(self) -> Task[None]:
+        if self._over is None:
+            raise RuntimeError(f"{self._name} was not started: write `with supervisor:` or `supervisor.start()`")
+        return self._over
+
     def _go_in_thread(self) -> None:
         self._begin()
         self._over = _core.pledge(self._name, True)
@@ -112,13 +125,18 @@ class Supervising:
 
         assert self._over is not None
         try:
-            run(self._main)
+            # What is imported for its children there is no stall.
+            run(self._main, stall_after=STALL_AFTER)
         except BaseException as error:
-            if isinstance(error, ChildFailed):
+            if isinstance(error, ChildFailed) and not self._started_badly():
                 logger.error("%s", error, exc_info=error)
             self._over._settle(None, error)
         else:
             self._over._settle(None, None)
+
+    def _started_badly(self) -> bool:
+        """Whether who has started it hears of its failure."""
+        return self._started is not None and self._started._has_failed()
 
     async def _main(self) -> None:
         # Who ends the whole run asks for an orderly end by that: the children are not cancelled beside each other.

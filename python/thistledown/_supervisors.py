@@ -231,11 +231,6 @@ class Supervisor(Supervising):
     # --- its children -----------------------------------------------------------------------------------------------
 
     @property
-    def name(self) -> str:
-        """What people call it."""
-        return self._name
-
-    @property
     def strategy(self) -> Strategy:
         """What is started again when a child dies."""
         return self._machine.strategy
@@ -368,11 +363,6 @@ class Supervisor(Supervising):
         if name in self._kept:
             return "actor"
         return "supervisor" if spec is not None and isinstance(spec._start, Supervisor) else "task"
-
-    def _has_started(self) -> Task[None]:
-        if self._over is None:
-            raise RuntimeError(f"{self._name} was not started: write `with supervisor:` or `supervisor.start()`")
-        return self._over
 
     def __reduce__(self) -> NoReturn:
         raise NotPicklable(f"{self._name} is a supervisor of this process: send the handles of its actors instead")
