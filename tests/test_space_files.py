@@ -255,6 +255,58 @@ def test_what_was_acknowledged_survives_kill_9_and_is_there_once(path):
             assert not taken & set(found)
 
 
+CLAIMER = """
+import os, sys, threading
+import thistledown as td
+
+space = td.Space(sys.argv[1], fsync=False)
+
+def work():
+    while True:
+        claim = space.take(("job", int), lease=0.3).wait()
+        if claim.tuple[1] < 0:
+            claim.give_back()
+            return
+        claim.confirm()
+        os.write(1, f"{claim.tuple[1]}\\n".encode())
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_a_job_is_confirmed_once_though_those_who_claim_it_are_killed(path):
+    count, confirmed, killed = 600, [], 0
+    with td.Space(path, fsync=False) as space, space.transaction() as act:
+        for number in range(count):
+            act.write_nowait(("job", number))
+    for wanted in (30, 71, 5, 112, math.inf):
+        if wanted == math.inf:
+            with td.Space(path, fsync=False) as space:
+                assert space.read_nowait(("job", -1)) is None
+                space.write_nowait(("job", -1))
+        arguments = [sys.executable, "-c", CLAIMER, os.fspath(path)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+            for lines, line in enumerate(child.stdout):
+                if lines == wanted:
+                    child.kill()
+                    killed += 1
+                if line.endswith("\n"):
+                    confirmed.append(int(line))
+    assert len(confirmed) == len(set(confirmed))
+    # Those that were confirmed in the moment of a death, one a thread, told nobody.
+    missing = set(range(count)) - set(confirmed)
+    with td.Space(path) as space:
+        left = {one[1] for one in space.read_all()} - {-1}
+    assert not left & set(confirmed)
+    assert len(missing - left) <= 3 * killed
+    assert killed == 4
+
+
 def test_threads_that_wait_for_the_disk_let_others_run_and_share_a_write(path):
     with td.Space(path) as space:
         threads = [

@@ -12,8 +12,8 @@
 //! - Of several tuples that match, the one written first is given.
 //! - No foreign code runs in here: what is compared is plain.
 //!
-//! A tuple lies in a [`Store`], which finds by template. The one here is [`Memory`]; a durable one keeps such an index
-//! too, and writes down each act before the lock around the space is let go: an act is one call from outside.
+//! A tuple lies in a [`Store`], which finds by template. The one here is [`Memory`]. A space whose acts are written down
+//! keeps its tuples there too; it [holds](Space::that_holds) what is taken until whoever writes it down has done so.
 //!
 //! Sources: Gelernter's Linda (out, in, rd, inp, rdp); leases and transactions of `JavaSpaces`; Ruby's Rinda.
 

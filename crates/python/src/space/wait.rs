@@ -179,7 +179,9 @@ impl SpaceOperation {
 
     /// It waits for tuples no more.
     fn leave(&self) {
-        if let Some(ticket) = Ticket::from_number(self.ticket.swap(0, Ordering::Relaxed)) {
+        if let Some(ticket) = Ticket::from_number(self.ticket.swap(0, Ordering::Relaxed))
+            && !self.space.get().is_of_parent()
+        {
             self.space.get().shared().release(&WORLD, Run::now(), ticket);
         }
         let hope = self.hope.lock().take();
