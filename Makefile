@@ -36,7 +36,7 @@ unexport CONDA_PREFIX
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-rust test-python check format rust-lint python-lint types layers bench docs model fuzz clean \
-        doctor build force
+        doctor browser build force
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,7 +56,7 @@ test-rust: | doctor
 		cargo test $(LOCKED) $(RUST_TESTED) $(CARGO_TEST_ARGS); \
 	fi
 
-test-python: build
+test-python: build browser
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: format rust-lint python-lint types layers docs ## Formatting, lints, types, stubs, layers and documentation
@@ -99,6 +99,9 @@ clean: ## Remove everything that was built or installed here
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find python tests benches examples scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	rm -f python/thistledown/_core*.so
+
+browser:
+	@scripts/browser.sh
 
 doctor:
 	@PYTHON='$(PYTHON)' scripts/doctor.sh

@@ -9,10 +9,11 @@ from importlib.metadata import version
 
 import pytest
 import thistledown as td
-from thistledown import pyprocess, pytest_plugin, testing
+from thistledown import pyprocess, pytest_plugin, telemetry, testing
 
 # fmt: off
 FACE = [
+    "Counts", "PoolCounts", "Statistics", "statistics",
     "Down", "link", "Link", "monitor",
     "actor", "Actor", "ActorDied", "ActorStopped", "MailboxFull",
     "after", "as_completed", "AsCompleted", "AsyncResults", "between", "Cancelled", "Channel",
@@ -34,6 +35,7 @@ HOMES = {
     "thistledown": td,
     "thistledown.pyprocess": pyprocess,
     "thistledown.pytest_plugin": pytest_plugin,
+    "thistledown.telemetry": telemetry,
     "thistledown.testing": testing,
 }
 

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from thistledown._server import Server, serve
     from thistledown._shared import Shared, share
     from thistledown._sockets import Procedure, Socket, connect, listen
+    from thistledown._statistics import Counts, PoolCounts, Statistics, statistics
     from thistledown._supervisors import ChildState, Supervisor
     from thistledown._task import Task
     from thistledown._tree import Line, Node, Tree, tree
@@ -98,6 +99,7 @@ __all__ = [
     "ChildFailed",
     "ChildState",
     "Claim",
+    "Counts",
     "DeadlockError",
     "Down",
     "Here",
@@ -112,6 +114,7 @@ __all__ = [
     "NotPicklable",
     "Operation",
     "Place",
+    "PoolCounts",
     "Procedure",
     "RemoteError",
     "Results",
@@ -124,6 +127,7 @@ __all__ = [
     "Space",
     "SpaceBroken",
     "SpaceDamaged",
+    "Statistics",
     "Supervisor",
     "Task",
     "TaskCancelled",
@@ -161,6 +165,7 @@ __all__ = [
     "share",
     "shield",
     "sleep",
+    "statistics",
     "switch",
     "task",
     "thread",
@@ -179,6 +184,7 @@ _LATER = {
     "AsyncResults": "_gathering",
     "Child": "_children",
     "ChildState": "_supervisors",
+    "Counts": "_statistics",
     "Down": "_deathwatch",
     "Here": "_places",
     "Line": "_tree",
@@ -186,11 +192,13 @@ _LATER = {
     "MemoryLimitExceeded": "_deaths",
     "Node": "_tree",
     "Place": "_verbs",
+    "PoolCounts": "_statistics",
     "Procedure": "_sockets",
     "Results": "_map",
     "Server": "_server",
     "Shared": "_shared",
     "Socket": "_sockets",
+    "Statistics": "_statistics",
     "Supervisor": "_supervisors",
     "Task": "_task",
     "TaskCancelled": "_task",
@@ -212,6 +220,7 @@ _LATER = {
     "run": "_run",
     "serve": "_server",
     "share": "_shared",
+    "statistics": "_statistics",
     "task": "_decorator",
     "tree": "_tree",
     "wait": "_collect",

@@ -1,33 +1,43 @@
-"""The command line: ``thistledown tree PID``.
+"""The command line: ``thistledown tree PID``, ``thistledown top [PID|NAME]``.
 
 Each command is a function that gives the exit status. This module runs outside of the program that it asks, and needs
 nothing of the engine.
 """
 
 import argparse
-import os
-import socket
-import struct
 import sys
 from collections.abc import Sequence
 
+from thistledown._programs import Stuck, Unanswered, ask_tree, find
+
 __all__ = ["Unanswered", "ask_tree", "main"]
-
-PATIENCE_SECONDS = 10.0
-"""How long a program has to answer."""
-
-CREDENTIALS = struct.Struct("3i")
-"""What the system says of a peer: its process, user and group."""
-
-
-class Unanswered(Exception):
-    """A program does not say how it stands. Says why, as far as that can be known from outside."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; its exit status: 0, or 1 with words on the standard error."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except (Unanswered, Stuck) as why:
+        print(f"thistledown: {why}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    from thistledown import __version__
+
     parser = argparse.ArgumentParser(prog="thistledown", description="This is a task. Go.")
+    parser.add_argument("--version", action="version", version=f"thistledown {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_tree(commands)
+    _add_top(commands)
+    return parser
+
+
+def _add_tree(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     tree = commands.add_parser(
         "tree",
         help="print who waits for what in a running program",
@@ -36,79 +46,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     tree.add_argument("pid", type=int, metavar="PID", help="the program's process")
     tree.set_defaults(run=_tree)
-    arguments = parser.parse_args(argv)
-    status: int = arguments.run(arguments)
-    return status
+
+
+def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    top = commands.add_parser(
+        "top",
+        help="watch a running program: in the terminal, or with --web as a page",
+        description="Shows a running program of the same user from inside, refreshed: tasks, workers, rates, failures. "
+        "In the terminal it needs textual: pip install 'thistledown[top]'. The page needs nothing but a browser.",
+    )
+    top.add_argument("program", nargs="?", metavar="PID|NAME", help="its process, or a part of its command line")
+    top.add_argument("--every", type=_seconds, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
+    top.add_argument(
+        "--web", action="store_true", help="serve a page on this machine's loopback, and print its address"
+    )
+    top.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
+    top.set_defaults(run=_top)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"between two looks are 0.1 to 3600 seconds, not {text}")
+    return seconds
 
 
 def _tree(arguments: argparse.Namespace) -> int:
-    try:
-        print(ask_tree(arguments.pid), end="")
-    except Unanswered as why:
-        print(f"thistledown: {why}", file=sys.stderr)
-        return 1
+    print(ask_tree(arguments.pid), end="")
     return 0
 
 
-def ask_tree(pid: int) -> str:
-    """What a program says of itself.
+def _top(arguments: argparse.Namespace) -> int:
+    pid = find(arguments.program)
+    if arguments.web:
+        from thistledown import _web
 
-    Raises:
-        Unanswered: it says nothing.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.settimeout(PATIENCE_SECONDS)
-        try:
-            asking.connect(f"\0thistledown-{pid}")
-        except OSError:
-            raise Unanswered(_why_not(pid)) from None
-        peer, user, _ = CREDENTIALS.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
-        if user != os.geteuid():
-            raise Unanswered(f"process {pid} belongs to another user: only its own user is answered")
-        if peer != pid:
-            raise Unanswered(f"process {peer} answers in the place of process {pid}")
-        answer = b""
-        try:
-            while part := asking.recv(65536):
-                answer += part
-        except TimeoutError:
-            raise Unanswered(f"process {pid} does not answer: is it stopped?") from None
-        except OSError:
-            pass
-    if not answer:
-        raise Unanswered(f"process {pid} is about to end")
-    return answer.decode(errors="replace")
-
-
-def _why_not(pid: int) -> str:
-    """Why nobody listens, by what the system knows of the process."""
-    folder = f"/proc/{pid}"
+        return _web.serve(pid, arguments.port, arguments.every)
     try:
-        owner = os.stat(folder).st_uid
-    except OSError:
-        return f"there is no process {pid}"
-    if owner != os.geteuid():
-        return f"process {pid} belongs to another user: only its own user is answered"
-    if b"thistledown._zygote" in _read(f"{folder}/cmdline"):
-        return f"process {pid} is a worker of process {_program_of(pid)}, in whose tree it stands"
-    if b"/thistledown/_core." not in _read(f"{folder}/maps"):
-        return f"process {pid} is no Thistledown program"
-    if b"THISTLEDOWN_TREE=0" in _read(f"{folder}/environ").split(b"\0"):
-        return f"process {pid} does not answer: THISTLEDOWN_TREE=0 is set in its environment"
-    return f"process {pid} has no run and no pool now that has lasted for a moment, or has switched the tree off"
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
-def _program_of(pid: int) -> int:
-    """The program that a worker or its zygote works for."""
-    while b"thistledown._zygote" in _read(f"/proc/{pid}/cmdline"):
-        # Behind the name, which may have blanks in it, stand the state and the parent.
-        pid = int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
-    return pid
+        from thistledown import _top
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] not in ("textual", "rich"):
+            raise
+        print(
+            "thistledown: the view in the terminal needs textual, which is not installed here: "
+            "pip install 'thistledown[top]'; or write `thistledown top --web` for a page, which needs nothing",
+            file=sys.stderr,
+        )
+        return 1
+    return _top.show(pid, arguments.every)

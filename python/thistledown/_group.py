@@ -66,6 +66,12 @@ class TaskGroup(_core.Group):
         # Of plain code: the interpreter's number of the thread that has entered it.
         self._owner: int | None = None
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from thistledown import _html
+
+        return _html.of_group(self)
+
     def thread(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Calls a plain function in a helper thread, as a member of the group; the same as ``go(td.thread(...))``.
 

@@ -209,6 +209,12 @@ class Workers(Verbs, concurrent.futures.Executor):
 
         return _workers.at_worker, ()
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from thistledown import _html
+
+        return _html.of_pool(self)
+
     def __repr__(self) -> str:
         return f"<thistledown.Workers of {self._max_workers}{'' if self._pool.takes_tasks() else ' closed'}>"
 

@@ -12,7 +12,7 @@ import threading
 import types
 from typing import Any, NoReturn
 
-from thistledown import _core, _threads
+from thistledown import _core, _seen, _threads
 from thistledown._task import Task
 
 logger = logging.getLogger("thistledown")
@@ -103,7 +103,9 @@ def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> 
         place = "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         words = f"{name} has held its thread for {lasted:.2f} s, at {place}; every other task waits"
     else:
+        place = ""
         words = f"a task held its thread for more than {lasted:.2f} s, and has given it back meanwhile"
+    _seen.stalled(name, lasted, place)
     del task
     # Logging asks for the current thread's name, which would leave a dummy behind for a thread that is not Python's.
     threading.Thread(

@@ -39,6 +39,12 @@ class Task(_core.Task[T], concurrent.futures.Future[T]):
         self._track()
         super().__setattr__(name, value)
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from thistledown import _html
+
+        return _html.of_task(self)
+
     # For type checkers they are what they are in the standard library, whose `as_completed` asks for just that.
     if not TYPE_CHECKING:
 

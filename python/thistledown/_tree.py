@@ -50,6 +50,7 @@ class Node:
         lines: the await chain of a suspended body, or the stack of what runs: the outermost first.
         children: what is in it.
         unlisted: how many more are in it, which are not named.
+        id: tells it from all others of its program while it lives, for ``thistledown top``; empty when it needs none.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Node:
     lines: tuple[Line, ...] = field(default=(), repr=False)
     children: tuple["Node", ...] = field(default=(), repr=False)
     unlisted: int = 0
+    id: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         from thistledown import _tree_words
@@ -223,7 +225,7 @@ def _run(surveyed: Any, channels: dict[int, Target], places: Places) -> Node:
     # Each row stands behind what it is in, so that from behind what is in it is complete.
     for number in reversed(range(len(rows))):
         inside, behind = rows[number][0], tuple(reversed(children[number]))
-        _, task, _, state, _, _, _, is_cancelled, _ = rows[number]
+        _, task, _, state, _, _, _, is_cancelled, _, _ = rows[number]
         node: Node | None
         if state == "group":
             node = _group(is_cancelled, behind)
@@ -252,21 +254,24 @@ def _loop(event_loop: Any, thread: int) -> "_tree_asyncio.Loop":
 
 
 def _row(row: Any, thread: int, children: tuple[Node, ...], channels: dict[int, Target]) -> Node:
-    _, task, body, state, since, waits_for, targets, is_cancelled, _ = row
+    _, task, body, state, since, waits_for, targets, is_cancelled, _, number = row
     lines = own(lines_of_thread(thread, above=RUN_FILE)) if state == "running" else lines_of_body(body)
     name = "a task" if task is None else task.name
-    return _task(name, state, is_cancelled, since, waits_for, _names(targets, channels), lines, children)
+    known = f"here {number}"
+    return _task(name, state, is_cancelled, since, waits_for, _names(targets, channels), lines, children, known)
 
 
 def _lodger(
     row: Any, loop: "_tree_asyncio.Loop", children: tuple[Node, ...], channels: dict[int, Target]
 ) -> Node | None:
     """One that lives in an asyncio loop: of ours, or of asyncio's. None: it only keeps the others."""
-    _, task, body, state, since, waits_for, targets, is_cancelled, future = row
+    _, task, body, state, since, waits_for, targets, is_cancelled, future, number = row
+    known = f"here {number}"
     if state == "visits":
         task = loop.task_of(task, future)
         if loop.is_own(task):
             return None
+        known = "" if task is None else f"asyncio {id(task)}"
         name = "a task" if task is None else task.get_name()
         state, lines = loop.state(task), loop.lines(task)
         if waits_for is None:
@@ -277,7 +282,7 @@ def _lodger(
         lines = loop.lines_of_current() if state == "running" else lines_of_body(body)
         if waits_for is None:
             waits_for, targets = loop.awaited(future)
-    return _task(name, state, is_cancelled, since, waits_for, _names(targets, channels), lines, children)
+    return _task(name, state, is_cancelled, since, waits_for, _names(targets, channels), lines, children, known)
 
 
 def _task(
@@ -289,9 +294,11 @@ def _task(
     waits_on: tuple[str, ...],
     lines: tuple[Line, ...],
     children: tuple[Node, ...],
+    known: str,
 ) -> Node:
     state = f"{state}, cancelled" if is_cancelled else state
-    return Node("task", name, state, waits_for, waits_on, since, _innermost(lines), lines, children)
+    where = _innermost(lines)
+    return Node("task", name, state, waits_for, waits_on, since, where, lines, children, id=known)
 
 
 def _innermost(lines: tuple[Line, ...]) -> Line | None:

@@ -44,14 +44,17 @@ def cancel(names: set[str]) -> None:
 
 
 Lines = dict[int, tuple[Line, ...]]
-Task = tuple[str, float | None, str | None]
+Task = tuple[str, float | None, str | None, int]
 
 
 def _pool(size: int, is_closing: bool, workers: list[Any], queued: list[Task], count: int, lines: Lines) -> Node:
     name = f"pool of {size} worker{'' if size == 1 else 's'}"
     state = f"{'closing' if is_closing else 'open'}, {count} queued"
     children = [_worker(worker, lines) for worker in workers]
-    children += [Node("task", name, "queued", *_waits(waits_for, "its turn behind")) for name, _, waits_for in queued]
+    children += [
+        Node("task", name, "queued", *_waits(waits_for, "its turn behind"), id=f"job {number} {name}")
+        for name, _, waits_for, number in queued
+    ]
     return Node("pool", name, state, children=tuple(children), unlisted=count - len(queued))
 
 
@@ -61,17 +64,18 @@ def _worker(worker: Any, lines: Lines) -> Node:
     tasks = tuple(_task(job, stack) for job in jobs)
     since = next((node.since for node in tasks if node.since is not None), None)
     name = "worker not born yet" if pid is None else f"worker {pid}"
-    return Node("worker", name, phase, since=since, children=tasks)
+    return Node("worker", name, phase, since=since, children=tasks, id="" if pid is None else f"worker {pid}")
 
 
 def _task(job: Task, stack: tuple[Line, ...]) -> Node:
     """A task that was given to a worker. Only of the one that is known to run can a line be known."""
-    name, since, waits_for = job
+    name, since, waits_for, number = job
+    known = f"job {number} {name}"
     if since is None:
-        return Node("task", name, "given to a worker", *_waits(waits_for, "the end of task"))
+        return Node("task", name, "given to a worker", *_waits(waits_for, "the end of task"), id=known)
     state = "running" if waits_for is None else "waiting"
     where = stack[-1] if stack else None
-    return Node("task", name, state, *_waits(waits_for, "the end of task"), since, where, stack)
+    return Node("task", name, state, *_waits(waits_for, "the end of task"), since, where, stack, id=known)
 
 
 def _waits(name: str | None, words: str) -> tuple[str | None, tuple[str, ...]]:

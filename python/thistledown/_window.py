@@ -1,4 +1,5 @@
-"""What the engine's window shows to whoever asks from outside: ``thistledown tree PID``, and ``kill -QUIT PID``.
+"""What the engine's window shows to whoever asks from outside: ``thistledown tree``, ``thistledown top``, ``kill
+-QUIT``.
 
 The engine calls these in a thread of its own, which has no name in Python.
 """
@@ -9,7 +10,7 @@ import signal
 
 from thistledown import _core
 
-__all__ = ["end", "prepare", "text"]
+__all__ = ["answer", "end", "prepare"]
 
 _is_prepared = False
 
@@ -31,8 +32,20 @@ def end() -> None:
         faulthandler.unregister(_core.LINES_SIGNAL)
 
 
-def text() -> str:
-    """The tree, in words. What makes it is imported when somebody asks first."""
+def answer(request: str) -> str:
+    """What somebody is told: the tree in words, numbers for Prometheus, or what a live view asks, which is JSON.
+
+    What makes it is imported when somebody asks first.
+    """
+    request = request.strip()
+    if request == "metrics":
+        from thistledown._statistics import statistics
+
+        return statistics().prometheus()
+    if request.startswith("{"):
+        from thistledown import _view
+
+        return _view.answer(request)
     from thistledown._tree import tree
 
     return f"{tree()}\n"

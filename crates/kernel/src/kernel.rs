@@ -82,6 +82,9 @@ pub struct Kernel<P: Payload> {
     pub(crate) waits: u64,
     /// Bodies that run elsewhere, and for no runner.
     pub(crate) elsewhere: usize,
+    /// Tasks of runners that were told to go, ever, and that have ended.
+    pub(crate) spawned: u64,
+    pub(crate) ended: u64,
 }
 
 /// Shows how much of each kind it holds.
@@ -118,6 +121,8 @@ impl<P: Payload> Default for Kernel<P> {
             wakers: Vec::new(),
             waits: 0,
             elsewhere: 0,
+            spawned: 0,
+            ended: 0,
         }
     }
 }
@@ -210,6 +215,7 @@ impl<P: Payload> Kernel<P> {
         if self.scopes.get(base).is_none_or(|scope| scope.runner != runner) {
             return Err(body);
         }
+        self.spawned += 1;
         let place = Place::Runner(runner, KeyId::null());
         let id = self.parties.insert(Party::new(place, Some(body), base));
         self.join_scope(id, base);
@@ -280,10 +286,11 @@ impl<P: Payload> Kernel<P> {
         }
         self.leave_scope(task);
         let Some(party) = self.parties.remove(task) else { return };
-        if let Place::Runner(_, line) = party.place
-            && !line.is_null()
-        {
-            self.pass_key(task, line);
+        if let Place::Runner(_, line) = party.place {
+            self.ended += 1;
+            if !line.is_null() {
+                self.pass_key(task, line);
+            }
         }
         if let Place::Elsewhere { runner: None, .. } = party.place {
             self.elsewhere -= 1;

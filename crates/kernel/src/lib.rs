@@ -41,6 +41,6 @@ pub use moment::Moment;
 pub use party::Start;
 pub use scope::{ScopeEnd, ScopeMisuse};
 pub use source::Direction;
-pub use view::{Doing, Seen, Standing};
+pub use view::{Counts, Doing, Seen, Standing};
 pub use visit::Told;
 pub use wait::{Event, Wake, Want};

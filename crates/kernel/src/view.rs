@@ -47,6 +47,17 @@ pub enum Seen<'a, B> {
     Group(usize, ScopeId),
 }
 
+/// How many tasks of runners there were, and how many of them are ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Told to go, ever.
+    pub spawned: u64,
+    /// Ended, ever.
+    pub ended: u64,
+    /// In a ready queue now.
+    pub ready: usize,
+}
+
 /// Where a survey still has to go.
 struct Ahead {
     /// The number of what its tasks stand in.
@@ -107,6 +118,13 @@ impl<P: Payload> Kernel<P> {
         Ahead { inside, next: self.scopes.get(scope).map_or_else(TaskId::default, |s| s.first_member) }
     }
 
+    /// How many tasks of all runners there were and are. Costs a look at each runner.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let ready = self.runners.values().map(|runner| runner.ready.len()).sum();
+        Counts { spawned: self.spawned, ended: self.ended, ready }
+    }
+
     /// How many tasks live in a runner.
     #[must_use]
     pub fn count_tasks(&self, runner: RunnerId) -> usize {
@@ -122,6 +140,20 @@ impl<P: Payload> Kernel<P> {
             }
         }
         count
+    }
+
+    /// How many tasks a scope has, those of the scopes inside of it left out, and the bodies of the first ones that have one
+    /// here.
+    pub fn members(&self, scope: ScopeId, limit: usize) -> (usize, Vec<&P::Body>) {
+        let Some(seen) = self.scopes.get(scope) else { return (0, Vec::new()) };
+        let mut next = seen.first_member;
+        let members = std::iter::from_fn(|| {
+            let party = self.parties.get(next)?;
+            next = party.next_member;
+            Some(party)
+        });
+        let bodies = members.take(limit).filter_map(|party| party.body.as_ref()).collect();
+        (seen.members, bodies)
     }
 
     /// Whether everything in the scope was told to end.

@@ -49,6 +49,7 @@ mod space;
 mod stop;
 mod survey;
 mod switch;
+mod tally;
 mod task;
 mod thread_call;
 mod thread_scope;
@@ -122,9 +123,11 @@ mod _core {
     #[pymodule_export]
     use super::space::watch::Watch;
     #[pymodule_export]
-    use super::survey::{cancel_jobs, survey, survey_pools};
+    use super::survey::{cancel_job, cancel_jobs, cancel_party, kill_job, spans, survey, survey_pools};
     #[pymodule_export]
     use super::switch::switch;
+    #[pymodule_export]
+    use super::tally::{set_observer, tallies};
     #[pymodule_export]
     use super::task::{Task, set_task_class};
     #[pymodule_export]

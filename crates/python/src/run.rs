@@ -26,6 +26,7 @@ use crate::outside::outside;
 use crate::payload::{Body, Held, Snake, WORLD, Waker};
 use crate::report::{self, report};
 use crate::root::Root;
+use crate::tally;
 use crate::task::Task;
 use crate::turn;
 use crate::window;
@@ -177,10 +178,12 @@ pub(crate) fn spawn_in(
     if let Some(name) = name {
         task.setattr("name", name)?;
     }
+    let context = context::copy(py)?;
+    tally::told_to_go(&task, "here", Some(context.as_any()));
     let body = Body {
         iterator: Root::new(iterator.unbind()),
         task: task.clone().unbind(),
-        context: Root::new(context::copy(py)?.unbind()),
+        context: Root::new(context.unbind()),
         awaited: None,
         group,
         extra: None,

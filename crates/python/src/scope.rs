@@ -295,6 +295,15 @@ impl Scope {
         Ok(WORLD.with(|kernel| kernel.scope_members(id)) == 0)
     }
 
+    /// How many tasks live in it, and the first of them that have their bodies here and wait or are ready.
+    fn seen_tasks(&self, py: Python<'_>, limit: usize) -> PyResult<(usize, Vec<Py<Task>>)> {
+        let id = self.id()?;
+        Ok(WORLD.with(|kernel| {
+            let (count, bodies) = kernel.members(id, limit);
+            (count, bodies.into_iter().map(|body| body.task.clone_ref(py)).collect())
+        }))
+    }
+
     /// Whether a cancellation from outside goes on behind its end, once it was left with this error. Asyncio's, in a
     /// weightless task, is known by not being ours.
     #[pyo3(signature = (error, /))]

@@ -16,7 +16,7 @@ use pyo3::types::PyList;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Doing, Moment, Seen, Standing, TaskId};
 use thistledown_runtime::Clock;
-use thistledown_workers::{JobView, PoolView, WorkerPhase, WorkerView};
+use thistledown_workers::{Cancel, Engine, JobId, JobView, PoolView, WorkerPhase, WorkerView};
 
 use crate::asyncio::foreign;
 use crate::asyncio::guest::Guest;
@@ -28,6 +28,7 @@ use crate::payload::{Held, WORLD};
 use crate::run;
 use crate::task::Task;
 use crate::turn::borrowed_task;
+use crate::workers::remote::Ticket;
 
 /// What a plain thread waits for.
 pub(crate) enum Awaited {
@@ -89,7 +90,7 @@ pub(crate) fn forget_waits() {
 /// A task or a group: what it stands in; the task; its body; what it does, with `waiting` since so many seconds; what it
 /// waits for in words, and whom; whether it is cancelled; the future of asyncio's that it waits with. A group has no task,
 /// and does nothing. What visits, and has its turns elsewhere, is a task of asyncio's, as far as that is known. A group's
-/// member whose body runs in a thread or in another process is elsewhere.
+/// member whose body runs in a thread or in another process is elsewhere. Last the kernel's number for it.
 type Row = (
     Option<usize>,
     Option<Py<PyAny>>,
@@ -100,6 +101,7 @@ type Row = (
     Vec<Target>,
     bool,
     Option<Py<PyAny>>,
+    u64,
 );
 
 /// As the kernel shows it, before anything of Python's is asked.
@@ -217,8 +219,9 @@ fn run_row(
     (shared.thread, shared.clock.is_virtual(), event_loop, count, each.collect())
 }
 
-/// A task of a pool: its name, for how many seconds it has run, and the name of the one that it waits for.
-type JobRow = (String, Option<f64>, Option<String>);
+/// A task of a pool: its name, for how many seconds it has run, the name of the one that it waits for, and its pool's number
+/// for it.
+type JobRow = (String, Option<f64>, Option<String>, u64);
 
 /// A worker: its process, what it does, its descriptor with its lines, and its tasks.
 type WorkerRow = (Option<i32>, &'static str, Option<u32>, Vec<JobRow>);
@@ -234,7 +237,7 @@ pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
     let views = outside(py, || engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
     let job = |job: JobView| {
         let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());
-        (job.name, seconds, job.waits_for)
+        (job.name, seconds, job.waits_for, job.id.number())
     };
     let jobs = |jobs: Vec<JobView>| jobs.into_iter().map(job).collect::<Vec<JobRow>>();
     let worker = |worker: WorkerView| {
@@ -274,6 +277,47 @@ pub(crate) fn cancel_jobs(py: Python<'_>, names: std::collections::HashSet<Strin
     });
 }
 
+/// Cancels what the kernel has this number for, as a tree shows it. False: it has ended.
+#[pyfunction]
+pub(crate) fn cancel_party(number: u64) -> bool {
+    let party = TaskId::from_number(number);
+    WORLD.with(|kernel| kernel.is_live(party) && kernel.cancel_task(party))
+}
+
+/// A pool's job of this name and number, whichever pool that is.
+fn with_job(name: &str, number: u64, act: impl Fn(&Engine<Ticket>, JobId) -> bool) -> bool {
+    let job = JobId::from_number(number);
+    let engines = crate::workers::engines::all();
+    engines.iter().any(|engine| engine.name_of(job).is_some_and(|known| known == name) && act(engine, job))
+}
+
+/// Cancels one task of a worker process, by its name and its pool's number for it. False: there is none, or it has ended.
+#[pyfunction]
+pub(crate) fn cancel_job(py: Python<'_>, name: &str, number: u64) -> bool {
+    outside(py, || with_job(name, number, |engine, job| engine.cancel(job) != Cancel::TooLate))
+}
+
+/// Kills the worker that runs this task, and nothing else. False: it does not run, or not alone in its worker.
+#[pyfunction]
+pub(crate) fn kill_job(py: Python<'_>, name: &str, number: u64) -> bool {
+    outside(py, || with_job(name, number, |engine, job| engine.kill_job(job)))
+}
+
+/// A job that a worker has ended: its process, the name, when that was and how long it took in nanoseconds, and whether it
+/// failed.
+type SpanRow = (i32, String, u64, u64, bool);
+
+/// What workers have ended after this moment, in nanoseconds of the monotonic clock. They are kept from now on, for so many
+/// seconds; nobody keeps them while nobody asks.
+#[pyfunction]
+pub(crate) fn spans(py: Python<'_>, after: u64, keep: f64) -> Vec<SpanRow> {
+    let keep = std::time::Duration::try_from_secs_f64(keep).unwrap_or_default();
+    let engines = crate::workers::engines::all();
+    let spans =
+        outside(py, || engines.iter().flat_map(|engine| engine.spans(after, keep)).collect::<Vec<_>>());
+    spans.into_iter().map(|span| (span.pid, span.name, span.ended, span.took, span.failed)).collect()
+}
+
 fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
     let behind = || match (found.doing, &found.holder) {
         (Some(Doing::Behind(..)), Some(holder)) => {
@@ -300,7 +344,19 @@ fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
             ("waiting", Some(now.since(since).as_secs_f64()))
         }
     };
-    (found.inside, found.task, found.body, state, since, words, whom, found.is_cancelled, found.future)
+    let number = found.id.number();
+    (
+        found.inside,
+        found.task,
+        found.body,
+        state,
+        since,
+        words,
+        whom,
+        found.is_cancelled,
+        found.future,
+        number,
+    )
 }
 
 /// The plain threads that wait: their numbers, for what, for whom, and for how many seconds.

@@ -154,6 +154,10 @@ impl Task {
         self.mark(GIVES_WAY, gives_way);
     }
 
+    pub(crate) fn is_pledged(&self) -> bool {
+        self.is_marked(PLEDGED)
+    }
+
     pub(crate) fn set_pledged(&self) {
         self.mark(PLEDGED, true);
     }

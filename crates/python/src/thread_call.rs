@@ -16,6 +16,7 @@ use crate::group_call::GroupCall;
 use crate::operation::{Kind, Operation, Wants};
 use crate::payload::{WORLD, Waker};
 use crate::stop::Stop;
+use crate::tally;
 use crate::task::Task;
 
 /// A call, and the task that stands for it while it runs.
@@ -113,6 +114,7 @@ impl ThreadCall {
             Some(name) => name,
             None => function.get_type().qualname()?,
         };
+        tally::THREADS.start();
         Task::make(py, Some(origin.unbind()))
     }
 

@@ -179,6 +179,25 @@ impl<C: Customer> Engine<C> {
         self.hall().map(|hall| hall.view(self.size, limit))
     }
 
+    /// The jobs that workers have ended after this moment of [`crate::now`], as far as they were kept; from now on they are
+    /// kept for so long, for whoever looks.
+    #[must_use]
+    pub fn spans(&self, after: u64, keep: Duration) -> Vec<crate::view::Span> {
+        self.hall().map(|mut hall| hall.spans.after(after, keep, clock::now())).unwrap_or_default()
+    }
+
+    /// What people call a job. Nothing: it has ended.
+    #[must_use]
+    pub fn name_of(&self, job: JobId) -> Option<String> {
+        self.hall()?.desk.jobs.get(job).map(|job| job.name.to_string())
+    }
+
+    /// Kills the worker that runs this plain job now. False: none does.
+    #[must_use]
+    pub fn kill_job(&self, job: JobId) -> bool {
+        self.change(|hall| hall.kill_running(job)).unwrap_or(false)
+    }
+
     /// Whether there are jobs that have not ended.
     #[must_use]
     pub fn has_jobs(&self) -> bool {

@@ -14,6 +14,7 @@ use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
 use crate::policy::{Action, Cancel, Ending, JobId, JobSpec, JobState, Policy, Statistics, WorkerId};
 use crate::terms::Config;
+use crate::view::Spans;
 use crate::zygote::{Launch, Zygote};
 
 mod due;
@@ -54,6 +55,7 @@ pub(crate) struct Hall<C> {
     pub(crate) thread: Option<JoinHandle<()>>,
     /// Rung when the thread has something to do; there while it runs.
     bell: Option<Arc<Bell>>,
+    pub(crate) spans: Spans,
 }
 
 impl<C> Hall<C> {
@@ -78,6 +80,7 @@ impl<C> Hall<C> {
             leaving: None,
             thread: None,
             bell: None,
+            spans: Spans::default(),
         }
     }
 
@@ -112,6 +115,17 @@ impl<C> Hall<C> {
         let running = self.desk.workers.get(worker).and_then(|worker| worker.region.running());
         self.desk.jobs.get(job).is_some_and(|job| job.function.weightless)
             || running.is_some_and(|(running, _)| running == job.number())
+    }
+
+    /// Kills the worker that runs a plain job now. False: it does not run, or shares its worker with others.
+    pub(crate) fn kill_running(&mut self, job: JobId) -> bool {
+        let Some(JobState::Offered(worker)) = self.policy.state(job) else { return false };
+        let Some(worker) = self.desk.workers.get_mut(worker) else { return false };
+        let runs = worker.region.running().is_some_and(|(running, _)| running == job.number());
+        if runs {
+            worker.kill();
+        }
+        runs
     }
 
     /// Takes a job; `by` is the worker whose task starts it.

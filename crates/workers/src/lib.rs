@@ -49,7 +49,7 @@ pub use region::Region;
 pub use terms::{Closed, Config, Customer, Order};
 pub use thistledown_parcel::{Bell, Blob, Mapped, Opened, Parcel, aligned};
 pub use thistledown_wire::{Answer, End, Reply, SpawnOptions};
-pub use view::{JobView, PoolView, WorkerView};
+pub use view::{JobView, PoolView, Span, WorkerView};
 pub use zygote::Launch;
 
 /// What is sent to a worker to stop the task that it runs: a real-time signal, which nothing else uses.

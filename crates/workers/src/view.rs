@@ -1,5 +1,8 @@
 //! A pool as it stands, for whoever asks: its workers, what each runs, and what waits.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use crate::clock;
 use crate::hall::Hall;
 use crate::policy::{JobId, WorkerPhase};
@@ -16,6 +19,56 @@ pub struct JobView {
     pub runs_for: Option<u64>,
     /// The job that has to end before it goes on, or begins.
     pub waits_for: Option<String>,
+}
+
+/// A job that a worker has ended.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The worker's process.
+    pub pid: i32,
+    /// What people call the job.
+    pub name: String,
+    /// When its reply was read, in nanoseconds of [`crate::now`].
+    pub ended: u64,
+    /// How many nanoseconds it took in the worker.
+    pub took: u64,
+    /// It failed or was cancelled.
+    pub failed: bool,
+}
+
+/// The last jobs that workers have ended, while somebody looks; without anybody, a number to compare with the time.
+#[derive(Debug, Default)]
+pub(crate) struct Spans {
+    /// Until when somebody is known to look.
+    until: u64,
+    last: VecDeque<Span>,
+}
+
+/// So many of them are kept, the newest.
+const SPANS: usize = 2_000;
+
+impl Spans {
+    /// Whether somebody looks.
+    #[inline]
+    pub(crate) fn are_wanted(&self, now: u64) -> bool {
+        now < self.until
+    }
+
+    pub(crate) fn add(&mut self, span: Span) {
+        if self.last.len() >= SPANS {
+            self.last.pop_front();
+        }
+        self.last.push_back(span);
+    }
+
+    /// Those that were read after this moment. They are kept from now on for so long.
+    pub(crate) fn after(&mut self, moment: u64, keep: Duration, now: u64) -> Vec<Span> {
+        if !self.are_wanted(now) {
+            self.last.clear();
+        }
+        self.until = now.saturating_add(u64::try_from(keep.as_nanos()).unwrap_or(u64::MAX));
+        self.last.iter().filter(|span| span.ended > moment).cloned().collect()
+    }
 }
 
 /// A worker as it stands.
@@ -73,5 +126,29 @@ impl<C> Hall<C> {
             runs_for,
             waits_for: self.policy.waits_for(job).and_then(name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(ended: u64) -> Span {
+        Span { pid: 1, name: String::new(), ended, took: 1, failed: false }
+    }
+
+    #[test]
+    fn spans_are_kept_while_somebody_looks_and_the_newest_of_them() {
+        let mut spans = Spans::default();
+        assert!(!spans.are_wanted(5), "nobody has looked");
+        assert!(spans.after(0, Duration::from_nanos(100), 10).is_empty());
+        assert!(spans.are_wanted(109) && !spans.are_wanted(110));
+        (0..=SPANS as u64).for_each(|ended| spans.add(span(ended)));
+        let known = |spans: Vec<Span>| spans.iter().map(|span| span.ended).collect::<Vec<_>>();
+        let newest = SPANS as u64;
+        assert_eq!(known(spans.after(newest - 2, Duration::from_nanos(100), 20)), [newest - 1, newest]);
+        assert_eq!(spans.last.front().map(|span| span.ended), Some(1), "the oldest was let go");
+        assert!(spans.after(0, Duration::ZERO, 500).is_empty(), "nobody has looked for long");
+        assert!(!spans.are_wanted(500));
     }
 }

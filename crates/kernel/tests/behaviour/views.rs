@@ -154,3 +154,19 @@ fn a_scope_of_a_thread_is_in_no_run() {
     rig.finish(thread);
     rig.leaves_nothing();
 }
+
+#[test]
+fn tasks_are_counted_when_they_are_told_to_go_and_when_they_end() {
+    let mut rig = Rig::new();
+    let before = rig.with(|kernel| kernel.counts());
+    let channel = rig.with(|kernel| kernel.open_channel(0));
+    let waits = rig.receiver(channel);
+    let counts = rig.with(|kernel| kernel.counts());
+    assert_eq!((counts.spawned - before.spawned, counts.ended - before.ended), (1, 0));
+    let elsewhere = rig.with(|kernel| kernel.add_elsewhere(None));
+    rig.with(|kernel| kernel.finish(elsewhere));
+    rig.with(|kernel| kernel.finish(waits));
+    rig.with(|kernel| kernel.finish(waits));
+    let counts = rig.with(|kernel| kernel.counts());
+    assert_eq!((counts.spawned - before.spawned, counts.ended - before.ended), (1, 1), "once each");
+}

@@ -13,6 +13,7 @@ use crate::errors;
 use crate::operation::Operation;
 use crate::payload::{Body, WORLD};
 use crate::report::report;
+use crate::tally;
 use crate::task::{Outcome, Task};
 use crate::turn;
 
@@ -39,8 +40,16 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
         return task.get().mark_fetched();
     }
     let error = match &outcome {
-        Outcome::Error(error) => Some(error.clone_ref(py)),
-        _ => None,
+        Outcome::Error(error) => {
+            tally::HERE.end(0, 1, 0);
+            tally::failed(py, || task.get().name(py), "here", error);
+            Some(error.clone_ref(py))
+        }
+        Outcome::Cancelled => {
+            tally::HERE.end(0, 0, 1);
+            None
+        }
+        Outcome::Value(_) => None,
     };
     Task::settle(task, outcome);
     if let Some(error) = ends_run {
@@ -119,6 +128,7 @@ pub(crate) fn settle_left_over(py: Python<'_>, run: &Run) {
         if let Some(operation) = awaited {
             operation.get().abandon();
         }
+        tally::HERE.end(0, 0, 1);
         Task::settle(task.bind(py), Outcome::Cancelled);
         super::close_fresh(iterator.bind(py));
     }

@@ -12,6 +12,7 @@ use thistledown_runtime::{Stall, Watchdog, Watched};
 use crate::current::Shared;
 use crate::outside::outside;
 use crate::report::report;
+use crate::tally;
 use crate::turn;
 use crate::window;
 
@@ -55,6 +56,7 @@ pub(crate) fn watch(limit: Duration, shared: &Arc<Shared>) -> io::Result<Watched
     let progress = Arc::new(std::sync::OnceLock::<Arc<thistledown_runtime::Progress>>::new());
     let known = Arc::clone(&progress);
     let watched = watchdog().watch(limit, move |stall: Stall| {
+        tally::stalled();
         Python::try_attach(|py| {
             let turn = known.get().and_then(|progress| progress.turn());
             let lasts = turn == Some(stall.turn);

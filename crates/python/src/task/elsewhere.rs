@@ -9,10 +9,11 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use thistledown_kernel::{ScopeId, TaskId};
 
-use super::{PLEDGED, REMOTE, Task, log_failed_callback};
+use super::{Outcome, PLEDGED, REMOTE, Task, log_failed_callback};
 use crate::errors;
 use crate::payload::WORLD;
 use crate::report::report;
+use crate::tally;
 use crate::workers::herald;
 use crate::workers::remote::Remote;
 use crate::workers::upstream::Blocked;
@@ -91,6 +92,9 @@ impl Task {
         herald::hear_out(py);
         // Unpacking runs foreign code, so nothing is held; who else does it meanwhile gets another copy, and one stays.
         let Some(outcome) = ended.unpack(py, &self.name(py)) else { return };
+        if let Outcome::Error(error) = &outcome {
+            tally::failed(py, || self.name(py), "workers", error);
+        }
         let mut state = self.state.lock();
         let spare = match state.outcome {
             Some(_) => Some(outcome),

@@ -12,6 +12,7 @@ use crate::objects;
 use crate::operation::Kind;
 use crate::payload::WORLD;
 use crate::root;
+use crate::tally;
 
 #[pymethods]
 impl Task {
@@ -167,7 +168,15 @@ impl Task {
             Some(error) if errors::is_cancelled(slf.py(), error.bind(slf.py())) => Outcome::Cancelled,
             Some(error) => Outcome::Error(error),
         };
-        let is_error = matches!(outcome, Outcome::Error(_));
+        let (is_error, is_cancelled) =
+            (matches!(outcome, Outcome::Error(_)), matches!(outcome, Outcome::Cancelled));
+        // A pledge is no call in a thread, and was counted where it stands for something.
+        if !slf.get().is_pledged() {
+            tally::THREADS.end(1, is_error.into(), is_cancelled.into());
+            if let Outcome::Error(error) = &outcome {
+                tally::failed(slf.py(), || slf.get().name(slf.py()), "threads", error);
+            }
+        }
         Self::settle(&slf, outcome);
         let id = slf.get().id();
         WORLD.with(|kernel| if is_error { kernel.fail(id) } else { kernel.finish(id) });

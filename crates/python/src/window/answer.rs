@@ -1,4 +1,4 @@
-//! What the window answers: the tree in words, or else the stacks of all threads.
+//! What the window answers: what `thistledown._window` has to say to a request, or else the stacks of all threads.
 #![allow(unsafe_code, reason = "a signal to a thread")]
 
 use std::io;
@@ -12,9 +12,11 @@ use thistledown_workers::LINES_SIGNAL;
 use super::signal::block_signals;
 use super::{ANSWER, LINES, OPEN, Window};
 
-/// The tree in words, or else the stacks of all threads.
-pub(super) fn answer(window: &'static Window, lines: Option<&Lines>) -> String {
-    match in_python(window, |py| ask(py, "text", ()).and_then(|text| text.extract::<String>().ok())) {
+/// What was asked for, or else the stacks of all threads.
+pub(super) fn answer(window: &'static Window, lines: Option<&Lines>, request: String) -> String {
+    let asked =
+        move |py: Python<'_>| ask(py, "answer", (request,)).and_then(|text| text.extract::<String>().ok());
+    match in_python(window, asked) {
         Some(Some(text)) => text,
         _ => {
             let pid = std::process::id();

@@ -1,6 +1,6 @@
 //! The window's thread: opens the window when it is wanted for a while, hears who asks, and ends when nobody wants it.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -19,6 +19,13 @@ const PATIENCE: Duration = Duration::from_millis(30);
 
 /// Looks, [`PATIENCE`] apart, for which the thread lingers when there is no run and no pool.
 const LINGER: u32 = 7;
+
+/// The request for the tree in words.
+const TREE: &str = "tree";
+
+/// How long whoever has come has to say what he wants, and how long that may be, in bytes.
+const SAY: Duration = Duration::from_secs(1);
+const LONGEST: u64 = 16 * 1024;
 
 /// How long whoever asked has to read the answer.
 const READ: Duration = Duration::from_secs(5);
@@ -65,7 +72,7 @@ fn open(window: &'static Window) {
     let lines = Lines::new(window);
     while window.state.lock().users > 0 {
         if take_quit() {
-            let _ = io::stderr().write_all(answer(window, lines.as_ref()).as_bytes());
+            let _ = io::stderr().write_all(answer(window, lines.as_ref(), TREE.into()).as_bytes());
         }
         let mut watched = vec![PollFd::new(&*bell, PollFlags::IN)];
         watched.extend(listener.as_ref().map(|listener| PollFd::new(listener, PollFlags::IN)));
@@ -101,9 +108,22 @@ fn listen() -> io::Result<UnixListener> {
 fn serve(window: &'static Window, listener: &UnixListener, lines: Option<&Lines>) {
     while let Ok((stream, _)) = listener.accept() {
         if is_same_user(&stream) && stream.set_write_timeout(Some(READ)).is_ok() {
+            let request = request(&stream);
             // Who goes away before he has read it does not want it.
-            let _ = (&stream).write_all(answer(window, lines).as_bytes());
+            let _ = (&stream).write_all(answer(window, lines, request).as_bytes());
         }
+    }
+}
+
+/// What is asked for: a line. Who says nothing wants the tree.
+fn request(stream: &UnixStream) -> String {
+    let mut line = String::new();
+    let said = stream
+        .set_read_timeout(Some(SAY))
+        .and_then(|()| BufReader::new(stream.take(LONGEST)).read_line(&mut line));
+    match said {
+        Ok(_) if !line.trim().is_empty() => line,
+        _ => TREE.to_owned(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::errors;
 use crate::outside::outside;
 use crate::root;
 use crate::survey::{self, Awaited};
+use crate::tally;
 use crate::task::Task;
 use crate::window;
 use crate::workers::engines;
@@ -148,6 +149,8 @@ impl Pool {
             }
         }
         self.submit(py, order, &remote)?;
+        tally::WORKERS.start();
+        tally::told_to_go(&task, "workers", None);
         Ok(task.unbind())
     }
 
@@ -207,24 +210,10 @@ impl Pool {
 
     /// What there is and was.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let known = PyDict::new(py);
-        if let Place::Own { engine, .. } = &self.place {
-            let (counts, processes) = engine.statistics();
-            known.set_item("queued", counts.queued)?;
-            known.set_item("offered", counts.offered)?;
-            known.set_item("starting", counts.starting)?;
-            known.set_item("idle", counts.idle)?;
-            known.set_item("busy", counts.busy)?;
-            known.set_item("waiting", counts.waiting)?;
-            known.set_item("submitted", counts.submitted)?;
-            known.set_item("replied", counts.replied)?;
-            known.set_item("retried", counts.retried)?;
-            known.set_item("started", counts.started)?;
-            known.set_item("died", counts.died)?;
-            known.set_item("processes", processes)?;
-            known.set_item("size", engine.size())?;
+        match &self.place {
+            Place::Own { engine, .. } => counts(py, engine),
+            Place::Above(_) => Ok(PyDict::new(py)),
         }
-        Ok(known)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -237,6 +226,26 @@ impl Pool {
     fn __clear__(&self) {
         self.functions.clear();
     }
+}
+
+/// What a pool of this process has and had, by name.
+pub(crate) fn counts<'py>(py: Python<'py>, engine: &Engine<Ticket>) -> PyResult<Bound<'py, PyDict>> {
+    let known = PyDict::new(py);
+    let (counts, processes) = engine.statistics();
+    known.set_item("queued", counts.queued)?;
+    known.set_item("offered", counts.offered)?;
+    known.set_item("starting", counts.starting)?;
+    known.set_item("idle", counts.idle)?;
+    known.set_item("busy", counts.busy)?;
+    known.set_item("waiting", counts.waiting)?;
+    known.set_item("submitted", counts.submitted)?;
+    known.set_item("replied", counts.replied)?;
+    known.set_item("retried", counts.retried)?;
+    known.set_item("started", counts.started)?;
+    known.set_item("died", counts.died)?;
+    known.set_item("processes", processes)?;
+    known.set_item("size", engine.size())?;
+    Ok(known)
 }
 
 impl Pool {

@@ -17,6 +17,7 @@ use crate::errors;
 use crate::outside::outside;
 use crate::payload::{WORLD, Waker};
 use crate::stop::{Settling, Stop};
+use crate::tally;
 use crate::task::{self, Task};
 use crate::window;
 use crate::workers::ends::{self, Face};
@@ -267,14 +268,17 @@ impl Remote {
         self.state.lock().deadlock.take()
     }
 
-    /// Ends it. Gives whom to tell.
-    fn end(&self, outcome: Outcome) -> Told {
+    /// Ends it. Gives whom to tell. Counted are ends, errors among them, and cancellations.
+    fn end(&self, outcome: Outcome, counted: &mut [u64; 3]) -> Told {
         let ended = Arc::new(read(outcome));
         let mut state = self.state.lock();
         if state.ended.is_some() {
             return Told::default();
         }
         state.ended = Some(Arc::clone(&ended));
+        counted[0] += 1;
+        counted[1] += u64::from(ended.is_error());
+        counted[2] += u64::from(ended.is_cancelled());
         let unheld = state.unheld.take();
         let tickets = std::mem::take(&mut state.tickets);
         let told = Told {
@@ -292,13 +296,16 @@ impl Remote {
     pub(crate) fn settle_all(ended: impl IntoIterator<Item = (Arc<Self>, Outcome)>) {
         let mut parties = Vec::new();
         let (mut watched, mut lost, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counted = [0; 3];
         for (remote, outcome) in ended {
-            let told = remote.end(outcome);
+            let told = remote.end(outcome, &mut counted);
             parties.extend(told.party);
             watched.extend(told.watched);
             lost.extend(told.lost);
             failed.extend(told.failed_held.then(|| Arc::downgrade(&remote)));
         }
+        let [all, errors, cancelled] = counted;
+        tally::WORKERS.end(all, errors, cancelled);
         if !failed.is_empty() {
             ends::note(failed);
         }

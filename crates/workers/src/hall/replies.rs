@@ -6,6 +6,7 @@ use std::time::Duration;
 use thistledown_wire::{Answer, End, Reply, SpawnOptions};
 
 use super::Hall;
+use crate::clock;
 use crate::desk::Owner;
 use crate::name::Name;
 use crate::outcome::{Cause, Outcome, Refusal};
@@ -13,6 +14,7 @@ use crate::parcel::Parcel;
 use crate::policy::{JobId, JobState, Verdict, WorkerId};
 use crate::tag::Tag;
 use crate::terms::Order;
+use crate::view::Span;
 
 /// What is heard of a worker at a time.
 const FRAMES: usize = 4096;
@@ -63,6 +65,9 @@ impl<C> Hall<C> {
                     _ => Outcome::Error(parcel),
                 };
                 let job = JobId::from_number(job);
+                if self.spans.are_wanted(now) {
+                    self.note_span(id, job, nanos, !matches!(outcome, Outcome::Value(_)));
+                }
                 let verdict = self.policy.replied(&mut self.desk, id, job, nanos, retry, now);
                 if let Some(worker) = self.desk.workers.get_mut(id) {
                     worker.forget(job);
@@ -84,6 +89,14 @@ impl<C> Hall<C> {
         }
         self.act();
         Ok(())
+    }
+
+    /// Somebody looks: which job a worker has ended, and how long it took, is kept for him.
+    fn note_span(&mut self, id: WorkerId, job: JobId, took: u64, failed: bool) {
+        let pid = self.desk.workers.get(id).and_then(|worker| worker.process.pid());
+        if let (Some(pid), Some(job)) = (pid, self.desk.jobs.get(job)) {
+            self.spans.add(Span { pid, name: job.name.to_string(), ended: clock::now(), took, failed });
+        }
     }
 
     /// A job cannot go on before one that it has started has ended; or it goes on after all.

@@ -1,0 +1,174 @@
+"""`thistledown top` in a terminal: driven by its keys, and once in a real pseudo-terminal."""
+
+import asyncio
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+from textual.widgets import Static
+from thistledown._top import Asked, Opened, Top
+from thistledown._watching import Watching
+
+from support import PATIENCE
+from watched import watched
+
+
+async def until(pilot, is_so):
+    """Lets the view go on until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline, "it never comes to be so"
+        await pilot.pause(0.01)
+
+
+def names(view):
+    return [row["name"] for row in view.rows["tasks"]]
+
+
+def shown(view, table):
+    return [[str(cell) for cell in view.table(table).get_row_at(at)] for at in range(view.table(table).row_count)]
+
+
+def point_at(view, name):
+    view.table("tasks").move_cursor(row=names(view).index(name))
+
+
+def viewed(folder, *orders):
+    """Runs a check on the view of a program that has done these."""
+
+    def run(check):
+        async def main(program):
+            view = Top(Watching(program.pid), 0.1)
+            async with view.run_test(size=(150, 40)) as pilot:
+                await until(pilot, lambda: bool(names(view)))
+                await check(program, view, pilot)
+
+        with watched(folder, *orders) as program:
+            asyncio.run(main(program))
+
+    return run
+
+
+def test_it_shows_tasks_workers_failures_and_numbers(tmp_path):
+    async def check(program, view, pilot):
+        await until(pilot, lambda: any(row[0] == "held" and row[2] == "running" for row in shown(view, "tasks")))
+        await until(pilot, lambda: any(row[7] == "held" and " MiB" in row[5] for row in shown(view, "workers")))
+        await until(pilot, lambda: "ValueError: bad <input>" in [row[3] for row in shown(view, "failures")])
+        await until(pilot, lambda: ["channel 1", "channel", "open, 0 of 3 taken"] in shown(view, "messages"))
+        head = str(view.query_one("#head", Static).render())
+        assert str(program.pid) in head
+        assert "1 failed" in head
+
+    viewed(tmp_path, "hold", "wait", "fail")(check)
+
+
+def test_it_sorts_filters_and_pauses(tmp_path):
+    async def check(program, view, pilot):
+        await pilot.press("s")
+        assert view.order == "by name"
+        assert names(view) == sorted(names(view))
+        await pilot.press("slash", *"WAITER")
+        await until(pilot, lambda: names(view) == ["waiter"])
+        await pilot.press("escape")
+        await until(pilot, lambda: len(names(view)) > 1)
+        await pilot.press("p")
+        looks = len(view.watching.history)
+        program.does("work")
+        await pilot.pause(0.3)
+        assert len(view.watching.history) <= looks + 1, "one was on its way"
+
+    viewed(tmp_path, "wait", "hold")(check)
+
+
+def test_it_opens_a_task_and_goes_back(tmp_path):
+    async def check(program, view, pilot):
+        point_at(view, "waiter")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(view.screen, Opened))
+        assert "recv from channel 1 (capacity 3)" in view.screen.words
+        assert " in waits" in view.screen.words
+        assert "channel 1: open" in view.screen.words, "what it waits for"
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(view.screen, Opened))
+
+    viewed(tmp_path, "wait")(check)
+
+
+@pytest.mark.parametrize(("key", "name", "end"), [("c", "waiter", "cancelled"), ("k", "held", "WorkerDied")])
+def test_it_ends_a_task_when_it_was_told_twice(tmp_path, key, name, end):
+    async def check(program, view, pilot):
+        await until(pilot, lambda: any(row[0] == "held" and row[2] == "running" for row in shown(view, "tasks")))
+        for answer in ("n", "y"):
+            await pilot.press("p")
+            point_at(view, name)
+            await pilot.press(key)
+            assert isinstance(view.screen, Asked)
+            assert name in view.screen.question
+            await pilot.press(answer, "p")
+            assert not isinstance(view.screen, Asked)
+            assert answer == "y" or name in names(view)
+        await asyncio.to_thread(program.tells, f"ended {name} {end}\n".encode())
+        await until(pilot, lambda: name not in names(view))
+
+    viewed(tmp_path, "wait", "hold")(check)
+
+
+def test_it_says_why_it_sees_nothing_new_and_goes_on(tmp_path):
+    async def check(program, view, pilot):
+        program.process.kill()
+        await until(pilot, lambda: f"process {program.pid} has ended" in view.watching.trouble)
+        await until(pilot, lambda: view.query_one("#trouble", Static).display)
+        assert "waiter" in names(view), "what was seen last stays"
+
+    viewed(tmp_path, "wait")(check)
+
+
+def test_in_a_real_terminal_it_draws_and_ends_with_a_key(tmp_path):
+    with watched(tmp_path, "wait", "hold") as program:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, 150, 0, 0))
+        command = [sys.executable, "-m", "thistledown", "top", str(program.pid), "--every", "0.2"]
+        environment = {**os.environ, "TERM": "xterm-256color", "TEXTUAL_ANIMATIONS": "none"}
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        with subprocess.Popen(command, env=environment, start_new_session=True, **streams) as viewer:
+            os.close(theirs)
+            try:
+                drawn = read_until(ours, b"waiter")
+                drawn += read_until(ours, b"held") if b"held" not in drawn else b""
+                os.write(ours, b"q")
+                status = ended(viewer, ours)
+            finally:
+                viewer.kill()
+                os.close(ours)
+        assert b"\x1b[?1049h" in drawn, "a screen of its own"
+        assert status == 0
+        assert program.process.poll() is None
+
+
+def read_until(terminal, words):
+    """What is drawn, up to these words."""
+    text = b""
+    while words not in text:
+        assert select.select([terminal], [], [], PATIENCE)[0], f"{words!r} is not drawn, but {text[-2000:]!r}"
+        text += os.read(terminal, 65536)
+    return text
+
+
+def ended(viewer, terminal):
+    """Its exit status; what it still draws is read, so that it can."""
+    deadline = time.monotonic() + PATIENCE
+    while viewer.poll() is None:
+        assert time.monotonic() < deadline, "it does not end"
+        if select.select([terminal], [], [], 0.05)[0]:
+            try:
+                os.read(terminal, 65536)
+            except OSError:
+                break
+    return viewer.wait(PATIENCE)
