@@ -4,13 +4,15 @@
 # The interpreter that .venv is made from: `make test PYTHON=python3.12`. Default: the first good one found.
 PYTHON ?=
 # More arguments: `make test PYTEST_ARGS='-k channel -x'`, `make test CARGO_TEST_ARGS=timers`,
-# `make bench BENCH_ARGS=--help`, `make demo DEMO_ARGS=--help`.
+# `make bench BENCH_ARGS=--help`, `make demo DEMO_ARGS=--help`, `make wheels WHEELS_ARGS='--python python3.12'`.
 PYTEST_ARGS ?=
 CARGO_TEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
-# How long each target of `make fuzz` runs.
-FUZZ_SECONDS ?= 60
+WHEELS_ARGS ?=
+# How long each target of `make fuzz` runs, and `make soak`.
+FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 1200
 
 VENV       := .venv
 VENV_BENCH := .venv-bench
@@ -21,6 +23,7 @@ RUST_SOURCES   := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.to
 PYTHON_SOURCES := $(wildcard python tests benches examples scripts)
 # The extension crate is a library for Python to load: it has no Rust tests, and no test binary of it would link.
 RUST_TESTED    := --workspace --exclude thistledown-python
+MODELLED       := $(patsubst crates/%/tests/model.rs,-p thistledown-%,$(wildcard crates/*/tests/model.rs))
 
 # In continuous integration the lock file is law; at a desk it follows Cargo.toml.
 ifdef CI
@@ -35,8 +38,8 @@ unexport CONDA_PREFIX
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python check format rust-lint python-lint types layers bench docs model fuzz clean \
-        doctor browser build force
+.PHONY: help demo test test-rust test-python check format rust-lint python-lint types layers bench plot docs model fuzz \
+        sanitize soak wheels clean doctor browser build force
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,18 +84,33 @@ layers: $(STAMPS)/tools
 bench: build $(VENV_BENCH)/stamp ## The benchmarks, side by side with the peers (two hours; to try it: BENCH_ARGS=--quick)
 	cargo build $(LOCKED) --release --manifest-path benches/load/Cargo.toml
 	PYTHONPATH=$(abspath python) $(VENV_BENCH)/bin/python benches/run.py --write $(BENCH_ARGS)
+	$(BIN)/python scripts/plot.py
+
+plot: $(STAMPS)/tools ## The picture of the benchmarks anew, from their results
+	$(BIN)/python scripts/plot.py
 
 docs: build $(STAMPS)/docs ## The documentation as a web site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 model: | doctor ## The models of what threads share, checked by loom (seconds)
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-		cargo test $(LOCKED) --release -p thistledown-runtime -p thistledown-wire --test model
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(LOCKED) --release $(MODELLED) --test model
 
-fuzz: | doctor ## The fuzz targets, a minute each (needs a nightly Rust and cargo-fuzz)
-	@set -ex; for target in message lane tuple; do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=2200; \
+fuzz: | doctor ## Every fuzz target, ten minutes each (needs a nightly Rust and cargo-fuzz)
+	@set -e; for target in $$(cargo +nightly fuzz list); do \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=2200 \
+			-timeout=20 -print_final_stats=1; \
 	done
+
+sanitize: | doctor ## The Rust tests under the address and thread sanitizers (needs a nightly Rust with rust-src)
+	scripts/sanitize.sh address
+	scripts/sanitize.sh thread
+
+soak: build ## Everything at once for twenty minutes, with faults: nothing may grow
+	$(BIN)/python benches/soak.py --seconds $(SOAK_SECONDS)
+
+wheels: $(STAMPS)/wheels ## Wheels for every version of Python and an sdist, in dist/, each tried out in a clean environment
+	$(BIN)/python scripts/wheels.py $(WHEELS_ARGS)
 
 clean: ## Remove everything that was built or installed here
 	rm -rf $(VENV) $(VENV_BENCH) target benches/load/target fuzz/target fuzz/corpus fuzz/artifacts site build dist
@@ -131,6 +149,11 @@ $(STAMPS)/tools: $(VENV)/interpreter pyproject.toml scripts/requirements.py
 $(STAMPS)/docs: $(STAMPS)/tools
 	$(BIN)/python scripts/requirements.py docs > $(STAMPS)/docs.txt
 	$(BIN)/python -m pip install --quiet --requirement $(STAMPS)/docs.txt
+	@touch $@
+
+$(STAMPS)/wheels: $(STAMPS)/tools
+	$(BIN)/python scripts/requirements.py wheels > $(STAMPS)/wheels.txt
+	$(BIN)/python -m pip install --quiet --requirement $(STAMPS)/wheels.txt
 	@touch $@
 
 $(STAMPS)/built: $(STAMPS)/tools $(RUST_SOURCES)
