@@ -270,6 +270,12 @@ def test_the_comparison_has_every_measured_table() -> None:
         assert row in page
 
 
+def test_the_picture_shows_the_results() -> None:
+    command = [sys.executable, ROOT / "scripts" / "plot.py", "--check"]
+    drawn = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert drawn.returncode == 0, f"`make plot` draws it anew: {drawn.stderr}"
+
+
 def test_a_comparison_in_short_names_the_best_of_both_sides() -> None:
     measured = hook_of_the_site()
     results = textwrap.dedent(
