@@ -27,3 +27,10 @@ pub use file::{Change, Contents, Found};
 pub use ledger::{Ledger, Mark, Repaired, Told};
 pub use owner::address_of;
 pub use row::{Claim, Lease};
+
+/// What is saved from a damaged file and its log, and whether the log is whole; for `fuzz/`, without a file.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn salvaged(file: &[u8], log: &[u8]) -> (Option<Contents>, Option<String>) {
+    (salvage::saved_from(file, log), log::damage_of(log))
+}

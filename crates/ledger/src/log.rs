@@ -31,11 +31,15 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
 
 /// What is wrong with the log of a file, in words.
 pub(crate) fn damage(path: &Path) -> Option<String> {
-    let bytes = std::fs::read(beside(path)).ok()?;
+    damage_of(&std::fs::read(beside(path)).ok()?)
+}
+
+/// The same, of the bytes of a log.
+pub(crate) fn damage_of(bytes: &[u8]) -> Option<String> {
     if bytes.is_empty() {
         return None;
     }
-    let Some(walk) = Walk::begin(&bytes) else {
+    let Some(walk) = Walk::begin(bytes) else {
         // A process that was killed as it began the log.
         let is_begun = bytes.len() > HEADER;
         return is_begun.then(|| "the header of its log is not what was written".into());

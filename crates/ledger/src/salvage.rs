@@ -24,15 +24,20 @@ const UNKNOWN: u64 = 1 << 32;
 pub(crate) fn salvage(path: &Path) -> std::io::Result<Option<Contents>> {
     let file = std::fs::read(path)?;
     let log = std::fs::read(log::beside(path)).unwrap_or_default();
+    Ok(saved_from(&file, &log))
+}
+
+/// The same, of the bytes of a file and of its log.
+pub(crate) fn saved_from(file: &[u8], log: &[u8]) -> Option<Contents> {
     let mut pages: BTreeMap<u32, &[u8]> = (1..).zip(file.chunks_exact(PAGE)).collect();
-    pages.extend(log::pages(&log).into_iter().map(|page| (page.number, page.bytes)));
+    pages.extend(log::pages(log).into_iter().map(|page| (page.number, page.bytes)));
     let mut saved = Saved::default();
     for (&number, page) in &pages {
         let start = if number == 1 { FILE_HEADER } else { 0 };
         let _ = read_page(&pages, page, start, &mut saved);
     }
     let is_something = saved.last.is_some() || !saved.tuples.is_empty() || !saved.outcomes.is_empty();
-    Ok(is_something.then(|| saved.finish()))
+    is_something.then(|| saved.finish())
 }
 
 #[derive(Default)]
@@ -92,6 +97,10 @@ fn read_page(pages: &BTreeMap<u32, &[u8]>, page: &[u8], start: usize, saved: &mu
 fn read_cell(pages: &BTreeMap<u32, &[u8]>, mut cell: &[u8]) -> Option<(u64, Row)> {
     let length = usize::try_from(varint(&mut cell)?).ok()?;
     let number = varint(&mut cell)?;
+    // Pages that name each other in a circle would have no end.
+    if length > pages.len() * PAGE {
+        return None;
+    }
     let local = local_length(length);
     let mut record = cell.get(..local)?.to_vec();
     let mut rest = cell.get(local..)?;
@@ -147,4 +156,23 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
         }
     }
     Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_name_each_other_in_a_circle_come_to_an_end() {
+        let mut file = vec![0; 3 * PAGE];
+        // On the second page a cell of 2^62 bytes, whose rest is on the third, which goes on with itself.
+        let cell = [&[0xff; 8][..], &[0xff, 1]].concat();
+        file[PAGE..PAGE + 10].copy_from_slice(&[LEAF, 0, 0, 0, 1, 0, 0, 0, 0, 16]);
+        file[PAGE + 16..PAGE + 16 + cell.len()].copy_from_slice(&cell);
+        let local = local_length(usize::MAX);
+        let next = PAGE + 16 + cell.len() + local;
+        file[next..next + 4].copy_from_slice(&3_u32.to_be_bytes());
+        file[2 * PAGE..2 * PAGE + 4].copy_from_slice(&3_u32.to_be_bytes());
+        assert_eq!(saved_from(&file, &[]), None);
+    }
 }
