@@ -51,6 +51,8 @@ pub use thistledown_parcel::{Bell, Blob, Mapped, Opened, Parcel, aligned};
 pub use thistledown_wire::{Answer, End, Reply, SpawnOptions};
 pub use view::{JobView, PoolView, Span, WorkerView};
 pub use zygote::Launch;
+#[cfg(fuzzing)]
+pub use zygote::understands;
 
 /// What is sent to a worker to stop the task that it runs: a real-time signal, which nothing else uses.
 pub const INTERRUPT_SIGNAL: i32 = 54;
