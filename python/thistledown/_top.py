@@ -143,7 +143,9 @@ class Top(App[None]):
         if self.is_paused or self.workers_running() > 1:
             return
         await asyncio.to_thread(self.watching.look)
-        self.show_all()
+        # Its answer may come when the view is being closed, and has nothing left to show it in.
+        if self.is_running and self.screen_stack and self.screen_stack[0].query("#trouble"):
+            self.show_all()
 
     def workers_running(self) -> int:
         """Looks that are on their way, this one included: a program that is slow to answer is not asked twice."""
