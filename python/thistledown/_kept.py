@@ -61,7 +61,7 @@ class Kept:
 
     def make(self, maker: Maker) -> Box:
         """A new instance, which is not asked anything before ``renew``. Raises what the maker raises."""
-        return maker(self.owner, self._made)
+        return maker(self.owner, self._made, self)
 
     def renew(self, inner: Box) -> None:
         """This one answers from now on, what was held first."""
