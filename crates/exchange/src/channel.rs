@@ -6,8 +6,12 @@
 //! sender's port is *granted* a slot, and the value follows when a wait has committed to that. So a select commits in its
 //! own process alone, and what a process had not taken is the channel's again when that process is gone.
 //!
-//! A port that goes on and on is lent values and granted slots ahead, so that it need not ask for each. When another port
-//! waits they are recalled, and until they have come back nobody is given what came after them.
+//! A port that sends on and on is granted slots ahead, so that it need not ask for each; when another port waits for one they
+//! are recalled. Values are lent to who waits alone: what lay ahead with one process, and came back, would be received
+//! behind what others were given meanwhile.
+//!
+//! A port knows for how many it has asked, to the last one. Who gives up may cross with what was on its way to him, so the
+//! channel answers for how many it was in time: a port that is thought to wait would stand in others' way.
 //!
 //! Values are taken from a port in the order in which they were lent to it. What comes back goes to where it stood.
 

@@ -28,16 +28,19 @@ enum Step {
 }
 
 fn steps(deaths: bool) -> impl Strategy<Value = Vec<Step>> {
-    let rare = u32::from(deaths);
-    let step = prop_oneof![
+    let common = prop_oneof![
         6 => (0..PORTS).prop_map(Step::Send),
         6 => (0..PORTS).prop_map(Step::Receive),
-        rare => (0..PORTS).prop_map(Step::GiveUp),
         8 => (0..PORTS).prop_map(Step::Come),
         12 => (0..PORTS).prop_map(Step::Hear),
         12 => (0..PORTS).prop_map(Step::Tell),
-        rare => (1..PORTS).prop_map(Step::Die),
     ];
+    let rare = prop_oneof![2 => (0..PORTS).prop_map(Step::GiveUp), 1 => (1..PORTS).prop_map(Step::Die)];
+    // What has no weight would be found all the same when a failure is made smaller.
+    let step = match deaths {
+        true => prop_oneof![15 => common, 1 => rare].boxed(),
+        false => common.boxed(),
+    };
     (prop::collection::vec(step, 1..300), prop::option::weighted(0.2, 0..PORTS), 0..300_usize).prop_map(
         |(mut steps, closer, at)| {
             if let Some(port) = closer {
@@ -278,7 +281,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
     fn each_value_is_received_once(capacity in 0..70_usize, steps in steps(true)) {
@@ -316,38 +319,51 @@ proptest! {
 }
 
 #[test]
-fn who_streams_need_not_ask_for_each() {
+fn who_sends_on_and_on_need_not_ask_for_each() {
     let mut world = World::new(64);
-    let (mut asked, mut received) = (0, 0);
-    while received < 1000 {
+    let mut asked = 0;
+    for _ in 0..1000 {
         world.wait(1, true);
-        while world.hear(1) || world.tell(1) || world.come(1) {}
-        world.wait(2, false);
-        asked += world.processes[2].said.iter().filter(|say| matches!(say, Say::Want(_))).count();
         asked += world.processes[1].said.iter().filter(|say| matches!(say, Say::Need(_))).count();
         world.settle();
-        received = world.received.len();
+        world.wait(2, false);
+        world.settle();
     }
-    // It is lent ahead as soon as something lies there; here sender and receiver are in step, so only slots are.
-    assert!(asked <= 1010, "{asked}");
-    assert_eq!(world.waiting(true), 0);
+    assert_eq!(world.received.len(), 1000);
+    assert!(asked <= 4, "{asked}");
 }
 
 #[test]
-fn what_was_lent_ahead_is_recalled_for_another() {
-    let mut world = World::new(64);
-    for _ in 0..40 {
-        world.wait(0, true);
-        world.settle();
-    }
+fn slots_that_were_granted_ahead_are_recalled_for_another() {
+    let mut world = World::new(8);
     for _ in 0..5 {
-        world.wait(1, false);
+        world.wait(1, true);
         world.settle();
     }
-    assert_eq!(world.machine.len(), 35);
-    world.wait(2, false);
+    for _ in 0..3 {
+        world.wait(2, true);
+        world.settle();
+    }
+    assert_eq!((world.machine.len(), world.waiting(true)), (8, 0));
+}
+
+#[test]
+fn who_gave_up_stands_in_nobodys_way() {
+    let mut world = World::new(1);
+    world.wait(1, false);
+    while world.hear(1) {}
+    world.wait(0, true);
+    // The value is on its way to who gives up, and waits again, before he hears of it.
+    while world.hear(0) || world.tell(0) || world.come(0) {}
+    world.step(&Step::GiveUp(1));
+    world.wait(1, false);
     world.settle();
-    assert_eq!(world.received.last(), Some(&(2, (0, 5))));
+    assert_eq!(world.received, [(1, (0, 0))]);
+    world.wait(2, false);
+    world.wait(0, true);
+    world.settle();
+    assert_eq!(world.received.last(), Some(&(2, (0, 1))));
+    world.check_at_rest();
 }
 
 #[test]

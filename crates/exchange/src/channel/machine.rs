@@ -5,23 +5,25 @@ use std::collections::{BTreeMap, VecDeque};
 use super::port::Say;
 use crate::Party;
 
-/// So much is lent or granted ahead, at most.
+/// So many slots are granted ahead, at most.
 const WINDOW: usize = 32;
 
-/// So often in a row a port is served before it is given something ahead.
+/// So often in a row a port is granted a slot before it is granted some ahead.
 const STREAK: u32 = 3;
 
 /// What a port is given, or told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Given<V> {
-    /// A value; whether ahead of who waits for one.
-    Value(V, bool),
+    /// A value.
+    Value(V),
     /// A slot; whether ahead of who waits for one.
     Slot(bool),
-    /// What was lent ahead and nobody has committed to is wanted back.
-    RecallValues,
+    /// Slots that were granted ahead, and to which nobody has committed, are wanted back.
+    Recall,
+    /// So many were to wait no more for a value; for so many of these there was none on its way, and none comes.
+    Unwanted(usize, usize),
     /// The same for slots.
-    RecallSlots,
+    Unneeded(usize, usize),
     /// The channel is closed: nothing more can be sent.
     Closed,
     /// And nothing more will be received.
@@ -39,15 +41,15 @@ struct Side<V> {
     /// Those that it has neither taken nor returned: the number there, the place in the channel, the value.
     lent: VecDeque<(u64, u64, V)>,
     granted: usize,
-    /// It is lent values ahead; and granted slots.
-    streams: [bool; 2],
-    /// What was given ahead was recalled, and has not come back.
-    recalled: [bool; 2],
+    /// It is granted slots ahead.
+    streams: bool,
+    /// They were recalled, and have not come back.
+    is_recalled: bool,
 }
 
 impl<V> Default for Side<V> {
     fn default() -> Self {
-        Self { lent_ever: 0, lent: VecDeque::new(), granted: 0, streams: [false; 2], recalled: [false; 2] }
+        Self { lent_ever: 0, lent: VecDeque::new(), granted: 0, streams: false, is_recalled: false }
     }
 }
 
@@ -71,16 +73,17 @@ impl Line {
         }
     }
 
-    /// Removes the last ones of a port.
-    fn remove(&mut self, party: Party, mut count: usize) {
-        let mut at = self.waiting.len();
-        while count > 0 && at > 0 {
+    /// Removes the last ones of a port, as far as they are there. How many that were.
+    fn remove(&mut self, party: Party, count: usize) -> usize {
+        let (mut at, mut removed) = (self.waiting.len(), 0);
+        while removed < count && at > 0 {
             at -= 1;
             if self.waiting[at] == party {
                 self.waiting.remove(at);
-                count -= 1;
+                removed += 1;
             }
         }
+        removed
     }
 
     fn serve(&mut self) {
@@ -204,10 +207,16 @@ impl<V: Clone> Machine<V> {
         let Some(side) = self.sides.get_mut(&party) else { return };
         match say {
             Say::Want(count) => self.lines[VALUES].add(party, count),
-            Say::Unwant(count) => self.lines[VALUES].remove(party, count),
+            Say::Unwant(count) => {
+                let removed = self.lines[VALUES].remove(party, count);
+                acts.push((party, Given::Unwanted(count, removed)));
+            }
             Say::Need(_) if self.is_closed => {}
             Say::Need(count) => self.lines[SLOTS].add(party, count),
-            Say::Unneed(count) => self.lines[SLOTS].remove(party, count),
+            Say::Unneed(count) => {
+                let removed = self.lines[SLOTS].remove(party, count);
+                acts.push((party, Given::Unneeded(count, removed)));
+            }
             Say::Taken(number) => {
                 side.take(number);
             }
@@ -216,9 +225,8 @@ impl<V: Clone> Machine<V> {
                     self.put_back(place, value);
                 }
             }
-            Say::Recalled => (side.streams[VALUES], side.recalled[VALUES]) = (false, false),
             Say::SlotsReturned(count) => side.granted = side.granted.saturating_sub(count),
-            Say::SlotsRecalled => (side.streams[SLOTS], side.recalled[SLOTS]) = (false, false),
+            Say::Recalled => (side.streams, side.is_recalled) = (false, false),
             Say::Value(value) => {
                 // One that was granted no slot is corrupt.
                 let Some(left) = side.granted.checked_sub(1) else { return };
@@ -240,45 +248,23 @@ impl<V: Clone> Machine<V> {
         }
     }
 
-    /// Recalls what others than this port have ahead. True: something is still to come back.
-    fn recall(&mut self, kind: usize, party: Party, acts: &mut Vec<Act<V>>) -> bool {
-        let mut is_missing = false;
+    /// Recalls the slots that others than this port have ahead.
+    fn recall(&mut self, party: Party, acts: &mut Vec<Act<V>>) {
         for (other, side) in &mut self.sides {
-            if *other == party || !side.streams[kind] {
-                continue;
-            }
-            is_missing = true;
-            if !std::mem::replace(&mut side.recalled[kind], true) {
-                let given = if kind == VALUES { Given::RecallValues } else { Given::RecallSlots };
-                acts.push((*other, given));
+            if *other != party && side.streams && !std::mem::replace(&mut side.is_recalled, true) {
+                acts.push((*other, Given::Recall));
             }
         }
-        is_missing
     }
 
     fn lend(&mut self, acts: &mut Vec<Act<V>>) -> bool {
-        let line = &mut self.lines[VALUES];
-        let (party, is_ahead) = match (line.waiting.front(), line.streams()) {
-            (Some(party), _) => (*party, false),
-            (None, Some(party)) => (party, true),
-            (None, None) => return false,
-        };
-        if !is_ahead && self.recall(VALUES, party, acts) || self.buffer.is_empty() {
-            return false;
-        }
+        let Some(party) = self.lines[VALUES].waiting.front().copied() else { return false };
         let Some(side) = self.sides.get_mut(&party) else { return false };
-        if side.recalled[VALUES] || is_ahead && side.lent.len() >= WINDOW {
-            return false;
-        }
         let Some((place, value)) = self.buffer.pop_front() else { return false };
-        if is_ahead {
-            side.streams[VALUES] = true;
-        } else {
-            self.lines[VALUES].serve();
-        }
+        self.lines[VALUES].serve();
         side.lent.push_back((side.lent_ever, place, value.clone()));
         side.lent_ever += 1;
-        acts.push((party, Given::Value(value, is_ahead)));
+        acts.push((party, Given::Value(value)));
         true
     }
 
@@ -293,18 +279,18 @@ impl<V: Clone> Machine<V> {
         let waiting = if is_ahead { 0 } else { self.lines[VALUES].waiting.len() };
         if used >= self.capacity + waiting {
             if !is_ahead {
-                self.recall(SLOTS, party, acts);
+                self.recall(party, acts);
             }
             return false;
         }
         let limit = WINDOW.min(self.capacity / 2);
         let Some(side) = self.sides.get_mut(&party) else { return false };
-        if side.recalled[SLOTS] || is_ahead && side.granted >= limit {
+        if side.is_recalled || is_ahead && side.granted >= limit {
             return false;
         }
         side.granted += 1;
         if is_ahead {
-            side.streams[SLOTS] = true;
+            side.streams = true;
         } else {
             self.lines[SLOTS].serve();
         }

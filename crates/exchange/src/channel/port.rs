@@ -23,12 +23,10 @@ pub enum Say<V> {
     Taken(u64),
     /// It comes back.
     Returned(u64),
-    /// All that was recalled has come back.
-    Recalled,
     /// Slots come back.
     SlotsReturned(usize),
-    /// All of them that were recalled.
-    SlotsRecalled,
+    /// All of them that were recalled have come back.
+    Recalled,
     /// A value, in a slot.
     Value(V),
     /// The channel is closed.
@@ -61,15 +59,15 @@ struct Queue<W> {
     waiting: VecDeque<(u64, W)>,
     /// What is promised to them: they were called.
     called: BTreeSet<u64>,
-    /// For how many it has asked.
+    /// For how many it has asked: they wait with the channel, or something is on its way for them.
     asked: usize,
-    /// It is given something ahead.
-    streams: bool,
+    /// How many of these are to wait no more; the channel has not said yet for how many it was in time.
+    unasked: usize,
 }
 
 impl<W> Default for Queue<W> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), called: BTreeSet::new(), asked: 0, streams: false }
+        Self { waiting: VecDeque::new(), called: BTreeSet::new(), asked: 0, unasked: 0 }
     }
 }
 
@@ -79,18 +77,28 @@ impl<W> Queue<W> {
         if !self.called.contains(&ticket) && !self.waiting.iter().any(|(known, _)| *known == ticket) {
             self.waiting.push_back((ticket, waiter));
         }
-        let more = self.waiting.len().saturating_sub(self.asked);
+        let more = self.waiting.len().saturating_sub(self.asked.saturating_sub(self.unasked));
         self.asked += more;
         more
     }
 
-    /// Somebody waits no more. How many fewer are to be asked for.
-    fn release(&mut self, ticket: u64) -> usize {
+    /// Somebody waits no more.
+    fn release(&mut self, ticket: u64) {
         self.called.remove(&ticket);
         self.waiting.retain(|(known, _)| *known != ticket);
-        let fewer = self.asked.saturating_sub(self.waiting.len());
-        self.asked -= fewer;
-        fewer
+    }
+
+    /// How many fewer are to be asked for than was said so far.
+    fn fewer(&mut self) -> Option<usize> {
+        let fewer = self.asked.saturating_sub(self.unasked).saturating_sub(self.waiting.len());
+        self.unasked += fewer;
+        (fewer > 0).then_some(fewer)
+    }
+
+    /// The channel has heard that so many are to wait no more; for so many of them nothing comes.
+    fn heard_fewer(&mut self, count: usize, removed: usize) {
+        self.unasked = self.unasked.saturating_sub(count);
+        self.asked = self.asked.saturating_sub(removed);
     }
 
     /// Calls as many as there is something free for.
@@ -104,7 +112,7 @@ impl<W> Queue<W> {
     }
 
     fn call_all(&mut self, call: &mut dyn FnMut(&W)) {
-        self.asked = 0;
+        (self.asked, self.unasked) = (0, 0);
         self.waiting.drain(..).for_each(|(_, waiter)| call(&waiter));
     }
 
@@ -123,6 +131,8 @@ pub struct Port<V, W, B> {
     lent: VecDeque<(u64, V)>,
     lent_ever: u64,
     slots: usize,
+    /// It is granted slots ahead.
+    streams: bool,
     receivers: Queue<W>,
     senders: Queue<W>,
     is_closed: bool,
@@ -136,6 +146,7 @@ impl<V, W, B> Default for Port<V, W, B> {
             lent: VecDeque::new(),
             lent_ever: 0,
             slots: 0,
+            streams: false,
             receivers: Queue::default(),
             senders: Queue::default(),
             is_closed: false,
@@ -210,43 +221,33 @@ impl<V, W, B: Copy> Port<V, W, B> {
 
     /// A wait is over, however it ended.
     pub fn release(&mut self, ticket: u64, says: &mut Vec<Say<V>>, call: &mut dyn FnMut(&W)) {
-        let fewer = self.receivers.release(ticket);
-        if fewer > 0 {
-            says.push(Say::Unwant(fewer));
-        }
-        let fewer = self.senders.release(ticket);
-        if fewer > 0 {
-            says.push(Say::Unneed(fewer));
-        }
+        self.receivers.release(ticket);
+        self.senders.release(ticket);
         self.settle(says, call);
     }
 
     /// The channel gives something, or tells.
     pub fn hear(&mut self, given: Given<V>, says: &mut Vec<Say<V>>, call: &mut dyn FnMut(&W)) {
         match given {
-            Given::Value(value, is_ahead) => {
+            Given::Value(value) => {
                 self.lent.push_back((self.lent_ever, value));
                 self.lent_ever += 1;
-                self.receivers.streams |= is_ahead;
-                self.receivers.asked = self.receivers.asked.saturating_sub(usize::from(!is_ahead));
+                self.receivers.asked = self.receivers.asked.saturating_sub(1);
             }
             Given::Slot(is_ahead) => {
                 self.slots += 1;
-                self.senders.streams |= is_ahead;
+                self.streams |= is_ahead;
                 self.senders.asked = self.senders.asked.saturating_sub(usize::from(!is_ahead));
             }
-            Given::RecallValues => {
-                self.receivers.streams = false;
+            Given::Recall => {
+                self.streams = false;
                 self.settle(says, call);
                 return says.push(Say::Recalled);
             }
-            Given::RecallSlots => {
-                self.senders.streams = false;
-                self.settle(says, call);
-                return says.push(Say::SlotsRecalled);
-            }
+            Given::Unwanted(count, removed) => self.receivers.heard_fewer(count, removed),
+            Given::Unneeded(count, removed) => self.senders.heard_fewer(count, removed),
             Given::Closed => {
-                (self.is_closed, self.senders.streams) = (true, false);
+                (self.is_closed, self.streams) = (true, false);
                 self.senders.call_all(call);
             }
             Given::Ended => {
@@ -272,15 +273,15 @@ impl<V, W, B: Copy> Port<V, W, B> {
         if self.broken.is_some() {
             return;
         }
-        if !self.receivers.streams {
-            while self.lent.len() > self.receivers.called.len()
-                && let Some((number, _)) = self.lent.pop_back()
-            {
-                says.push(Say::Returned(number));
-            }
+        says.extend(self.receivers.fewer().map(Say::Unwant));
+        says.extend(self.senders.fewer().map(Say::Unneed));
+        while self.lent.len() > self.receivers.called.len()
+            && let Some((number, _)) = self.lent.pop_back()
+        {
+            says.push(Say::Returned(number));
         }
         let free = self.slots.saturating_sub(self.senders.called.len());
-        if !self.senders.streams && free > 0 {
+        if !self.streams && free > 0 {
             self.slots -= free;
             says.push(Say::SlotsReturned(free));
         }

@@ -39,14 +39,11 @@ mod verb {
     pub(super) const RETURNED: u8 = 6;
     pub(super) const RECALLED: u8 = 7;
     pub(super) const SLOTS_RETURNED: u8 = 8;
-    pub(super) const SLOTS_RECALLED: u8 = 9;
     pub(super) const VALUE: u8 = 10;
     pub(super) const CLOSE: u8 = 11;
-    pub(super) const VALUE_AHEAD: u8 = 12;
     pub(super) const SLOT: u8 = 13;
     pub(super) const SLOT_AHEAD: u8 = 14;
-    pub(super) const RECALL_VALUES: u8 = 15;
-    pub(super) const RECALL_SLOTS: u8 = 16;
+    pub(super) const RECALL: u8 = 15;
     pub(super) const CLOSED: u8 = 17;
     pub(super) const ENDED: u8 = 18;
     /// Asked: how many values there are, and whether it is closed.
@@ -66,6 +63,16 @@ fn count_of(body: &Parcel) -> Option<usize> {
     number_of(body).and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= 1 << 24)
 }
 
+/// Two counts in one number; neither is larger than what is believed of one.
+fn pair(count: usize, removed: usize) -> Parcel {
+    number((count as u64) << 32 | removed as u64)
+}
+
+fn pair_of(body: &Parcel) -> Option<(usize, usize)> {
+    let both = number_of(body)?;
+    Some((usize::try_from(both >> 32).ok()?, usize::try_from(both & u64::from(u32::MAX)).ok()?))
+}
+
 fn said(say: Say<Parcel>) -> (u8, Parcel) {
     match say {
         Say::Want(count) => (verb::WANT, number(count as u64)),
@@ -76,7 +83,6 @@ fn said(say: Say<Parcel>) -> (u8, Parcel) {
         Say::Returned(which) => (verb::RETURNED, number(which)),
         Say::Recalled => (verb::RECALLED, Parcel::empty()),
         Say::SlotsReturned(count) => (verb::SLOTS_RETURNED, number(count as u64)),
-        Say::SlotsRecalled => (verb::SLOTS_RECALLED, Parcel::empty()),
         Say::Value(value) => (verb::VALUE, value),
         Say::Close => (verb::CLOSE, Parcel::empty()),
     }
@@ -92,7 +98,6 @@ fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
         verb::RETURNED => Say::Returned(number_of(&body)?),
         verb::RECALLED => Say::Recalled,
         verb::SLOTS_RETURNED => Say::SlotsReturned(count_of(&body)?),
-        verb::SLOTS_RECALLED => Say::SlotsRecalled,
         verb::VALUE => Say::Value(body),
         verb::CLOSE => Say::Close,
         _ => return None,
@@ -101,12 +106,12 @@ fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
 
 fn given(given: &Given<Parcel>) -> (u8, Parcel) {
     match given {
-        Given::Value(value, false) => (verb::VALUE, value.clone()),
-        Given::Value(value, true) => (verb::VALUE_AHEAD, value.clone()),
+        Given::Value(value) => (verb::VALUE, value.clone()),
+        Given::Unwanted(count, removed) => (verb::UNWANT, pair(*count, *removed)),
+        Given::Unneeded(count, removed) => (verb::UNNEED, pair(*count, *removed)),
         Given::Slot(false) => (verb::SLOT, Parcel::empty()),
         Given::Slot(true) => (verb::SLOT_AHEAD, Parcel::empty()),
-        Given::RecallValues => (verb::RECALL_VALUES, Parcel::empty()),
-        Given::RecallSlots => (verb::RECALL_SLOTS, Parcel::empty()),
+        Given::Recall => (verb::RECALL, Parcel::empty()),
         Given::Closed => (verb::CLOSED, Parcel::empty()),
         Given::Ended => (verb::ENDED, Parcel::empty()),
     }
@@ -114,12 +119,12 @@ fn given(given: &Given<Parcel>) -> (u8, Parcel) {
 
 fn noted(verb: u8, body: Parcel) -> Option<Given<Parcel>> {
     Some(match verb {
-        verb::VALUE => Given::Value(body, false),
-        verb::VALUE_AHEAD => Given::Value(body, true),
+        verb::VALUE => Given::Value(body),
+        verb::UNWANT => pair_of(&body).map(|(count, removed)| Given::Unwanted(count, removed))?,
+        verb::UNNEED => pair_of(&body).map(|(count, removed)| Given::Unneeded(count, removed))?,
         verb::SLOT => Given::Slot(false),
         verb::SLOT_AHEAD => Given::Slot(true),
-        verb::RECALL_VALUES => Given::RecallValues,
-        verb::RECALL_SLOTS => Given::RecallSlots,
+        verb::RECALL => Given::Recall,
         verb::CLOSED => Given::Closed,
         verb::ENDED => Given::Ended,
         _ => return None,
