@@ -87,6 +87,22 @@ def writes_until_killed(path: str, count: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def passes_on(source: td.Channel[int], target: td.Channel[int]) -> None:
+    with contextlib.suppress(td.ChannelClosed):
+        while True:
+            target.send(source.recv().wait(PATIENCE)).wait(PATIENCE)
+
+
+def receives_until_killed(source: td.Channel[int], count: int) -> None:
+    for _ in range(count):
+        source.recv().wait(PATIENCE)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def makes_a_channel() -> td.Channel[int]:
+    return td.Channel(4)
+
+
 async def waits_weightless(seconds: float) -> float:
     await td.sleep(seconds)
     return seconds
@@ -184,6 +200,36 @@ def pools() -> int:
     with td.Workers(1, initializer=raises, initargs=("on purpose",)) as broken, expected(td.WorkersBroken):
         broken.go(double, 1).result(PATIENCE)
     return 3
+
+
+@load
+def channels() -> int:
+    """Channels between processes: through two workers and back, to a worker that dies, and one whose owner is gone."""
+    source, target = td.Channel[int](8), td.Channel[int](8)
+    workers = [pool().go(passes_on, source, target) for _ in range(2)]
+
+    async def main() -> list[int]:
+        async with td.TaskGroup() as group:
+            group.go(counts, source, 200)
+            return sorted([(await target.recv()) for _ in range(200)])
+
+    assert td.run(main) == list(range(200))
+    for worker in workers:
+        worker.result(PATIENCE)
+    left = td.Channel[int](100)
+    for number in range(50):
+        left.send(number).wait(PATIENCE)
+    with expected(td.WorkerDied):
+        pool().go(receives_until_killed, left, 20).result(PATIENCE)
+    rest = [left.recv().wait(PATIENCE) for _ in range(len(left))]
+    # What it had received is gone with it, and nothing else.
+    assert rest == list(range(20, 50)), rest
+    with td.Workers(1) as owner:
+        orphan = owner.go(makes_a_channel).result(PATIENCE)
+        orphan.send(1).wait(PATIENCE)
+    with expected(td.ChannelBroken):
+        orphan.recv().wait(PATIENCE)
+    return 252
 
 
 # --- weightless -----------------------------------------------------------------------------------------------
@@ -407,9 +453,9 @@ def spaces_on_files() -> int:
         path = Path(folder, "space.db")
         with td.Space(path, fsync=False) as space:
             done = use(space)
-            space.write(("kept", folder, Account)).wait(PATIENCE)
+            space.write(("kept", 1, Account(100))).wait(PATIENCE)
         with td.Space(path) as space:
-            assert space.take(("kept", str, ...)).wait(PATIENCE) == ("kept", folder, Account)
+            assert space.take(("kept", int, ...)).wait(PATIENCE)[2].amount == 100
     return done + 2
 
 
