@@ -165,7 +165,7 @@ CALLS = tuple(
     measure.Question(
         name=name,
         title=title,
-        script="actors_here.py",
+        script=__file__,
         cases={
             "thistledown / td.here.actor": by_thistledown(pattern),
             "asyncio / a queue and a task": by_queue(pattern),
@@ -189,7 +189,7 @@ QUESTIONS = (
     measure.Question(
         name="idle-actors",
         title="An idle weightless actor, with its object and its handle",
-        script="actors_here.py",
+        script=__file__,
         cases={"thistledown / td.here.actor": idle, "asyncio / a queue and a task": idle_queues},
         units=("bytes/actor",),
         size=1_000_000,

@@ -1,35 +1,33 @@
-"""What does a message cost between two processes? Beside the queues and the pipe of multiprocessing, in one run.
+"""What does a message cost between two processes? Beside the queues and the pipe of multiprocessing.
 
-    python benches/messages.py [--count N]
-
-A round trip goes to a process that answers and back, one after the other. A stream goes one
-way, as fast as it is taken.
-Each figure is the best of the rounds, in which all take turns; what counts is the ratio.
+A round trip goes to a process that answers and back, one after the other. A stream goes one way, as fast as it is
+taken.
 """
 
-import argparse
 import multiprocessing
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, NamedTuple
 
-import thistledown as td
+import measure
 
-Make = Callable[[], "tuple[Any, Any, Callable[[], None]]"]
-
-ROUNDS = 5
-LARGE = 1_000_000
+LARGE = b"x" * 1_000_000
+ROOM = 64
 STOP = None
 
 
-class Ends:
+class Ends(NamedTuple):
     """Something to send into and to receive from, in each of two processes."""
 
-    def __init__(self, put: Callable[[Any], object], get: Callable[[], Any]) -> None:
-        self.put, self.get = put, get
+    put: Callable[[Any], object]
+    get: Callable[[], Any]
 
 
-def of_channels(there: td.Channel[Any], back: td.Channel[Any]) -> Ends:
+Join = Callable[[Any, Any], Ends]
+
+
+def of_channels(there: Any, back: Any) -> Ends:
     return Ends(lambda value: there.send(value).wait(), lambda: back.recv().wait())
 
 
@@ -41,9 +39,9 @@ def of_pipe(end: Any, _: Any) -> Ends:
     return Ends(end.send, end.recv)
 
 
-def answer(ends: Callable[[Any, Any], Ends], there: Any, back: Any) -> None:
+def answer(join: Join, there: Any, back: Any) -> None:
     """The other process: gives back what it is told to, counts the rest."""
-    other, count = ends(back, there), 0
+    other, count = join(back, there), 0
     while (message := other.get()) is not STOP:
         kind, value = message
         if kind == "echo":
@@ -52,88 +50,109 @@ def answer(ends: Callable[[Any, Any], Ends], there: Any, back: Any) -> None:
             count += 1
         else:
             other.put(count)
-            count = 0
 
 
-def round_trips(ends: Ends, value: Any, count: int) -> float:
-    started = time.perf_counter()
+@contextmanager
+def channels() -> Iterator[Ends]:
+    import thistledown as td
+
+    there, back = td.Channel[Any](ROOM), td.Channel[Any](ROOM)
+    with td.Workers(1) as pool:
+        task = pool.go(answer, of_channels, there, back)
+        ends = of_channels(there, back)
+        yield ends
+        ends.put(STOP)
+        task.result()
+
+
+@contextmanager
+def process(ends: Ends, join: Join, *far: Any) -> Iterator[Ends]:
+    other = multiprocessing.get_context("spawn").Process(target=answer, args=(join, *far))
+    other.start()
+    yield ends
+    ends.put(STOP)
+    other.join()
+
+
+@contextmanager
+def queues(kind: str) -> Iterator[Ends]:
+    context = multiprocessing.get_context("spawn")
+    room = () if kind == "SimpleQueue" else (ROOM,)
+    there, back = (getattr(context, kind)(*room) for _ in range(2))
+    with process(of_queues(there, back), of_queues, there, back) as ends:
+        yield ends
+
+
+@contextmanager
+def managed() -> Iterator[Ends]:
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        there, back = manager.Queue(ROOM), manager.Queue(ROOM)
+        with process(of_queues(there, back), of_queues, there, back) as ends:
+            yield ends
+
+
+@contextmanager
+def pipe() -> Iterator[Ends]:
+    near, far = multiprocessing.get_context("spawn").Pipe()
+    with process(of_pipe(near, None), of_pipe, None, far) as ends:
+        yield ends
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "thistledown / td.Channel": channels,
+    "multiprocessing / Queue": lambda: queues("Queue"),
+    "multiprocessing / SimpleQueue": lambda: queues("SimpleQueue"),
+    "multiprocessing / Pipe": pipe,
+    "multiprocessing / Manager().Queue": managed,
+}
+
+
+def round_trips(ends: Ends, value: Any, count: int) -> None:
     for _ in range(count):
         ends.put(("echo", value))
         ends.get()
-    return (time.perf_counter() - started) / count
 
 
-def stream(ends: Ends, value: Any, count: int) -> float:
-    started = time.perf_counter()
+def stream(ends: Ends, value: Any, count: int) -> None:
     for _ in range(count):
         ends.put(("count", value))
     ends.put(("how many", None))
-    assert ends.get() == count
-    return (time.perf_counter() - started) / count
+    ends.get()
 
 
-def contestants(pool: td.Workers, manager: Any) -> dict[str, tuple[Ends, Callable[[], None]]]:
-    fork = multiprocessing.get_context("spawn")
+def case(way: Callable[[], Any], pattern: Callable[[Ends, Any, int], None], value: Any) -> measure.Case:
+    def run(count: int) -> measure.Sample:
+        with way() as ends:
+            # The first messages pay for what is made once.
+            round_trips(ends, value, max(count // 10, 1))
+            begin = perf_counter()
+            pattern(ends, value, count)
+            return {"us/message": (perf_counter() - begin) / count * 1e6}
 
-    def process(ends: Callable[[Any, Any], Ends], there: Any, back: Any, far: tuple[Any, Any]) -> Any:
-        worker = fork.Process(target=answer, args=(ends, *far))
-        worker.start()
-        mine = ends(there, back)
-
-        def stop() -> None:
-            mine.put(STOP)
-            worker.join()
-
-        return mine, stop
-
-    there, back = td.Channel[Any](64), td.Channel[Any](64)
-    task = pool.go(answer, of_channels, there, back)
-    ours = of_channels(there, back)
-
-    def stop_ours() -> None:
-        ours.put(STOP)
-        task.result()
-
-    found = {"td.Channel": (ours, stop_ours)}
-    queues = {
-        "multiprocessing.Queue": (fork.Queue(64), fork.Queue(64)),
-        "multiprocessing.SimpleQueue": (fork.SimpleQueue(), fork.SimpleQueue()),
-        "Manager().Queue()": (manager.Queue(64), manager.Queue(64)),
-    }
-    for name, (one, other) in queues.items():
-        found[name] = process(of_queues, one, other, (one, other))
-    near, far = fork.Pipe()
-    found["multiprocessing.Pipe"] = process(of_pipe, near, None, (None, far))
-    return found
+    return run
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=2000, help="small messages a round")
-    count = parser.parse_args().count
-    questions = {
-        "round trip, small": (round_trips, 17, count),
-        "round trip, 1 MB": (round_trips, b"x" * LARGE, max(count // 20, 1)),
-        "stream, small": (stream, 17, count),
-        "stream, 1 MB": (stream, b"x" * LARGE, max(count // 20, 1)),
-    }
-    with multiprocessing.Manager() as manager, td.Workers(1) as pool:
-        all_of_them = contestants(pool, manager)
-        best: dict[tuple[str, str], float] = {}
-        for _ in range(ROUNDS):
-            for question, (measure, value, times) in questions.items():
-                for name, (ends, _) in all_of_them.items():
-                    took = measure(ends, value, times)
-                    best[question, name] = min(took, best.get((question, name), took))
-        for _, stop in all_of_them.values():
-            stop()
-    for question in questions:
-        ours = best[question, "td.Channel"]
-        print(question)
-        for name in all_of_them:
-            took = best[question, name]
-            print(f"  {name:28} {took * 1e6:9.1f} us   {took / ours:5.2f} of ours")
+def question(
+    name: str, title: str, pattern: Callable[[Ends, Any, int], None], value: Any, size: int
+) -> measure.Question:
+    return measure.Question(
+        name=name,
+        title=title,
+        script=__file__,
+        cases={label: case(way, pattern, value) for label, way in WAYS.items()},
+        units=("us/message",),
+        size=size,
+        quick_size=50,
+        baseline="multiprocessing / Queue",
+    )
 
+
+QUESTIONS = [
+    question("messages-round-trip", "A message to another process and back", round_trips, 17, 5_000),
+    question("messages-stream", "Messages to another process, as fast as they are taken", stream, 17, 20_000),
+    question("messages-round-trip-large", "A message of 1 MB to another process and back", round_trips, LARGE, 200),
+    question("messages-stream-large", "Messages of 1 MB to another process, one way", stream, LARGE, 500),
+]
 
 if __name__ == "__main__":
-    main()
+    measure.main(QUESTIONS)

@@ -9,8 +9,9 @@ what it gets: a result that is wrong, or an error that is not the one that was p
 rests, and what the process and its descendants have is looked at.
 
 The first quarter of the looks is for warming up. The last quarter must not show more than the second: no more threads,
-descriptors or processes, and no more memory than some percents above it. What `malloc` keeps for later is given back
-before each look, as it says nothing about who holds what. In the end everything is closed, and nothing may be left.
+descriptors or processes, and no more memory than some percents above it. `malloc` has one arena here, and gives back
+what it keeps for later before each look: with one for each thread it never does, which says nothing about who holds
+what. In the end everything is closed, and nothing may be left.
 """
 
 import argparse
@@ -43,6 +44,8 @@ class Look:
     """What there is at rest. The unit of memory is MiB."""
 
     memory: float
+    allocated: float
+    python_blocks: int
     descriptors: int
     threads: int
     processes: int
@@ -53,12 +56,18 @@ class Look:
 #: How much more the last quarter may have than the second: in percent, and in units. A leak of one a round is more.
 ALLOWED = {
     "memory": (5.0, 4.0),
+    "allocated": (3.0, 1.0),
+    "python_blocks": (2.0, 2000.0),
     "descriptors": (0.0, 3.0),
     "threads": (0.0, 3.0),
     "processes": (0.0, 1.0),
     "memory_of_processes": (10.0, 16.0),
     "descriptors_of_processes": (0.0, 12.0),
 }
+
+
+#: What goes up and down by itself, and is looked at in the middle instead of at its highest.
+BY_ITSELF = {"memory", "allocated", "python_blocks", "memory_of_processes"}
 
 
 def count(path: str) -> int:
@@ -68,10 +77,31 @@ def count(path: str) -> int:
         return 0
 
 
+class Malloc(ctypes.Structure):
+    """`struct mallinfo2` of the GNU C library."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+
+
+C = ctypes.CDLL(None)
+C.mallinfo2.restype = Malloc
+
+
+def allocated_bytes() -> int:
+    """What somebody holds, of Rust's and C's; Python keeps its small objects elsewhere."""
+    known = C.mallinfo2()
+    return int(known.uordblks + known.hblkhd)
+
+
 def look() -> Look:
     others = processes.tree()[1:]
     return Look(
         memory=processes.memory_bytes([os.getpid()]) / 2**20,
+        allocated=allocated_bytes() / 2**20,
+        python_blocks=sys.getallocatedblocks(),
         descriptors=count("/proc/self/fd"),
         threads=count("/proc/self/task"),
         processes=len(others),
@@ -83,13 +113,17 @@ def look() -> Look:
 def look_at_rest() -> Look:
     """Looks when two looks in a row have counted the same: what has just ended takes a moment to be gone."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    C.malloc_trim(0)
     deadline = time.monotonic() + SETTLE_SECONDS
     last = look()
     while True:
         time.sleep(0.2)
         this = look()
-        if astuple(this)[1:4] == astuple(last)[1:4] or time.monotonic() > deadline:
+        if (this.descriptors, this.threads, this.processes) == (
+            last.descriptors,
+            last.threads,
+            last.processes,
+        ) or time.monotonic() > deadline:
             return this
         last = this
 
@@ -135,15 +169,14 @@ def verdicts(looks: list[Look]) -> tuple[list[str], bool]:
     is_flat = True
     for field in fields(Look):
         values = [[getattr(one, field.name) for one in part] for part in (early, late)]
-        # Counts at their highest; memory, which goes up and down by itself, in the middle.
-        before, after = map(median if "memory" in field.name else max, values)
+        before, after = map(median if field.name in BY_ITSELF else max, values)
         percent, units = ALLOWED[field.name]
         limit = before + max(before * percent / 100, units)
         is_flat = is_flat and after <= limit
         word = "" if after <= limit else "  GROWS"
         first = getattr(looks[0], field.name)
-        name = field.name.replace("_", " ") + (", MiB" if "memory" in field.name else "")
-        lines.append(f"{name:26}{first:10.4g}{before:13.4g}{after:14.4g}{limit:10.4g}{word}")
+        name = field.name.replace("_", " ") + (", MiB" if field.type is float else "")
+        lines.append(f"{name:26}{first:10.6g}{before:13.6g}{after:14.6g}{limit:10.6g}{word}")
     return lines, is_flat
 
 
@@ -169,6 +202,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     words = arguments()
+    if os.environ.get("MALLOC_ARENA_MAX") != "1":
+        os.environ["MALLOC_ARENA_MAX"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     if unknown := set(words.only) - LOADS.keys():
         sys.exit(f"no load is called {', '.join(unknown)}; there are: {', '.join(LOADS)}")
     loads = {name: LOADS[name] for name in words.only}
@@ -184,7 +220,7 @@ def main() -> int:
             print("\n".join(round.failures), file=sys.stderr, flush=True)
             os._exit(1)  # whoever hangs may hold up any other way to end
         looks.append(look_at_rest())
-        now = "  ".join(f"{value:.4g}" for value in astuple(looks[-1]))
+        now = "  ".join(f"{value:.6g}" for value in astuple(looks[-1]))
         print(f"{len(looks):4} rounds, {sum(done.values()):,} done: {now}", flush=True)
     lines, is_flat = verdicts(looks)
     print("\n" + "\n".join(lines) + "\n")
