@@ -24,7 +24,16 @@ HERE = Path(__file__).resolve().parent
 MODULES = (
     *("switch", "spawn", "channel", "memory", "timers", "server", "idle", "syscalls", "in_asyncio"),
     *("process_tasks", "process_roundtrip", "process_start", "process_map", "process_fib", "process_arrays"),
-    *("process_queue", "process_replacement", "import_time", "server_beside", "space", "actors_here", "messages"),
+    *(
+        "process_queue",
+        "process_replacement",
+        "import_time",
+        "server_beside",
+        "space",
+        "actors_here",
+        "actors",
+        "messages",
+    ),
 )
 
 

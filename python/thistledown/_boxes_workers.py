@@ -1,10 +1,36 @@
-"""Boxes in worker processes."""
+"""Boxes in worker processes.
 
+The engine of a pool has the box, by a number that its maker draws by lot (``_core.Mailbox``). What stands here knows
+whose it is: the class, the name and the options, and when nobody holds it any more.
+
+A box may be used from each process that has a way to its pool: the program, and the pool's own workers. There it may
+end while somebody elsewhere has not heard of it yet, so what is refused in a worker is its task's error, and not the
+call's.
+"""
+
+import itertools
+import os
+import pickle
+import sys
+import weakref
+from collections.abc import Callable
 from typing import Any
 
-from thistledown._boxes import Box, Made
+from thistledown import _core
+from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, refusal
+from thistledown._errors import ActorDied, ActorStopped, NotPicklable
+from thistledown._lifetime import is_worker, worker_pool
+from thistledown._pickling import pack, unpack
+from thistledown._task import Task
 
-__all__ = ["make"]
+__all__ = ["WorkerBox", "gone", "make", "pickled"]
+
+WORDS = {"stopped": "normal", "closed": "killed", "killed": "killed", "unmade": "failed"}
+"""What the engine says of the end of a box, and what an ``Ending`` does; all others have died."""
+
+_serial = itertools.count(1)
+_pools: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()
+"""The pools of this process that have boxes, by what their workers know them by."""
 
 
 def make(
@@ -22,4 +48,339 @@ def make(
         NotPicklable: the class or an argument cannot be sent.
         RuntimeError: the pool was shut down.
     """
-    raise NotImplementedError("actors in worker processes are not in this version yet: write `td.here.actor(...)`")
+    given = {**(like.options if like is not None else {}), **options}
+    name = given.pop("name", None) or (like.name if like is not None else f"{owner.__qualname__}-{next(_serial)}")
+    key = int.from_bytes(os.urandom(8), "little")
+    box = WorkerBox(pool, key, owner, name, given, like.number if like is not None else (os.getpid(), key))
+    box._is_alone = is_alone
+    if isinstance(made, bytes):
+        function, args, kwargs = rebuilt, (made,), {}
+    else:
+        function, (args, kwargs) = owner, made
+    mailbox, memory = given.get("mailbox", MAILBOX), given.get("memory")
+    box._making = _carrying(
+        lambda: box._mailbox.make(pool._pool, is_alone, mailbox, memory, function, args, kwargs)
+    )
+    box._is_held = True
+    _pools[pool._token] = pool
+    return box
+
+
+class WorkerBox:
+    """A box in a worker process, as one process has it. See ``Box``."""
+
+    __slots__ = (
+        "__weakref__",
+        "_forward",
+        "_is_alone",
+        "_is_asked",
+        "_is_held",
+        "_is_plain",
+        "_key",
+        "_mailbox",
+        "_making",
+        "_options",
+        "_pool",
+        "_stopping",
+        "_waiting",
+        "_watch",
+        "name",
+        "number",
+        "owner",
+    )
+
+    def __init__(
+        self,
+        pool: Any,
+        key: int,
+        owner: type[Any],
+        name: str,
+        options: dict[str, Any],
+        number: tuple[int, int],
+    ) -> None:
+        self.owner = owner
+        self.name = name
+        self.number = number
+        self._pool = pool
+        self._key = key
+        self._options = options
+        self._is_alone = False
+        # What makes it, whose error is told when nobody asks for it.
+        self._making: Task[Any] | None = None
+        self._is_asked = False
+        # When it is gone, nobody holds the box any more.
+        self._is_held = False
+        self._stopping: Task[None] | None = None
+        self._watch: Watch | None = None
+        # Since ``leave``: what waits for the box to be somewhere.
+        self._waiting: list[Callable[[Box], None]] | None = None
+        self._forward: Box | None = None
+        # A call goes its way without a question.
+        self._is_plain = False
+        self._mailbox = _core.Mailbox(pool._pool, key, name, options.get("timeout"))
+
+    @property
+    def place(self) -> Any:
+        if self._forward is not None:
+            return self._forward.place
+        return self._pool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self._options)
+
+    # --- messages -------------------------------------------------------------------------------------------------
+
+    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
+        if self._is_plain and "thistledown._shared" not in sys.modules:
+            return self._mailbox.call(method, args, kwargs)
+        return self._asked(
+            method, lambda box: box.call(method, args, kwargs), lambda: self._mailbox.call(method, args, kwargs)
+        )
+
+    def read(self, attribute: str) -> Task[Any]:
+        return self._asked(attribute, lambda box: box.read(attribute), lambda: self._mailbox.read(attribute))
+
+    def _asked(self, what: str, elsewhere: Callable[[Box], Task[Any]], here: Callable[[], Task[Any]]) -> Task[Any]:
+        if self._forward is not None:
+            return elsewhere(self._forward)
+        if self._stopping is not None:
+            raise refusal(self.name, Ending("normal"))
+        if self._waiting is not None:
+            return self._later(f"{self.name}.{what}", elsewhere)
+        self._is_wanted()
+        self._is_plain = True
+        return _carrying(here)
+
+    def _is_wanted(self) -> None:
+        """Whoever asks the box hears what has made it fail."""
+        if self._making is not None and not self._is_asked:
+            self._is_asked = True
+            self._making._take_failure()
+
+    def stop(self) -> Task[None]:
+        if self._forward is not None:
+            return self._forward.stop()
+        if self._stopping is None:
+            self._is_plain = False
+            if self._waiting is not None:
+                self._stopping = self._later(f"the end of {self.name}", lambda box: box.stop())
+            else:
+                self._stopping = self._mailbox.stop()
+        return self._stopping
+
+    def kill(self) -> None:
+        if self._forward is not None:
+            self._forward.kill()
+            return
+        self._is_wanted()
+        self._is_held = False
+        self._mailbox.kill()
+
+    # --- its end --------------------------------------------------------------------------------------------------
+
+    def watch(self, heard: Heard) -> None:
+        if self._forward is not None:
+            self._forward.watch(heard)
+            return
+        self._is_wanted()
+        if self._watch is None:
+            self._watch = Watch(self.name, self._mailbox.watch())
+        self._watch.add(heard)
+
+    def unwatch(self, heard: Heard) -> None:
+        if self._watch is not None:
+            self._watch.remove(heard)
+        if self._forward is not None:
+            self._forward.unwatch(heard)
+
+    def __del__(self) -> None:
+        # One that is made again elsewhere, or was sent there, is held by others, for all that is known here.
+        if self._is_held and self._stopping is None and self._forward is None and not sys.is_finalizing():
+            self._mailbox.stop()
+
+    # --- moving ---------------------------------------------------------------------------------------------------
+
+    def leave(self, settle: Callable[[bytes], Box]) -> Task[None]:
+        if self._forward is not None:
+            return self._forward.leave(settle)
+        if self._stopping is not None:
+            raise refusal(self.name, Ending("normal"))
+        if self._waiting is not None:
+            return self._later(f"the move of {self.name}", lambda box: box.leave(settle))
+        self._is_wanted()
+        leaving = self._mailbox.give()
+        self._is_plain = False
+        self._waiting = []
+        promise: Task[None] = _core.pledge(f"the move of {self.name}", True)
+
+        def left(task: Any) -> None:
+            try:
+                state = task.result()
+            except BaseException as error:
+                self._settle(self)
+                promise._settle(None, error)
+                return
+            try:
+                other = settle(state)
+            except BaseException as error:
+                self._mailbox.moved(None)
+                self._settle(self)
+                promise._settle(None, error)
+            else:
+                self._moved(other)
+                promise._settle(None, None)
+
+        leaving.add_done_callback(left)
+        return promise
+
+    def _moved(self, other: Box) -> None:
+        """The other box answers what is queued, and all calls from now on."""
+        if self._watch is not None:
+            self._watch.follow(other)
+        if isinstance(other, WorkerBox) and other._pool is self._pool:
+            self._mailbox.moved(other._mailbox)
+        else:
+            self._mailbox.stop()
+        self._forward = other
+        self._settle(other)
+
+    def _later(self, name: str, ask: Callable[[Box], Task[Any]]) -> Task[Any]:
+        """What is asked while the box is nowhere. It is asked where the box will be."""
+        assert self._waiting is not None
+        promise: Task[Any] = _core.pledge(name, True)
+
+        def go(box: Box) -> None:
+            try:
+                task = ask(box)
+            except BaseException as error:
+                promise._settle(None, error)
+            else:
+                task.add_done_callback(lambda task: _pass_on(task, promise))
+
+        self._waiting.append(go)
+        return promise
+
+    def _settle(self, box: Box) -> None:
+        """The box is here, or there, and is asked what has waited for that."""
+        stopping, self._stopping = self._stopping, None
+        waiting, self._waiting = self._waiting or [], None
+        for ask in waiting:
+            ask(box)
+        if stopping is not None:
+            self._stopping = stopping
+
+    def __reduce__(self) -> Any:
+        if self._forward is not None:
+            return self._forward.__reduce__()
+        # From now on nobody knows who holds it.
+        self._is_held = False
+        return again, (self._pool._token, self._key, self.owner, self.name, self._options, self.number)
+
+
+class Watch:
+    """Who wants to hear of the end of a box, and whether it has ended."""
+
+    def __init__(self, name: str, task: Task[Any]) -> None:
+        self.name = name
+        self.heard: list[Heard] = []
+        self.ending: Ending | None = None
+        self.follows = False
+        task.add_done_callback(self.ended)
+
+    def add(self, heard: Heard) -> None:
+        self.heard.append(heard)
+        if self.ending is not None:
+            self.tell()
+
+    def remove(self, heard: Heard) -> None:
+        if heard in self.heard:
+            self.heard.remove(heard)
+
+    def follow(self, other: Box) -> None:
+        """The box has not ended, but lives on as this one."""
+        self.follows = True
+        heard, self.heard = self.heard, []
+        for one in heard:
+            other.watch(one)
+
+    def ended(self, task: Any) -> None:
+        if not self.follows:
+            word, error = ("killed", None) if task.cancelled() else task.result()
+            self.ending = _ending(self.name, word, error)
+            self.tell()
+
+    def tell(self) -> None:
+        assert self.ending is not None
+        while self.heard:
+            self.heard.pop(0)(self.ending)
+
+
+def again(
+    token: int, key: int, owner: type[Any], name: str, options: dict[str, Any], number: tuple[int, int]
+) -> WorkerBox:
+    """A box that was sent to this process.
+
+    Raises:
+        NotPicklable: there is no way from this process to the pool that it lives in.
+    """
+    if is_worker() and worker_pool() == token:
+        from thistledown._workers import workers
+
+        pool: Any = workers()
+    else:
+        pool = _pools.get(token)
+    if pool is None:
+        raise NotPicklable(
+            f"{name} is an actor in a worker process of another pool, and cannot be reached from this process: send "
+            "its handle to tasks and actors of that pool alone"
+        )
+    return WorkerBox(pool, key, owner, name, options, number)
+
+
+def gone(actor: str, word: str, cause: BaseException | None) -> ActorStopped | ActorDied:
+    """The error of what is asked of an actor that is no more. The engine calls this."""
+    return refusal(actor, _ending(actor, word, cause))
+
+
+def _ending(actor: str, word: str, error: BaseException | None) -> Ending:
+    """What the engine says of an end, as all boxes say it."""
+    if word == "closed":
+        error = RuntimeError("its pool has come to its end")
+    if word not in WORDS and error is None:
+        error = RuntimeError(f"nobody knows of {actor} any more")
+    return Ending(WORDS.get(word, "died"), error)
+
+
+def pickled(instance: Any) -> bytes:
+    """What an instance is, for ``leave``. The engine calls this, in the worker.
+
+    Raises:
+        NotPicklable: it cannot be sent.
+    """
+    data, buffers = pack(instance)
+    return pickle.dumps((data, [bytes(buffer) for buffer in buffers]))
+
+
+def rebuilt(state: bytes) -> Any:
+    """The instance again."""
+    return unpack(*pickle.loads(state))
+
+
+def _carrying(start: Callable[[], Task[Any]]) -> Task[Any]:
+    """Starts a task. What it was given by ``td.share`` is held until it ends."""
+    shared = sys.modules.get("thistledown._shared")
+    if shared is None:
+        return start()
+    with shared.noted() as handles:
+        task = start()
+    if handles:
+        task.add_done_callback(lambda _: handles.clear())
+    return task
+
+
+def _pass_on(task: Any, promise: Task[Any]) -> None:
+    try:
+        promise._settle(task.result(), None)
+    except BaseException as error:
+        promise._settle(None, error)

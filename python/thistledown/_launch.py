@@ -45,7 +45,7 @@ Packed = tuple[bytes, list[bytes]]
 
 
 def launch(
-    size: int, preload: list[str], initializer: tuple[bytes | None, Packed], first: Any
+    size: int, preload: list[str], initializer: tuple[bytes | None, Packed], token: int, first: Any
 ) -> tuple[list[str], dict[str, str], bytes]:
     """What starts the zygote of a pool. The engine calls this, before it packs the first task.
 
@@ -53,6 +53,7 @@ def launch(
         size: of the pool: processes that work at a time.
         preload: names of modules that the zygote is to import.
         initializer: what each worker calls first, packed.
+        token: the pool's number, which its workers know it by.
         first: the function of the first task.
 
     Returns:
@@ -72,7 +73,7 @@ def launch(
     command = [sys.executable, *flags, "-c", START.format(folder=FOLDER)]
     environment = dict(os.environ)
     environment |= _carried.thread_limits(max(1, cores() // size), environment)
-    settings = {"telling": _carried.telling(), "initializer": initializer}
+    settings = {"telling": _carried.telling(), "initializer": initializer, "pool": token}
     preparation = {
         "path": _functions.tell_path(),
         "cwd": folder or "/",

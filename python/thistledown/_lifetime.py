@@ -10,7 +10,7 @@ import time
 
 from thistledown import _core
 
-__all__ = ["is_worker"]
+__all__ = ["is_worker", "worker_pool"]
 
 EXIT_GRACE = 1.0
 """Seconds that runs of other threads have to end when the interpreter exits."""
@@ -20,6 +20,11 @@ def is_worker() -> bool:
     """Whether this process is a worker of some pool. One that a task has forked is none."""
     worker = sys.modules.get("thistledown._worker")
     return worker is not None and worker.child is not None
+
+
+def worker_pool() -> int:
+    """In a worker: the number of its pool."""
+    return int(sys.modules["thistledown._worker"].pool)
 
 
 def _stop_runs() -> None:

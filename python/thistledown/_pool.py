@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from thistledown import _core, _ends
+from thistledown._lifetime import worker_pool
 from thistledown._launch import cores, launch, packed_initializer
 from thistledown._verbs import Verbs
 
@@ -68,17 +69,20 @@ class Workers(Verbs, concurrent.futures.Executor):
             raise ValueError(f"grace must be >= 0 seconds, got {grace!r}")
         if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
             raise TypeError(f"preload is a list of names of modules, got {preload!r}")
-        start = functools.partial(launch, size, list(preload), packed_initializer(initializer, initargs))
+        token = int.from_bytes(os.urandom(8), "little")
+        start = functools.partial(launch, size, list(preload), packed_initializer(initializer, initargs), token)
         pool = _core.Pool(
             size, grace=grace, concurrency=concurrency, max_tasks_per_child=max_tasks_per_child, launch=start
         )
-        self._set(pool, size)
+        self._set(pool, size, token)
         self._finalizer = weakref.finalize(self, _ends.abandon, pool, os.getpid())
         self._finalizer.atexit = False
         _ends.see_to(self, pool)
 
-    def _set(self, pool: _core.Pool, size: int) -> None:
+    def _set(self, pool: _core.Pool, size: int, token: int) -> None:
         self._pool = pool
+        # What its workers know it by.
+        self._token = token
         self._max_workers = size
         self._pumps = weakref.WeakSet()
         self._is_upstream = False
@@ -89,7 +93,7 @@ class Workers(Verbs, concurrent.futures.Executor):
         self = cls.__new__(cls)
         pool = _core.Pool.upstream()
         assert pool is not None
-        self._set(pool, int(pool.statistics().get("size", cores())))
+        self._set(pool, int(pool.statistics().get("size", cores())), worker_pool())
         self._is_upstream = True
         _ends.see_to(self, None)
         return self

@@ -26,7 +26,7 @@ LIMIT = 10_000
 RUN_FILE = f"{PACKAGE}_run.py"
 """The frames above this file's are those of the task that has its turn."""
 
-Kind = Literal["run", "group", "task", "thread", "channel", "pool", "worker", "supervisor", "child"]
+Kind = Literal["run", "group", "task", "thread", "channel", "pool", "worker", "actor", "supervisor", "child"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Node:
 
     Attributes:
         kind: ``run`` (also of an asyncio loop that uses the package), ``group``, ``task`` (weightless, or the loop's),
-            ``thread``, ``channel``, ``pool``, ``worker``, or ``supervisor`` and, in that, ``child``. A group of plain
-            code stands in its thread. What a child runs stands where it runs, too.
+            ``thread``, ``channel``, ``pool``, ``worker``, ``actor``, or ``supervisor`` and, in that, ``child``. A group of
+            plain code stands in its thread. What a child runs stands where it runs, too.
         name: of a task its name, of a thread too; else what people call it, as ``worker 4711``.
         state: ``waiting``, ``ready``, ``running``; ``cancelled`` when it was told to end; of a group's task that runs
             elsewhere where that is (``in worker 4711``, ``in a helper thread``) or ``queued``; of a worker ``idle``,

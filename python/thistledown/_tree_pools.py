@@ -33,7 +33,7 @@ def pools() -> tuple[Node, ...]:
     """The pools of this process."""
     surveyed = _core.survey_pools(LISTED)
     workers = [worker for pool in surveyed for worker in pool[2]]
-    asked = {pid: lines for pid, _, lines, _ in workers if pid is not None and lines is not None}
+    asked = {pid: lines for pid, _, lines, _, _ in workers if pid is not None and lines is not None}
     lines = _lines(asked) if asked else {}
     return tuple(_pool(*pool, lines) for pool in surveyed)
 
@@ -59,12 +59,18 @@ def _pool(size: int, is_closing: bool, workers: list[Any], queued: list[Task], c
 
 
 def _worker(worker: Any, lines: Lines) -> Node:
-    pid, phase, _, jobs = worker
+    pid, phase, _, jobs, actors = worker
     stack = lines.get(pid or 0, ())
     tasks = tuple(_task(job, stack) for job in jobs)
     since = next((node.since for node in tasks if node.since is not None), None)
     name = "worker not born yet" if pid is None else f"worker {pid}"
-    return Node("worker", name, phase, since=since, children=tasks, id="" if pid is None else f"worker {pid}")
+    children = (*map(_actor, actors or ()), *tasks)
+    return Node("worker", name, phase, since=since, children=children, id="" if pid is None else f"worker {pid}")
+
+
+def _actor(actor: tuple[str, int]) -> Node:
+    name, calls = actor
+    return Node("actor", name, f"{calls} call{'' if calls == 1 else 's'} unanswered")
 
 
 def _task(job: Task, stack: tuple[Line, ...]) -> Node:

@@ -23,10 +23,13 @@ from thistledown._group import TaskGroup
 from thistledown._run import run
 from thistledown._task import Task
 
-__all__ = ["child", "main", "weightless"]
+__all__ = ["Weightless", "WeightlessOver", "child", "main", "pool", "weightless"]
 
 child: _core.Child | None = None
 """This process as the engine knows it; None in a process that is no worker."""
+
+pool = 0
+"""The number of the pool that this worker is of."""
 
 IMPORTER = "<frozen importlib._bootstrap>"
 """The file of the code that imports modules, as its frames have it."""
@@ -127,9 +130,11 @@ def _reseed() -> None:
 
 def _initialized(child: _core.Child, settings: bytes) -> bool:
     """Sets up what was asked for; False when that failed, which the parent then knows."""
+    global pool
     sys.breakpointhook = _no_terminal
     try:
         wanted = _pickling.unpack(settings)
+        pool = wanted["pool"]
         _to_undo.append(_carried.tell(wanted["telling"], child.say, child.task))
         function, args = wanted["initializer"]
         if function is not None:
@@ -197,20 +202,20 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def weightless(child: _core.Child, job: _core.Job) -> None:
     """Runs weightless tasks, this one first, until none runs and none has come. The engine calls this."""
-    tasks = _Weightless(child)
+    tasks = Weightless(child)
     try:
         # Here nobody waits yet while modules are imported.
         opened = tasks.open(job)
         if opened is not None:
             run(tasks.take_in, opened)
-    except _Over:
+    except WeightlessOver:
         pass
     except BaseException as error:
         # Every job gets its answer.
         tasks.give_up(error)
 
 
-class _Over(Exception):
+class WeightlessOver(Exception):
     """No task is left: what they started and did not wait for is cancelled, or the worker would not be free."""
 
 
@@ -230,10 +235,10 @@ def _guarded(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         raise _Left(error) from error
 
 
-_Opened = tuple[_core.Job, contextvars.Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Opened = tuple[_core.Job, contextvars.Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
-class _Weightless:
+class Weightless:
     """The weightless tasks of a worker: one run, and a task in it that takes in the others."""
 
     def __init__(self, child: _core.Child) -> None:
@@ -246,7 +251,7 @@ class _Weightless:
         # Those that can never go on, and why.
         self.dead: dict[int, BaseException] = {}
 
-    async def take_in(self, opened: _Opened) -> None:
+    async def take_in(self, opened: Opened) -> None:
         bell = self.child.bell()
         _core.attend(self.stuck)
         async with TaskGroup() as group:
@@ -259,10 +264,10 @@ class _Weightless:
                     if number in self.running:
                         self.running[number][1].cancel()
                 if not self.running:
-                    raise _Over
+                    raise WeightlessOver
                 await _core.select(_core.readable(bell), self.stir.recv())
 
-    def open(self, job: _core.Job) -> _Opened | None:
+    def open(self, job: _core.Job) -> Opened | None:
         """The job with what it calls; None when that cannot be had, which is its end."""
         try:
             function, args, kwargs, extras = self.child.begin(job)
@@ -273,7 +278,7 @@ class _Weightless:
             return None
         return job, context, function, args, kwargs
 
-    def start(self, opened: _Opened, group: TaskGroup) -> None:
+    def start(self, opened: Opened, group: TaskGroup) -> None:
         job, context, function, args, kwargs = opened
         name = getattr(function, "__qualname__", None)
         try:
@@ -302,7 +307,11 @@ class _Weightless:
             self.child.done(job, task.result())
         else:
             self.child.failed_job(job, error)
-        if not self.running and not len(self.stir):
+        if not self.running:
+            self.wake()
+
+    def wake(self) -> None:
+        if not len(self.stir):
             self.stir.send_nowait(None)
 
     def stuck(self, error: BaseException) -> bool:

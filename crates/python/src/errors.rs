@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyBytes, PyString, PyType};
 use rustix::io::Errno;
 use thistledown_kernel::{JoinRefused, ScopeMisuse};
-use thistledown_workers::{Cause, Death, Refusal};
+use thistledown_workers::{Cause, Death, Gone, Refusal};
 
 /// A result on the hot path: it travels in registers, where a `PyErr` would be copied through each caller.
 pub(crate) type Quick<T> = Result<T, Thrown>;
@@ -208,6 +208,7 @@ pub(crate) fn worker_died(py: Python<'_>, name: &str, death: &Death) -> PyResult
         Cause::HungUp => ("it closed its connection to the program, and was killed", None),
         Cause::Garbled => ("it sent what nobody understands, and was killed", None),
         Cause::Killed => ("it was killed with its pool", None),
+        Cause::Dismissed => ("it was killed, with the actor that lived in it", None),
         Cause::Unknown => ("", None),
     };
     let named = [("memory", limit.into_pyobject(py)?), ("cause", PyString::new(py, cause).into_any())];
@@ -245,4 +246,43 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
         }
     };
     Ok(py.import("thistledown._deaths")?.call_method1("workers_broken", (words, cause))?.unbind())
+}
+
+/// Why an actor takes no calls: `ActorStopped` or `ActorDied`.
+pub(crate) fn actor_gone(py: Python<'_>, actor: &str, gone: &Gone) -> PyResult<Py<PyAny>> {
+    let (word, cause) = how_gone(py, actor, gone)?;
+    let args = (actor, word, cause);
+    Ok(py.import("thistledown._boxes_workers")?.call_method1("gone", args)?.unbind())
+}
+
+/// How an actor has ended: a word, and the error.
+pub(crate) fn actor_ending(py: Python<'_>, actor: &str, gone: &Gone) -> PyResult<Py<PyAny>> {
+    Ok(how_gone(py, actor, gone)?.into_pyobject(py)?.into_any().unbind())
+}
+
+fn how_gone(py: Python<'_>, actor: &str, gone: &Gone) -> PyResult<(&'static str, Option<Py<PyAny>>)> {
+    Ok(match gone {
+        Gone::Stopped => ("stopped", None),
+        Gone::Closed => ("closed", None),
+        Gone::Killed => ("killed", None),
+        Gone::Unknown => ("unknown", None),
+        Gone::Unmade(error) => {
+            let opened = error.open().map_err(|error| system(&error))?;
+            ("unmade", Some(from_worker(py, opened.head())?))
+        }
+        Gone::Died(death) => {
+            let word = if death.cause == Cause::Dismissed { "killed" } else { "died" };
+            (word, Some(worker_died(py, actor, death)?))
+        }
+        Gone::NoWorkers(refusal) => ("unstarted", Some(refused(py, actor, refusal)?)),
+    })
+}
+
+/// `MailboxFull`.
+pub(crate) fn mailbox_full(py: Python<'_>, actor: &str) -> PyErr {
+    let words = format!(
+        "{actor} has as many unanswered messages as its mailbox takes: wait for some of them, or give it more room by the \
+         option `mailbox`"
+    );
+    made(py, "MailboxFull", (words,))
 }

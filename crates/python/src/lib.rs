@@ -147,6 +147,8 @@ mod _core {
     #[pymodule_export]
     use super::workers::imports::set_importing;
     #[pymodule_export]
+    use super::workers::mailbox::Mailbox;
+    #[pymodule_export]
     use super::workers::options::Options;
     #[pymodule_export]
     use super::workers::pool::Pool;

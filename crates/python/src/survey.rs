@@ -16,7 +16,7 @@ use pyo3::types::PyList;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Doing, Moment, Seen, Standing, TaskId};
 use thistledown_runtime::Clock;
-use thistledown_workers::{Cancel, Engine, JobId, JobView, PoolView, WorkerPhase, WorkerView};
+use thistledown_workers::{ActorView, Cancel, Engine, JobId, JobView, PoolView, WorkerPhase, WorkerView};
 
 use crate::asyncio::foreign;
 use crate::asyncio::guest::Guest;
@@ -224,7 +224,7 @@ fn run_row(
 type JobRow = (String, Option<f64>, Option<String>, u64);
 
 /// A worker: its process, what it does, its descriptor with its lines, and its tasks.
-type WorkerRow = (Option<i32>, &'static str, Option<u32>, Vec<JobRow>);
+type WorkerRow = (Option<i32>, &'static str, Option<u32>, Vec<JobRow>, Option<Vec<(String, usize)>>);
 
 /// A pool: its size, whether it is closing, its workers, the first tasks that wait for one, and how many these are.
 type PoolRow = (usize, bool, Vec<WorkerRow>, Vec<JobRow>, usize);
@@ -248,7 +248,9 @@ pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
             WorkerPhase::Waiting => "waiting",
             WorkerPhase::Leaving => "leaving",
         };
-        (worker.pid, phase, worker.lines, jobs(worker.jobs))
+        let actor = |actor: ActorView| (actor.name, actor.calls);
+        let actors = worker.actors.map(|actors| actors.into_iter().map(actor).collect());
+        (worker.pid, phase, worker.lines, jobs(worker.jobs), actors)
     };
     let pool = |pool: PoolView| {
         let workers = pool.workers.into_iter().map(worker).collect();

@@ -13,6 +13,7 @@ pub(crate) mod freight;
 pub(crate) mod functions;
 pub(crate) mod herald;
 pub(crate) mod imports;
+pub(crate) mod mailbox;
 pub(crate) mod options;
 pub(crate) mod pickle;
 pub(crate) mod pool;

@@ -22,4 +22,4 @@ pub use error::Error;
 #[cfg(loom)]
 pub use lane::modelled;
 pub use lane::{HEADER, MIN_CAPACITY, Position, Receiver, Sender, max_frame};
-pub use message::{Answer, End, MAX_BLOB_HEAD, MAX_HEAD, Reply, SpawnOptions, VERSION, Work};
+pub use message::{Answer, End, Errand, MAX_BLOB_HEAD, MAX_HEAD, Reply, SpawnOptions, VERSION, Verb, Work};

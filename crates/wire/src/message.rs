@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// The version of everything in this crate that two processes must agree on.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The most bytes that a message takes in front of its body.
-pub const MAX_HEAD: usize = 96;
+pub const MAX_HEAD: usize = 112;
 /// The most bytes that the head of a blob has.
 pub const MAX_BLOB_HEAD: u64 = 1 << 40;
 
@@ -52,6 +52,46 @@ pub enum Work {
         /// The length of the blob's head, if the body travels as a blob.
         blob: Option<u64>,
     },
+    /// A task of an actor that lives in this worker. The body is its arguments.
+    Call {
+        /// Its name.
+        id: u64,
+        /// What makes the actor, or the name of its method.
+        function: u32,
+        /// Which actor, and what is asked of it.
+        errand: Errand,
+        /// The length of the blob's head, if the body travels as a blob.
+        blob: Option<u64>,
+    },
+}
+
+/// What is asked of an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errand {
+    /// Which.
+    pub actor: u64,
+    /// What.
+    pub verb: Verb,
+}
+
+/// What can be asked of an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb {
+    /// To begin.
+    Make {
+        /// It has a worker for itself.
+        own: bool,
+        /// How many calls it may have.
+        mailbox: u32,
+    },
+    /// To run a method.
+    Call,
+    /// To give itself, as it is.
+    Give,
+    /// To end, after what was asked before.
+    Stop,
+    /// To say when it has ended.
+    Watch,
 }
 
 /// From the program to a worker: what comes back to what a worker asked for, or overtakes [`Work`].
@@ -76,6 +116,11 @@ pub enum Answer {
         /// The worker's name for it.
         reference: u64,
     },
+    /// This actor was killed: it is to be let go of.
+    Discard {
+        /// Which.
+        actor: u64,
+    },
 }
 
 /// How a task ended.
@@ -93,6 +138,18 @@ pub enum End {
     TimedOut,
     /// It was never taken.
     Refused,
+    /// Its actor was stopped before.
+    Stopped,
+    /// Its actor was killed.
+    Killed,
+    /// Its actor had ended with its pool.
+    Closed,
+    /// Its actor could not be made. The body is the error.
+    Unmade,
+    /// Its actor has as many calls as it may have.
+    Full,
+    /// No such actor is known.
+    Unknown,
 }
 
 /// From a worker to the program.
@@ -149,6 +206,13 @@ pub enum Reply {
         id: u64,
         /// The worker's name for the other; one that means nothing: it goes on after all.
         reference: u64,
+        /// Whether nothing else in this worker goes on meanwhile.
+        holds: bool,
+    },
+    /// An actor is to end at once.
+    Kill {
+        /// Which, by the name that its maker gave it.
+        actor: u64,
     },
 }
 
@@ -165,6 +229,8 @@ pub struct SpawnOptions {
     pub priority: i32,
     /// Tasks of one key never overlap.
     pub key: Option<u64>,
+    /// It is asked of an actor, which has this name among all of the pool.
+    pub errand: Option<Errand>,
 }
 
 /// What postcard cannot know of a message.
@@ -190,7 +256,7 @@ impl Message for Work {
     #[inline]
     fn blob(&self) -> Option<u64> {
         match *self {
-            Self::Function { blob, .. } | Self::Task { blob, .. } => blob,
+            Self::Function { blob, .. } | Self::Task { blob, .. } | Self::Call { blob, .. } => blob,
             Self::Forget { .. } | Self::Discard { .. } => None,
         }
     }
@@ -199,14 +265,14 @@ impl Message for Work {
 impl Message for Answer {
     #[inline]
     fn has_body(&self) -> bool {
-        !matches!(self, Self::Cancel { .. })
+        !matches!(self, Self::Cancel { .. } | Self::Discard { .. })
     }
 
     #[inline]
     fn blob(&self) -> Option<u64> {
         match *self {
             Self::Ended { blob, .. } => blob,
-            Self::Cancel { .. } | Self::Deadlock { .. } => None,
+            Self::Cancel { .. } | Self::Deadlock { .. } | Self::Discard { .. } => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix_futex_sync::Mutex;
-use thistledown_wire::{Answer, Receiver, Work};
+use thistledown_wire::{Answer, Errand, Receiver, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
@@ -63,6 +63,17 @@ pub enum Given {
         function: u32,
         /// Whether it waits like a weightless one, beside others.
         weightless: bool,
+        /// Its arguments.
+        call: Parcel,
+    },
+    /// Something is asked of an actor.
+    Call {
+        /// The number of this task.
+        id: u64,
+        /// The number of what makes the actor, or of the name of its method.
+        function: u32,
+        /// Which actor, and what.
+        errand: Errand,
         /// Its arguments.
         call: Parcel,
     },
@@ -143,6 +154,10 @@ impl Child {
                 Work::Task { id, function, weightless, blob } => {
                     let call = self.parcel(body, blob, Tag::Task(id))?;
                     Given::Task { id, function, weightless, call }
+                }
+                Work::Call { id, function, errand, blob } => {
+                    let call = self.parcel(body, blob, Tag::Task(id))?;
+                    Given::Call { id, function, errand, call }
                 }
             }));
         }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use slotmap::SecondaryMap;
 use smallvec::SmallVec;
-use thistledown_wire::{Answer, End};
+use thistledown_wire::{Answer, End, Errand};
 
+use crate::actors::Actors;
 use crate::bell::Bell;
 use crate::function::Function;
 use crate::name::Name;
-use crate::outcome::Outcome;
+use crate::outcome::{Gone, Outcome};
 use crate::parcel::Parcel;
 use crate::policy::{Deadlock, Floor, JobId, WorkerId};
 use crate::worker::Worker;
@@ -38,6 +39,8 @@ pub(crate) struct Job<C> {
     pub(crate) name: Name,
     pub(crate) function: Arc<Function>,
     pub(crate) call: Parcel,
+    /// What is asked of which actor, by the policy's name.
+    pub(crate) errand: Option<Errand>,
     pub(crate) limits: Option<Box<Limits>>,
 }
 
@@ -46,13 +49,16 @@ pub(crate) struct Job<C> {
 pub(crate) struct Limits {
     pub(crate) timeout: Option<std::time::Duration>,
     pub(crate) memory: Option<u64>,
+    /// The memory is that of an actor, as long as it lives.
+    pub(crate) is_for_life: bool,
 }
 
 /// A worker whose memory is looked at: what it had when its task began, and how much more it may have.
 #[derive(Debug)]
 struct MemoryWatch {
     worker: WorkerId,
-    job: JobId,
+    /// None: for as long as the worker lives.
+    job: Option<JobId>,
     before: u64,
     limit: u64,
 }
@@ -61,6 +67,7 @@ struct MemoryWatch {
 pub(crate) struct Desk<C> {
     pub(crate) jobs: SecondaryMap<JobId, Job<C>>,
     pub(crate) workers: SecondaryMap<WorkerId, Worker>,
+    pub(crate) actors: Actors<C>,
     /// The jobs that tasks of workers have started, by what these call them.
     started: HashMap<WorkerId, HashMap<u64, JobId>>,
     /// The job that is being submitted: it may be offered before its name has come back.
@@ -83,6 +90,7 @@ impl<C> Default for Desk<C> {
         Self {
             jobs: SecondaryMap::new(),
             workers: SecondaryMap::new(),
+            actors: Actors::default(),
             started: HashMap::new(),
             incoming: None,
             watches: Vec::new(),
@@ -103,7 +111,7 @@ impl<C> Floor for Desk<C> {
             self.jobs.insert(job, incoming);
         }
         let (Some(at), Some(what)) = (self.workers.get_mut(worker), self.jobs.get(job)) else { return false };
-        let offered = match at.offer(job, &what.function, &what.call) {
+        let offered = match at.offer(job, &what.function, &what.call, what.errand) {
             Ok(()) => true,
             // There will be room later; or it is dead, and will be buried.
             Err(error) if matches!(error.kind(), WouldBlock | BrokenPipe | ConnectionReset) => false,
@@ -117,8 +125,11 @@ impl<C> Floor for Desk<C> {
             if !self.touched.contains(&worker) {
                 self.touched.push(worker);
             }
-            if let Some(limit) = what.limits.as_ref().and_then(|limits| limits.memory) {
+            if let Some(limits) = &what.limits
+                && let Some(limit) = limits.memory
+            {
                 let before = at.process.memory().unwrap_or(0);
+                let job = (!limits.is_for_life).then_some(job);
                 self.watches.push(MemoryWatch { worker, job, before, limit });
             }
         }
@@ -129,7 +140,7 @@ impl<C> Floor for Desk<C> {
         let has_blob = self.jobs.get(job).is_some_and(|job| job.call.needs_blob());
         let taken = self.workers.get_mut(worker).is_some_and(|worker| worker.take_back(job, has_blob));
         if taken {
-            self.watches.retain(|watch| watch.job != job);
+            self.watches.retain(|watch| watch.job != Some(job));
         }
         taken
     }
@@ -142,7 +153,7 @@ impl<C> Floor for Desk<C> {
 impl<C> Desk<C> {
     /// The job is over: whoever owns it is told.
     pub(crate) fn finish(&mut self, job: JobId, outcome: Outcome) {
-        self.watches.retain(|watch| watch.job != job);
+        self.watches.retain(|watch| watch.job != Some(job));
         let Some(job) = self.jobs.remove(job) else { return };
         if let Owner::Worker(worker, reference) = job.owner
             && let Some(started) = self.started.get_mut(&worker)
@@ -175,6 +186,16 @@ impl<C> Desk<C> {
                     }
                     Outcome::Died(death) => (End::Died, Parcel::words(&death.encode())),
                     Outcome::Refused(refusal) => (End::Refused, Parcel::words(refusal.words().as_bytes())),
+                    Outcome::Full => (End::Full, Parcel::empty()),
+                    Outcome::Gone(gone) => match gone {
+                        Gone::Stopped => (End::Stopped, Parcel::empty()),
+                        Gone::Closed => (End::Closed, Parcel::empty()),
+                        Gone::Killed => (End::Killed, Parcel::empty()),
+                        Gone::Unmade(error) => (End::Unmade, error),
+                        Gone::Died(death) => (End::Died, Parcel::words(&death.encode())),
+                        Gone::NoWorkers(refusal) => (End::Refused, Parcel::words(refusal.words().as_bytes())),
+                        Gone::Unknown => (End::Unknown, Parcel::empty()),
+                    },
                 };
                 let blob = parcel.head_in_blob();
                 worker.answer(Answer::Ended { reference, end, blob }, parcel);
@@ -241,6 +262,9 @@ impl<C> Desk<C> {
                 let place = pid.map_or_else(String::new, |pid| format!(", in worker {pid},"));
                 format!("  {}{place} waits for the end of task {}", name(job), name(next))
             }
+            None if self.is_call(job) => {
+                format!("  {} stands behind {}, in its actor", name(job), name(next))
+            }
             None => format!("  {} stands behind {}, which has the same key", name(job), name(next)),
         });
         let lines: Vec<String> = lines.collect();
@@ -248,6 +272,17 @@ impl<C> Desk<C> {
         let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
         let [first, second] = [0, 1].map(|place| cycle.get(place).copied().map_or_else(String::new, name));
         format!("{first} would wait for {second}, which waits for it in turn:\n{}{more}", lines.join("\n"))
+    }
+
+    fn is_call(&self, job: JobId) -> bool {
+        self.jobs.get(job).is_some_and(|job| job.errand.is_some())
+    }
+
+    /// A worker is gone, and with it what it held.
+    pub(crate) fn remove_worker(&mut self, worker: WorkerId) {
+        self.workers.remove(worker);
+        self.watches.retain(|watch| watch.worker != worker);
+        self.actors.forget_watches_of(worker);
     }
 
     /// A worker is gone: what its tasks have started goes on, for nobody.

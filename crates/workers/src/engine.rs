@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix_futex_sync::{Condvar, Mutex, MutexGuard};
+use thistledown_wire::Verb;
 
 use crate::bell::Bell;
 use crate::clock;
@@ -64,13 +65,27 @@ impl<C: Customer> Engine<C> {
     /// The pool takes none any more; the customer comes back.
     pub fn submit(&self, order: Order, customer: C) -> Result<Option<JobId>, (Closed, C)> {
         let Some(mut hall) = self.hall() else { return Err((Closed::Forked, customer)) };
-        if hall.is_closing() {
+        // What asks of an actor that ends with the pool is answered.
+        let is_end = order.errand.is_some_and(|errand| matches!(errand.verb, Verb::Stop | Verb::Watch));
+        if hall.is_closing() && !is_end {
             return Err((Closed::ShutDown, customer));
         }
-        let spec = order.spec();
-        let id = hall.submit(spec, order.into_job(Owner::Customer(customer)), None, clock::now());
+        let submitted = hall.order(order, Owner::Customer(customer), None, clock::now());
         self.shared.leave(hall);
-        Ok(id)
+        submitted.map_err(|owner| match owner {
+            Owner::Customer(customer) => (Closed::Full, customer),
+            Owner::Worker(..) | Owner::Nobody(_) => unreachable!("the owner that was given comes back"),
+        })
+    }
+
+    /// An actor that has given itself lives on as another one of this pool; none: it goes on itself.
+    pub fn moved_actor(&self, from: u64, to: Option<u64>) {
+        self.change(|hall| hall.moved(from, to, clock::now()));
+    }
+
+    /// An actor is to end at once, by the name that its maker gave it.
+    pub fn kill_actor(&self, actor: u64) {
+        self.change(|hall| hall.kill_actor(actor, clock::now()));
     }
 
     /// Starts the thread, which launches the zygote at once: before there is a job, so that both can be made ready at the

@@ -10,13 +10,16 @@ use crate::bell::Bell;
 use crate::clock;
 use crate::desk::{Desk, Job};
 use crate::function::Functions;
-use crate::outcome::{Cause, Outcome, Refusal};
+use crate::outcome::{Cause, Gone, Outcome, Refusal};
 use crate::parcel::Parcel;
-use crate::policy::{Action, Cancel, Ending, JobId, JobSpec, JobState, Policy, Statistics, WorkerId};
+use crate::policy::{
+    Action, ActorId, Cancel, Ending, JobId, JobSpec, JobState, Policy, Refused, Statistics, WorkerId,
+};
 use crate::terms::Config;
 use crate::view::Spans;
 use crate::zygote::{Launch, Zygote};
 
+mod actors;
 mod due;
 mod lives;
 mod replies;
@@ -113,7 +116,8 @@ impl<C> Hall<C> {
     pub(crate) fn is_running_job(&self, job: JobId) -> bool {
         let Some(JobState::Offered(worker)) = self.policy.state(job) else { return false };
         let running = self.desk.workers.get(worker).and_then(|worker| worker.region.running());
-        self.desk.jobs.get(job).is_some_and(|job| job.function.weightless)
+        // Of a call that waits it is not known whether it has begun.
+        self.desk.jobs.get(job).is_some_and(|job| job.function.weightless && job.errand.is_none())
             || running.is_some_and(|(running, _)| running == job.number())
     }
 
@@ -136,6 +140,24 @@ impl<C> Hall<C> {
         by: Option<WorkerId>,
         now: u64,
     ) -> Option<JobId> {
+        match self.try_submit(spec, job, by, now) {
+            Ok(id) => Some(id),
+            Err((refused, job)) => {
+                let refusal = self.refusal.clone().unwrap_or_else(|| Refusal::Start(refused.to_string()));
+                self.desk.conclude(job.owner, Outcome::Refused(refusal));
+                None
+            }
+        }
+    }
+
+    /// The same; what is not taken comes back.
+    fn try_submit(
+        &mut self,
+        spec: JobSpec,
+        job: Job<C>,
+        by: Option<WorkerId>,
+        now: u64,
+    ) -> Result<JobId, (Refused, Job<C>)> {
         self.desk.incoming = Some(job);
         let submitted = match by {
             None => self.policy.submit(&mut self.desk, spec, now),
@@ -148,15 +170,9 @@ impl<C> Hall<C> {
                     self.desk.jobs.insert(id, job);
                 }
                 self.act();
-                Some(id)
+                Ok(id)
             }
-            Err(refused) => {
-                let refusal = self.refusal.clone().unwrap_or_else(|| Refusal::Start(refused.to_string()));
-                if let Some(job) = incoming {
-                    self.desk.conclude(job.owner, Outcome::Refused(refusal));
-                }
-                None
-            }
+            Err(refused) => Err((refused, incoming.expect("what was refused was offered to nobody"))),
         }
     }
 
@@ -206,6 +222,9 @@ impl<C> Hall<C> {
         for job in jobs {
             self.desk.finish(job, Outcome::Refused(Refusal::Forked));
         }
+        for watcher in self.desk.actors.take_watchers() {
+            self.desk.conclude(watcher, Outcome::Refused(Refusal::Forked));
+        }
         self.desk.spent.clear();
         std::mem::take(&mut self.desk.ended)
     }
@@ -232,6 +251,8 @@ impl<C> Hall<C> {
                     }
                 }
                 Action::End(job, ending) => self.end(job, ending),
+                Action::Over(actor, ending) => self.over_actor(actor, ending),
+                Action::Discard(worker, actor) => self.discard(worker, actor),
             }
         }
         self.actions = actions;
@@ -243,14 +264,16 @@ impl<C> Hall<C> {
     }
 
     fn interrupt(&mut self, id: WorkerId, job: JobId) {
-        let weightless = self.desk.jobs.get(job).is_some_and(|job| job.function.weightless);
+        let Some(what) = self.desk.jobs.get(job) else { return };
+        // Of a call only its worker knows whether it waits, as a weightless task does, or has the thread.
+        let (is_call, weightless) = (what.errand.is_some(), what.function.weightless);
         let Some(worker) = self.desk.workers.get_mut(id) else { return };
-        match weightless {
-            true => worker.answer(Answer::Cancel { id: job.number() }, Parcel::empty()),
-            false => {
-                worker.interrupt(job);
-                self.stopping.push((id, job));
-            }
+        if is_call || weightless {
+            worker.answer(Answer::Cancel { id: job.number() }, Parcel::empty());
+        }
+        if is_call || !weightless {
+            worker.interrupt(job);
+            self.stopping.push((id, job));
         }
     }
 
@@ -267,6 +290,14 @@ impl<C> Hall<C> {
                 None => refused(),
             },
             Ending::NoWorkers => refused(),
+            Ending::Killed => Outcome::Gone(Gone::Killed),
+            Ending::Stopped => Outcome::Gone(Gone::Stopped),
+            Ending::Closed => Outcome::Gone(Gone::Closed),
+            Ending::Unmade => {
+                let errand = self.desk.jobs.get(job).and_then(|job| job.errand);
+                let actor = errand.map(|errand| ActorId::from_number(errand.actor));
+                Outcome::Gone(actor.map_or(Gone::Killed, |actor| self.why_unmade(actor)))
+            }
         };
         self.desk.finish(job, outcome);
     }

@@ -16,6 +16,7 @@
 
 pub mod policy;
 
+mod actors;
 mod child;
 mod clock;
 mod desk;
@@ -43,13 +44,13 @@ pub use clock::now;
 pub use engine::Engine;
 pub use function::Function;
 pub use name::Name;
-pub use outcome::{Cause, Death, Outcome, Refusal};
+pub use outcome::{Cause, Death, Gone, Outcome, Refusal};
 pub use policy::{Cancel, JobId, WorkerPhase};
 pub use region::Region;
 pub use terms::{Closed, Config, Customer, Order};
 pub use thistledown_parcel::{Bell, Blob, Mapped, Opened, Parcel, aligned};
-pub use thistledown_wire::{Answer, End, Reply, SpawnOptions};
-pub use view::{JobView, PoolView, Span, WorkerView};
+pub use thistledown_wire::{Answer, End, Errand, Reply, SpawnOptions, Verb};
+pub use view::{ActorView, JobView, PoolView, Span, WorkerView};
 pub use zygote::Launch;
 #[cfg(fuzzing)]
 pub use zygote::understands;

@@ -21,6 +21,29 @@ pub enum Outcome {
     Died(Death),
     /// No worker can be had; why.
     Refused(Refusal),
+    /// It was a call of an actor, which has ended.
+    Gone(Gone),
+    /// It was a call of an actor that has as many as it may have.
+    Full,
+}
+
+/// How an actor ended.
+#[derive(Clone, Debug)]
+pub enum Gone {
+    /// It was stopped, after its last call.
+    Stopped,
+    /// Its pool came to its end.
+    Closed,
+    /// It was killed, and its worker was not.
+    Killed,
+    /// It could not be made: the packed error.
+    Unmade(Parcel),
+    /// Its worker died.
+    Died(Death),
+    /// No worker could be had.
+    NoWorkers(Refusal),
+    /// Nobody knows: there is none of that name, or it ended long ago.
+    Unknown,
 }
 
 /// The end of a worker.
@@ -51,6 +74,8 @@ pub enum Cause {
     Garbled,
     /// The pool was told to end everything.
     Killed,
+    /// Its actor was killed.
+    Dismissed,
 }
 
 /// Why there are no workers.
@@ -76,6 +101,7 @@ impl Death {
             Cause::HungUp => (3, 0),
             Cause::Garbled => (4, 0),
             Cause::Killed => (5, 0),
+            Cause::Dismissed => (6, 0),
         };
         let mut bytes = vec![cause];
         bytes.extend(u64::to_le_bytes(amount));
@@ -103,6 +129,7 @@ impl Death {
             3 => Cause::HungUp,
             4 => Cause::Garbled,
             5 => Cause::Killed,
+            6 => Cause::Dismissed,
             _ => Cause::Unknown,
         };
         Self {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thistledown_wire::Errand;
+
 use crate::desk::{Job, Limits, Owner};
 use crate::function::Function;
 use crate::name::Name;
@@ -77,6 +79,8 @@ pub struct Order {
     pub memory: Option<u64>,
     /// How often it is tried again.
     pub retries: u32,
+    /// It is asked of an actor.
+    pub errand: Option<Errand>,
 }
 
 impl Order {
@@ -88,13 +92,16 @@ impl Order {
             timeout: self.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)),
             retries: self.retries,
             solo: self.memory.is_some(),
+            actor: None,
+            last: false,
+            halts: false,
         }
     }
 
     pub(crate) fn into_job<C>(self, owner: Owner<C>) -> Job<C> {
-        let limits = Limits { timeout: self.timeout, memory: self.memory };
+        let limits = Limits { timeout: self.timeout, memory: self.memory, is_for_life: false };
         let limits = (limits.timeout.is_some() || limits.memory.is_some()).then(|| Box::new(limits));
-        Job { owner, name: self.name, function: self.function, call: self.call, limits }
+        Job { owner, name: self.name, function: self.function, call: self.call, errand: None, limits }
     }
 }
 
@@ -105,4 +112,6 @@ pub enum Closed {
     ShutDown,
     /// This process is a fork of the pool's.
     Forked,
+    /// The actor has as many calls as it may have.
+    Full,
 }

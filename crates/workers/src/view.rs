@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::hall::Hall;
-use crate::policy::{JobId, WorkerPhase};
+use crate::policy::{ActorId, JobId, WorkerPhase};
 use crate::worker::Worker;
 
 /// A job as it stands.
@@ -71,6 +71,15 @@ impl Spans {
     }
 }
 
+/// An actor as it stands.
+#[derive(Clone, Debug)]
+pub struct ActorView {
+    /// What people call it.
+    pub name: String,
+    /// How many calls it has, the one that runs included.
+    pub calls: usize,
+}
+
 /// A worker as it stands.
 #[derive(Clone, Debug)]
 pub struct WorkerView {
@@ -82,6 +91,8 @@ pub struct WorkerView {
     pub lines: Option<u32>,
     /// What it was given and has not ended, in that order.
     pub jobs: Vec<JobView>,
+    /// The actors that live in it; nothing: it is not there for actors.
+    pub actors: Option<Vec<ActorView>>,
 }
 
 /// A pool as it stands.
@@ -110,12 +121,20 @@ impl<C> Hall<C> {
             let job = |job: &JobId| self.job_view(*job, began(job).map(|since| now.saturating_sub(since)));
             let jobs: Vec<JobView> = jobs.iter().map(job).collect();
             let lines = worker.filter(|_| !jobs.is_empty()).and_then(Worker::ask_lines);
-            WorkerView { pid: worker.and_then(|worker| worker.process.pid()), phase, lines, jobs }
+            let actors = self.policy.actors_in(id);
+            let actors = actors.map(|actors| actors.iter().map(|actor| self.actor_view(*actor)).collect());
+            WorkerView { pid: worker.and_then(|worker| worker.process.pid()), phase, lines, jobs, actors }
         });
         let workers = workers.collect();
         let waiting = self.policy.unbegun();
         let queued = waiting.iter().take(limit).map(|&job| self.job_view(job, None)).collect();
         PoolView { size, is_closing: self.is_closing(), workers, queued, queued_count: waiting.len() }
+    }
+
+    fn actor_view(&self, actor: ActorId) -> ActorView {
+        let life = self.desk.actors.lives.get(actor);
+        let name = life.map_or_else(|| "an actor".to_owned(), |life| life.name.to_string());
+        ActorView { name, calls: self.policy.calls(actor).unwrap_or(0) }
     }
 
     fn job_view(&self, job: JobId, runs_for: Option<u64>) -> JobView {

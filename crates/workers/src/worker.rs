@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use thistledown_wire::{Answer, Position, Receiver, Reply, Work};
+use thistledown_wire::{Answer, Errand, Position, Receiver, Reply, Work};
 
 use crate::bell::Bell;
 use crate::blob::Blob;
@@ -133,13 +133,23 @@ impl Worker {
     ///
     /// # Errors
     /// There is no room now (`WouldBlock`), or no descriptor or memory for a blob; then nothing was offered.
-    pub(crate) fn offer(&mut self, job: JobId, function: &Function, call: &Parcel) -> io::Result<()> {
+    pub(crate) fn offer(
+        &mut self,
+        job: JobId,
+        function: &Function,
+        call: &Parcel,
+        errand: Option<Errand>,
+    ) -> io::Result<()> {
         if !self.functions.contains_key(&function.id) {
             self.teach(function)?;
         }
         let (id, weightless) = (job.number(), function.weightless);
         let call = call.passable()?;
-        let task = Work::Task { id, function: function.id, weightless, blob: call.head_in_blob() };
+        let (function, length) = (function.id, call.head_in_blob());
+        let task = match errand {
+            None => Work::Task { id, function, weightless, blob: length },
+            Some(errand) => Work::Call { id, function, errand, blob: length },
+        };
         let blob = call.blob().map(|blob| (Tag::Task(id), blob));
         let position = self.give(|into| task.encode(into), call.inline(), blob)?;
         self.offered.insert(job, position);
@@ -234,7 +244,7 @@ impl Worker {
             let Ok(parcel) = parcel.passable() else { break };
             let blob = match answer {
                 Answer::Ended { reference, .. } => parcel.blob().map(|blob| (Tag::Answer(*reference), blob)),
-                Answer::Cancel { .. } | Answer::Deadlock { .. } => None,
+                Answer::Cancel { .. } | Answer::Deadlock { .. } | Answer::Discard { .. } => None,
             };
             let pass = pass_through(&self.control);
             let encode = |into: &mut Vec<u8>| answer.encode(into);

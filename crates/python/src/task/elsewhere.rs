@@ -91,7 +91,7 @@ impl Task {
         let Some(ended) = remote.ended() else { return };
         herald::hear_out(py);
         // Unpacking runs foreign code, so nothing is held; who else does it meanwhile gets another copy, and one stays.
-        let Some(outcome) = ended.unpack(py, &self.name(py)) else { return };
+        let Some(outcome) = remote.unpack(py, &ended, &self.name(py)) else { return };
         if let Outcome::Error(error) = &outcome {
             tally::failed(py, || self.name(py), "workers", error);
         }

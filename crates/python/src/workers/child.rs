@@ -6,17 +6,19 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 use rustix_futex_sync::Mutex;
-use thistledown_workers::{End, Given, Inheritance, Opened, Parcel, Reply, now};
+use thistledown_workers::{End, Errand, Given, Inheritance, Opened, Parcel, Reply, Verb, now};
 
+use crate::body;
 use crate::context;
+use crate::current::Current;
 use crate::errors;
 use crate::outside::outside;
 use crate::workers::freight::{self, Call, pickling};
@@ -29,7 +31,15 @@ use crate::workers::upstream::{self, Upstream};
 enum Known {
     Packed(Parcel),
     Made(Py<PyAny>),
+    /// No function, but the name of a method of actors.
+    Method(Py<PyString>),
+    /// The same, of an attribute.
+    Attribute(Py<PyString>),
 }
+
+/// What stands in front of the name of a method, or of an attribute, instead of a pickle.
+pub(crate) const METHOD: u8 = 0xff;
+pub(crate) const ATTRIBUTE: u8 = 0xfe;
 
 /// The worker's end of everything.
 #[pyclass(frozen, module = "thistledown._core")]
@@ -37,6 +47,9 @@ pub(crate) struct Child {
     child: Arc<thistledown_workers::Child>,
     upstream: Arc<Upstream>,
     functions: Mutex<HashMap<u32, Known>>,
+    /// The actors that live here.
+    actors: Mutex<HashMap<u64, Py<PyAny>>>,
+    has_actors: AtomicBool,
     /// A plain task that came while weightless ones ran: it waits for the end of their run.
     next_plain: Mutex<Option<Taken>>,
     /// The task that was told to stop last, and has been stopped.
@@ -62,6 +75,12 @@ impl Job {
     fn id(&self) -> u64 {
         self.task.id
     }
+
+    /// The actor that is asked; None: it is a task of the pool.
+    #[getter]
+    fn actor(&self) -> Option<u64> {
+        self.task.errand.map(|errand| errand.actor)
+    }
 }
 
 /// A task that was taken.
@@ -69,6 +88,8 @@ struct Taken {
     id: u64,
     function: u32,
     call: Parcel,
+    /// It is asked of an actor.
+    errand: Option<Errand>,
 }
 
 /// What a task gave.
@@ -78,9 +99,19 @@ struct Finished {
     retry: bool,
 }
 
+/// What a function's number means to an actor.
+enum Asked<'py> {
+    Method(Bound<'py, PyString>),
+    Attribute(Bound<'py, PyString>),
+    /// What makes it.
+    Function,
+}
+
 enum Next {
     Plain(Taken),
     Weightless(Taken),
+    /// Something is asked of an actor.
+    Call(Taken),
     Nothing,
 }
 
@@ -113,6 +144,8 @@ impl Child {
             child,
             upstream,
             functions: Mutex::default(),
+            actors: Mutex::default(),
+            has_actors: AtomicBool::new(false),
             next_plain: Mutex::default(),
             stopped: AtomicU64::new(0),
             weightless: AtomicUsize::new(0),
@@ -165,6 +198,11 @@ impl Child {
         let (py, this) = (slf.py(), slf.get());
         let _ = this.traces.set(Traces::keep(py)?);
         loop {
+            if this.has_actors.load(Ordering::Relaxed) {
+                // Whatever was taken has ended.
+                this.upstream.forget_cancelled();
+                this.discard(py);
+            }
             let next = this.next_plain.lock().take();
             match next.map_or_else(|| this.next(), |job| Ok(Next::Plain(job)))? {
                 Next::Plain(job) => this.run(py, &job)?,
@@ -173,6 +211,15 @@ impl Child {
                     let worker = py.import(intern!(py, "thistledown._worker"))?;
                     let job = this.take(job);
                     worker.call_method1(intern!(py, "weightless"), (slf, job))?;
+                }
+                Next::Call(job) => {
+                    this.take_actors(py)?;
+                    if this.waits(py, &job) {
+                        let worker = py.import(intern!(py, "thistledown._worker_actors"))?;
+                        worker.call_method1(intern!(py, "serve"), (slf, this.take_call(job)))?;
+                    } else {
+                        this.run(py, &job)?;
+                    }
                 }
                 Next::Nothing if this.child.region().is_to_leave() => return Ok(()),
                 Next::Nothing => {
@@ -194,6 +241,7 @@ impl Child {
             match self.next()? {
                 Next::Weightless(task) => return Ok(Some(self.take(task))),
                 Next::Plain(job) => *next_plain = Some(job),
+                Next::Call(task) => return Ok(Some(self.take_call(task))),
                 Next::Nothing => {
                     // Hushed before the last look, so that nothing that comes now goes unheard.
                     self.child.work_bell().hush();
@@ -204,6 +252,40 @@ impl Child {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a call of an actor may wait in its middle, and let others run. One that does not is run by `run_here`.
+    fn may_wait(&self, py: Python<'_>, job: &Job) -> bool {
+        self.waits(py, &job.task)
+    }
+
+    /// Runs a call of an actor that has the thread for itself while it runs, in the middle of a run of others.
+    fn run_here(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
+        // What runs in this thread otherwise does not exist for it: it may wait, and start a run of its own.
+        let outer = Current::change(py, None, None);
+        let ran = self.run(py, &job.task);
+        Current::change(py, outer.0, outer.1);
+        ran
+    }
+
+    /// A call of an actor will wait, as a weightless task.
+    fn waits_now(&self) {
+        self.count();
+    }
+
+    /// A call that was taken and has not begun will not be run.
+    fn drop_job(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
+        let stopped = Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
+        self.finish(py, job.task.id, 0, stopped)
+    }
+
+    /// Lets go of the actors that were killed.
+    fn discard(&self, py: Python<'_>) {
+        while let Some(actor) = self.upstream.next_discarded() {
+            let instance = self.actors.lock().remove(&actor);
+            // Dropping it may run foreign code, so no lock is held.
+            instance.into_iter().for_each(|instance| drop(instance.into_bound(py)));
+        }
     }
 
     /// What a weightless task calls: the function, its arguments, and what goes with them.
@@ -262,8 +344,11 @@ impl Child {
                 Some(Given::Function { id, body }) => self.functions.lock().insert(id, Known::Packed(body)),
                 Some(Given::Forget { id }) => self.functions.lock().remove(&id),
                 Some(Given::Task { id, function, weightless, call }) => {
-                    let job = Taken { id, function, call };
+                    let job = Taken { id, function, call, errand: None };
                     return Ok(if weightless { Next::Weightless(job) } else { Next::Plain(job) });
+                }
+                Some(Given::Call { id, function, errand, call }) => {
+                    return Ok(Next::Call(Taken { id, function, call, errand: Some(errand) }));
                 }
             };
             // Dropping it may run foreign code, so no lock is held.
@@ -273,10 +358,90 @@ impl Child {
 
     /// A weightless task that was taken.
     fn take(&self, task: Taken) -> Job {
+        self.count();
+        self.take_call(task)
+    }
+
+    /// A call of an actor that was taken.
+    fn take_call(&self, task: Taken) -> Job {
+        Job { task, more: Mutex::default() }
+    }
+
+    /// A weightless task begins.
+    fn count(&self) {
         if self.weightless.fetch_add(1, Ordering::Relaxed) == 0 {
             self.upstream.task_begins();
         }
-        Job { task, more: Mutex::default() }
+    }
+
+    /// From now on actors live here: their calls can be cancelled by an answer, as weightless tasks are.
+    fn take_actors(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.has_actors.swap(true, Ordering::Relaxed) {
+            self.upstream.take_actors();
+            self.upstream.listen(py)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is asked of an actor is a coroutine or generator function of its class.
+    fn waits(&self, py: Python<'_>, job: &Taken) -> bool {
+        let Some(errand) = job.errand.filter(|errand| errand.verb == Verb::Call) else { return false };
+        let Ok(Asked::Method(name)) = self.asked(py, job.function) else { return false };
+        let Some(instance) = self.actor(py, errand.actor) else { return false };
+        let found = instance.get_type().getattr(name);
+        found.is_ok_and(|method| body::makes_body(&method).unwrap_or(false))
+    }
+
+    fn actor<'py>(&self, py: Python<'py>, actor: u64) -> Option<Bound<'py, PyAny>> {
+        self.actors.lock().get(&actor).map(|instance| instance.bind(py).clone())
+    }
+
+    /// Does what is asked of an actor.
+    fn attend<'py>(
+        &self,
+        py: Python<'py>,
+        job: &Taken,
+        errand: Errand,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if errand.verb == Verb::Stop {
+            let instance = self.actors.lock().remove(&errand.actor);
+            instance.into_iter().for_each(|instance| drop(instance.into_bound(py)));
+            return Ok(Some(py.None().into_bound(py)));
+        }
+        let instance = || {
+            self.actor(py, errand.actor)
+                .ok_or_else(|| errors::misuse("the actor does not live here any more"))
+        };
+        if errand.verb == Verb::Give {
+            let boxes = py.import(intern!(py, "thistledown._boxes_workers"))?;
+            return boxes.call_method1(intern!(py, "pickled"), (instance()?,)).map(Some);
+        }
+        match self.asked(py, job.function)? {
+            Asked::Attribute(name) => instance()?.getattr(name).map(Some),
+            // With arguments it is a call, as any other.
+            Asked::Method(_) | Asked::Function => Ok(None),
+        }
+    }
+
+    /// What a function's number means to an actor.
+    fn asked<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Asked<'py>> {
+        let packed = match self.functions.lock().get(&id) {
+            Some(Known::Method(name)) => return Ok(Asked::Method(name.bind(py).clone())),
+            Some(Known::Attribute(name)) => return Ok(Asked::Attribute(name.bind(py).clone())),
+            Some(Known::Packed(parcel)) => parcel.clone(),
+            Some(Known::Made(_)) | None => return Ok(Asked::Function),
+        };
+        let Some((&kind @ (METHOD | ATTRIBUTE), name)) = packed.inline().split_first() else {
+            return Ok(Asked::Function);
+        };
+        let name = PyString::from_bytes(py, name)?;
+        let (known, asked) = match kind {
+            METHOD => (Known::Method(name.clone().unbind()), Asked::Method(name)),
+            _ => (Known::Attribute(name.clone().unbind()), Asked::Attribute(name)),
+        };
+        let old = self.functions.lock().insert(id, known);
+        drop(old);
+        Ok(asked)
     }
 
     /// A weightless task is over.
@@ -302,6 +467,11 @@ impl Child {
         // In a context of its own: what a task sets there, no later one sees.
         let ended = context::copy(py).and_then(|own| {
             context::inside(&own, || {
+                if let Some(errand) = job.errand
+                    && let Some(value) = self.attend(py, job, errand)?
+                {
+                    return Ok(value);
+                }
                 let (function, call, opened) = self.open(py, job)?;
                 memory = Some(opened);
                 if let Some(with) = &call.more {
@@ -309,7 +479,15 @@ impl Child {
                     carried.call_method1(intern!(py, "enter"), (with,))?;
                 }
                 more = call.more;
-                function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty()))
+                let value =
+                    function.call(call.args, Some(&call.kwargs).filter(|kwargs| !kwargs.is_empty()))?;
+                match job.errand {
+                    Some(Errand { actor, verb: Verb::Make { .. } }) => {
+                        self.actors.lock().insert(actor, value.unbind());
+                        Ok(py.None().into_bound(py))
+                    }
+                    _ => Ok(value),
+                }
             })
         });
         self.end_if_forked();
@@ -337,16 +515,31 @@ impl Child {
     /// What a task calls, with what, and where that came from.
     fn open<'py>(&self, py: Python<'py>, job: &Taken) -> PyResult<(Bound<'py, PyAny>, Call<'py>, Opened)> {
         let _importing = Importing::begin();
-        let function = self.function(py, job.function)?;
+        let function = match job.errand {
+            Some(Errand { actor, verb: Verb::Call }) => self.method(py, actor, job.function)?,
+            _ => self.function(py, job.function)?,
+        };
         let opened = job.call.open().map_err(|error| errors::system(&error))?;
         let call = freight::unpack_call(py, &opened)?;
         Ok((function, call, opened))
+    }
+
+    fn method<'py>(&self, py: Python<'py>, actor: u64, function: u32) -> PyResult<Bound<'py, PyAny>> {
+        let instance = self.actor(py, actor);
+        let instance = instance.ok_or_else(|| errors::misuse("the actor does not live here any more"))?;
+        match self.asked(py, function)? {
+            Asked::Method(name) => instance.getattr(name),
+            Asked::Attribute(_) | Asked::Function => Err(errors::misuse("no method is asked for")),
+        }
     }
 
     fn function<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
         let packed = match self.functions.lock().get(&id) {
             Some(Known::Made(function)) => return Ok(function.bind(py).clone()),
             Some(Known::Packed(parcel)) => parcel.clone(),
+            Some(Known::Method(_) | Known::Attribute(_)) => {
+                return Err(errors::misuse("a method is no function"));
+            }
             None => return Err(errors::misuse(format!("the worker does not know function {id}"))),
         };
         let opened = packed.open().map_err(|error| errors::system(&error))?;

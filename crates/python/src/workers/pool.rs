@@ -13,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thistledown_runtime::Clock;
-use thistledown_workers::{Cancel, Closed, Config, Engine, JobId, Launch, Name, Order};
+use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Name, Order};
 
 use crate::channel::tickets;
 use crate::current::{Current, seconds, seconds_or_none};
@@ -110,20 +110,12 @@ impl Pool {
         let py = function.py();
         imports::check(py)?;
         self.begin(function)?;
-        let Named { number, origin, words } =
-            self.functions.named(function, |body, weightless| match &self.place {
-                Place::Own { engine, .. } => engine.function(body, weightless),
-                Place::Above(upstream) => upstream.function(body, weightless),
-            })?;
+        let Named { number, origin, words } = self.named(function)?;
         let options = options.map(Bound::get);
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
         let retry_on = options.and_then(|options| options.retry_on.as_ref());
         let (call, tickets) = tickets::collect(|| freight::pack_call(args, kwargs, retry_on))?;
-        let source = match &self.place {
-            Place::Own { engine, .. } => Source::Own(Arc::downgrade(engine)),
-            Place::Above(upstream) => Source::Above(Arc::clone(upstream)),
-        };
-        let remote = Remote::new(source);
+        let remote = Remote::new(self.place.source());
         remote.keep(tickets);
         let task = Task::make(py, Some(origin))?;
         Task::set_remote(&task, Arc::clone(&remote));
@@ -138,6 +130,7 @@ impl Pool {
             timeout: None,
             memory: None,
             retries: 0,
+            errand: None,
         };
         if let Some(options) = options {
             (order.priority, order.timeout) = (options.priority, options.timeout);
@@ -253,8 +246,18 @@ impl Pool {
         Self { place, functions: Functions::default() }
     }
 
+    /// Who runs what is given to it.
+    pub(crate) fn source(&self) -> Source {
+        self.place.source()
+    }
+
+    /// A function, as the workers know it.
+    pub(crate) fn named(&self, function: &Bound<'_, PyAny>) -> PyResult<Named> {
+        self.functions.named(function, |body, weightless| self.place.function(body, weightless))
+    }
+
     /// Starts the pool, if this is its first task: its zygote comes up while the task is packed.
-    fn begin(&self, function: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn begin(&self, function: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = function.py();
         let Place::Own { engine, launch } = &self.place else { return Ok(()) };
         if engine.is_started() {
@@ -321,6 +324,24 @@ impl Pool {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(false);
             }
+        }
+    }
+}
+
+impl Place {
+    /// Who runs what is given to it.
+    fn source(&self) -> Source {
+        match self {
+            Self::Own { engine, .. } => Source::Own(Arc::downgrade(engine)),
+            Self::Above(upstream) => Source::Above(Arc::clone(upstream)),
+        }
+    }
+
+    /// The function with this content.
+    fn function(&self, body: &[u8], weightless: bool) -> std::io::Result<Arc<Function>> {
+        match self {
+            Self::Own { engine, .. } => engine.function(body, weightless),
+            Self::Above(upstream) => upstream.function(body, weightless),
         }
     }
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{JoinRefused, ScopeId, TaskId};
 use thistledown_runtime::Lock;
-use thistledown_workers::{Cancel, Customer, Death, Opened, Outcome, Parcel, Refusal};
+use thistledown_workers::{Cancel, Customer, Death, Gone, Opened, Outcome, Parcel, Refusal, Verb};
 
 use crate::errors;
 use crate::outside::outside;
@@ -35,6 +35,12 @@ pub(crate) enum Ended {
     TimedOut(std::time::Duration),
     Died(Death),
     Refused(Refusal),
+    /// Its actor is no more.
+    Gone(Gone),
+    /// Its actor has as many calls as it may have.
+    Full,
+    /// How the actor has ended, for who wanted to know; or that it has, for who wanted just that.
+    Over(Gone),
     /// It did not get through: the system's number for why.
     Lost(Option<i32>),
     /// It was read, and is kept by its task.
@@ -100,13 +106,64 @@ pub(crate) unsafe fn unlock_after_fork() {
 pub(crate) struct Remote {
     state: Mutex<State>,
     source: Source,
+    /// What is asked of an actor.
+    asked: Option<Asked>,
     /// What it is in Python.
     face: Face,
 }
 
+/// Something is asked of an actor.
+pub(crate) struct Asked {
+    /// What people call it.
+    pub(crate) actor: Arc<str>,
+    pub(crate) verb: Verb,
+}
+
 impl Remote {
     pub(crate) fn new(source: Source) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), source, face: Face::default() })
+        Arc::new(Self { state: Mutex::default(), source, asked: None, face: Face::default() })
+    }
+
+    /// Something that is asked of an actor.
+    pub(crate) fn asked(source: Source, asked: Asked) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), source, asked: Some(asked), face: Face::default() })
+    }
+
+    /// Whether it only wants to hear of an end.
+    pub(crate) fn is_watch(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.verb == Verb::Watch)
+    }
+
+    /// What it came to, as Python objects.
+    pub(crate) fn unpack(&self, py: Python<'_>, ended: &Ended, name: &str) -> Option<task::Outcome> {
+        let Some(asked) = &self.asked else { return ended.unpack(py, name) };
+        let made = match ended {
+            Ended::Over(_) if asked.verb == Verb::Stop => Ok(task::Outcome::Value(py.None())),
+            Ended::Over(gone) => {
+                errors::actor_ending(py, &asked.actor, gone).map(|ending| task::Outcome::Value(ending))
+            }
+            Ended::Gone(gone) => errors::actor_gone(py, &asked.actor, gone).map(task::Outcome::Error),
+            Ended::Full => {
+                Ok(task::Outcome::Error(errors::mailbox_full(py, &asked.actor).into_value(py).into_any()))
+            }
+            Ended::Died(death) => {
+                errors::actor_gone(py, &asked.actor, &Gone::Died(death.clone())).map(task::Outcome::Error)
+            }
+            other => return other.unpack(py, name),
+        };
+        Some(made.unwrap_or_else(|error| task::Outcome::Error(error.into_value(py).into_any())))
+    }
+
+    /// How it ended, by what was asked.
+    fn read(&self, outcome: Outcome) -> Ended {
+        match (self.asked.as_ref().map(|asked| asked.verb), outcome) {
+            (Some(Verb::Watch | Verb::Stop), Outcome::Gone(gone)) => Ended::Over(gone),
+            (Some(Verb::Watch | Verb::Stop), Outcome::Died(death)) => Ended::Over(Gone::Died(death)),
+            (Some(Verb::Watch | Verb::Stop), Outcome::Refused(refusal)) => {
+                Ended::Over(Gone::NoWorkers(refusal))
+            }
+            (_, outcome) => read(outcome),
+        }
     }
 
     /// What it is in Python from now on; null when that is no more.
@@ -270,7 +327,7 @@ impl Remote {
 
     /// Ends it. Gives whom to tell. Counted are ends, errors among them, and cancellations.
     fn end(&self, outcome: Outcome, counted: &mut [u64; 3]) -> Told {
-        let ended = Arc::new(read(outcome));
+        let ended = Arc::new(self.read(outcome));
         let mut state = self.state.lock();
         if state.ended.is_some() {
             return Told::default();
@@ -338,6 +395,8 @@ fn read(outcome: Outcome) -> Ended {
         Outcome::Unsent(number) => Ended::Lost(number),
         Outcome::Died(death) => Ended::Died(death),
         Outcome::Refused(refusal) => Ended::Refused(refusal),
+        Outcome::Gone(gone) => Ended::Gone(gone),
+        Outcome::Full => Ended::Full,
     }
 }
 
@@ -387,7 +446,7 @@ impl Ended {
 
     pub(crate) fn is_error(&self) -> bool {
         match self {
-            Self::Cancelled | Self::Value(_) => false,
+            Self::Cancelled | Self::Value(_) | Self::Over(_) => false,
             Self::Read { is_error, .. } => *is_error,
             _ => true,
         }
@@ -397,6 +456,9 @@ impl Ended {
     pub(crate) fn unpack(&self, py: Python<'_>, name: &str) -> Option<task::Outcome> {
         let unpacked = match self {
             Self::Read { .. } => return None,
+            // Of these, and how to say them, knows who has asked.
+            Self::Gone(gone) | Self::Over(gone) => errors::actor_gone(py, name, gone),
+            Self::Full => Ok(errors::mailbox_full(py, name).into_value(py).into_any()),
             Self::Value(opened) => match freight::unpack_value(py, opened) {
                 Ok(value) => return Some(task::Outcome::Value(value.unbind())),
                 Err(error) => Err(error),

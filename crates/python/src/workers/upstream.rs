@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::TaskId;
 use thistledown_workers::{
-    Answer, Cancel, Child, Death, End, Function, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
+    Answer, Cancel, Child, Death, End, Function, Gone, Order, Outcome, Parcel, Refusal, Reply, SpawnOptions,
 };
 
 use crate::errors;
@@ -34,8 +34,12 @@ pub(crate) struct Upstream {
     listens: Mutex<bool>,
     /// How many threads are at something of this package's that must not be left in the middle.
     unstoppable: AtomicUsize,
-    /// Weightless tasks of this worker that are to be cancelled.
+    /// Weightless tasks and calls of this worker that are to be cancelled.
     cancelled: Mutex<Vec<u64>>,
+    /// Actors of this worker that were killed.
+    discarded: Mutex<Vec<u64>>,
+    /// Actors live here, and so there is no place to give up.
+    has_actors: AtomicBool,
     waits: Mutex<Waits>,
     /// The weightless tasks that are jobs of the pool, by the kernel's numbers of them.
     jobs: Mutex<HashMap<u64, u64>>,
@@ -68,6 +72,8 @@ pub(crate) fn set(child: Arc<Child>) -> Arc<Upstream> {
             listens: Mutex::default(),
             unstoppable: AtomicUsize::new(0),
             cancelled: Mutex::default(),
+            discarded: Mutex::default(),
+            has_actors: AtomicBool::new(false),
             waits: Mutex::default(),
             jobs: Mutex::default(),
             thread: this_thread(),
@@ -103,7 +109,8 @@ impl Upstream {
         let reference = self.next.fetch_add(1, Ordering::Relaxed);
         remote.set_job(reference);
         // Weightless tasks wait without stopping this thread, so what they have started stands for their wait.
-        let waiting = self.child.region().running().is_none().then(|| self.wait());
+        let is_waited_for = !remote.is_watch() && self.child.region().running().is_none();
+        let waiting = is_waited_for.then(|| self.wait());
         let spawned = Spawned { remote: Arc::clone(remote), is_cancelled: false, waiting };
         self.spawned.lock().insert(reference, spawned);
         let sent = self.listen(py).and_then(|()| {
@@ -119,6 +126,7 @@ impl Upstream {
             retries: order.retries,
             priority: order.priority,
             key: order.key,
+            errand: order.errand,
         };
         self.child.spawn(reference, &order.name, &order.function, &order.call, options)
     }
@@ -206,6 +214,10 @@ impl Upstream {
                         self.cancelled.lock().push(id);
                         self.child.work_bell().ring();
                     }
+                    Answer::Discard { actor } => {
+                        self.discarded.lock().push(actor);
+                        self.child.work_bell().ring();
+                    }
                 }
             }
             Remote::settle_all(ended);
@@ -219,6 +231,26 @@ impl Upstream {
     /// A weightless task that is to be cancelled.
     pub(crate) fn next_cancelled(&self) -> Option<u64> {
         self.cancelled.lock().pop()
+    }
+
+    /// Nothing that was to be cancelled is here any more.
+    pub(crate) fn forget_cancelled(&self) {
+        self.cancelled.lock().clear();
+    }
+
+    /// An actor of this worker that was killed.
+    pub(crate) fn next_discarded(&self) -> Option<u64> {
+        self.discarded.lock().pop()
+    }
+
+    /// From now on actors live here.
+    pub(crate) fn take_actors(&self) {
+        self.has_actors.store(true, Ordering::Relaxed);
+    }
+
+    /// An actor of the pool is to end at once.
+    pub(crate) fn kill_actor(&self, actor: u64) {
+        self.say(&Reply::Kill { actor });
     }
 
     /// Says something to the pool. When that is gone nobody needs it.
@@ -250,6 +282,7 @@ impl Upstream {
         if self.is_forked() {
             return None;
         }
+        let holds = task.is_none();
         let blocked = match task {
             Some(task) => self.bound(reference, task)?,
             None => {
@@ -257,7 +290,7 @@ impl Upstream {
                 Blocked { upstream: Arc::clone(self), job: running?.0, reference }
             }
         };
-        self.say(&Reply::Blocked { id: blocked.job, reference });
+        self.say(&Reply::Blocked { id: blocked.job, reference, holds });
         Some(blocked)
     }
 
@@ -278,7 +311,7 @@ impl Upstream {
 
     fn wait(self: &Arc<Self>) -> Waiting {
         let mut waits = self.waits.lock();
-        if !waits.runs {
+        if !waits.runs || self.has_actors.load(Ordering::Relaxed) {
             // Somebody else waits, as the herald's thread does in a callback of a task that is over.
             return Waiting { upstream: Arc::clone(self), task: 0 };
         }
@@ -341,7 +374,7 @@ impl Drop for Blocked {
     /// When the other has ended, the pool knows.
     fn drop(&mut self) {
         if self.job != 0 && self.upstream.spawned.lock().contains_key(&self.reference) {
-            self.upstream.say(&Reply::Blocked { id: self.job, reference: 0 });
+            self.upstream.say(&Reply::Blocked { id: self.job, reference: 0, holds: false });
         }
     }
 }
@@ -374,6 +407,12 @@ fn outcome(end: End, parcel: Parcel) -> Outcome {
         }
         End::Died => Outcome::Died(Death::decode(&bytes)),
         End::Refused => Outcome::Refused(Refusal::Start(String::from_utf8_lossy(&bytes).into_owned())),
+        End::Stopped => Outcome::Gone(Gone::Stopped),
+        End::Killed => Outcome::Gone(Gone::Killed),
+        End::Closed => Outcome::Gone(Gone::Closed),
+        End::Unmade => Outcome::Gone(Gone::Unmade(parcel)),
+        End::Unknown => Outcome::Gone(Gone::Unknown),
+        End::Full => Outcome::Full,
     }
 }
 

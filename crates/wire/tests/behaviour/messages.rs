@@ -1,6 +1,8 @@
 //! What is no message is refused, and what the bytes are is written down.
 
-use thistledown_wire::{Answer, End, Error, MAX_BLOB_HEAD, MAX_HEAD, Reply, SpawnOptions, VERSION, Work};
+use thistledown_wire::{
+    Answer, End, Errand, Error, MAX_BLOB_HEAD, MAX_HEAD, Reply, SpawnOptions, VERSION, Verb, Work,
+};
 
 fn encoded(encode: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -10,7 +12,9 @@ fn encoded(encode: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
 
 fn spawn(number: u64, function_length: u32, blob: Option<u64>) -> Reply {
     let (timeout_nanos, memory, key) = (Some(number), Some(number), Some(number));
-    let options = SpawnOptions { timeout_nanos, memory, retries: number as u32, priority: i32::MIN, key };
+    let errand = Some(Errand { actor: number, verb: Verb::Make { own: true, mailbox: u32::MAX } });
+    let options =
+        SpawnOptions { timeout_nanos, memory, retries: number as u32, priority: i32::MIN, key, errand };
     let options = Some(options);
     let function_blob = blob;
     Reply::Spawn {
@@ -27,26 +31,51 @@ fn spawn(number: u64, function_length: u32, blob: Option<u64>) -> Reply {
 /// Every variant, with its bytes. Who has to change this has to change `VERSION`.
 #[test]
 fn the_bytes_of_this_version() {
-    assert_eq!(VERSION, 2);
-    let works: [(Work, &[u8]); 5] = [
+    assert_eq!(VERSION, 3);
+    let make = Errand { actor: 6, verb: Verb::Make { own: true, mailbox: 300 } };
+    let works: [(Work, &[u8]); 7] = [
         (Work::Function { id: 300, blob: None }, &[0, 0xac, 2, 0]),
         (Work::Forget { id: 1 }, &[1, 1]),
         (Work::Discard { task: 7 }, &[2, 7]),
         (Work::Task { id: 2, function: 1, weightless: false, blob: None }, &[3, 2, 1, 0, 0]),
         (Work::Task { id: 2, function: 1, weightless: true, blob: Some(9) }, &[3, 2, 1, 1, 1, 9]),
+        (Work::Call { id: 2, function: 1, errand: make, blob: None }, &[4, 2, 1, 6, 0, 1, 0xac, 2, 0]),
+        (
+            Work::Call { id: 2, function: 1, errand: Errand { verb: Verb::Call, ..make }, blob: Some(9) },
+            &[4, 2, 1, 6, 1, 1, 9],
+        ),
     ];
     for (message, bytes) in works {
         assert_eq!(encoded(|into| message.encode(into)), bytes);
     }
-    let ends = [End::Value, End::Error, End::Cancelled, End::Died, End::TimedOut, End::Refused];
+    let verbs = [Verb::Give, Verb::Stop, Verb::Watch];
+    for (number, verb) in (2..).zip(verbs) {
+        let message = Work::Call { id: 2, function: 1, errand: Errand { verb, ..make }, blob: None };
+        assert_eq!(encoded(|into| message.encode(into)), [4, 2, 1, 6, number, 0]);
+    }
+    let ends = [
+        End::Value,
+        End::Error,
+        End::Cancelled,
+        End::Died,
+        End::TimedOut,
+        End::Refused,
+        End::Stopped,
+        End::Killed,
+        End::Closed,
+        End::Unmade,
+        End::Full,
+        End::Unknown,
+    ];
     for (number, end) in (0..).zip(ends) {
         let message = Answer::Ended { reference: 5, end, blob: None };
         assert_eq!(encoded(|into| message.encode(into)), [0, 5, number, 0]);
     }
     assert_eq!(encoded(|into| Answer::Cancel { id: 3 }.encode(into)), [1, 3]);
     assert_eq!(encoded(|into| Answer::Deadlock { reference: 3 }.encode(into)), [2, 3]);
+    assert_eq!(encoded(|into| Answer::Discard { actor: 3 }.encode(into)), [3, 3]);
     let options = SpawnOptions { retries: 1, priority: -1, ..SpawnOptions::default() };
-    let replies: [(Reply, &[u8]); 9] = [
+    let replies: [(Reply, &[u8]); 10] = [
         (Reply::Ready, &[0]),
         (Reply::Failed, &[1]),
         (Reply::Done { id: 1, end: End::Error, retry: true, nanos: 3, blob: None }, &[2, 1, 1, 1, 3, 0]),
@@ -60,13 +89,14 @@ fn the_bytes_of_this_version() {
                 options: Some(options),
                 blob: None,
             },
-            &[3, 1, 5, 3, 1, 2, 0, 1, 0, 0, 1, 1, 0, 0],
+            &[3, 1, 5, 3, 1, 2, 0, 1, 0, 0, 1, 1, 0, 0, 0],
         ),
         (Reply::CancelSpawned { reference: 4 }, &[4, 4]),
         (Reply::Waiting, &[5]),
         (Reply::Resumed, &[6]),
         (Reply::Say, &[7]),
-        (Reply::Blocked { id: 1, reference: 2 }, &[8, 1, 2]),
+        (Reply::Blocked { id: 1, reference: 2, holds: true }, &[8, 1, 2, 1]),
+        (Reply::Kill { actor: 5 }, &[9, 5]),
     ];
     for (message, bytes) in replies {
         assert_eq!(encoded(|into| message.encode(into)), bytes);
@@ -81,10 +111,11 @@ fn the_longest_message_has_room() {
 
 #[test]
 fn an_unknown_variant_is_refused() {
-    assert_eq!(Work::decode(&[4, 0, 0, 0, 0, 0]), Err(Error::NoMessage));
-    assert_eq!(Answer::decode(&[3, 0, 0, 0, 0, 0]), Err(Error::NoMessage));
-    assert_eq!(Answer::decode(&[0, 5, 6, 0]), Err(Error::NoMessage), "an end");
-    assert_eq!(Reply::decode(&[9]), Err(Error::NoMessage));
+    assert_eq!(Work::decode(&[5, 0, 0, 0, 0, 0]), Err(Error::NoMessage));
+    assert_eq!(Work::decode(&[4, 2, 1, 6, 5, 0]), Err(Error::NoMessage), "a verb");
+    assert_eq!(Answer::decode(&[4, 0, 0, 0, 0, 0]), Err(Error::NoMessage));
+    assert_eq!(Answer::decode(&[0, 5, 12, 0]), Err(Error::NoMessage), "an end");
+    assert_eq!(Reply::decode(&[10]), Err(Error::NoMessage));
     assert_eq!(Reply::decode(&[2, 1, 1, 2, 3, 0]), Err(Error::NoMessage), "neither true nor false");
     assert_eq!(Reply::decode(&[2, 1, 1, 1, 3, 2]), Err(Error::NoMessage), "neither there nor not");
     assert_eq!(Work::decode(&[1, 0xff, 0xff, 0xff, 0xff, 0x1f]), Err(Error::NoMessage), "more than an u32");
@@ -94,7 +125,8 @@ fn an_unknown_variant_is_refused() {
 fn a_message_without_a_body_takes_none() {
     assert_eq!(Work::decode(&[1, 1, 0, 0]), Err(Error::Trailing { length: 2 }));
     assert_eq!(Answer::decode(&[1, 3, 0, 0]), Err(Error::Trailing { length: 2 }));
-    for bodiless in [&[0][..], &[4, 4], &[5], &[6], &[8, 1, 2]] {
+    assert_eq!(Answer::decode(&[3, 3, 0, 0]), Err(Error::Trailing { length: 2 }));
+    for bodiless in [&[0][..], &[4, 4], &[5], &[6], &[8, 1, 2, 1], &[9, 5]] {
         let frame = [bodiless, &[0, 0]].concat();
         assert_eq!(Reply::decode(&frame), Err(Error::Trailing { length: 2 }), "{bodiless:?}");
         Reply::decode(bodiless).expect("a message");

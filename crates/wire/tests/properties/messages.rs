@@ -1,7 +1,9 @@
 //! What is encoded is decoded; nothing else is taken, and nothing makes a panic.
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
-use thistledown_wire::{Answer, End, Error, MAX_BLOB_HEAD, MAX_HEAD, Reply, SpawnOptions, Work};
+use thistledown_wire::{
+    Answer, End, Errand, Error, MAX_BLOB_HEAD, MAX_HEAD, Reply, SpawnOptions, Verb, Work,
+};
 
 use crate::cases;
 
@@ -19,19 +21,32 @@ fn blob() -> impl Strategy<Value = Option<u64>> {
 }
 
 fn end() -> impl Strategy<Value = End> {
-    use End::{Cancelled, Died, Error, Refused, TimedOut, Value};
-    proptest::sample::select(vec![Value, Error, Cancelled, Died, TimedOut, Refused])
+    use End::{
+        Cancelled, Closed, Died, Error, Full, Killed, Refused, Stopped, TimedOut, Unknown, Unmade, Value,
+    };
+    proptest::sample::select(vec![
+        Value, Error, Cancelled, Died, TimedOut, Refused, Stopped, Killed, Closed, Unmade, Full, Unknown,
+    ])
+}
+
+fn errand() -> impl Strategy<Value = Errand> {
+    let verb = prop_oneof![
+        (any::<bool>(), number32()).prop_map(|(own, mailbox)| Verb::Make { own, mailbox }),
+        proptest::sample::select(vec![Verb::Call, Verb::Give, Verb::Stop, Verb::Watch]),
+    ];
+    (number(), verb).prop_map(|(actor, verb)| Errand { actor, verb })
 }
 
 fn options() -> impl Strategy<Value = SpawnOptions> {
     let maybe = || proptest::option::of(number());
-    (maybe(), maybe(), number32(), any::<i32>(), maybe()).prop_map(
-        |(timeout_nanos, memory, retries, priority, key)| SpawnOptions {
+    (maybe(), maybe(), number32(), any::<i32>(), maybe(), proptest::option::of(errand())).prop_map(
+        |(timeout_nanos, memory, retries, priority, key, errand)| SpawnOptions {
             timeout_nanos,
             memory,
             retries,
             priority,
             key,
+            errand,
         },
     )
 }
@@ -45,6 +60,8 @@ fn work() -> impl Strategy<Value = (Work, Option<usize>)> {
         (number(), number32(), any::<bool>(), blob()).prop_map(|(id, function, weightless, blob)| {
             (Work::Task { id, function, weightless, blob }, Some(0))
         }),
+        (number(), number32(), errand(), blob())
+            .prop_map(|(id, function, errand, blob)| (Work::Call { id, function, errand, blob }, Some(0))),
     ]
 }
 
@@ -54,6 +71,7 @@ fn answer() -> impl Strategy<Value = (Answer, Option<usize>)> {
             .prop_map(|(reference, end, blob)| (Answer::Ended { reference, end, blob }, Some(0))),
         number().prop_map(|id| (Answer::Cancel { id }, None)),
         number().prop_map(|reference| (Answer::Deadlock { reference }, Some(0))),
+        number().prop_map(|actor| (Answer::Discard { actor }, None)),
     ]
 }
 
@@ -84,7 +102,9 @@ fn reply() -> impl Strategy<Value = (Reply, Option<usize>)> {
         Just((Reply::Waiting, None)),
         Just((Reply::Resumed, None)),
         Just((Reply::Say, Some(0))),
-        (number(), number()).prop_map(|(id, reference)| (Reply::Blocked { id, reference }, None)),
+        (number(), number(), any::<bool>())
+            .prop_map(|(id, reference, holds)| (Reply::Blocked { id, reference, holds }, None)),
+        number().prop_map(|actor| (Reply::Kill { actor }, None)),
     ]
 }
 

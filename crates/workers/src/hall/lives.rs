@@ -108,6 +108,6 @@ impl<C> Hall<C> {
         self.policy.died(&mut self.desk, id, now);
         self.act();
         self.desk.orphan_started_by(id);
-        self.desk.workers.remove(id);
+        self.desk.remove_worker(id);
     }
 }

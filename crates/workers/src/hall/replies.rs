@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use thistledown_wire::{Answer, End, Reply, SpawnOptions};
+use thistledown_wire::{Answer, End, Errand, Reply, SpawnOptions, Verb};
 
 use super::Hall;
 use crate::clock;
@@ -11,10 +11,14 @@ use crate::desk::Owner;
 use crate::name::Name;
 use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
-use crate::policy::{JobId, JobState, Verdict, WorkerId};
+use crate::policy::{ActorId, JobId, JobState, Verdict, WorkerId};
 use crate::tag::Tag;
 use crate::terms::Order;
 use crate::view::Span;
+
+/// What to write, when an actor waits for another one in its own worker.
+const HELD: &str = "\n  the method that waits is a plain one: it holds the thread of its worker, and actors of the same worker cannot go \
+                    on meanwhile; write it as `async def`, and `await` what it waits for";
 
 /// What is heard of a worker at a time.
 const FRAMES: usize = 4096;
@@ -68,12 +72,21 @@ impl<C> Hall<C> {
                 if self.spans.are_wanted(now) {
                     self.note_span(id, job, nanos, !matches!(outcome, Outcome::Value(_)));
                 }
+                let is_error = end != End::Value;
+                let errand = self.desk.jobs.get(job).and_then(|job| job.errand).filter(|_| is_error);
                 let verdict = self.policy.replied(&mut self.desk, id, job, nanos, retry, now);
                 if let Some(worker) = self.desk.workers.get_mut(id) {
                     worker.forget(job);
                 }
+                let error = match &outcome {
+                    Outcome::Error(error) => Some(error.clone()),
+                    _ => None,
+                };
                 if verdict == Verdict::Final {
                     self.desk.finish(job, outcome);
+                }
+                if let Some(Errand { actor, verb }) = errand {
+                    self.failed(ActorId::from_number(actor), verb, error, now);
                 }
             }
             Reply::Spawn { .. } => self.spawn(id, reply, body, now)?,
@@ -85,7 +98,10 @@ impl<C> Hall<C> {
             Reply::Waiting => self.policy.waiting(&mut self.desk, id, now),
             Reply::Resumed => self.policy.resumed(&mut self.desk, id, now),
             Reply::Say => self.said.push(body),
-            Reply::Blocked { id: job, reference } => self.blocked(id, JobId::from_number(job), reference),
+            Reply::Blocked { id: job, reference, holds } => {
+                self.blocked(id, JobId::from_number(job), reference, holds);
+            }
+            Reply::Kill { actor } => self.kill_actor(actor, now),
         }
         self.act();
         Ok(())
@@ -99,14 +115,26 @@ impl<C> Hall<C> {
         }
     }
 
+    /// What was asked of an actor has failed. When it is what makes it, there is none; one that cannot be sent stays.
+    fn failed(&mut self, actor: ActorId, verb: Verb, error: Option<Parcel>, now: u64) {
+        match verb {
+            Verb::Make { .. } => self.unmade(actor, error, now),
+            Verb::Give => self.policy.resume_actor(&mut self.desk, actor, now),
+            Verb::Call | Verb::Stop | Verb::Watch => {}
+        }
+    }
+
     /// A job cannot go on before one that it has started has ended; or it goes on after all.
-    fn blocked(&mut self, id: WorkerId, job: JobId, reference: u64) {
+    fn blocked(&mut self, id: WorkerId, job: JobId, reference: u64, holds: bool) {
         let Some(on) = self.desk.started_as(id, reference) else { return self.policy.unblocked(id, job) };
-        let Err(deadlock) = self.policy.blocked(id, job, on) else { return };
-        let words = self.desk.explain(&deadlock, |job| match self.policy.state(job) {
+        let Err(deadlock) = self.policy.blocked(id, job, on, holds) else { return };
+        let mut words = self.desk.explain(&deadlock, |job| match self.policy.state(job) {
             Some(JobState::Offered(worker)) => Some(worker),
             _ => None,
         });
+        if holds && self.policy.actors_in(id).is_some_and(|actors| actors.len() > 1) {
+            words.push_str(HELD);
+        }
         if let Some(worker) = self.desk.workers.get_mut(id) {
             worker.answer(Answer::Deadlock { reference }, Parcel::words(words.as_bytes()));
         }
@@ -137,7 +165,8 @@ impl<C> Hall<C> {
         else {
             return Ok(());
         };
-        let SpawnOptions { timeout_nanos, memory, retries, priority, key } = options.unwrap_or_default();
+        let SpawnOptions { timeout_nanos, memory, retries, priority, key, errand } =
+            options.unwrap_or_default();
         let (named, length) = (usize::from(name_length), function_length as usize);
         let Some((name, body)) = body.split_at_checked(named).filter(|(_, body)| length <= body.len()) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a function is longer than its frame"));
@@ -162,10 +191,10 @@ impl<C> Hall<C> {
             Err(error) => return Err(error),
         };
         let timeout = timeout_nanos.map(Duration::from_nanos);
-        let order = Order { name, function, call, priority, key, timeout, memory, retries };
-        let spec = order.spec();
-        if let Some(job) = self.submit(spec, order.into_job(owner), Some(id), now) {
-            self.desk.note_started(id, reference, job);
+        let order = Order { name, function, call, priority, key, timeout, memory, retries, errand };
+        match self.order(order, owner, Some(id), now) {
+            Ok(job) => job.into_iter().for_each(|job| self.desk.note_started(id, reference, job)),
+            Err(owner) => self.desk.conclude(owner, Outcome::Full),
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The end of the whole: no more jobs, no jobs left, no workers left.
 
-use super::ids::WorkerId;
+use super::ids::{JobId, WorkerId};
 use super::job::State;
 use super::machine::{Door, Policy};
 use super::terms::{Action, Ending, Floor, NEVER, Nanos};
@@ -28,13 +28,17 @@ impl Policy {
         self.door = Door::Broken;
         self.recall_everywhere(floor);
         self.end_unbegun(Ending::NoWorkers);
+        self.end_homeless(Ending::NoWorkers);
         let starting: Vec<WorkerId> = self
             .workers
             .iter()
             .filter(|(_, worker)| worker.phase == Phase::Starting)
             .map(|(id, _)| id)
             .collect();
-        starting.into_iter().for_each(|worker| self.retire(worker, now));
+        for worker in starting {
+            self.end_actors_of(worker, Ending::NoWorkers);
+            self.retire(worker, now);
+        }
         self.dispatch(floor, None, now);
     }
 
@@ -43,6 +47,7 @@ impl Policy {
         if self.door == Door::Open {
             self.door = Door::Closed;
         }
+        self.end_actors(Ending::Cancelled, Ending::Killed);
         for worker in self.workers.values_mut() {
             worker.jobs.clear();
             worker.phase = Phase::Leaving;
@@ -54,6 +59,7 @@ impl Policy {
             worker.killed = true;
             self.actions.push(Action::Kill(id));
         }
+        self.homeless.clear();
         (self.active, self.starting, self.behind) = (0, 0, 0);
         self.idle.clear();
         self.offer_at = NEVER;
@@ -73,6 +79,17 @@ impl Policy {
     /// Ends every job that is with no worker, in the order of submission.
     pub(super) fn end_unbegun(&mut self, ending: Ending) {
         let unbegun = self.unbegun();
+        self.end_these(unbegun, ending);
+    }
+
+    /// The same for those that are no calls of actors.
+    pub(super) fn end_queued(&mut self, ending: Ending) {
+        let is_call = |job: &JobId| self.jobs.get(*job).is_some_and(|job| job.spec.actor.is_some());
+        let queued = self.unbegun().into_iter().filter(|job| !is_call(job)).collect();
+        self.end_these(queued, ending);
+    }
+
+    fn end_these(&mut self, unbegun: Vec<JobId>, ending: Ending) {
         self.plain = super::queue::Queue::default();
         self.weightless = super::queue::Queue::default();
         for &id in unbegun.iter().rev() {
@@ -86,6 +103,7 @@ impl Policy {
         if self.door == Door::Open || !self.jobs.is_empty() {
             return;
         }
+        self.end_actors(Ending::Closed, Ending::Closed);
         let needless: Vec<WorkerId> = self
             .workers
             .iter()

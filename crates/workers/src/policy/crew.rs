@@ -48,7 +48,7 @@ impl Policy {
         let is_one_more = || !self.plain.is_empty() && self.is_full_of_weightless();
         let slots = self.active + self.starting;
         let has_slot = slots < self.config.size || (slots == self.config.size && is_one_more());
-        has_slot && self.workers.len() < self.config.max_workers
+        has_slot && self.workers.len() - self.hosts < self.config.max_workers
     }
 
     /// A worker could not be started. It is not known any more.
@@ -65,6 +65,10 @@ impl Policy {
             return;
         };
         worker.phase = Phase::Ready;
+        if worker.host.is_some() {
+            self.counted.started += 1;
+            return self.host_ready(floor, id, now);
+        }
         self.starting -= 1;
         self.active += 1;
         self.counted.started += 1;
@@ -75,6 +79,9 @@ impl Policy {
     /// The job of a worker waits for a nested one: the worker gives up its slot.
     pub fn waiting(&mut self, floor: &mut impl Floor, id: WorkerId, now: Nanos) {
         let Some(worker) = self.workers.get_mut(id).filter(|worker| worker.is_active()) else { return };
+        if worker.host.is_some() {
+            return;
+        }
         worker.waiting = true;
         self.active -= 1;
         self.not_idle(id);
@@ -106,6 +113,9 @@ impl Policy {
             self.settle(id);
         }
         let Some(worker) = self.workers.get(id) else { return };
+        if worker.host.is_some() {
+            return;
+        }
         let is_used_up = self.config.max_tasks_per_child.is_some_and(|lifetime| worker.done >= lifetime);
         if is_used_up && worker.jobs.is_empty() {
             self.retire(id, now);
@@ -114,7 +124,8 @@ impl Policy {
 
     /// A worker may have nothing now.
     pub(super) fn settle(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(id).filter(|worker| worker.jobs.is_empty()) else { return };
+        let is_free = |worker: &&mut Worker| worker.jobs.is_empty() && worker.host.is_none();
+        let Some(worker) = self.workers.get_mut(id).filter(is_free) else { return };
         worker.exclusive = false;
         if worker.is_active() && !worker.killed && !self.idle.contains(&id) {
             self.idle.push(id);
@@ -129,14 +140,17 @@ impl Policy {
     /// What it had begun is tried again or ends; what it had not begun goes back to its place in the queue.
     pub fn died(&mut self, floor: &mut impl Floor, id: WorkerId, now: Nanos) {
         let Some(worker) = self.workers.remove(id) else { return };
+        if worker.check_at != NEVER {
+            let (jobs, workers) = (&self.jobs, &self.workers);
+            self.deadlines.forget(|at, due| super::machine::is_due(jobs, workers, at, due));
+        }
+        if worker.host.is_some() {
+            return self.host_died(floor, id, worker, now);
+        }
         match worker.phase {
             Phase::Starting => self.starting -= 1,
             Phase::Ready => self.active -= usize::from(!worker.waiting),
             Phase::Leaving => {}
-        }
-        if worker.check_at != NEVER {
-            let (jobs, workers) = (&self.jobs, &self.workers);
-            self.deadlines.forget(|at, due| super::machine::is_due(jobs, workers, at, due));
         }
         self.not_idle(id);
         self.behind -= worker.jobs.len().saturating_sub(1);
@@ -173,12 +187,15 @@ impl Policy {
     }
 
     /// A worker that never did anything is gone: the next try has to wait, and the jobs may have to go.
-    fn start_failed_once_more(&mut self, now: Nanos) {
+    pub(super) fn start_failed_once_more(&mut self, now: Nanos) {
         let pause = FIRST_PAUSE << self.failures.min(20);
         self.failures = self.failures.saturating_add(1);
         self.start_at = now.saturating_add(pause.min(LONGEST_PAUSE));
-        if self.failures >= self.patience && self.workers.is_empty() {
-            self.end_unbegun(Ending::NoWorkers);
+        if self.failures >= self.patience {
+            if self.workers.len() == self.hosts {
+                self.end_queued(Ending::NoWorkers);
+            }
+            self.end_homeless(Ending::NoWorkers);
         }
     }
 
@@ -192,9 +209,10 @@ impl Policy {
     pub(super) fn retire(&mut self, id: WorkerId, now: Nanos) {
         let Some(worker) = self.workers.get_mut(id).filter(|worker| !worker.killed) else { return };
         match worker.phase {
+            Phase::Leaving => return,
+            _ if worker.host.is_some() => {}
             Phase::Starting => self.starting -= 1,
             Phase::Ready => self.active -= usize::from(!worker.waiting),
-            Phase::Leaving => return,
         }
         worker.phase = Phase::Leaving;
         let had_check = worker.check_at != NEVER;

@@ -22,15 +22,19 @@ pub enum Deadlock {
 }
 
 impl Policy {
-    /// A job that has begun in this worker cannot go on before another has ended.
+    /// A job that has begun in this worker cannot go on before another has ended. `holds`: it has the thread of its worker,
+    /// so that nothing else in there goes on either.
     ///
     /// # Errors
     /// That can never be. The wait is not noted: the job is to be told, and goes on.
-    pub fn blocked(&mut self, worker: WorkerId, id: JobId, on: JobId) -> Result<(), Deadlock> {
+    pub fn blocked(&mut self, worker: WorkerId, id: JobId, on: JobId, holds: bool) -> Result<(), Deadlock> {
         let Some(job) = self.jobs.get_mut(id).filter(|job| job.worker() == Some(worker)) else {
             return Ok(());
         };
         job.blocked_on = Some(on);
+        if let Some(host) = self.workers.get_mut(worker).and_then(|worker| worker.host.as_mut()) {
+            host.held_by = holds.then_some(id).or(host.held_by);
+        }
         let mut way = vec![id];
         let mut at = on;
         let deadlock = loop {
@@ -38,6 +42,9 @@ impl Policy {
                 break Deadlock::Cycle(way);
             }
             way.push(at);
+            if way.len() > self.jobs.len() {
+                return Ok(());
+            }
             match self.waits_for(at) {
                 Some(next) => at = next,
                 None if self.finds_no_worker(at) => break Deadlock::NoWorkerLeft(at),
@@ -53,6 +60,9 @@ impl Policy {
         if let Some(job) = self.jobs.get_mut(id).filter(|job| job.worker() == Some(worker)) {
             job.blocked_on = None;
         }
+        if let Some(host) = self.workers.get_mut(worker).and_then(|worker| worker.host.as_mut()) {
+            host.held_by.take_if(|holder| *holder == id);
+        }
     }
 
     /// The job that has to end before this one can go on, or begin.
@@ -62,6 +72,7 @@ impl Policy {
         let next = match job.state {
             // It is being stopped, and so waits for nothing any more.
             _ if job.stop.is_some() => None,
+            _ if job.spec.actor.is_some() => self.call_waits_for(id, job),
             State::Held => self.keys.first(job.spec.key?),
             State::Queued => None,
             State::Offered(_) => job.blocked_on,
@@ -72,11 +83,12 @@ impl Policy {
     /// Whether the job needs a worker, and there will be none: there are as many as there may be, and all of them have
     /// jobs that wait for others which have not ended.
     fn finds_no_worker(&self, id: JobId) -> bool {
-        let is_queued = self.jobs.get(id).is_some_and(|job| job.state == State::Queued);
+        let is_queued =
+            self.jobs.get(id).is_some_and(|job| job.state == State::Queued && job.spec.actor.is_none());
         let is_stuck = |job: &JobId| self.waits_for(*job).is_some();
         is_queued
-            && self.workers.len() >= self.config.max_workers
-            && self.workers.values().all(|worker| {
+            && self.workers.len() - self.hosts >= self.config.max_workers
+            && self.crew().all(|worker| {
                 worker.phase == Phase::Ready
                     && worker.waiting
                     && !worker.killed

@@ -16,6 +16,9 @@ impl Policy {
     /// Gives away what can be given away. With a `hint`, that worker alone is looked at to lay plain jobs behind
     /// others: nothing has changed for the rest.
     pub(super) fn dispatch(&mut self, floor: &mut impl Floor, hint: Option<WorkerId>, now: Nanos) {
+        self.house_actors(now);
+        self.feed_needy(floor, now);
+        self.retire_needless(now);
         loop {
             self.recall_lower(floor);
             if !self.place_next(floor, hint, now) && !self.recall_half(floor) {

@@ -7,6 +7,8 @@ new_key_type! {
     pub struct JobId;
     /// A worker process, from the wish to start it until it is known to be dead.
     pub struct WorkerId;
+    /// An actor: an object in a worker, whose calls are jobs.
+    pub struct ActorId;
 }
 
 macro_rules! number {
@@ -27,4 +29,4 @@ macro_rules! number {
     )*};
 }
 
-number!(JobId, WorkerId);
+number!(JobId, WorkerId, ActorId);

@@ -1,6 +1,6 @@
 //! A job as the policy sees it: what was asked for, and where it is. What it computes is nobody's business here.
 
-use super::ids::{JobId, WorkerId};
+use super::ids::{ActorId, JobId, WorkerId};
 use super::terms::{Ending, NEVER, Nanos};
 
 /// What is asked for a job.
@@ -18,6 +18,12 @@ pub struct JobSpec {
     pub retries: u32,
     /// Never beside or before others in a worker, as for a limit of its memory.
     pub solo: bool,
+    /// It is a call of this actor: it goes to the worker that has it, and to no other. Priority and key say nothing then.
+    pub actor: Option<ActorId>,
+    /// The actor takes no call after it, and ends with it.
+    pub last: bool,
+    /// The actor stands still after it, until [`Policy::resume_actor`](super::Policy::resume_actor).
+    pub halts: bool,
 }
 
 impl JobSpec {
@@ -25,7 +31,8 @@ impl JobSpec {
     ///
     /// A weightless job begins as soon as it is offered, also beside others, so a timeout or a key asks for no more.
     pub(super) fn is_exclusive(&self) -> bool {
-        self.solo || (!self.weightless && (self.timeout.is_some() || self.key.is_some()))
+        self.solo
+            || (self.actor.is_none() && !self.weightless && (self.timeout.is_some() || self.key.is_some()))
     }
 }
 
@@ -33,7 +40,7 @@ impl JobSpec {
 pub(super) enum State {
     /// Behind another job of its key.
     Held,
-    /// In the queue of its kind.
+    /// In the queue of its kind, or in the line of its actor.
     Queued,
     /// With a worker.
     Offered(WorkerId),
@@ -44,6 +51,8 @@ pub(super) enum State {
 pub(super) enum Stop {
     Cancelled,
     TimedOut,
+    /// Its actor is killed.
+    Killed,
 }
 
 impl Stop {
@@ -51,6 +60,7 @@ impl Stop {
         match self {
             Self::Cancelled => Ending::Cancelled,
             Self::TimedOut => Ending::TimedOut,
+            Self::Killed => Ending::Killed,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The state as a whole, and the life of a job: submitted, replied, gone.
 
+use std::collections::VecDeque;
+
 use slotmap::SlotMap;
 
+use super::actors::Actor;
 use super::deadlines::{Deadlines, Due};
-use super::ids::{JobId, WorkerId};
+use super::ids::{ActorId, JobId, WorkerId};
 use super::job::{Job, JobSpec, State};
 use super::keys::Keys;
 use super::line::Entry;
@@ -28,6 +31,15 @@ pub struct Policy {
     pub(super) door: Door,
     pub(super) jobs: SlotMap<JobId, Job>,
     pub(super) workers: SlotMap<WorkerId, Worker>,
+    pub(super) actors: SlotMap<ActorId, Actor>,
+    /// How many of the workers have actors.
+    pub(super) hosts: usize,
+    /// Actors that have no worker yet.
+    pub(super) homeless: VecDeque<ActorId>,
+    /// Workers whose only actor has ended.
+    pub(super) needless: Vec<WorkerId>,
+    /// Actors of which a call has gone, so that there is room for another.
+    pub(super) needy: Vec<ActorId>,
     pub(super) plain: Queue,
     pub(super) weightless: Queue,
     pub(super) keys: Keys,
@@ -69,6 +81,11 @@ impl Policy {
             door: Door::Open,
             jobs: SlotMap::with_key(),
             workers: SlotMap::with_key(),
+            actors: SlotMap::with_key(),
+            hosts: 0,
+            homeless: VecDeque::new(),
+            needless: Vec::new(),
+            needy: Vec::new(),
             plain: Queue::default(),
             weightless: Queue::default(),
             keys: Keys::default(),
@@ -95,7 +112,7 @@ impl Policy {
     /// When no more jobs are taken.
     pub fn submit(&mut self, floor: &mut impl Floor, spec: JobSpec, now: Nanos) -> Result<JobId, Refused> {
         match self.door {
-            Door::Open => Ok(self.admit(floor, spec, 0, now)),
+            Door::Open => self.admit(floor, spec, 0, now),
             Door::Closed => Err(Refused::Closed),
             Door::Broken => Err(Refused::Broken),
         }
@@ -114,18 +131,32 @@ impl Policy {
         spec: JobSpec,
         now: Nanos,
     ) -> Result<JobId, Refused> {
-        let jobs = self.workers.get(worker).into_iter().flat_map(|worker| &worker.jobs);
-        let parents = jobs.filter_map(|job| self.jobs.get(*job));
-        let Some(depth) = parents.map(|parent| parent.depth.saturating_add(1)).max() else {
+        let Some(depth) = self.depth_below(worker) else {
             return self.submit(floor, spec, now);
         };
         match self.door {
-            Door::Open | Door::Closed => Ok(self.admit(floor, spec, depth, now)),
+            Door::Open | Door::Closed => self.admit(floor, spec, depth, now),
             Door::Broken => Err(Refused::Broken),
         }
     }
 
-    fn admit(&mut self, floor: &mut impl Floor, spec: JobSpec, depth: u16, now: Nanos) -> JobId {
+    /// How deep a job stands that one of this worker starts.
+    pub(super) fn depth_below(&self, worker: WorkerId) -> Option<u16> {
+        let jobs = self.workers.get(worker).into_iter().flat_map(|worker| &worker.jobs);
+        let parents = jobs.filter_map(|job| self.jobs.get(*job));
+        parents.map(|parent| parent.depth.saturating_add(1)).max()
+    }
+
+    fn admit(
+        &mut self,
+        floor: &mut impl Floor,
+        spec: JobSpec,
+        depth: u16,
+        now: Nanos,
+    ) -> Result<JobId, Refused> {
+        if let Some(actor) = spec.actor {
+            return self.admit_call(floor, actor, spec, depth, now);
+        }
         let sequence = self.counted.submitted;
         self.counted.submitted += 1;
         let id = self.jobs.insert(Job::new(spec, sequence, depth));
@@ -137,7 +168,7 @@ impl Policy {
                 self.start_more(now);
             }
         }
-        id
+        Ok(id)
     }
 
     /// Puts a job in the queue of its kind, at its place.
@@ -146,6 +177,10 @@ impl Policy {
         job.state = State::Queued;
         job.begun = false;
         job.blocked_on = None;
+        if let Some(actor) = job.spec.actor {
+            let entry = Entry { sequence: job.sequence, job: id };
+            return self.enlist_call(actor, entry);
+        }
         let entry = Entry { sequence: job.rank(), job: id };
         let queue = if job.spec.weightless { &mut self.weightless } else { &mut self.plain };
         queue.insert(job.spec.priority, entry);
@@ -171,11 +206,15 @@ impl Policy {
             return Verdict::Stray;
         }
         let Some(job) = self.jobs.get_mut(id) else { return Verdict::Stray };
-        let (weightless, stop) = (job.spec.weightless, job.stop);
-        let again = retry && stop.is_none() && job.retries_left > 0 && self.door != Door::Broken;
+        let (spec, stop) = (job.spec, job.stop);
+        let again = retry
+            && spec.actor.is_none()
+            && stop.is_none()
+            && job.retries_left > 0
+            && self.door != Door::Broken;
         self.counted.replied += 1;
         self.forget_failures();
-        if !weightless {
+        if !spec.weightless && spec.actor.is_none() {
             self.pace.learn(took);
         }
         if again {
@@ -192,7 +231,10 @@ impl Policy {
             None if again => Verdict::Again,
             None => Verdict::Final,
         };
-        self.dispatch(floor, Some(worker), now);
+        match spec.actor {
+            Some(_) => self.after_call(floor, worker, now),
+            None => self.dispatch(floor, Some(worker), now),
+        }
         verdict
     }
 
@@ -206,7 +248,7 @@ impl Policy {
         } else {
             return false;
         }
-        if !worker.jobs.is_empty() {
+        if !worker.jobs.is_empty() && worker.host.is_none() {
             self.behind -= 1;
         }
         worker.done += 1;
@@ -227,6 +269,9 @@ impl Policy {
     pub(super) fn remove(&mut self, id: JobId) {
         self.set_deadline(id, NEVER);
         let Some(job) = self.jobs.remove(id) else { return };
+        if let Some(actor) = job.spec.actor {
+            return self.call_is_gone(actor, id, job.state);
+        }
         if let Some(key) = job.spec.key
             && let Some(next) = self.keys.leave(key, id, |job| self.jobs.contains_key(job))
             && self.jobs.get(next).is_some_and(|job| job.state == State::Held)
@@ -288,6 +333,11 @@ impl Policy {
         self.jobs.is_empty()
     }
 
+    /// The workers that have no actors.
+    pub(super) fn crew(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values().filter(|worker| worker.host.is_none())
+    }
+
     /// How much there is of each thing. Looks at every worker.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -298,8 +348,10 @@ impl Policy {
             starting: self.starting,
             idle: self.idle.len(),
             busy: self.busy(),
-            waiting: self.workers.values().filter(|worker| worker.waiting).count(),
-            leaving: self.workers.values().filter(|worker| worker.phase == Phase::Leaving).count(),
+            waiting: self.crew().filter(|worker| worker.waiting).count(),
+            leaving: self.crew().filter(|worker| worker.phase == Phase::Leaving).count(),
+            hosts: self.hosts,
+            actors: self.actors.len(),
             depth: self.depth(),
             ..self.counted
         }

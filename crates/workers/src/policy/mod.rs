@@ -30,9 +30,15 @@
 //! - Failed starts are tried again, later each time and one at a time. After [`MAX_FAILED_STARTS`] in a row without
 //!   any worker left, the jobs in the queue end as [`Ending::NoWorkers`].
 //!
+//! - An actor lives in one worker from its beginning to its end: its calls go there alone, in the order of submission. That
+//!   worker runs nothing but calls of actors, and has no slot: neither waits for the other. It holds one actor, or those of
+//!   up to `size` such workers are shared, the fewest first. Calls are laid ahead; one with a timeout is laid when it is
+//!   the first, so that its time begins when it does. When the worker dies, its actors and all of their calls end. One that
+//!   dies before it was ready has run nothing, and its actors get another. Idle actors keep nothing from its end.
 //! - A wait that can never end is told at once to the job that would begin it: one that closes a cycle of jobs which wait
 //!   for each other, or stand behind each other by their keys; and one for a job that finds no worker, when all that there
-//!   may be have jobs that wait.
+//!   may be have jobs that wait. A call of an actor stands behind the one that is first, and behind one that holds the
+//!   thread of its worker while it waits.
 //!
 //! What it is not: it knows no process, no lane, no function and no result.
 //!
@@ -41,6 +47,7 @@
 //! Sources: batches by measured time from joblib; taking half of a queue from work-stealing schedulers; more workers
 //! while some wait from Java's `ForkJoinPool`.
 
+mod actors;
 mod closing;
 mod crew;
 mod cycles;
@@ -59,9 +66,10 @@ mod terms;
 mod view;
 mod worker;
 
+pub use actors::ActorSpec;
 pub use crew::{MAX_FAILED_STARTS, MAX_SCARCE_STARTS};
 pub use cycles::Deadlock;
-pub use ids::{JobId, WorkerId};
+pub use ids::{ActorId, JobId, WorkerId};
 pub use job::JobSpec;
 pub use machine::Policy;
 pub use terms::{Action, Cancel, Config, Ending, Floor, JobState, Nanos, Refused, Statistics, Verdict};

@@ -4,6 +4,7 @@ use super::ids::WorkerId;
 use super::job::Job;
 use super::machine::Policy;
 use super::terms::{Floor, NEVER};
+use super::worker::Worker;
 
 impl Policy {
     /// Takes up to `limit` jobs back, the newest first, of those that are `wanted`. How many it were.
@@ -14,7 +15,9 @@ impl Policy {
         limit: usize,
         wanted: impl Fn(&Job) -> bool,
     ) -> usize {
-        let Some(worker) = self.workers.get_mut(worker_id) else { return 0 };
+        // What a worker has for its actors goes nowhere else.
+        let fits = |worker: &&mut Worker| worker.host.is_none();
+        let Some(worker) = self.workers.get_mut(worker_id).filter(fits) else { return 0 };
         let mut taken = Vec::new();
         for place in (0..worker.jobs.len()).rev() {
             let id = worker.jobs[place];

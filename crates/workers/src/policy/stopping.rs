@@ -13,7 +13,7 @@ impl Policy {
     pub fn cancel(&mut self, floor: &mut impl Floor, id: JobId, now: Nanos) -> Cancel {
         let Some(job) = self.jobs.get(id) else { return Cancel::TooLate };
         let worker = match job.state {
-            _ if job.stop == Some(Stop::TimedOut) => return Cancel::TooLate,
+            _ if matches!(job.stop, Some(Stop::TimedOut | Stop::Killed)) => return Cancel::TooLate,
             _ if job.stop.is_some() => return Cancel::Asked,
             State::Offered(worker) => worker,
             State::Queued | State::Held => {
@@ -38,14 +38,14 @@ impl Policy {
         let Some(job) = self.jobs.get(id) else { return };
         let (queued, spec) = (job.state == State::Queued, job.spec);
         self.remove(id);
-        if queued {
+        if queued && spec.actor.is_none() {
             let queue = if spec.weightless { &mut self.weightless } else { &mut self.plain };
             queue.forget(spec.priority, |job| self.jobs.contains_key(job));
         }
     }
 
     /// Takes a job off its worker, if it has not begun. It is in no queue then.
-    fn withdraw(&mut self, floor: &mut impl Floor, worker_id: WorkerId, id: JobId) -> bool {
+    pub(super) fn withdraw(&mut self, floor: &mut impl Floor, worker_id: WorkerId, id: JobId) -> bool {
         let (Some(worker), Some(job)) = (self.workers.get_mut(worker_id), self.jobs.get_mut(id)) else {
             return false;
         };
@@ -54,13 +54,22 @@ impl Policy {
             return false;
         }
         worker.jobs.retain(|&other| other != id);
-        self.behind -= usize::from(!worker.jobs.is_empty());
+        if worker.host.is_none() {
+            self.behind -= usize::from(!worker.jobs.is_empty());
+        }
         self.settle(worker_id);
         true
     }
 
     /// Asks a job that has begun to stop. A plain one holds its worker up: what lies behind it goes elsewhere.
-    fn stop(&mut self, floor: &mut impl Floor, worker_id: WorkerId, id: JobId, stop: Stop, now: Nanos) {
+    pub(super) fn stop(
+        &mut self,
+        floor: &mut impl Floor,
+        worker_id: WorkerId,
+        id: JobId,
+        stop: Stop,
+        now: Nanos,
+    ) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.stop = Some(stop);
         }
@@ -87,6 +96,7 @@ impl Policy {
         }
         if self.offer_at <= now {
             self.offer_at = NEVER;
+            self.feed_hungry(floor, now);
         }
         if self.start_at <= now {
             self.start_at = 0;
@@ -103,7 +113,10 @@ impl Policy {
     pub fn next_deadline(&mut self) -> Option<Nanos> {
         let first = self.deadlines.first(|at, due| is_due(&self.jobs, &self.workers, at, due));
         let starts = if self.start_at == 0 { NEVER } else { self.start_at };
-        let tries = if self.workload() == 0 { NEVER } else { starts.min(self.offer_at) };
+        let wants_worker = self.workload() > 0 || !self.homeless.is_empty();
+        let tries = if wants_worker { starts } else { NEVER };
+        let offers = if self.workload() > 0 || self.has_hungry() { self.offer_at } else { NEVER };
+        let tries = tries.min(offers);
         let next = first.map_or(NEVER, |(at, _)| at).min(tries).min(self.spare_at);
         (next != NEVER).then_some(next)
     }
@@ -115,13 +128,22 @@ impl Policy {
         if job.stop.is_some() {
             self.kill(floor, worker);
         } else if self.withdraw(floor, worker, id) {
-            self.end(id, Ending::TimedOut);
+            self.out_of_time(floor, id, now);
         } else {
             self.stop(floor, worker, id, Stop::TimedOut, now);
         }
     }
 
-    fn kill(&mut self, floor: &mut impl Floor, id: WorkerId) {
+    /// The time of a job is over, and it has not begun. A call of an actor has done nothing wrong: its worker was at
+    /// another one's.
+    fn out_of_time(&mut self, floor: &mut impl Floor, id: JobId, now: Nanos) {
+        match self.jobs.get(id).and_then(|job| job.spec.actor) {
+            Some(actor) => self.lay_again(floor, actor, id, now),
+            None => self.end(id, Ending::TimedOut),
+        }
+    }
+
+    pub(super) fn kill(&mut self, floor: &mut impl Floor, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id).filter(|worker| !worker.killed) else { return };
         worker.killed = true;
         self.actions.push(Action::Kill(id));

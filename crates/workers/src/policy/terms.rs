@@ -1,6 +1,6 @@
 //! The words that the policy and its caller share: what goes in besides events, and what comes out.
 
-use super::ids::{JobId, WorkerId};
+use super::ids::{ActorId, JobId, WorkerId};
 
 /// Nanoseconds: a moment (since an epoch that the caller chose) or a length of time.
 pub type Nanos = u64;
@@ -26,7 +26,8 @@ pub trait Floor {
 pub struct Config {
     /// So many workers run jobs at the same time. A worker that waits for a nested job does not count.
     pub size: usize,
-    /// So many workers exist at most, those that wait included. When they are reached, jobs wait in the queue.
+    /// So many workers exist at most, those that wait included. When they are reached, jobs wait in the queue. As many more
+    /// may have actors.
     pub max_workers: usize,
     /// Between asking a job to stop and killing its worker.
     pub grace: Nanos,
@@ -66,6 +67,10 @@ pub enum Action {
     Kill(WorkerId),
     /// The job has ended so. It is not known to the policy any more.
     End(JobId, Ending),
+    /// The actor has ended so, after all of its calls. It is not known to the policy any more.
+    Over(ActorId, Ending),
+    /// This worker has to let go of the actor, which was killed, and goes on with its others.
+    Discard(WorkerId, ActorId),
 }
 
 /// How a job ended that did not end by its own reply.
@@ -79,6 +84,14 @@ pub enum Ending {
     Cancelled,
     /// No worker could be started for it.
     NoWorkers,
+    /// Its actor was killed.
+    Killed,
+    /// Its actor could not be made.
+    Unmade,
+    /// Of an actor alone: it was stopped, and its last call has ended.
+    Stopped,
+    /// Of an actor alone: the whole came to its end.
+    Closed,
 }
 
 /// What a reply is worth.
@@ -126,6 +139,15 @@ pub enum Refused {
     /// After `broken`.
     #[error("the workers take no more jobs: none of them can be made ready")]
     Broken,
+    /// The actor is stopped, or has ended.
+    #[error("the actor takes no more calls")]
+    Over,
+    /// The actor has as many calls as it may.
+    #[error("the actor has as many calls as it may have")]
+    Full,
+    /// There are as many workers with actors as there may be.
+    #[error("there are as many workers with actors as there may be")]
+    TooMany,
 }
 
 /// How much there is of each thing, and how much there has been.
@@ -145,6 +167,10 @@ pub struct Statistics {
     pub waiting: usize,
     /// Workers that were told to leave.
     pub leaving: usize,
+    /// Workers that have actors, whatever they do: they are among none of the others.
+    pub hosts: usize,
+    /// Actors.
+    pub actors: usize,
     /// How many jobs would be laid in the lane of one worker now.
     pub depth: usize,
     /// Jobs accepted, ever.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::ids::JobId;
+use super::ids::{ActorId, JobId};
 use super::terms::{NEVER, Nanos};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,20 @@ pub(super) struct Worker {
     pub(super) done: u64,
     /// When to look whether its job runs for long or, when it was told to leave, whether it has left.
     pub(super) check_at: Nanos,
+    /// It has actors, and so runs nothing else and has no slot.
+    pub(super) host: Option<Host>,
+}
+
+/// What there is to know of a worker that has actors.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    /// It has one, and will have no other.
+    pub(super) own: bool,
+    pub(super) actors: Vec<ActorId>,
+    /// Those for whose calls there was no room.
+    pub(super) hungry: VecDeque<ActorId>,
+    /// The call that its one thread runs and that waits, so that no other can go on.
+    pub(super) held_by: Option<JobId>,
 }
 
 impl Worker {
@@ -45,7 +59,19 @@ impl Worker {
             jobs: VecDeque::new(),
             done: 0,
             check_at: NEVER,
+            host: None,
         }
+    }
+
+    /// One for actors: to everybody who looks for room it is full.
+    pub(super) fn starting_host(own: bool) -> Self {
+        let host = Some(Host { own, ..Host::default() });
+        Self { weightless: true, exclusive: true, host, ..Self::starting() }
+    }
+
+    /// It takes calls of its actors.
+    pub(super) fn takes_calls(&self) -> bool {
+        self.phase == Phase::Ready && !self.killed
     }
 
     /// It has a slot: it runs jobs, or could.

@@ -18,7 +18,7 @@ fn begun(rig: &mut Rig, by: Option<WorkerId>, spec: JobSpec) -> (JobId, WorkerId
 
 fn blocked(rig: &mut Rig, (job, worker): (JobId, WorkerId), on: JobId) -> Result<(), Deadlock> {
     rig.wait(worker);
-    rig.policy.blocked(worker, job, on)
+    rig.policy.blocked(worker, job, on, false)
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn another_worker_cannot_speak_for_a_job() {
     let job = begun(&mut rig, None, keyed(1));
     let other = workers.into_iter().find(|&worker| worker != job.1).expect("two");
     let inner = rig.try_submit(Some(job.1), keyed(1)).expect("the door is open");
-    assert_eq!(rig.policy.blocked(other, job.0, inner), Ok(()));
+    assert_eq!(rig.policy.blocked(other, job.0, inner, false), Ok(()));
     assert_eq!(rig.policy.waits_for(job.0), None);
 }
 
@@ -108,5 +108,5 @@ fn when_all_workers_there_may_be_wait_the_last_wait_is_refused() {
     let never = rig.try_submit(Some(last.1), JobSpec::default()).expect("the door is open");
     assert_eq!(blocked(&mut rig, last, never), Err(Deadlock::NoWorkerLeft(never)));
     rig.policy.unblocked(first.1, first.0);
-    assert_eq!(rig.policy.blocked(last.1, last.0, never), Ok(()), "one of them may go on");
+    assert_eq!(rig.policy.blocked(last.1, last.0, never, false), Ok(()), "one of them may go on");
 }

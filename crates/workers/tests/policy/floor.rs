@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use thistledown_workers::policy::{Floor, JobId, JobSpec, Nanos, WorkerId};
+use thistledown_workers::policy::{ActorId, Floor, JobId, JobSpec, Nanos, WorkerId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -41,6 +41,8 @@ pub(crate) struct Worker {
     /// Takes no frame now.
     pub(crate) full: bool,
     pub(crate) done: u64,
+    /// It is there for actors, and for nothing else.
+    pub(crate) host: bool,
 }
 
 impl Worker {
@@ -49,11 +51,11 @@ impl Worker {
     }
 
     pub(crate) fn is_free(&self) -> bool {
-        self.ready && !self.waiting && !self.leaving && !self.killed && self.jobs() == 0
+        !self.host && self.ready && !self.waiting && !self.leaving && !self.killed && self.jobs() == 0
     }
 
     fn is_busy(&self) -> bool {
-        self.ready && !self.waiting && !self.leaving && (self.jobs() > 0 || self.killed)
+        !self.host && self.ready && !self.waiting && !self.leaving && (self.jobs() > 0 || self.killed)
     }
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct FakeFloor {
     pub(crate) max_tasks: Option<u64>,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    /// Where each actor lives, once it has been given a call.
+    pub(crate) actors: BTreeMap<ActorId, Option<WorkerId>>,
     /// A job that is being submitted: its name is not known yet.
     pub(crate) incoming: Option<(JobSpec, u64, u16)>,
     /// Every offer that was taken, in order.
@@ -120,7 +124,7 @@ impl FakeFloor {
     }
 
     fn is_runnable(&self, job: &Job) -> bool {
-        job.state == State::Queued && self.blockers(job).next().is_none()
+        job.state == State::Queued && job.spec.actor.is_none() && self.blockers(job).next().is_none()
     }
 
     /// The jobs of one kind that could go to a worker, first things first.
@@ -137,7 +141,8 @@ impl FakeFloor {
 
     /// How many jobs could go to workers that have nothing, if there were any.
     pub(crate) fn workload(&self) -> usize {
-        let behind: usize = self.workers.values().map(|worker| worker.jobs().saturating_sub(1)).sum();
+        let crew = self.workers.values().filter(|worker| !worker.host);
+        let behind: usize = crew.map(|worker| worker.jobs().saturating_sub(1)).sum();
         behind + self.runnable(false).len() + self.runnable(true).len()
     }
 
@@ -158,6 +163,31 @@ impl FakeFloor {
 
     fn is_alone(spec: &JobSpec) -> bool {
         spec.solo || (!spec.weightless && (spec.key.is_some() || spec.timeout.is_some()))
+    }
+
+    /// A call goes where its actor lives, behind all earlier ones; one that has a time is alone.
+    fn check_call(&mut self, actor: ActorId, worker: WorkerId, id: JobId) {
+        let home = self.actors.get_mut(&actor).expect("an actor that lives");
+        assert_eq!(*home.get_or_insert(worker), worker, "an actor has moved");
+        let host = &self.workers[&worker];
+        assert!(host.host && host.ready && !host.killed && !host.leaving, "it takes no calls: {host:?}");
+        let job = &self.jobs[&id];
+        let mut passed_over = Vec::new();
+        for (&other_id, other) in &self.jobs {
+            if other.spec.actor != Some(actor) || other.state == State::Ended || other_id == id {
+                continue;
+            }
+            if other.number > job.number {
+                assert_eq!(other.state, State::Queued, "calls lost their order: {job:?}, {other:?}");
+            } else if other.state == State::Queued {
+                passed_over.push(other_id);
+            } else {
+                let has_time = job.spec.timeout.is_some() || other.spec.timeout.is_some();
+                assert!(!has_time, "not alone: {job:?}, {other:?}");
+                assert!(!other.spec.last || job.spec.last, "called after its end: {job:?}");
+            }
+        }
+        self.passed_over.extend(passed_over);
     }
 
     fn check_offer(&self, worker: WorkerId, id: JobId) {
@@ -196,8 +226,14 @@ impl Floor for FakeFloor {
         if !self.jobs.contains_key(&job) {
             self.register(job);
         }
-        self.check_offer(worker, job);
-        self.note_passed_over(worker, job);
+        match self.jobs[&job].spec.actor {
+            Some(actor) => self.check_call(actor, worker, job),
+            None => {
+                assert!(!self.workers[&worker].host, "a job without an actor, where actors live");
+                self.check_offer(worker, job);
+                self.note_passed_over(worker, job);
+            }
+        }
         let lane = self.worker(worker);
         if lane.full {
             return false;

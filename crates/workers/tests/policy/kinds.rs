@@ -4,8 +4,17 @@ use thistledown_workers::policy::{Action, Config, JobId, JobSpec};
 
 use crate::rig::{MICROSECOND, Rig, SECOND};
 
-const WEIGHTLESS: JobSpec =
-    JobSpec { weightless: true, priority: 0, key: None, timeout: None, retries: 0, solo: false };
+const WEIGHTLESS: JobSpec = JobSpec {
+    weightless: true,
+    priority: 0,
+    key: None,
+    timeout: None,
+    retries: 0,
+    solo: false,
+    actor: None,
+    last: false,
+    halts: false,
+};
 
 #[test]
 fn weightless_jobs_share_a_worker_up_to_the_limit() {

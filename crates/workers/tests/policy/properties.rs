@@ -4,7 +4,7 @@
 
 use proptest::prelude::{ProptestConfig, any, proptest};
 use thistledown_testkit::Chance;
-use thistledown_workers::policy::{Config, JobId, JobSpec, WorkerId};
+use thistledown_workers::policy::{ActorId, Config, JobId, JobSpec, WorkerId};
 
 use crate::floor::{State, Worker};
 use crate::rig::{MICROSECOND, MILLISECOND, Rig, SECOND};
@@ -53,13 +53,15 @@ impl Machine {
     fn step(&mut self, seed: u64) {
         let mut chance = Chance::new(seed);
         match chance.below(100) {
-            0..=29 => self.submit(None, &mut chance),
+            0..=19 => self.submit(None, &mut chance),
+            20..=29 => self.call(&mut chance),
             30..=39 => self.hire(),
             40..=62 => self.begin(&mut chance),
             63..=82 => self.reply(&mut chance),
             83..=86 => self.cancel(&mut chance),
             87..=88 => self.die(&mut chance),
-            89..=91 => self.wait_or_resume(&mut chance),
+            89 => self.open(&mut chance),
+            90..=91 => self.wait_or_resume(&mut chance),
             92..=94 => self.leave(),
             95 => self.fill_or_empty(&mut chance),
             96 => self.fail_start(&mut chance),
@@ -81,9 +83,33 @@ impl Machine {
             timeout: (fancy && chance.once_in(3)).then(|| chance.any() % (2 * MILLISECOND)),
             retries: [0, 1, 2][chance.below(3)],
             solo: fancy && chance.once_in(4),
+            ..JobSpec::default()
         };
         // Refused when it is closed: that is checked elsewhere.
         let _ = self.rig.try_submit(parent, spec);
+    }
+
+    fn open(&mut self, chance: &mut Chance) {
+        match self.some_actor(chance).filter(|_| chance.once_in(3)) {
+            Some(actor) if chance.once_in(2) => drop(self.rig.stop(actor)),
+            Some(actor) if chance.once_in(4) => {
+                self.rig.tell(|policy, floor, now| policy.unmade(floor, actor, now));
+            }
+            Some(actor) => self.rig.kill_actor(actor),
+            None => drop(self.rig.open(chance.once_in(2), 1 + chance.below(80))),
+        }
+    }
+
+    fn call(&mut self, chance: &mut Chance) {
+        let Some(actor) = self.some_actor(chance) else { return };
+        let timeout = chance.once_in(4).then(|| chance.any() % (2 * MILLISECOND));
+        let spec = JobSpec { actor: Some(actor), timeout, ..JobSpec::default() };
+        // Refused when the actor takes no more, or has too many.
+        let _ = self.rig.try_submit(None, spec);
+    }
+
+    fn some_actor(&self, chance: &mut Chance) -> Option<ActorId> {
+        chance.pick(&self.rig.floor.actors.keys().copied().collect::<Vec<_>>())
     }
 
     fn hire(&mut self) {
@@ -137,7 +163,8 @@ impl Machine {
         {
             return self.rig.resume(worker);
         }
-        let runs = |worker: &Worker| !worker.begun.is_empty() && !worker.waiting && !worker.leaving;
+        let runs =
+            |worker: &Worker| !worker.host && !worker.begun.is_empty() && !worker.waiting && !worker.leaving;
         if let Some(worker) = self.some_worker(chance, runs) {
             self.rig.wait(worker);
             self.submit(Some(worker), chance);
@@ -180,6 +207,8 @@ impl Machine {
         for worker in self.rig.floor.workers.values_mut() {
             worker.full = false;
         }
+        // One that has nothing is asked again after a while.
+        self.rig.pass(MILLISECOND);
         for _ in 0..100_000 {
             if self.rig.policy.workers() == 0 && self.rig.policy.is_idle() {
                 break;

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use thistledown_workers::policy::{
-    Action, Cancel, Config, Ending, JobId, JobSpec, JobState, Nanos, Policy, Refused, Verdict, WorkerId,
+    Action, ActorId, ActorSpec, Cancel, Config, Ending, JobId, JobSpec, JobState, Nanos, Policy, Refused,
+    Verdict, WorkerId,
 };
 
 use crate::floor::{FakeFloor, State, Worker};
@@ -31,6 +32,8 @@ pub(crate) struct Rig {
     pub(crate) starting: VecDeque<WorkerId>,
     /// What had to be done in the last step, apart from ends.
     pub(crate) actions: Vec<Action>,
+    /// How actors ended.
+    pub(crate) overs: BTreeMap<ActorId, Ending>,
     submitted: u64,
     failures: bool,
     broken: bool,
@@ -44,6 +47,7 @@ impl Rig {
             max_tasks: config.max_tasks_per_child,
             jobs: BTreeMap::new(),
             workers: BTreeMap::new(),
+            actors: BTreeMap::new(),
             incoming: None,
             offers: Vec::new(),
             passed_over: Vec::new(),
@@ -56,6 +60,7 @@ impl Rig {
             ends: BTreeMap::new(),
             starting: VecDeque::new(),
             actions: Vec::new(),
+            overs: BTreeMap::new(),
             submitted: 0,
             failures: false,
             broken: false,
@@ -129,16 +134,28 @@ impl Rig {
         let worker = self.floor.workers.get_mut(&id)?;
         let &job = worker.lane.front()?;
         let books = self.floor.jobs.get_mut(&job)?;
-        if worker.waiting || (!books.spec.weightless && !worker.begun.is_empty()) {
+        // Of the calls of an actor one runs, and others may have been taken, to stand behind it; here they stay in the lane.
+        let is_held = match books.spec.actor {
+            None => !books.spec.weightless && !worker.begun.is_empty(),
+            Some(actor) => {
+                let begun = worker.begun.clone();
+                begun.iter().any(|job| self.floor.jobs[job].spec.actor == Some(actor))
+            }
+        };
+        let worker = self.floor.worker(id);
+        if worker.waiting || is_held {
             return None;
         }
-        worker.lane.pop_front();
-        worker.begun.push(job);
-        worker.busy_since = Some(self.now);
+        let books = self.floor.job(job);
         books.state = State::Begun(id);
         books.begins += 1;
         assert!(books.begins <= 1 + books.spec.retries, "begun too often: {books:?}");
-        let (key, number) = (books.spec.key, books.number);
+        let (key, number) = (books.spec.key.filter(|_| books.spec.actor.is_none()), books.number);
+        let now = self.now;
+        let worker = self.floor.worker(id);
+        worker.lane.pop_front();
+        worker.begun.push(job);
+        worker.busy_since = Some(now);
         if key.is_some() {
             let others =
                 self.floor.jobs.iter().filter(|(other, books)| **other != job && books.spec.key == key);
@@ -157,7 +174,8 @@ impl Rig {
     pub(crate) fn reply_as(&mut self, id: JobId, took: Nanos, retry: bool) -> Verdict {
         let books = self.floor.job(id);
         let State::Begun(worker_id) = books.state else { panic!("has not begun: {books:?}") };
-        let is_again = retry && !books.stopped && books.retries_left > 0 && !self.broken;
+        let is_again =
+            retry && books.spec.actor.is_none() && !books.stopped && books.retries_left > 0 && !self.broken;
         let books = self.floor.job(id);
         books.state = if is_again { State::Queued } else { State::Ended };
         books.retries_left -= u32::from(is_again);
@@ -221,13 +239,18 @@ impl Rig {
     pub(crate) fn die(&mut self, id: WorkerId) {
         self.starting.retain(|&worker| worker != id);
         let worker = self.floor.worker(id);
-        worker.ready = false;
-        if !worker.leaving && !worker.killed {
-            self.failures = worker.done == 0 && worker.begun.is_empty();
+        let was_ready = std::mem::take(&mut worker.ready);
+        let (is_surprise, host) = (!worker.leaving && !worker.killed, worker.host);
+        let did_something = worker.done > 0 || !worker.begun.is_empty();
+        let lane: Vec<JobId> = if host { std::mem::take(&mut worker.lane).into() } else { Vec::new() };
+        let lost = [worker.begun.clone(), lane].concat();
+        if is_surprise && (!host || !was_ready || did_something) {
+            self.failures = !did_something;
         }
-        for job in worker.begun.clone() {
+        for job in lost {
             let books = self.floor.job(job);
-            let again = !books.stopped && books.retries_left > 0 && !self.broken;
+            // Actors end with their workers, and so do all of their calls.
+            let again = !host && !books.stopped && books.retries_left > 0 && !self.broken;
             books.state = if again { State::Queued } else { State::Ended };
             books.retries_left -= u32::from(again);
         }
@@ -268,6 +291,41 @@ impl Rig {
             worker.leaving = true;
         }
         self.tell(|policy, _, _| policy.kill_all());
+    }
+
+    /// A new actor.
+    pub(crate) fn open(&mut self, own: bool, mailbox: usize) -> Result<ActorId, Refused> {
+        let opened = self.policy.open(ActorSpec { own, mailbox }, None, self.now);
+        if let Ok(actor) = opened {
+            assert!(self.floor.actors.insert(actor, None).is_none());
+        }
+        self.check();
+        opened
+    }
+
+    /// An actor that its first call has made: with that in its worker, which is ready.
+    pub(crate) fn actor(&mut self, own: bool) -> (ActorId, WorkerId) {
+        let actor = self.open(own, 1_000).expect("the door is open");
+        let make = self.call(actor);
+        if self.worker_of(make).is_none() {
+            self.hire();
+        }
+        let worker = self.place_of(make);
+        assert_eq!(self.begin(worker), Some(make));
+        assert_eq!(self.reply(make, 0), Verdict::Final);
+        (actor, worker)
+    }
+
+    pub(crate) fn call(&mut self, actor: ActorId) -> JobId {
+        self.submit(JobSpec { actor: Some(actor), ..JobSpec::default() })
+    }
+
+    pub(crate) fn stop(&mut self, actor: ActorId) -> Result<JobId, Refused> {
+        self.try_submit(None, JobSpec { actor: Some(actor), last: true, ..JobSpec::default() })
+    }
+
+    pub(crate) fn kill_actor(&mut self, actor: ActorId) {
+        self.tell(|policy, floor, now| policy.kill_actor(floor, actor, now));
     }
 
     /// Any other event, by itself.
@@ -316,7 +374,7 @@ impl Rig {
         for &action in &actions {
             self.carry_out(action);
         }
-        actions.retain(|action| !matches!(action, Action::End(..)));
+        actions.retain(|action| !matches!(action, Action::End(..) | Action::Over(..)));
         self.actions = actions;
         for passed_over in std::mem::take(&mut self.floor.passed_over) {
             let job = &self.floor.jobs[&passed_over];
@@ -329,14 +387,19 @@ impl Rig {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Start(worker) => {
-                assert!(self.floor.workers.insert(worker, Worker::default()).is_none());
+                let host = self.policy.actors_in(worker).is_some();
+                assert!(self.floor.workers.insert(worker, Worker { host, ..Worker::default() }).is_none());
                 self.starting.push_back(worker);
-                assert!(self.floor.workers.len() <= self.config.max_workers, "too many workers");
-                assert!(self.starting.len() <= self.floor.workload(), "nobody has work for it");
+                let (hosts, crew): (Vec<&Worker>, Vec<&Worker>) =
+                    self.floor.workers.values().partition(|worker| worker.host);
+                assert!(hosts.len().max(crew.len()) <= self.config.max_workers, "too many workers");
+                let starting = self.starting.iter().filter(|id| !self.floor.workers[id].host).count();
+                assert!(host || starting <= self.floor.workload(), "nobody has work for it");
             }
             Action::Retire(id) => {
                 let worker = self.floor.worker(id);
-                assert!(worker.jobs() == 0 && !worker.leaving, "retired with jobs, or twice: {worker:?}");
+                let has_jobs = worker.jobs() > 0 && !worker.host;
+                assert!(!has_jobs && !worker.leaving, "retired with jobs, or twice: {worker:?}");
                 assert!(!worker.killed, "told to leave, and killed before");
                 worker.leaving = true;
                 self.starting.retain(|&other| other != id);
@@ -351,7 +414,19 @@ impl Rig {
                 worker.killed = true;
                 self.starting.retain(|&other| other != id);
             }
-            Action::End(job, ending) => self.ended(job, End::Otherwise(ending)),
+            Action::End(job, ending) => {
+                self.ended(job, End::Otherwise(ending));
+                // What was laid for an actor that is no more, nobody runs.
+                for worker in self.floor.workers.values_mut() {
+                    worker.lane.retain(|&other| other != job);
+                    worker.begun.retain(|&other| other != job || !worker.host);
+                }
+            }
+            Action::Over(actor, ending) => {
+                assert!(self.floor.actors.remove(&actor).is_some(), "it ended twice");
+                self.overs.insert(actor, ending);
+            }
+            Action::Discard(worker, _) => assert!(self.floor.workers[&worker].host),
         }
     }
 
@@ -364,9 +439,9 @@ impl Rig {
         let queued = self.floor.jobs.values().filter(|job| job.state == State::Queued).count();
         let counted = self.policy.statistics();
         assert_eq!((counted.queued, counted.offered), (queued, live - queued));
-        assert_eq!(counted.busy + counted.idle + counted.waiting + counted.starting + counted.leaving, {
-            self.floor.workers.len()
-        });
+        let crew = counted.busy + counted.idle + counted.waiting + counted.starting + counted.leaving;
+        assert_eq!(crew + counted.hosts, self.floor.workers.len());
+        assert_eq!(counted.actors, self.floor.actors.len());
         for (&id, job) in &self.floor.jobs {
             let expected = match job.state {
                 State::Queued => Some(JobState::Queued),
@@ -387,11 +462,10 @@ impl Rig {
         let free = self.floor.workers.values().any(Worker::is_free);
         let size = self.config.size + usize::from(plain_waits && self.floor.is_full_of_weightless());
         assert!(!free || self.floor.busy() >= size, "a job and a worker wait for each other");
-        let slots = self.floor.workers.values().filter(|worker| !worker.leaving && !worker.waiting).count();
-        let may_start = slots < size && self.floor.workers.len() < self.config.max_workers;
-        assert!(
-            self.failures || !may_start || !self.starting.is_empty(),
-            "a job waits, and no worker is started"
-        );
+        let crew = || self.floor.workers.values().filter(|worker| !worker.host);
+        let slots = crew().filter(|worker| !worker.leaving && !worker.waiting).count();
+        let may_start = slots < size && crew().count() < self.config.max_workers;
+        let starts = self.starting.iter().any(|id| !self.floor.workers[id].host);
+        assert!(self.failures || !may_start || starts, "a job waits, and no worker is started");
     }
 }

@@ -4,8 +4,17 @@ use thistledown_workers::policy::{Action, Cancel, Config, Ending, JobSpec, Verdi
 
 use crate::rig::{End, MICROSECOND, MILLISECOND, Rig, SECOND};
 
-const TIMED: JobSpec =
-    JobSpec { weightless: false, priority: 0, key: None, timeout: Some(SECOND), retries: 3, solo: false };
+const TIMED: JobSpec = JobSpec {
+    weightless: false,
+    priority: 0,
+    key: None,
+    timeout: Some(SECOND),
+    retries: 3,
+    solo: false,
+    actor: None,
+    last: false,
+    halts: false,
+};
 
 #[test]
 fn a_job_that_has_not_begun_is_removed() {

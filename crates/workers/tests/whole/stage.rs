@@ -184,7 +184,17 @@ impl Stage {
         let function = self.engine().function(name.as_bytes(), weightless).expect("room for a function");
         let call = Parcel::new(call, &[]).expect("room for a call");
         let name = thistledown_workers::Name::given(name);
-        Order { name, function, call, priority: 0, key: None, timeout: None, memory: None, retries: 0 }
+        Order {
+            name,
+            function,
+            call,
+            priority: 0,
+            key: None,
+            timeout: None,
+            memory: None,
+            retries: 0,
+            errand: None,
+        }
     }
 
     pub(crate) fn try_submit(&self, order: Order) -> Result<Job, Closed> {

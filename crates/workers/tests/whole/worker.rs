@@ -104,6 +104,7 @@ impl Worker {
                 }
                 Some(Given::Task { id, function, weightless: false, call }) => self.run(id, function, &call),
                 Some(Given::Task { id, function, .. }) => self.take_weightless(id, function),
+                Some(Given::Call { id, function, call, .. }) => self.run(id, function, &call),
                 None if self.child.region().is_to_leave() => return,
                 None => {
                     if !self.child.sleep_for_work().expect("descriptors") {

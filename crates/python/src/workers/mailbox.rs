@@ -1,0 +1,274 @@
+//! The mailbox of an actor in a worker process: what is asked of it becomes a job, as a call of a function does.
+//!
+//! What it knows is where the actor's pool is, and what the actor is called there. So it can be made again in another
+//! process that has a way to that pool. Whose it is, and when nobody holds it any more, is known to `_boxes_workers`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use rustix_futex_sync::Mutex;
+use thistledown_exchange::Ticket as Ticketed;
+use thistledown_workers::{Closed, Engine, Errand, Function, Name, Order, Parcel, Verb};
+
+use crate::channel::tickets;
+use crate::current::seconds;
+use crate::errors;
+use crate::outside::outside;
+use crate::root;
+use crate::task::Task;
+use crate::workers::child::{ATTRIBUTE, METHOD};
+use crate::workers::freight;
+use crate::workers::imports;
+use crate::workers::pool::{Pool, Source};
+use crate::workers::remote::{Asked, Remote, Ticket};
+
+/// A method, as the workers know it, and what its calls are called after.
+#[derive(Clone)]
+struct Method {
+    function: Arc<Function>,
+    words: Arc<str>,
+}
+
+/// The mailbox of an actor in a worker process.
+#[pyclass(frozen, module = "thistledown._core", weakref)]
+pub(crate) struct Mailbox {
+    source: Source,
+    actor: u64,
+    /// What people call the actor.
+    name: Arc<str>,
+    /// Of each call.
+    timeout: Option<Duration>,
+    methods: Mutex<HashMap<String, Method>>,
+    attributes: Mutex<HashMap<String, Method>>,
+}
+
+#[pymethods]
+impl Mailbox {
+    /// Of an actor that was made, or will be, by this number in this pool.
+    #[new]
+    #[pyo3(signature = (pool, actor, name, timeout))]
+    fn new(pool: &Bound<'_, Pool>, actor: u64, name: &str, timeout: Option<f64>) -> PyResult<Self> {
+        let timeout = timeout.map(|timeout| seconds(timeout, "timeout")).transpose()?.flatten();
+        Ok(Self {
+            source: pool.get().source(),
+            actor,
+            name: name.into(),
+            timeout,
+            methods: Mutex::default(),
+            attributes: Mutex::default(),
+        })
+    }
+
+    /// Has the actor made: by what is called, with what. The task ends when it is.
+    #[pyo3(signature = (pool, own, mailbox, memory, function, args, kwargs))]
+    #[allow(clippy::too_many_arguments, reason = "each is something else")]
+    fn make(
+        &self,
+        pool: &Bound<'_, Pool>,
+        own: bool,
+        mailbox: u32,
+        memory: Option<u64>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<Task>> {
+        let py = function.py();
+        imports::check(py)?;
+        pool.get().begin(function)?;
+        let named = pool.get().named(function)?;
+        let (call, tickets) = pack(args, kwargs)?;
+        let order = Order { memory, ..self.order(named.number, Name::given(&self.name), call) };
+        self.send(py, Verb::Make { own, mailbox }, order, tickets, &self.name)
+    }
+
+    /// Has a method called.
+    #[pyo3(signature = (method, args, kwargs))]
+    fn call(
+        &self,
+        method: &Bound<'_, PyString>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<Task>> {
+        let py = method.py();
+        imports::check(py)?;
+        let known = self.known(&self.methods, METHOD, method.to_str()?)?;
+        self.call_of(py, Verb::Call, known, pack(args, kwargs)?)
+    }
+
+    /// Has an attribute read.
+    fn read(&self, attribute: &Bound<'_, PyString>) -> PyResult<Py<Task>> {
+        let py = attribute.py();
+        imports::check(py)?;
+        let known = self.known(&self.attributes, ATTRIBUTE, attribute.to_str()?)?;
+        let call = freight::pack_call(&PyTuple::empty(py), None, None)?;
+        self.call_of(py, Verb::Call, known, (call, Vec::new()))
+    }
+
+    /// Has the actor give itself, pickled; then it stands still.
+    fn give(&self, py: Python<'_>) -> PyResult<Py<Task>> {
+        self.ask_plainly(py, Verb::Give)
+    }
+
+    /// Has it end after what was asked before. The task ends with it, however that comes about.
+    fn stop(&self, py: Python<'_>) -> PyResult<Py<Task>> {
+        self.ask_plainly(py, Verb::Stop)
+    }
+
+    /// A task that gives how the actor has ended, in a word, and the error, when it has. Never fails.
+    fn watch(&self, py: Python<'_>) -> PyResult<Py<Task>> {
+        self.ask_plainly(py, Verb::Watch)
+    }
+
+    /// After ``give``: what it was asked, the other one answers, which lives in the same pool; None: it does so itself.
+    #[pyo3(signature = (other))]
+    fn moved(&self, py: Python<'_>, other: Option<&Self>) {
+        if let Source::Own(engine) = &self.source {
+            let to = other.map(|other| other.actor);
+            outside(py, || {
+                engine.upgrade().into_iter().for_each(|engine| engine.moved_actor(self.actor, to))
+            });
+        }
+    }
+
+    /// Ends it now.
+    fn kill(&self, py: Python<'_>) {
+        outside(py, || match &self.source {
+            Source::Own(engine) => {
+                engine.upgrade().into_iter().for_each(|engine| engine.kill_actor(self.actor))
+            }
+            Source::Above(upstream) => upstream.kill_actor(self.actor),
+        });
+    }
+}
+
+/// A call as a parcel, and what keeps the channels in it.
+type Packed = (Parcel, Vec<Ticketed>);
+
+fn pack(args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<Packed> {
+    let kwargs = Some(kwargs).filter(|kwargs| !kwargs.is_empty());
+    tickets::collect(|| freight::pack_call(args, kwargs, None))
+}
+
+impl Mailbox {
+    fn known(&self, known: &Mutex<HashMap<String, Method>>, kind: u8, name: &str) -> PyResult<Method> {
+        if let Some(method) = known.lock().get(name) {
+            return Ok(method.clone());
+        }
+        let body = [&[kind], name.as_bytes()].concat();
+        let function = self.function(&body)?;
+        let method = Method { function, words: format!("{}.{name}", self.name).into() };
+        known.lock().insert(name.to_owned(), method.clone());
+        Ok(method)
+    }
+
+    /// What the workers are sent instead of a function.
+    fn function(&self, body: &[u8]) -> PyResult<Arc<Function>> {
+        let function = match &self.source {
+            Source::Own(engine) => self.engine(engine)?.function(body, false),
+            Source::Above(upstream) => upstream.function(body, false),
+        };
+        function.map_err(|error| errors::system(&error))
+    }
+
+    fn engine(&self, engine: &Weak<Engine<Ticket>>) -> PyResult<Arc<Engine<Ticket>>> {
+        engine
+            .upgrade()
+            .ok_or_else(|| errors::misuse(format!("the pool that {} lived in is gone", self.name)))
+    }
+
+    fn ask_plainly(&self, py: Python<'_>, verb: Verb) -> PyResult<Py<Task>> {
+        let what = match verb {
+            Verb::Stop => "the end of",
+            Verb::Watch => "a watch of",
+            _ => "the leave of",
+        };
+        let function = self.function(&[METHOD])?;
+        let call = freight::pack_call(&PyTuple::empty(py), None, None)?;
+        let words: Arc<str> = format!("{what} {}", self.name).into();
+        self.call_of(py, verb, Method { function, words }, (call, Vec::new()))
+    }
+
+    fn call_of(
+        &self,
+        py: Python<'_>,
+        verb: Verb,
+        method: Method,
+        (call, tickets): Packed,
+    ) -> PyResult<Py<Task>> {
+        let timeout = self.timeout.filter(|_| verb == Verb::Call);
+        let words = method.words;
+        let order = Order { timeout, ..self.order(method.function, Name::given(""), call) };
+        self.send(py, verb, order, tickets, &words)
+    }
+
+    fn order(&self, function: Arc<Function>, name: Name, call: Parcel) -> Order {
+        Order {
+            name,
+            function,
+            call,
+            priority: 0,
+            key: None,
+            timeout: None,
+            memory: None,
+            retries: 0,
+            errand: None,
+        }
+    }
+
+    fn send(
+        &self,
+        py: Python<'_>,
+        verb: Verb,
+        mut order: Order,
+        tickets: Vec<Ticketed>,
+        words: &Arc<str>,
+    ) -> PyResult<Py<Task>> {
+        order.errand = Some(Errand { actor: self.actor, verb });
+        let asked = Asked { actor: Arc::clone(&self.name), verb };
+        let remote = Remote::asked(self.source.clone(), asked);
+        remote.keep(tickets);
+        let origin = PyString::new(py, words).unbind();
+        let task = Task::make(py, Some(origin))?;
+        Task::set_remote(&task, Arc::clone(&remote));
+        // The engine does not hold it, so the collector has to know it.
+        root::track(task.as_ptr());
+        if !matches!(verb, Verb::Make { .. }) {
+            order.name = Name::numbered(words, task.get().serial());
+        }
+        let engine = match &self.source {
+            Source::Above(upstream) => {
+                upstream.submit(py, order, &remote)?;
+                return Ok(task.unbind());
+            }
+            Source::Own(engine) => self.engine(engine)?,
+        };
+        match engine.submit(order, Ticket(Arc::clone(&remote))) {
+            Ok(Some(job)) => {
+                remote.set_job(job.number());
+                Ok(task.unbind())
+            }
+            // It was answered at once. What asks for the end has got what it wants.
+            Ok(None) if matches!(verb, Verb::Stop | Verb::Watch) => Ok(task.unbind()),
+            Ok(None) => match task.get().outcome(py) {
+                Some(Err(refused)) => Err(refused),
+                _ => Ok(task.unbind()),
+            },
+            Err((closed, _)) => Err(self.refused(py, closed, matches!(verb, Verb::Make { .. }))),
+        }
+    }
+
+    fn refused(&self, py: Python<'_>, closed: Closed, is_new: bool) -> PyErr {
+        match closed {
+            Closed::Forked => errors::misuse(
+                "this process is a fork of the one that the actor's pool belongs to: make an actor of its own here",
+            ),
+            Closed::Full => errors::mailbox_full(py, &self.name),
+            Closed::ShutDown if is_new => errors::misuse("cannot schedule new futures after shutdown"),
+            Closed::ShutDown => errors::actor_gone(py, &self.name, &thistledown_workers::Gone::Closed)
+                .map_or_else(|error| error, |error| PyErr::from_value(error.into_bound(py))),
+        }
+    }
+}

@@ -1,0 +1,435 @@
+"""Actors in worker processes: order, places, handles, and the ways of their ends."""
+
+import os
+import pickle
+import signal
+
+import pytest
+import thistledown as td
+from boxes import Account, Doomed, Unwilling, alone, flood, make_and_use, use
+from pools import Workers
+from thistledown._boxes import Ending
+
+from leaks import eventually
+from support import PATIENCE
+
+KINDS = ["alone", "shared"]
+
+
+@pytest.fixture(params=KINDS)
+def place(request):
+    """Makes actors: each in a worker of its own, or all in one."""
+    with Workers(1) as pool:
+        if request.param == "shared":
+            yield pool.actor
+        else:
+            yield lambda owner, *args: alone(pool, owner, *args)
+
+
+def result(task):
+    return task.result(PATIENCE)
+
+
+def test_calls_are_answered_in_their_order(place):
+    account = place(Account, 100)
+    tasks = [account.deposit(1) for _ in range(1_000)]
+    assert [result(task) for task in tasks] == list(range(101, 1101))
+    assert result(account.balance) == 1100
+
+
+def test_a_method_that_waits_keeps_the_next_from_beginning(place, gate):
+    account = place(Account)
+    waits = [account.await_gate(gate.path), account.gate_generator(gate.path)]
+    plain = [account.deposit(), account.deposit()]
+    last = account.await_gate(gate.path)
+    gate.wait_for_arrivals()
+    assert not gate.has_arrivals()
+    assert not any(task.done() for task in plain)
+    gate.open(3)
+    assert [result(task) for task in [*waits, *plain, last]] == [0, 0, 1, 2, 2]
+    assert result(account.interleaved) is False
+
+
+def test_an_exception_is_its_calls_alone(place):
+    account = place(Account)
+    with pytest.raises(LookupError, match="not here"):
+        result(account.fail(LookupError("not here")))
+    assert result(account.deposit()) == 1
+
+
+def test_one_of_its_own_has_a_process_of_its_own():
+    with Workers(1) as pool:
+        accounts = [alone(pool, Account), alone(pool, Account)]
+        pids = {result(account.pid()) for account in accounts}
+        assert len(pids) == 2
+        assert result(pool.go(os.getpid)) not in pids
+
+
+def test_shared_ones_are_spread_over_as_many_processes_as_the_pool_has():
+    with Workers(2) as pool:
+        accounts = [pool.actor(Account) for _ in range(6)]
+        pids = [result(account.pid()) for account in accounts]
+        assert sorted(pids.count(pid) for pid in set(pids)) == [3, 3]
+
+
+def test_in_one_worker_those_that_wait_let_others_run(gate):
+    with Workers(1) as pool:
+        first, second = pool.actor(Account), pool.actor(Account)
+        waits = first.await_gate(gate.path)
+        gate.wait_for_arrivals()
+        assert result(second.deposit()) == 1
+        gate.open()
+        assert result(waits) == 0
+
+
+def test_a_plain_method_may_wait_beside_one_that_lets_others_run(gate):
+    with Workers(1) as pool:
+        first, second, third = (pool.actor(Account) for _ in range(3))
+        waits = first.await_gate(gate.path)
+        gate.wait_for_arrivals()
+        other = alone(pool, Account)
+        second.meet(other)
+        assert result(second.ask_partner(7)) == 7
+        gate.open()
+        assert (result(waits), result(third.deposit())) == (0, 1)
+
+
+def test_tasks_of_the_pool_wait_for_actors_and_never_for_their_places():
+    with Workers(1) as pool:
+        account = pool.actor(Account)
+        tasks = [pool.go(use, account, 1) for _ in range(20)]
+        assert sorted(result(task) for task in tasks) == list(range(1, 21))
+
+
+def test_a_worker_has_actors_made():
+    with Workers(1) as pool:
+        balance, pid, own = result(pool.go(make_and_use))
+        assert balance == 7
+        assert pid != own
+
+
+def test_handles_are_results_arguments_and_state():
+    with Workers(1) as pool:
+        one, other = alone(pool, Account), pool.actor(Account)
+        assert result(one.echo(other)) == other
+        one.meet(other)
+        assert result(one.ask_partner(3)) == 3
+        assert result(other.balance) == 3
+        assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_a_handle_of_another_pool_is_refused_with_words():
+    with Workers(1) as pool, Workers(1) as other:
+        account = pool.actor(Account)
+        with pytest.raises(td.NotPicklable, match="of another pool"):
+            result(other.go(use, account, 1))
+
+
+def test_large_arguments_travel(place):
+    data = bytes(1_000_000)
+    assert result(place(Account).echo(data)) == data
+
+
+def test_what_cannot_be_sent_fails_its_call_alone(place):
+    account = place(Account)
+    with pytest.raises(td.NotPicklable, match="argument 1"):
+        account.echo(one for one in ())
+    with pytest.raises(td.NotPicklable, match="the result"):
+        result(account.give_what_cannot_be_sent())
+    assert result(account.deposit()) == 1
+
+
+def test_what_does_not_come_out_of_its_pickle_fails_its_call_alone(place):
+    account = place(Account)
+    with pytest.raises(ValueError, match="no number"):
+        result(account.echo(Unwilling()))
+    assert result(account.deposit()) == 1
+
+
+# --- ends -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_answers_what_was_asked_before(place, gate):
+    account = place(Account)
+    first = account.pass_gate(gate.path)
+    calls = [account.deposit() for _ in range(100)]
+    stopping = account.stop()
+    with pytest.raises(td.ActorStopped, match="stopped"):
+        account.deposit()
+    assert account.stop() is stopping
+    gate.open()
+    assert result(stopping) is None
+    assert [result(call) for call in [first, *calls]] == [0, *range(1, 101)]
+
+
+def test_a_worker_of_ones_own_goes_with_it():
+    with Workers(1) as pool:
+        with alone(pool, Account) as account:
+            assert result(account.deposit()) == 1
+        eventually(lambda: pool.statistics()["processes"] == [], "its process is left")
+
+
+def test_one_that_nobody_holds_is_stopped():
+    with Workers(1) as pool:
+        account = alone(pool, Account)
+        last = account.deposit()
+        del account
+        assert result(last) == 1
+        eventually(lambda: pool.statistics()["processes"] == [], "its process is left")
+
+
+def test_one_that_is_killed_with_a_hundred_calls_fails_all(place, gate):
+    account = place(Account)
+    heard = []
+    account._box.watch(heard.append)
+    begun = account.pass_gate(gate.path)
+    gate.wait_for_arrivals()
+    calls = [account.deposit() for _ in range(100)]
+    account.kill()
+    for call in [begun, *calls]:
+        with pytest.raises(td.ActorDied, match="killed"):
+            result(call)
+    with pytest.raises(td.ActorDied, match="killed"):
+        account.deposit()
+    eventually(lambda: len(heard) == 1, "nobody hears of its end")
+    assert heard[0].word == "killed"
+
+
+def test_a_death_tells_its_cause_to_all_calls(place, gate):
+    account = place(Account)
+    begun = account.pass_gate(gate.path)
+    calls = [account.end(-signal.SIGSEGV), *(account.deposit() for _ in range(100))]
+    gate.open()
+    assert result(begun) == 0
+    for call in calls:
+        with pytest.raises(td.ActorDied, match="segmentation fault") as caught:
+            result(call)
+        assert isinstance(caught.value.__cause__, td.WorkerDied)
+        assert caught.value.__cause__.exitcode == -signal.SIGSEGV
+
+
+def test_those_that_share_a_worker_share_its_death():
+    with Workers(1) as pool:
+        one, other = pool.actor(Account), pool.actor(Account)
+        assert result(other.deposit()) == 1
+        task = one.end(3)
+        with pytest.raises(td.ActorDied):
+            result(task)
+        with pytest.raises(td.ActorDied, match="exit code 3"):
+            other.deposit()
+        assert result(pool.actor(Account).deposit()) == 1
+
+
+def test_one_that_is_killed_leaves_its_neighbours(gate):
+    with Workers(1) as pool:
+        one, other = pool.actor(Account), pool.actor(Account, 5)
+        waits = one.await_gate(gate.path)
+        gate.wait_for_arrivals()
+        one.kill()
+        with pytest.raises(td.ActorDied, match="killed"):
+            result(waits)
+        assert result(other.deposit()) == 6
+
+
+def test_a_constructor_that_fails_fails_every_call(place):
+    account = place(Account, 0, LookupError("no such account"))
+    heard = []
+    account._box.watch(heard.append)
+    with pytest.raises(td.ActorDied, match="no such account") as caught:
+        result(account.deposit())
+    assert isinstance(caught.value.__cause__, LookupError)
+    with pytest.raises(td.ActorDied, match="no such account"):
+        account.deposit()
+    eventually(lambda: len(heard) == 1, "nobody hears of its end")
+    assert heard[0].word == "failed"
+
+
+def test_a_death_in_the_constructor_is_told(place):
+    doomed = place(Doomed)
+    with pytest.raises(td.ActorDied, match="SIGKILL") as caught:
+        doomed.deposit().result(PATIENCE)
+    assert isinstance(caught.value.__cause__, td.WorkerDied)
+
+
+def test_whoever_watches_hears_once_also_who_comes_late(place):
+    account = place(Account)
+    early, late, never = [], [], []
+    account._box.watch(early.append)
+    account._box.watch(never.append)
+    account._box.unwatch(never.append)
+    assert result(account.stop()) is None
+    eventually(lambda: early, "nobody hears of its end")
+    account._box.watch(late.append)
+    assert (early, late) == ([Ending("normal")], [Ending("normal")])
+
+
+def test_a_full_mailbox_refuses(gate):
+    with Workers(1) as pool:
+        account = pool.options(mailbox=2).actor(Account)
+        assert result(account.deposit()) == 1
+        tasks = [account.pass_gate(gate.path), account.deposit()]
+        with pytest.raises(td.MailboxFull, match="mailbox"):
+            account.deposit()
+        gate.open()
+        assert [result(task) for task in tasks] == [1, 2]
+        refused = pool.go(flood, account, gate.path, 3)
+        assert result(refused) == ["MailboxFull"] * 2
+        gate.open()
+
+
+# --- cancelling, times, limits ----------------------------------------------------------------------------------
+
+
+def test_a_call_that_waits_for_its_turn_can_be_cancelled(place, gate):
+    account = place(Account)
+    first, second, third = account.await_gate(gate.path), account.deposit(10), account.deposit()
+    gate.wait_for_arrivals()
+    assert second.cancel()
+    gate.open()
+    assert (result(first), result(third)) == (0, 1)
+    assert second.cancelled()
+
+
+@pytest.mark.parametrize("method", ["pass_gate", "await_gate", "gate_generator"])
+def test_a_call_that_runs_can_be_cancelled(place, gate, method):
+    account = place(Account)
+    task = account.ask(method, gate.path)
+    gate.wait_for_arrivals()
+    assert task.cancel()
+    with pytest.raises(td.TaskCancelled):
+        result(task)
+    assert result(account.deposit()) == 1
+
+
+def test_a_call_that_does_not_stop_takes_the_worker_with_it(gate):
+    with Workers(1, grace=0.05) as pool:
+        account = alone(pool, Account)
+        task = account.swallow(gate.path)
+        gate.wait_for_arrivals()
+        task.cancel()
+        with pytest.raises(td.TaskCancelled):
+            result(task)
+        eventually(lambda: pool.statistics()["processes"] == [], "its process is left")
+        with pytest.raises(td.ActorDied):
+            account.deposit()
+
+
+@pytest.mark.parametrize("method", ["pass_gate", "await_gate"])
+def test_a_call_may_have_a_time(gate, method):
+    with Workers(1) as pool:
+        account = pool.options(timeout=0.1).actor(Account)
+        task = account.ask(method, gate.path)
+        later = account.deposit()
+        with pytest.raises(TimeoutError, match="timeout"):
+            result(task)
+        assert result(later) == 1
+
+
+def test_a_process_may_have_a_limit_of_memory():
+    with Workers(1) as pool:
+        actor = pool.options(memory="64MiB").actor(Hoarder)
+        task = actor.hoard()
+        with pytest.raises(td.ActorDied) as caught:
+            result(task)
+        assert isinstance(caught.value.__cause__, td.MemoryLimitExceeded)
+
+
+class Hoarder:
+    def hoard(self):
+        heap = []
+        while True:
+            heap.append(bytearray(1_000_000))
+
+
+# --- waits that can never end -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["plainly", "await_partner"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cycle_is_refused(way, kind):
+    with Workers(2) as pool:
+        make = pool.actor if kind == "shared" else lambda owner: alone(pool, owner)
+        one, other = make(Account), make(Account)
+        one.meet(other)
+        other.meet(one)
+        with pytest.raises(td.DeadlockError, match="waits for"):
+            result(one.ask(way, way, "deposit"))
+        assert min(result(one.deposit()), result(other.deposit())) >= 1
+
+
+def test_one_that_waits_for_itself_is_refused(place):
+    account = place(Account)
+    account.meet(account)
+    with pytest.raises(td.DeadlockError):
+        result(account.plainly("deposit"))
+
+
+def test_a_plain_method_that_waits_for_its_own_worker_is_told_what_to_write():
+    with Workers(1) as pool:
+        one, other = pool.actor(Account), pool.actor(Account)
+        one.meet(other)
+        with pytest.raises(td.DeadlockError, match="async def"):
+            result(one.plainly("deposit"))
+        assert result(one.await_partner("deposit")) == 2
+
+
+# --- moving, and the end of everything --------------------------------------------------------------------------
+
+
+def test_one_moves_with_its_state_its_calls_and_its_handles():
+    with Workers(1) as pool, Workers(1) as other:
+        account = pool.actor(Account)
+        one = pool.actor(Account)
+        one.meet(account)
+        before = [account.deposit() for _ in range(10)]
+        for place in (pool, other):
+            moving = account.move(place)
+            after = [account.deposit() for _ in range(10)]
+            assert result(moving) is None
+            before += after
+        assert [result(task) for task in before] == list(range(1, 31))
+
+
+def test_a_handle_in_a_worker_follows_within_its_pool():
+    with Workers(2) as pool:
+        account, one = pool.actor(Account), pool.actor(Account)
+        one.meet(account)
+        assert result(one.await_partner("deposit")) == 1
+        assert result(account.move(pool)) is None
+        assert result(one.await_partner("deposit")) == 2
+        assert result(account.balance) == 2
+
+
+def test_what_cannot_move_stays(place):
+    account = place(Account)
+    result(account.hold_what_cannot_be_sent())
+    with Workers(1) as other:
+        moving = account.move(other)
+        later = account.deposit()
+        with pytest.raises(td.NotPicklable):
+            result(moving)
+        assert result(later) == 1
+
+
+def test_the_end_of_a_pool_answers_what_was_asked_and_ends_idle_ones():
+    heard = []
+    with Workers(1) as pool:
+        account, idle = alone(pool, Account), pool.actor(Account)
+        for actor in (account, idle):
+            actor._box.watch(heard.append)
+        tasks = [account.deposit() for _ in range(100)]
+    assert result(tasks[-1]) == 100
+    with pytest.raises(td.ActorDied, match="its pool"):
+        account.deposit()
+    eventually(lambda: len(heard) == 2, "nobody hears of their ends")
+    assert {ending.word for ending in heard} == {"killed"}
+
+
+def test_the_tree_shows_them(gate):
+    with Workers(1) as pool:
+        account = pool.options(name="savings").actor(Account)
+        task = account.pass_gate(gate.path)
+        gate.wait_for_arrivals()
+        assert "savings" in str(td.tree())
+        gate.open()
+        assert result(task) == 0
