@@ -53,14 +53,10 @@ def make(
     key = int.from_bytes(os.urandom(8), "little")
     box = WorkerBox(pool, key, owner, name, given, like.number if like is not None else (os.getpid(), key))
     box._is_alone = is_alone
-    if isinstance(made, bytes):
-        function, args, kwargs = rebuilt, (made,), {}
-    else:
-        function, (args, kwargs) = owner, made
+    function: Callable[..., Any] = rebuilt if isinstance(made, bytes) else owner
+    args, kwargs = ((made,), {}) if isinstance(made, bytes) else made
     mailbox, memory = given.get("mailbox", MAILBOX), given.get("memory")
-    box._making = _carrying(
-        lambda: box._mailbox.make(pool._pool, is_alone, mailbox, memory, function, args, kwargs)
-    )
+    box._making = _carrying(lambda: box._mailbox.make(pool._pool, is_alone, mailbox, memory, function, args, kwargs))
     box._is_held = True
     _pools[pool._token] = pool
     return box

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from thistledown import _core, _ends
-from thistledown._lifetime import worker_pool
 from thistledown._launch import cores, launch, packed_initializer
+from thistledown._lifetime import worker_pool
 from thistledown._verbs import Verbs
 
 __all__ = ["Workers"]

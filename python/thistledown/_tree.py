@@ -35,8 +35,8 @@ class Node:
 
     Attributes:
         kind: ``run`` (also of an asyncio loop that uses the package), ``group``, ``task`` (weightless, or the loop's),
-            ``thread``, ``channel``, ``pool``, ``worker``, ``actor``, or ``supervisor`` and, in that, ``child``. A group of
-            plain code stands in its thread. What a child runs stands where it runs, too.
+            ``thread``, ``channel``, ``pool``, ``worker``, ``actor``, or ``supervisor`` and, in that, ``child``. A group
+            of plain code stands in its thread. What a child runs stands where it runs, too.
         name: of a task its name, of a thread too; else what people call it, as ``worker 4711``.
         state: ``waiting``, ``ready``, ``running``; ``cancelled`` when it was told to end; of a group's task that runs
             elsewhere where that is (``in worker 4711``, ``in a helper thread``) or ``queued``; of a worker ``idle``,

@@ -9,7 +9,6 @@ from collections import deque
 from typing import Any
 
 from thistledown import _core
-from thistledown._errors import Cancelled
 from thistledown._group import TaskGroup
 from thistledown._run import run
 from thistledown._task import Task

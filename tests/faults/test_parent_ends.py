@@ -308,3 +308,68 @@ print("child is gone", file=sys.stderr)
     _, _, errors = program.ends()
     first, _, rest = errors.partition("child is gone\n")
     assert (told(first), told(rest)) == ([], ["0", "1", "2"])
+
+
+ACTORS = """
+import os, signal, sys, threading, time
+import thistledown as td, victims
+
+class Victim:
+    def rest(self):
+        return 1
+    def run(self):
+        print("begun", flush=True)
+        getattr(victims, sys.argv[1])()
+
+actors = [td.actor(Victim), td.workers().actor(Victim), td.workers().actor(Victim)]
+assert [actor.rest().result() for actor in actors] == [1, 1, 1]
+"""
+
+
+def test_idle_actors_of_a_killed_parent_are_gone(script, mark):
+    program = script(ACTORS + 'print("made", flush=True)\ntime.sleep(3600)')
+    assert program.line() == "made"
+    program.kill()
+    assert witness.wait_gone(witness.marked(mark)) == set()
+
+
+@pytest.mark.parametrize("work", ["spin", "deaf"])
+def test_busy_actors_of_a_killed_parent_are_gone(script, mark, work):
+    program = script(ACTORS + "tasks = [actor.run() for actor in actors]\ntasks[0].result()", work)
+    program.line()
+    program.kill()
+    assert witness.wait_gone(witness.marked(mark)) == set()
+
+
+def test_idle_actors_keep_no_program_from_its_end(script, mark):
+    program = script(ACTORS + 'print("made", flush=True)')
+    assert program.line() == "made"
+    assert program.process.wait(PATIENCE) == 0
+    assert witness.wait_gone(witness.marked(mark)) == set()
+
+
+def test_ctrl_c_ends_a_program_whose_actors_are_busy(script, mark):
+    program = script(ACTORS + "tasks = [actor.run() for actor in actors]\ntasks[0].result()", "spin")
+    program.line()
+    program.process.send_signal(signal.SIGINT)
+    assert program.process.wait(PATIENCE) != 0
+    assert witness.wait_gone(witness.marked(mark)) == set()
+
+
+def test_a_forked_child_is_told_whose_the_actors_are(script, mark):
+    program = script(
+        ACTORS
+        + """
+if (child := os.fork()) == 0:
+    try:
+        actors[0].rest()
+    except RuntimeError as error:
+        print("fork of the one" in str(error), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(actors[0].rest().result(), flush=True)
+"""
+    )
+    assert [program.line(), program.line()] == ["True", "1"]
+    assert program.process.wait(PATIENCE) == 0
+    assert witness.wait_gone(witness.marked(mark)) == set()

@@ -139,9 +139,7 @@ impl Remote {
         let Some(asked) = &self.asked else { return ended.unpack(py, name) };
         let made = match ended {
             Ended::Over(_) if asked.verb == Verb::Stop => Ok(task::Outcome::Value(py.None())),
-            Ended::Over(gone) => {
-                errors::actor_ending(py, &asked.actor, gone).map(|ending| task::Outcome::Value(ending))
-            }
+            Ended::Over(gone) => errors::actor_ending(py, &asked.actor, gone).map(task::Outcome::Value),
             Ended::Gone(gone) => errors::actor_gone(py, &asked.actor, gone).map(task::Outcome::Error),
             Ended::Full => {
                 Ok(task::Outcome::Error(errors::mailbox_full(py, &asked.actor).into_value(py).into_any()))
