@@ -67,6 +67,7 @@ class WorkerBox:
 
     __slots__ = (
         "__weakref__",
+        "_because",
         "_forward",
         "_is_alone",
         "_is_asked",
@@ -111,6 +112,8 @@ class WorkerBox:
         # Since ``leave``: what waits for the box to be somewhere.
         self._waiting: list[Callable[[Box], None]] | None = None
         self._forward: Box | None = None
+        # What it was killed for.
+        self._because: BaseException | None = None
         # A call goes its way without a question.
         self._is_plain = False
         self._mailbox = _core.Mailbox(pool._pool, key, name, options.get("timeout"))
@@ -124,6 +127,10 @@ class WorkerBox:
     @property
     def options(self) -> dict[str, Any]:
         return dict(self._options)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        return True if self._forward is None else self._forward.is_elsewhere
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -165,12 +172,15 @@ class WorkerBox:
                 self._stopping = self._mailbox.stop()
         return self._stopping
 
-    def kill(self) -> None:
+    def kill(self, because: BaseException | None = None) -> None:
         if self._forward is not None:
-            self._forward.kill()
+            self._forward.kill(because)
             return
         self._is_wanted()
         self._is_held = False
+        self._because = self._because or because
+        if self._watch is not None:
+            self._watch.because = self._because
         self._mailbox.kill()
 
     # --- its end --------------------------------------------------------------------------------------------------
@@ -181,7 +191,7 @@ class WorkerBox:
             return
         self._is_wanted()
         if self._watch is None:
-            self._watch = Watch(self.name, self._mailbox.watch())
+            self._watch = Watch(self.name, self._mailbox.watch(), self._because)
         self._watch.add(heard)
 
     def unwatch(self, heard: Heard) -> None:
@@ -277,8 +287,9 @@ class WorkerBox:
 class Watch:
     """Who wants to hear of the end of a box, and whether it has ended."""
 
-    def __init__(self, name: str, task: Task[Any]) -> None:
+    def __init__(self, name: str, task: Task[Any], because: BaseException | None) -> None:
         self.name = name
+        self.because = because
         self.heard: list[Heard] = []
         self.ending: Ending | None = None
         self.follows = False
@@ -303,7 +314,7 @@ class Watch:
     def ended(self, task: Any) -> None:
         if not self.follows:
             word, error = ("killed", None) if task.cancelled() else task.result()
-            self.ending = _ending(self.name, word, error)
+            self.ending = _ending(self.name, word, self.because if word == "killed" else error)
             self.tell()
 
     def tell(self) -> None:
