@@ -101,6 +101,15 @@ class Doomed:
         pass
 
 
+class Hoarder:
+    """Takes all memory that it is given."""
+
+    def hoard(self):
+        heap = []
+        while True:
+            heap.append(bytearray(1_000_000))
+
+
 class Unwilling:
     """Does not come out of its pickle."""
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import thistledown as td
-from boxes import Account, Doomed, Unwilling, alone, flood, make_and_use, use
+from boxes import Account, Doomed, Hoarder, Unwilling, alone, flood, make_and_use, use
 from pools import Workers
 from thistledown._boxes import Ending
 
@@ -332,13 +332,6 @@ def test_a_process_may_have_a_limit_of_memory():
         with pytest.raises(td.ActorDied) as caught:
             result(task)
         assert isinstance(caught.value.__cause__, td.MemoryLimitExceeded)
-
-
-class Hoarder:
-    def hoard(self):
-        heap = []
-        while True:
-            heap.append(bytearray(1_000_000))
 
 
 # --- waits that can never end -----------------------------------------------------------------------------------
