@@ -41,6 +41,7 @@ OURS = (
 def main() -> None:
     words = arguments()
     interpreters = [Path(shutil.which(name) or name) for name in words.python] or [found(name) for name in VERSIONS]
+    words.out = words.out.resolve()
     shutil.rmtree(words.out, ignore_errors=True)
     for interpreter in interpreters:
         maturin("build", "--release", "--zig", "--compatibility", COMPATIBILITY, "-i", interpreter, out=words.out)

@@ -5,6 +5,9 @@ use std::sync::OnceLock;
 
 use thistledown_ledger::{Change, Claim, Lease, Ledger};
 
+/// Beyond this a spoilt file does not grow.
+const LARGEST: usize = 1 << 20;
+
 /// A file and its log, as a process leaves them that is killed: half of it in each.
 pub struct Base {
     /// Where both were, and others can be put.
@@ -47,7 +50,9 @@ pub fn base() -> &'static Base {
     BASE.get_or_init(|| {
         let memory = PathBuf::from("/dev/shm");
         let folder = if memory.is_dir() { memory } else { std::env::temp_dir() };
-        let path = folder.join(format!("thistledown-fuzz-{}", std::process::id()));
+        let folder = folder.join(format!("thistledown-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder of its own");
+        let path = folder.join("space.db");
         clear(&path);
         let (ledger, _, _) = Ledger::open(&path, false, false).expect("a new file");
         ledger.lay(changes(1..20), 20, None).wait().expect("written");
@@ -61,14 +66,11 @@ pub fn base() -> &'static Base {
     })
 }
 
-/// Removes a file and all that stands beside it.
+/// Removes all that is in the folder of a file.
 pub fn clear(path: &Path) {
-    let folder = path.parent().expect("a folder");
-    let name = path.file_name().and_then(|name| name.to_str()).expect("its own name").to_owned();
+    let folder = path.parent().expect("a folder of its own");
     for entry in std::fs::read_dir(folder).expect("it can be read").flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&name) {
-            let _ = std::fs::remove_file(entry.path());
-        }
+        let _ = std::fs::remove_file(entry.path());
     }
 }
 
@@ -86,7 +88,8 @@ pub fn spoil(steps: &[u8], file: &mut Vec<u8>, log: &mut Vec<u8>) {
             0..=3 => bytes[there.clone()].copy_from_slice(&word[..there.len()]),
             4 => bytes[at] ^= word[0],
             5 => bytes.truncate(at),
-            6 => bytes.extend_from_within(at..),
+            6 if bytes.len() < LARGEST => bytes.extend_from_within(at..),
+            6 => {}
             _ => bytes.clear(),
         }
     }
