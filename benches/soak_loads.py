@@ -378,6 +378,9 @@ class Account:
     def fail(self) -> None:
         raise KeyError("on purpose")
 
+    def die(self) -> None:
+        os._exit(3)
+
     async def wait(self) -> None:
         await td.sleep(3600)
 
@@ -409,6 +412,29 @@ def actors() -> int:
 
     td.run(main)
     return 513
+
+
+@load
+def actors_elsewhere() -> int:
+    """Actors in worker processes: many in a pool's, one in its own; calls, failures, stops, kills, deaths."""
+    accounts = [pool().actor(Account, number) for number in range(10)]
+    replies = [account.deposit(1) for account in accounts for _ in range(20)]
+    assert sum(reply.result(PATIENCE) for reply in replies[19::20]) == sum(range(10)) + 200
+    with expected(KeyError):
+        accounts[0].fail().result(PATIENCE)
+    for account in accounts:
+        account.stop().result(PATIENCE)
+    alone = td.actor(Account, 100)
+    assert alone.deposit(5).result(PATIENCE) == 105
+    waiting = [alone.die(), *(alone.deposit(1) for _ in range(20))]
+    for task in waiting:
+        with expected(td.ActorDied, td.WorkerDied):
+            task.result(PATIENCE)
+    with expected(ValueError, td.ActorDied):
+        td.actor(Account, -1).deposit(1).result(PATIENCE)
+    with td.actor(Account, 1) as killed:
+        killed.deposit(1).result(PATIENCE)
+    return 234
 
 
 # --- spaces ---------------------------------------------------------------------------------------------------

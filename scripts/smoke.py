@@ -111,6 +111,9 @@ def actors_answer() -> None:
         return [await reply for reply in replies][-1]
 
     assert td.run(main) == 145
+    with td.actor(Account, 100) as elsewhere:
+        assert elsewhere.where().result(SECONDS) != os.getpid()
+        assert elsewhere.deposit(5).result(SECONDS) == 105
 
 
 @check
