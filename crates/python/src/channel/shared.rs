@@ -3,8 +3,9 @@
 //! The state machines are in `thistledown_exchange::channel`. Here are their locks, the waits in the kernel, and how they
 //! talk: in the owner's process by calls, elsewhere through the exchange.
 //!
-//! The order of locks: the machine, then the port, then the kernel's. Who has the port's alone lets go of it before he
-//! speaks to the machine. None of them is held while Python runs, or a value is packed or unpacked.
+//! What a port says arrives in the order in which it came to it: so the port is used with the machine locked, or
+//! elsewhere with a lock for its turn to speak. The order of locks: the machine's or that one, then the port's, then the
+//! kernel's. None of them is held while Python runs, or a value is packed or unpacked.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -142,12 +143,16 @@ struct Hub {
 impl Hub {
     /// Does something with the machine, and passes on what comes of it: to this process's port at once, so that all comes
     /// in one order; to others through the post.
-    fn change(&self, post: &mut Post<'_>, work: impl FnOnce(&mut Machine<Parcel>, &mut Vec<Act<Parcel>>)) {
+    fn change<R>(
+        &self,
+        post: &mut Post<'_>,
+        work: impl FnOnce(&mut Machine<Parcel>, &mut Vec<Act<Parcel>>) -> R,
+    ) -> R {
         let here = self.here.get().and_then(Weak::upgrade);
-        {
+        let result = {
             let mut machine = self.machine.lock();
             let mut acts = Vec::new();
-            work(&mut machine, &mut acts);
+            let result = work(&mut machine, &mut acts);
             while !acts.is_empty() {
                 let mut says = Vec::new();
                 for (party, act) in std::mem::take(&mut acts) {
@@ -160,8 +165,10 @@ impl Hub {
                 }
                 says.into_iter().for_each(|say| machine.hear(Party::HERE, say, &mut acts));
             }
-        }
+            result
+        };
         WORLD.with(|_| ());
+        result
     }
 }
 
@@ -227,6 +234,8 @@ pub(crate) struct Shared {
     /// Where it was made.
     hub: Option<Arc<Hub>>,
     port: Mutex<Here>,
+    /// Held by who uses the port, where the channel is elsewhere, until what comes of it is said.
+    turn: Mutex<()>,
     waits: Mutex<Waits>,
     /// For handles in functions, and whatever else is pickled.
     ticket: Mutex<Option<Ticket>>,
@@ -285,6 +294,7 @@ impl Shared {
             handle: OnceLock::new(),
             hub,
             port: Mutex::default(),
+            turn: Mutex::default(),
             waits: Mutex::default(),
             ticket: Mutex::default(),
         }
@@ -354,25 +364,23 @@ impl Shared {
         }
     }
 
-    fn say(&self, says: Vec<Say<Parcel>>) {
-        match &self.hub {
-            // In the order of the machine, with nobody between.
-            Some(hub) if !says.is_empty() => {
-                let Some(handle) = self.handle.get() else { return };
-                let mut post = handle.exchange().post();
-                hub.change(&mut post, |machine, acts| {
-                    says.into_iter().for_each(|say| machine.hear(Party::HERE, say, acts));
-                });
-            }
-            _ => says.into_iter().map(said).for_each(|(verb, body)| self.tell(verb, &body)),
-        }
-    }
-
     /// Does something with the port, and says what comes of it.
     fn at<R>(&self, work: impl FnOnce(&mut Here, &mut Vec<Say<Parcel>>) -> R) -> R {
         let mut says = Vec::new();
-        let result = work(&mut self.port.lock(), &mut says);
-        self.say(says);
+        if let (Some(hub), Some(handle)) = (&self.hub, self.handle.get()) {
+            let mut post = handle.exchange().post();
+            return hub.change(&mut post, |machine, acts| {
+                let result = work(&mut self.port.lock(), &mut says);
+                says.into_iter().for_each(|say| machine.hear(Party::HERE, say, acts));
+                result
+            });
+        }
+        let result = {
+            let _turn = self.turn.lock();
+            let result = work(&mut self.port.lock(), &mut says);
+            says.into_iter().map(said).for_each(|(verb, body)| self.tell(verb, &body));
+            result
+        };
         WORLD.with(|_| ());
         result
     }
