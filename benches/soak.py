@@ -66,8 +66,9 @@ ALLOWED = {
 }
 
 
-#: What goes up and down by itself, and is looked at in the middle instead of at its highest.
-BY_ITSELF = {"memory", "allocated", "python_blocks", "memory_of_processes"}
+#: What goes up and down by itself, and is looked at in the middle instead of at its highest. How much the processes
+#: have depends on how many of them there are in that moment, so the most of it counts.
+BY_ITSELF = {"memory", "allocated", "python_blocks"}
 
 
 def count(path: str) -> int:
