@@ -31,6 +31,13 @@ def test_the_demo_shows_both_parts() -> None:
     assert shown.endswith("Every reply was right, the servers have stopped, and the job came to its end.\n")
 
 
+def test_the_supervised_service_keeps_its_books_over_deaths() -> None:
+    shown = run_example("supervised_service.py", "--clients", "5", "--payments", "10", "--crashes", "2").stdout
+    assert len(re.findall(r"^death \d: the worker process \d+ .* exit code 70", shown, re.MULTILINE)) == 2
+    assert "supervisor bank: one_for_one, running\n  child ledger: actor, running, restarted 2 times\n" in shown
+    assert "\n52 payments in the books, of 52\n" in shown
+
+
 def make_library(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).write_text("first = 1\nsecond = first + 1\n")

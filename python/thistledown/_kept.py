@@ -14,6 +14,7 @@ What it is not: it decides nothing. When an instance is made again, the supervis
 
 import itertools
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -55,6 +56,8 @@ class Kept:
         self._last = Ending("normal")
         # Whether there is to be a next one.
         self._is_awaited = False
+        # In the pool that has the instances: by what other processes name this box.
+        self._public: Public | None = None
         self._held: deque[Held] = deque()
 
     # --- for its supervisor -----------------------------------------------------------------------------------------
@@ -70,6 +73,10 @@ class Kept:
             while self._held:
                 _pass_on(inner, self._held.popleft())
             self._inner = inner
+        if isinstance(inner, self._worker_box()):
+            if self._public is None:
+                self._public = Public(self, inner)
+            self._public.renew(inner)
 
     def stands_still(self, inner: Box, ending: Ending) -> None:
         """This instance has ended. There may be a next one."""
@@ -86,6 +93,8 @@ class Kept:
             error = refusal(self._name, self._last)
         for one in held:
             one.answer._settle(None, error)
+        if self._public is not None:
+            self._public.mailbox.renew(None)
 
     # --- as a box ---------------------------------------------------------------------------------------------------
 
@@ -181,10 +190,38 @@ class Kept:
         return inner.leave(settled)
 
     def __reduce__(self) -> Any:
+        public = self._public
+        if public is not None and public.is_kept:
+            from thistledown._boxes_workers import again
+
+            return again, public.sent
         inner = self._inner
         if inner is None:
             raise NotPicklable(f"actor {self._name} is being restarted, or does not run: send its handle when it runs")
         return inner.__reduce__()
+
+    @staticmethod
+    def _worker_box() -> Any:
+        """The class of boxes in worker processes, if there are any in this program."""
+        boxes = sys.modules.get("thistledown._boxes_workers")
+        return () if boxes is None else boxes.WorkerBox
+
+
+class Public:
+    """A number by which a pool knows the box, whichever instance is in it, and keeps what it is asked between two."""
+
+    def __init__(self, kept: Kept, inner: Any) -> None:
+        key = int.from_bytes(os.urandom(8), "little")
+        pool, options = inner._pool, inner.options
+        self.mailbox = _core.Mailbox(pool._pool, key, kept.name, options.get("timeout"))
+        self.limit: int = options.get("mailbox", MAILBOX)
+        # Only the program that has made the pool can do that; elsewhere a handle that is sent names the instance.
+        self.is_kept = False
+        self.sent = pool._token, key, kept.owner, kept.name, options, kept.number
+
+    def renew(self, inner: Any) -> None:
+        self.is_kept = self.mailbox.keep(self.limit)
+        self.mailbox.renew(inner._mailbox)
 
 
 def _pass_on(inner: Box, held: Held) -> None:

@@ -86,6 +86,16 @@ impl<C> Actors<C> {
         life.watchers
     }
 
+    /// It has this name as well.
+    pub(crate) fn name_too(&mut self, number: u64, id: ActorId) {
+        if let Some(life) = self.lives.get_mut(id)
+            && self.numbers.insert(number, id) != Some(id)
+        {
+            life.others.push(number);
+            self.graves.remove(&number);
+        }
+    }
+
     /// What is asked of the one, and who waits for its end, belongs to the other from now on.
     pub(crate) fn move_in(&mut self, number: u64, from: ActorId, to: ActorId) {
         self.numbers.insert(number, to);

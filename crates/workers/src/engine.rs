@@ -83,6 +83,19 @@ impl<C: Customer> Engine<C> {
         self.change(|hall| hall.moved(from, to, clock::now()));
     }
 
+    /// From now on what is asked of an actor by this name waits while there is none that has it, up to a limit.
+    pub fn keep_actor(&self, name: u64, limit: usize) {
+        self.change(|hall| hall.keep(name, limit));
+    }
+
+    /// An actor has this name, too, and is asked what waits; none: there will be no actor of this name.
+    pub fn renew_actor(&self, name: u64, actor: Option<u64>) {
+        self.change(|hall| match actor {
+            Some(actor) => hall.renew(name, actor, clock::now()),
+            None => hall.release(name),
+        });
+    }
+
     /// An actor is to end at once, by the name that its maker gave it.
     pub fn kill_actor(&self, actor: u64) {
         self.change(|hall| hall.kill_actor(actor, clock::now()));

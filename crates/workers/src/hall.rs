@@ -21,6 +21,7 @@ use crate::zygote::{Launch, Zygote};
 
 mod actors;
 mod due;
+mod kept;
 mod lives;
 mod replies;
 
@@ -52,6 +53,8 @@ pub(crate) struct Hall<C> {
     /// Plain tasks that were told to stop: they are told again until they have ended.
     stopping: Vec<(WorkerId, JobId)>,
     closing: bool,
+    /// Names of actors that outlive them.
+    kept: kept::Kept<C>,
     /// When the workers were told to leave.
     pub(crate) leaving: Option<Instant>,
     /// The pool's thread, for whoever waits for its end.
@@ -80,6 +83,7 @@ impl<C> Hall<C> {
             actions: Vec::new(),
             stopping: Vec::new(),
             closing: false,
+            kept: kept::Kept::default(),
             leaving: None,
             thread: None,
             bell: None,
@@ -191,6 +195,7 @@ impl<C> Hall<C> {
         if cancel {
             self.policy.cancel_all(&mut self.desk, now);
         }
+        self.release_all();
         self.act();
     }
 
@@ -198,6 +203,7 @@ impl<C> Hall<C> {
         (self.closing, self.wish) = (true, true);
         self.desk.workers.values_mut().for_each(|worker| worker.cause = Some(Cause::Killed));
         self.policy.kill_all();
+        self.release_all();
         self.act();
     }
 
@@ -205,6 +211,7 @@ impl<C> Hall<C> {
     fn give_up(&mut self, refusal: Refusal, now: u64) {
         self.refusal.get_or_insert(refusal);
         self.policy.broken(&mut self.desk, now);
+        self.release_all();
         self.act();
     }
 
@@ -225,6 +232,7 @@ impl<C> Hall<C> {
         for watcher in self.desk.actors.take_watchers() {
             self.desk.conclude(watcher, Outcome::Refused(Refusal::Forked));
         }
+        self.release_all();
         self.desk.spent.clear();
         std::mem::take(&mut self.desk.ended)
     }

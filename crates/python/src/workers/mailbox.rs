@@ -133,6 +133,27 @@ impl Mailbox {
         }
     }
 
+    /// By this number an actor can be asked that has one of its own, and the next when it has died: what is asked between
+    /// them waits. False: this process is not the pool's own, and keeps nothing.
+    fn keep(&self, py: Python<'_>, mailbox: u32) -> bool {
+        let Source::Own(engine) = &self.source else { return false };
+        outside(py, || {
+            engine.upgrade().into_iter().for_each(|engine| engine.keep_actor(self.actor, mailbox as usize));
+        });
+        true
+    }
+
+    /// After ``keep``: this actor is asked from now on; None: there will be none.
+    #[pyo3(signature = (actor))]
+    fn renew(&self, py: Python<'_>, actor: Option<&Self>) {
+        if let Source::Own(engine) = &self.source {
+            let actor = actor.map(|actor| actor.actor);
+            outside(py, || {
+                engine.upgrade().into_iter().for_each(|engine| engine.renew_actor(self.actor, actor));
+            });
+        }
+    }
+
     /// Ends it now.
     fn kill(&self, py: Python<'_>) {
         outside(py, || match &self.source {

@@ -38,7 +38,9 @@ impl<C> Hall<C> {
                 Some(actor) => actor,
                 None => {
                     let gone = self.desk.actors.grave(errand.actor);
-                    self.desk.conclude(owner, Outcome::Gone(gone));
+                    if let Some((_, owner)) = self.ask_later(order, owner, by)? {
+                        self.desk.conclude(owner, Outcome::Gone(gone));
+                    }
                     return Ok(None);
                 }
             },
