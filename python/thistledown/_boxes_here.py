@@ -12,7 +12,7 @@ from typing import Any
 
 from thistledown import _core
 from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, Maker, full, refusal
-from thistledown._errors import Cancelled, NotPicklable
+from thistledown._errors import Cancelled
 from thistledown._task import Task
 
 __all__ = ["HereBox", "maker"]
@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 class Extra:
     """What few boxes have: a name, somebody who watches, an end."""
 
-    __slots__ = ("ending", "moved", "name", "number", "owner", "stopping", "watchers")
+    __slots__ = ("counter", "ending", "moved", "name", "number", "owner", "stopping", "watchers")
 
     def __init__(self, owner: type[Any]) -> None:
         self.owner = owner
@@ -35,6 +35,8 @@ class Extra:
         self.ending: Ending | None = None
         # The box that the instance has gone to.
         self.moved: Box | None = None
+        # What stands for the box before other processes, since its handle was sent to one.
+        self.counter: _core.Counter | None = None
 
 
 class HereBox(_core.HereBox):
@@ -177,6 +179,8 @@ class HereBox(_core.HereBox):
             return
         more.ending = ending
         self._forget_instance()
+        if more.counter is not None:
+            more.counter._close()
         watchers, more.watchers = more.watchers, []
         self._home._watch(self, False)
         for heard in watchers:
@@ -234,13 +238,14 @@ class HereBox(_core.HereBox):
         return None
 
     def __reduce__(self) -> Any:
-        moved = self._more().moved
-        if moved is not None:
-            return moved.__reduce__()
-        raise NotPicklable(
-            f"actor {self.name} is weightless: it lives in a thread of this process, and its handle cannot be sent to "
-            "another one; make it in a worker process, by `td.actor(...)` or `pool.actor(...)`"
-        )
+        more = self._more()
+        if more.moved is not None:
+            return more.moved.__reduce__()
+        from thistledown._boxes_far import sent
+
+        if more.counter is None:
+            more.counter = _core.Counter()
+        return sent(more.counter, self)
 
 
 async def _ended(box: Box) -> None:

@@ -7,6 +7,8 @@
 //! A box is small, for there may be a million: one that has no message has no line either, and is held by its handles
 //! alone.
 
+pub(crate) mod counter;
+pub(crate) mod far;
 pub(crate) mod message;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -12,7 +12,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
-use thistledown_exchange::{Address, ObjectId, TicketId};
 
 use crate::asyncio::awaiting::Wait;
 use crate::channel::shared::Shared;
@@ -317,13 +316,7 @@ impl Channel {
         let py = slf.py();
         let shared = slf.get().share(py)?;
         let ticket = shared.ticket(py)?;
-        let name = [
-            &shared.id().to_bytes()[..],
-            &ticket.maker.pid.to_le_bytes(),
-            &ticket.maker.nonce.to_le_bytes(),
-            &ticket.number.to_le_bytes(),
-        ]
-        .concat();
+        let name = tickets::written(shared.id(), ticket);
         let function = py.import("thistledown._core")?.getattr("_channel")?;
         Ok((function, (PyBytes::new(py, &name), slf.get().capacity).into_pyobject(py)?))
     }
@@ -369,14 +362,7 @@ impl Channel {
 #[pyfunction]
 #[pyo3(name = "_channel")]
 pub(crate) fn channel_from(name: &[u8], capacity: usize) -> PyResult<Channel> {
-    let parts = || {
-        let (id, ticket) = name.split_at_checked(ObjectId::BYTES)?;
-        // A ticket is written as an object is.
-        let ticket = ObjectId::from_bytes(ticket)?;
-        let maker = Address { pid: ticket.owner.pid, nonce: ticket.owner.nonce };
-        Some((ObjectId::from_bytes(id)?, TicketId { maker, number: ticket.number }))
-    };
-    let (id, ticket) = parts().ok_or_else(|| errors::wrong_value("this is no pickled channel"))?;
+    let (id, ticket) = tickets::read(name).ok_or_else(|| errors::wrong_value("this is no pickled channel"))?;
     Ok(Channel::of(shared::find(id, capacity, ticket)?))
 }
 

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyBytes, PyString, PyType};
 use rustix::io::Errno;
+use thistledown_exchange::Broken;
 use thistledown_kernel::{JoinRefused, ScopeMisuse};
 use thistledown_workers::{Cause, Death, Gone, Refusal};
 
@@ -253,6 +254,14 @@ pub(crate) fn actor_gone(py: Python<'_>, actor: &str, gone: &Gone) -> PyResult<P
     let (word, cause) = how_gone(py, actor, gone)?;
     let args = (actor, word, cause);
     Ok(py.import("thistledown._boxes_workers")?.call_method1("gone", args)?.unbind())
+}
+
+/// `ActorDied`: the process in which an actor lived is gone, or has it no more.
+pub(crate) fn home_gone(py: Python<'_>, actor: &str, why: Broken) -> Py<PyAny> {
+    let made = py
+        .import("thistledown._boxes_far")
+        .and_then(|boxes| boxes.call_method1("home_gone", (actor, why.to_string())));
+    made.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any()).unbind()
 }
 
 /// How an actor has ended: a word, and the error.

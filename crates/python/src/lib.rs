@@ -67,6 +67,10 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
     #[pymodule_export]
+    use super::actor::counter::{Counter, Letter};
+    #[pymodule_export]
+    use super::actor::far::Far;
+    #[pymodule_export]
     use super::actor::{HereBox, home};
     #[pymodule_export]
     use super::asyncio::awaiting::Wait;

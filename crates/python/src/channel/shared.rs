@@ -20,7 +20,7 @@ use thistledown_exchange::{
 };
 use thistledown_kernel::{SpotId, Want};
 
-use crate::channel::door;
+use crate::channel::{door, tickets};
 use crate::errors;
 use crate::operation::Wants;
 use crate::outside::outside;
@@ -337,25 +337,8 @@ impl Shared {
 
     /// A ticket for a handle that is pickled now.
     pub(crate) fn ticket(&self, py: Python<'_>) -> PyResult<TicketId> {
-        use crate::channel::tickets::{self, Packing};
-        let broken = |why| self.error(py, End::Broken(why));
         let handle = self.handle.get().ok_or_else(|| self.error(py, self.end()))?;
-        tickets::with(|packing| match packing {
-            Packing::Once => handle.ticket().map_err(broken),
-            Packing::Collected(tickets) => {
-                let ticket = handle.lasting_ticket().map_err(broken)?;
-                let id = ticket.id();
-                tickets.push(ticket);
-                Ok(id)
-            }
-            Packing::Anything => {
-                let mut kept = self.ticket.lock();
-                if kept.is_none() {
-                    *kept = Some(handle.lasting_ticket().map_err(broken)?);
-                }
-                kept.as_ref().map(Ticket::id).ok_or_else(|| self.error(py, self.end()))
-            }
-        })
+        tickets::ticket(handle, &self.ticket).map_err(|why| self.error(py, End::Broken(why)))
     }
 
     fn tell(&self, verb: u8, body: &Parcel) {

@@ -7,7 +7,8 @@
 use std::cell::RefCell;
 
 use pyo3::PyResult;
-use thistledown_exchange::Ticket;
+use rustix_futex_sync::Mutex;
+use thistledown_exchange::{Address, Broken, Handle, ObjectId, Ticket, TicketId};
 
 /// What is being packed in this thread.
 #[derive(Default)]
@@ -49,7 +50,37 @@ pub(crate) fn collect<T>(pack: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Vec
     }
 }
 
-/// Does something with what is being packed.
-pub(crate) fn with<T>(work: impl FnOnce(&mut Packing) -> T) -> T {
-    PACKING.with_borrow_mut(work)
+/// A ticket for a handle that is pickled now; `kept` is where one for anything is kept.
+pub(crate) fn ticket(handle: &Handle, kept: &Mutex<Option<Ticket>>) -> Result<TicketId, Broken> {
+    PACKING.with_borrow_mut(|packing| match packing {
+        Packing::Once => handle.ticket(),
+        Packing::Collected(tickets) => {
+            let ticket = handle.lasting_ticket()?;
+            let id = ticket.id();
+            tickets.push(ticket);
+            Ok(id)
+        }
+        Packing::Anything => {
+            let mut kept = kept.lock();
+            match &*kept {
+                Some(ticket) => Ok(ticket.id()),
+                None => Ok(kept.insert(handle.lasting_ticket()?).id()),
+            }
+        }
+    })
+}
+
+/// An object and a ticket as bytes, for a pickle.
+pub(crate) fn written(id: ObjectId, ticket: TicketId) -> Vec<u8> {
+    // A ticket is written as an object is.
+    let ticket = ObjectId { owner: ticket.maker, number: ticket.number };
+    [id.to_bytes(), ticket.to_bytes()].concat()
+}
+
+/// What [`written`] wrote.
+pub(crate) fn read(name: &[u8]) -> Option<(ObjectId, TicketId)> {
+    let (id, ticket) = name.split_at_checked(ObjectId::BYTES)?;
+    let ticket = ObjectId::from_bytes(ticket)?;
+    let maker = Address { pid: ticket.owner.pid, nonce: ticket.owner.nonce };
+    Some((ObjectId::from_bytes(id)?, TicketId { maker, number: ticket.number }))
 }

@@ -598,14 +598,6 @@ fn failure(py: Python<'_>, error: &PyErr, more: Option<&Bound<'_, PyAny>>) -> Fi
     if errors::is_cancelled(py, &value) {
         return Finished { end: End::Cancelled, parcel: Parcel::empty(), retry: false };
     }
-    let packed = pickling(py).and_then(|pickling| {
-        pickling.call_method1(intern!(py, "pack_error"), (&value,))?.extract::<Vec<u8>>()
-    });
-    // What says how it failed is better than nothing.
-    let packed = packed.unwrap_or_else(|failure| {
-        let words = format!("{error}; and it could not be sent as it is: {failure}");
-        [errors::ONLY_WORDS, words.as_bytes()].concat()
-    });
-    let parcel = Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty());
+    let parcel = freight::pack_error(&value);
     Finished { end: End::Error, parcel, retry: is_retried(more, &value) }
 }

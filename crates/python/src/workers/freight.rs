@@ -191,6 +191,25 @@ pub(crate) fn pack_result(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
     tickets::once(|| pack_value(value, "pack_result"))
 }
 
+/// What a task returned that returned nothing.
+pub(crate) fn nothing() -> Parcel {
+    Parcel::Inline(Arc::from([ATOMS, NONE]))
+}
+
+/// Packs what a task raised, with its traceback.
+pub(crate) fn pack_error(value: &Bound<'_, PyAny>) -> Parcel {
+    let py = value.py();
+    let packed = pickling(py).and_then(|pickling| {
+        pickling.call_method1(intern!(py, "pack_error"), (value,))?.extract::<Vec<u8>>()
+    });
+    // What says how it failed is better than nothing.
+    let packed = packed.unwrap_or_else(|failure| {
+        let words = format!("{value}; and it could not be sent as it is: {failure}");
+        [errors::ONLY_WORDS, words.as_bytes()].concat()
+    });
+    Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty())
+}
+
 /// Packs what is sent through a channel.
 pub(crate) fn pack_message(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
     tickets::once(|| pack_value(value, "pack_message"))
@@ -277,6 +296,12 @@ fn noted(py: Python<'_>, error: PyErr, during: &str) -> PyErr {
         let _ = error.value(py).call_method1(intern!(py, "add_note"), (words,));
     }
     error
+}
+
+/// Unpacks a call of an actor that lives here.
+pub(crate) fn unpack_message_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
+    read_call(py, opened)
+        .map_err(|error| noted(py, error, "the arguments of the call were rebuilt where the actor lives"))
 }
 
 fn read_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {

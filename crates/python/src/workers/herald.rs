@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix_futex_sync::{Condvar, Mutex};
 
+use crate::actor::counter::Mail;
 use crate::group_call::Call;
 use crate::outside::{end_is_near, outside};
 use crate::report::report;
@@ -38,6 +39,8 @@ struct News {
     tasks: Vec<Py<Task>>,
     lost: Vec<Lost>,
     stops: Vec<Arc<Call>>,
+    /// What other processes ask of actors of this one.
+    mail: Vec<Mail>,
     said: Vec<Vec<u8>>,
     said_bytes: usize,
     /// How often something was said, and how much of it was told.
@@ -56,7 +59,7 @@ struct News {
 
 impl News {
     fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && self.lost.is_empty() && self.stops.is_empty() && self.said.is_empty()
+        self.tasks.is_empty() && self.lost.is_empty() && self.stops.is_empty() && self.mail.is_empty() && self.said.is_empty()
     }
 }
 
@@ -122,6 +125,11 @@ pub(crate) fn stop(call: Arc<Call>) {
     add(|news| news.stops.push(call));
 }
 
+/// Another process asks this of an actor. Told in the order in which it came.
+pub(crate) fn deliver(mail: Mail) {
+    add(|news| news.mail.push(mail));
+}
+
 /// Workers have said this.
 pub(crate) fn pass_on(said: Vec<Vec<u8>>) {
     add(|news| {
@@ -160,6 +168,28 @@ pub(crate) fn pool_closed() {
     changed.notify_all();
 }
 
+/// While it lives, what it stands for is told.
+pub(crate) struct Needed(&'static Herald);
+
+impl Needed {
+    /// Sees to it that the thread is there, and stays.
+    pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
+        let needed = Self(herald());
+        needed.0.news.lock().pools += 1;
+        ensure(py)?;
+        Ok(needed)
+    }
+}
+
+impl Drop for Needed {
+    fn drop(&mut self) {
+        // In a forked child there is another one.
+        if std::ptr::eq(self.0, herald()) {
+            pool_closed();
+        }
+    }
+}
+
 /// Sees to it that the thread is there.
 pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
     {
@@ -176,7 +206,7 @@ pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn tell_news(py: Python<'_>) {
     IS_HERALD.set(true);
-    while let Some(News { tasks, lost, stops, said, unsaid, .. }) = outside(py, next) {
+    while let Some(News { tasks, lost, stops, mail, said, unsaid, .. }) = outside(py, next) {
         stops.iter().for_each(|call| call.stop(py));
         let count = said.len();
         for bytes in said {
@@ -201,6 +231,7 @@ pub(crate) fn tell_news(py: Python<'_>) {
         for task in tasks {
             Task::tell(task.bind(py));
         }
+        mail.into_iter().for_each(|mail| mail.read(py));
     }
 }
 
@@ -254,6 +285,7 @@ fn next() -> Option<News> {
         tasks: std::mem::take(&mut news.tasks),
         lost: std::mem::take(&mut news.lost),
         stops: std::mem::take(&mut news.stops),
+        mail: std::mem::take(&mut news.mail),
         said: std::mem::take(&mut news.said),
         said_bytes: std::mem::take(&mut news.said_bytes),
         unsaid: std::mem::take(&mut news.unsaid),

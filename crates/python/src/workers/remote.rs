@@ -9,10 +9,12 @@ use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
+use thistledown_exchange::Broken;
 use thistledown_kernel::{JoinRefused, ScopeId, TaskId};
 use thistledown_runtime::Lock;
 use thistledown_workers::{Cancel, Customer, Death, Gone, Opened, Outcome, Parcel, Refusal, Verb};
 
+use crate::actor::far;
 use crate::errors;
 use crate::outside::outside;
 use crate::payload::{WORLD, Waker};
@@ -41,6 +43,8 @@ pub(crate) enum Ended {
     Full,
     /// How the actor has ended, for who wanted to know; or that it has, for who wanted just that.
     Over(Gone),
+    /// The process in which its actor lived is gone, or has it no more.
+    HomeGone(Broken),
     /// It did not get through: the system's number for why.
     Lost(Option<i32>),
     /// It was read, and is kept by its task.
@@ -105,11 +109,34 @@ pub(crate) unsafe fn unlock_after_fork() {
 /// A task in another process.
 pub(crate) struct Remote {
     state: Mutex<State>,
-    source: Source,
+    runner: Runs,
     /// What is asked of an actor.
     asked: Option<Asked>,
     /// What it is in Python.
     face: Face,
+}
+
+/// Who runs it.
+enum Runs {
+    Pool(Source),
+    /// The process in which an actor lives, by way of the exchange.
+    Home(Arc<far::Call>),
+}
+
+impl Runs {
+    fn is_running(&self, job: u64) -> bool {
+        match self {
+            Self::Pool(source) => source.is_running(job),
+            Self::Home(_) => true,
+        }
+    }
+
+    fn cancel(&self, job: u64) -> Cancel {
+        match self {
+            Self::Pool(source) => source.cancel(job),
+            Self::Home(call) => call.cancel(),
+        }
+    }
 }
 
 /// Something is asked of an actor.
@@ -121,12 +148,21 @@ pub(crate) struct Asked {
 
 impl Remote {
     pub(crate) fn new(source: Source) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), source, asked: None, face: Face::default() })
+        Self::run_by(Runs::Pool(source), None)
     }
 
     /// Something that is asked of an actor.
     pub(crate) fn asked(source: Source, asked: Asked) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), source, asked: Some(asked), face: Face::default() })
+        Self::run_by(Runs::Pool(source), Some(asked))
+    }
+
+    /// Something that is asked of an actor in a process that is reached through the exchange.
+    pub(crate) fn far(call: Arc<far::Call>) -> Arc<Self> {
+        Self::run_by(Runs::Home(call), None)
+    }
+
+    fn run_by(runner: Runs, asked: Option<Asked>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), runner, asked, face: Face::default() })
     }
 
     /// Whether it only wants to hear of an end.
@@ -136,6 +172,9 @@ impl Remote {
 
     /// What it came to, as Python objects.
     pub(crate) fn unpack(&self, py: Python<'_>, ended: &Ended, name: &str) -> Option<task::Outcome> {
+        if let (Runs::Home(call), Ended::HomeGone(why)) = (&self.runner, ended) {
+            return Some(task::Outcome::Error(errors::home_gone(py, call.actor(), *why)));
+        }
         let Some(asked) = &self.asked else { return ended.unpack(py, name) };
         let made = match ended {
             Ended::Over(_) if asked.verb == Verb::Stop => Ok(task::Outcome::Value(py.None())),
@@ -211,7 +250,7 @@ impl Remote {
         let state = self.state.lock();
         let job = state.job.filter(|_| state.ended.is_none());
         drop(state);
-        job.is_some_and(|job| self.source.is_running(job))
+        job.is_some_and(|job| self.runner.is_running(job))
     }
 
     /// Stops it. False: it has ended.
@@ -224,7 +263,7 @@ impl Remote {
         let state = self.state.lock();
         let job = state.job.filter(|_| state.ended.is_none());
         drop(state);
-        job.is_some_and(|job| self.source.cancel(job) != Cancel::TooLate)
+        job.is_some_and(|job| self.runner.cancel(job) != Cancel::TooLate)
     }
 
     /// Makes it a member of a scope. One that has ended does what its end would have done.
@@ -275,8 +314,10 @@ impl Remote {
     /// In a worker: whoever waits gives up his place, so that what he waits for finds one.
     pub(crate) fn is_awaited(&self) {
         let job = self.state.lock().job;
-        if let (Source::Above(upstream), Some(job)) = (&self.source, job) {
-            upstream.is_awaited(job);
+        match (&self.runner, job) {
+            (Runs::Pool(Source::Above(upstream)), Some(job)) => upstream.is_awaited(job),
+            (Runs::Home(call), Some(_)) => call.is_awaited(),
+            _ => {}
         }
     }
 
@@ -295,18 +336,18 @@ impl Remote {
     /// Who waits for it cannot go on before it has ended; see [`Task::blocks`].
     pub(crate) fn blocks(&self, task: Option<TaskId>) -> Option<Blocked> {
         let job = self.state.lock().job?;
-        match &self.source {
-            Source::Above(upstream) => upstream.blocked(job, task),
-            Source::Own(_) => None,
+        match &self.runner {
+            Runs::Pool(Source::Above(upstream)) => upstream.blocked(job, task),
+            Runs::Pool(Source::Own(_)) | Runs::Home(_) => None,
         }
     }
 
     /// The same, of a wait that was said before.
     pub(crate) fn bound(&self, task: TaskId) -> Option<Blocked> {
         let job = self.state.lock().job?;
-        match &self.source {
-            Source::Above(upstream) => upstream.bound(job, task),
-            Source::Own(_) => None,
+        match &self.runner {
+            Runs::Pool(Source::Above(upstream)) => upstream.bound(job, task),
+            Runs::Pool(Source::Own(_)) | Runs::Home(_) => None,
         }
     }
 
@@ -324,8 +365,8 @@ impl Remote {
     }
 
     /// Ends it. Gives whom to tell. Counted are ends, errors among them, and cancellations.
-    fn end(&self, outcome: Outcome, counted: &mut [u64; 3]) -> Told {
-        let ended = Arc::new(self.read(outcome));
+    fn end(&self, ended: Ended, counted: &mut [u64; 3]) -> Told {
+        let ended = Arc::new(ended);
         let mut state = self.state.lock();
         if state.ended.is_some() {
             return Told::default();
@@ -349,11 +390,23 @@ impl Remote {
 
     /// Ends many. Needs no interpreter. Who calls this holds [`settling`].
     pub(crate) fn settle_all(ended: impl IntoIterator<Item = (Arc<Self>, Outcome)>) {
+        Self::end_all(ended.into_iter().map(|(remote, outcome)| {
+            let ended = remote.read(outcome);
+            (remote, ended)
+        }));
+    }
+
+    /// Ends one of an actor whose process is gone. Who calls this holds [`settling`].
+    pub(crate) fn settle_without_home(remote: Arc<Self>, why: Broken) {
+        Self::end_all([(remote, Ended::HomeGone(why))]);
+    }
+
+    fn end_all(ended: impl IntoIterator<Item = (Arc<Self>, Ended)>) {
         let mut parties = Vec::new();
         let (mut watched, mut lost, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         let mut counted = [0; 3];
-        for (remote, outcome) in ended {
-            let told = remote.end(outcome, &mut counted);
+        for (remote, ended) in ended {
+            let told = remote.end(ended, &mut counted);
             parties.extend(told.party);
             watched.extend(told.watched);
             lost.extend(told.lost);
@@ -457,6 +510,7 @@ impl Ended {
             // Of these, and how to say them, knows who has asked.
             Self::Gone(gone) | Self::Over(gone) => errors::actor_gone(py, name, gone),
             Self::Full => Ok(errors::mailbox_full(py, name).into_value(py).into_any()),
+            Self::HomeGone(why) => Ok(errors::home_gone(py, name, *why)),
             Self::Value(opened) => match freight::unpack_value(py, opened) {
                 Ok(value) => return Some(task::Outcome::Value(value.unbind())),
                 Err(error) => Err(error),

@@ -276,6 +276,19 @@ impl Upstream {
         drop(spare);
     }
 
+    /// Somebody waits for something else in another process: the same, for as long as `known` holds it.
+    pub(crate) fn is_awaited_elsewhere(self: &Arc<Self>, known: &mut Option<Waiting>) {
+        let waiting = self.wait();
+        if known.as_ref().is_none_or(|known| known.task != waiting.task) {
+            drop(known.replace(waiting));
+        }
+    }
+
+    /// Whether weightless tasks run here, which wait without stopping the thread.
+    pub(crate) fn runs_weightless(&self) -> bool {
+        !self.is_forked() && self.child.region().running().is_none()
+    }
+
     /// A task of the pool cannot go on before another has ended, which it has started: the plain one of this thread, or
     /// that weightless one. Nothing, if it is neither, and so binds no task of the pool.
     pub(crate) fn blocked(self: &Arc<Self>, reference: u64, task: Option<TaskId>) -> Option<Blocked> {

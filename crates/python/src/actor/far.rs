@@ -1,0 +1,216 @@
+//! A box of another process, as this one has it: what is asked of it goes there, and is a task here.
+//!
+//! The task ends by what the exchange's thread hears, which knows no Python; whoever asks for its outcome unpacks it, as
+//! that of any task of a worker process. In a worker, whoever waits for it gives up the worker's place meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use rustix_futex_sync::Mutex;
+use thistledown_exchange::{Asked, Broken, Handle, Parcel, Ticket, Told, Waiter};
+use thistledown_workers::{Cancel, Outcome};
+
+use super::counter::{self, code, verb};
+use crate::channel::{door, tickets};
+use crate::errors;
+use crate::root;
+use crate::task::Task;
+use crate::workers::freight;
+use crate::workers::herald::Needed;
+use crate::workers::remote::{Remote, settling};
+use crate::workers::upstream::{self, Waiting};
+
+/// A box of another process.
+#[pyclass(frozen, module = "thistledown._core")]
+pub(crate) struct Far {
+    handle: Result<Arc<Handle>, Broken>,
+    /// What people call the actor.
+    name: Arc<str>,
+    needed: Arc<Needed>,
+    /// For handles in functions, and whatever a program pickles itself.
+    ticket: Mutex<Option<Ticket>>,
+}
+
+/// The process's number of what it has asked.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// Something that is asked of a box of another process.
+pub(crate) struct Call {
+    actor: Arc<str>,
+    number: u64,
+    verb: u8,
+    open: Mutex<Open>,
+    /// In a worker, while somebody waits for it: another may have the worker's place.
+    waiting: Mutex<Option<Waiting>>,
+    _needed: Arc<Needed>,
+}
+
+/// What is needed until the answer is there.
+#[derive(Default)]
+struct Open {
+    handle: Option<Arc<Handle>>,
+    asked: Option<Asked>,
+}
+
+impl Call {
+    pub(crate) fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// Has it stopped. It ends when the other process says so.
+    pub(crate) fn cancel(&self) -> Cancel {
+        let Some(handle) = self.open.lock().handle.clone() else { return Cancel::TooLate };
+        if self.verb == verb::WATCH {
+            // Nobody says anything more.
+            self.close();
+            return Cancel::Asked;
+        }
+        let number = Parcel::Inline(Arc::from(self.number.to_le_bytes()));
+        match handle.tell(verb::CANCEL, &number) {
+            Ok(_) => Cancel::Asked,
+            Err(_) => Cancel::TooLate,
+        }
+    }
+
+    /// It is over: the actor is not kept for it any more.
+    fn close(&self) {
+        let open = std::mem::take(&mut *self.open.lock());
+        drop(open);
+        let waiting = self.waiting.lock().take();
+        drop(waiting);
+    }
+
+    pub(crate) fn is_awaited(&self) {
+        if let Some(upstream) = upstream::get().filter(|_| self.verb != verb::WATCH) {
+            let mut waiting = self.waiting.lock();
+            upstream.is_awaited_elsewhere(&mut waiting);
+        }
+    }
+}
+
+/// Who hears the answer.
+struct Answered {
+    remote: Arc<Remote>,
+    call: Arc<Call>,
+}
+
+impl Waiter for Answered {
+    fn told(&self, told: Told) {
+        self.call.close();
+        let settling = settling();
+        let remote = Arc::clone(&self.remote);
+        let outcome = match told {
+            Told::Answer(value) | Told::Offer(value) => Outcome::Value(value),
+            Told::Refusal { code: code::CANCELLED, .. } => Outcome::Cancelled,
+            Told::Refusal { body, .. } => Outcome::Error(body),
+            // Who wants it to end has got that.
+            Told::Broken(_) if self.call.verb == verb::STOP => Outcome::Value(freight::nothing()),
+            Told::Broken(why) => {
+                Remote::settle_without_home(remote, why);
+                return drop(settling);
+            }
+        };
+        Remote::settle_all([(remote, outcome)]);
+        drop(settling);
+    }
+}
+
+#[pymethods]
+impl Far {
+    /// What was pickled of a box: the box itself in its own process, and there nothing when it is no more.
+    #[staticmethod]
+    fn _of(py: Python<'_>, name: &[u8], actor: &str) -> PyResult<Py<PyAny>> {
+        let (id, ticket) =
+            tickets::read(name).ok_or_else(|| errors::wrong_value("this is no pickled actor"))?;
+        let exchange = door::open()?;
+        let held = exchange.hold(id, Some(ticket), None);
+        if id.owner == exchange.address() {
+            return Ok(counter::target(py, &exchange, id).unwrap_or_else(|| py.None()));
+        }
+        let needed = Arc::new(Needed::new(py)?);
+        let far = Self { handle: held.map(Arc::new), name: actor.into(), needed, ticket: Mutex::default() };
+        Ok(Bound::new(py, far)?.into_any().unbind())
+    }
+
+    /// Asks for something. The arguments are for whoever reads the letter.
+    #[pyo3(signature = (verb, what, args, kwargs))]
+    fn _ask(
+        &self,
+        verb: u8,
+        what: Bound<'_, PyString>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Task>> {
+        let py = what.py();
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let args = PyTuple::new(py, [number.into_pyobject(py)?.into_any(), what.clone().into_any()])?
+            .as_sequence()
+            .concat(args.as_sequence())?
+            .to_tuple()?;
+        let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
+        let (body, kept) = tickets::collect(|| freight::pack_call(&args, kwargs, None))?;
+        let call = Arc::new(Call {
+            actor: Arc::clone(&self.name),
+            number,
+            verb,
+            open: Mutex::new(Open { handle: self.handle.clone().ok(), asked: None }),
+            waiting: Mutex::default(),
+            _needed: Arc::clone(&self.needed),
+        });
+        let remote = Remote::far(Arc::clone(&call));
+        remote.keep(kept);
+        remote.set_job(number);
+        let origin = PyString::new(py, &format!("{}.{what}", self.name)).unbind();
+        let task = Task::make(py, Some(origin))?;
+        Task::set_remote(&task, Arc::clone(&remote));
+        // Nothing else holds it, so the collector has to know it.
+        root::track(task.as_ptr());
+        if upstream::get().is_some_and(|upstream| upstream.runs_weightless()) {
+            call.is_awaited();
+        }
+        let waiter = Arc::new(Answered { remote: Arc::clone(&remote), call: Arc::clone(&call) });
+        let handle = self.handle.as_ref().map_err(|why| *why);
+        match handle.and_then(|handle| handle.ask(verb, &body, Arc::clone(&waiter) as Arc<dyn Waiter>)) {
+            Ok(asked) => {
+                call.open.lock().asked = Some(asked);
+                if remote.is_done() {
+                    call.close();
+                }
+            }
+            Err(why) => waiter.told(Told::Broken(why)),
+        }
+        Ok(task.unbind())
+    }
+
+    /// Ends the actor, because of this error.
+    #[pyo3(signature = (error))]
+    fn _kill(&self, error: Option<&Bound<'_, PyAny>>) {
+        let body = error.map_or_else(Parcel::empty, freight::pack_error);
+        if let Ok(handle) = &self.handle {
+            // When its process is gone, so is the actor.
+            let _ = handle.tell(verb::KILL, &body);
+        }
+    }
+
+    /// The process that it lives in.
+    #[getter]
+    fn _pid(&self) -> u32 {
+        match &self.handle {
+            Ok(handle) => handle.id().owner.pid,
+            Err(Broken::Gone { pid } | Broken::NoObject { pid } | Broken::OtherVersion { pid }) => *pid,
+            Err(_) => 0,
+        }
+    }
+
+    /// What is pickled for a handle of it.
+    fn _reference<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let handle = self.handle.as_ref().map_err(|why| *why);
+        let named = handle.and_then(|handle| Ok((handle.id(), tickets::ticket(handle, &self.ticket)?)));
+        match named {
+            Ok((id, ticket)) => Ok(PyBytes::new(py, &tickets::written(id, ticket))),
+            Err(why) => Err(PyErr::from_value(errors::home_gone(py, &self.name, why).into_bound(py))),
+        }
+    }
+}

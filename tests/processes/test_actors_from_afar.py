@@ -1,0 +1,306 @@
+"""Handles of actors in processes where the actors are not: calls, order, ends, monitors, and who keeps whom."""
+
+import asyncio
+import gc
+import os
+import signal
+
+import pytest
+import thistledown as td
+from boxes import Account
+from pools import Workers
+
+from leaks import engine_threads, eventually
+from support import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def no_exchange_left(request):
+    """When no handle is anywhere else any more, the thread of the exchange ends."""
+    yield
+    request.node.funcargs.clear()
+    gc.collect()
+    eventually(lambda: not engine_threads("exchange"), "the exchange is still there")
+
+
+class Slow(Account):
+    """One that waits for others of its own run."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened = td.Channel(0)
+        self.has_begun = td.Channel(1)
+        self.was_cancelled = False
+
+    async def wait(self):
+        self.has_begun.send_nowait(None)
+        try:
+            await self.opened.recv()
+        except td.Cancelled:
+            self.was_cancelled = True
+            raise
+
+
+def deposit_each(actor, count):
+    return [task.result(PATIENCE) for task in [actor.deposit() for _ in range(count)]]
+
+
+def deposit_one_by_one(actor, count):
+    return [actor.deposit().result(PATIENCE) for _ in range(count)]
+
+
+async def deposit_awaited(actor, count):
+    return [await actor.deposit() for _ in range(count)]
+
+
+def failure_of(actor, method, *args):
+    error = actor.ask(method, *args).exception(PATIENCE)
+    return type(error), str(error), type(error.__cause__), str(error.__cause__)
+
+
+def echo(value):
+    return value
+
+
+def monitored(actor):
+    down = td.monitor(actor).wait(PATIENCE)
+    return down.who == actor, down.reason if isinstance(down.reason, str) else repr(down.reason)
+
+
+def cancelled(actor, began):
+    task = actor.wait()
+    began.recv().wait(PATIENCE)
+    was_there = task.cancel()
+    try:
+        task.result(PATIENCE)
+    except td.TaskCancelled:
+        return was_there, "cancelled"
+
+
+def flood(actor, count):
+    tasks = [actor.deposit() for _ in range(count)]
+    return [type(task.exception(PATIENCE)).__name__ for task in tasks]
+
+
+def make_here_and_send(handles, ends):
+    """In a worker: a weightless actor of its own, which the program uses."""
+
+    async def main():
+        await handles.send(td.here.actor(Account, 7))
+        await ends.recv()
+
+    td.run(main())
+
+
+def in_a_run(body):
+    with Workers(2) as pool:
+        return td.run(body(pool))
+
+
+def test_a_worker_calls_a_weightless_actor_of_the_program():
+    async def main(pool):
+        account = td.here.actor(Account, 100)
+        assert await pool.go(deposit_each, account, 50) == list(range(101, 151))
+        assert await pool.go(deposit_one_by_one, account, 20) == list(range(151, 171))
+        assert await pool.go(deposit_awaited, account, 20) == list(range(171, 191))
+        assert await account.balance == 190
+        assert await account.pid() == os.getpid()
+
+    in_a_run(main)
+
+
+def test_in_asyncio_as_well():
+    async def main():
+        with Workers(1) as pool:
+            account = td.here.actor(Account)
+            assert await pool.go(deposit_each, account, 5) == [1, 2, 3, 4, 5]
+
+    asyncio.run(main())
+
+
+def test_many_senders_lose_nothing_and_each_is_answered_in_its_order():
+    async def main(pool):
+        account = td.here.actor(Account)
+        answers = [await task for task in [pool.go(deposit_each, account, 200) for _ in range(4)]]
+        assert all(answer == sorted(answer) for answer in answers)
+        assert sorted(value for answer in answers for value in answer) == list(range(1, 801))
+
+    in_a_run(main)
+
+
+def test_a_worker_that_waits_gives_up_its_place():
+    async def main():
+        with Workers(1) as pool:
+
+            class Relay:
+                async def ask(self):
+                    # The one worker waits for this call; there is a place for another task all the same.
+                    return await pool.go(echo, "through")
+
+            relay = td.here.actor(Relay)
+            return await pool.go(lambda actor: actor.ask("ask").result(PATIENCE), relay)
+
+    assert td.run(main()) == "through"
+
+
+def test_errors_come_back_as_they_are():
+    async def main(pool):
+        account = td.here.actor(Account)
+        kind, words, cause, trace = await pool.go(failure_of, account, "fail", LookupError("not here"))
+        assert (kind, words, cause) == (LookupError, "not here", td.RemoteTraceback)
+        assert "in fail" in trace
+        kind, words, *_ = await pool.go(failure_of, account, "give_what_cannot_be_sent")
+        assert kind is td.NotPicklable
+        assert "generator" in words
+        assert await account.deposit() == 1
+
+    in_a_run(main)
+
+
+def test_a_slip_is_an_error_where_it_is_made():
+    def slips(actor):
+        words = []
+        for slip in (lambda: actor.deposti(), lambda: actor.deposit(1, 2, 3)):
+            try:
+                slip()
+            except (AttributeError, TypeError) as error:
+                words.append(str(error))
+        return words
+
+    async def main(pool):
+        typing, counting = await pool.go(slips, td.here.actor(Account))
+        assert "deposit" in typing
+        assert "deposit" in counting
+
+    in_a_run(main)
+
+
+def test_a_call_is_cancelled_where_it_runs():
+    async def main(pool):
+        began, slow = td.Channel(1), td.here.actor(Slow)
+        has_begun = await slow.has_begun
+        task = pool.go(cancelled, slow, began)
+        await has_begun.recv()
+        await began.send(None)
+        assert await task == (True, "cancelled")
+        assert await slow.was_cancelled is True
+        assert await slow.deposit() == 1
+
+    in_a_run(main)
+
+
+def test_a_full_mailbox_is_the_tasks_error():
+    async def main(pool):
+        slow = td.here.options(mailbox=1).actor(Slow)
+        waits = slow.wait()
+        assert await pool.go(flood, slow, 3) == ["MailboxFull"] * 3
+        waits.cancel()
+
+    in_a_run(main)
+
+
+def test_a_stop_from_afar_answers_what_was_asked_before():
+    def end(actor):
+        before = actor.deposit()
+        actor.stop().result(PATIENCE)
+        after = actor.deposit()
+        return before.result(PATIENCE), type(after.exception(PATIENCE)).__name__
+
+    async def main(pool):
+        account = td.here.actor(Account)
+        assert await pool.go(end, account) == (1, "ActorStopped")
+        with pytest.raises(td.ActorStopped):
+            account.deposit()
+
+    in_a_run(main)
+
+
+def test_a_kill_from_afar_fails_what_waits():
+    async def main(pool):
+        slow = td.here.actor(Slow)
+        waits = slow.wait()
+        await pool.go(lambda actor: actor.kill(), slow)
+        with pytest.raises(td.ActorDied, match="killed"):
+            await waits
+
+    in_a_run(main)
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+def test_a_worker_monitors_an_actor_of_the_program(way):
+    async def main(pool):
+        account = td.here.actor(Account)
+        is_same, reason = True, "normal" if way == "stop" else "killed"
+        task = pool.go(monitored, account)
+        await td.sleep(0)
+        getattr(account, way)()
+        assert await task == (is_same, reason)
+        assert await pool.go(monitored, account) == (is_same, reason)
+
+    in_a_run(main)
+
+
+def test_the_program_uses_an_actor_that_lives_in_a_worker():
+    with Workers(1) as pool:
+        handles, ends = td.Channel(1), td.Channel(1)
+        task = pool.go(make_here_and_send, handles, ends)
+        account = handles.recv().wait(PATIENCE)
+        assert account.deposit().result(PATIENCE) == 8
+        assert account.pid().result(PATIENCE) not in (None, os.getpid())
+        down = td.monitor(account)
+        ends.send(None).wait(PATIENCE)
+        task.result(PATIENCE)
+        assert isinstance(down.wait(PATIENCE).reason, RuntimeError)
+        died = account.deposit().exception(PATIENCE)
+        assert isinstance(died, td.ActorDied)
+        del account, down, died, handles, ends, task
+
+
+def test_when_its_process_dies_so_has_the_actor():
+    with Workers(1) as pool:
+        handles, ends = td.Channel(1), td.Channel(1)
+        task = pool.go(make_here_and_send, handles, ends)
+        account = handles.recv().wait(PATIENCE)
+        pid = account.pid().result(PATIENCE)
+        down = td.monitor(account)
+        os.kill(pid, signal.SIGKILL)
+        assert f"process {pid}" in str(down.wait(PATIENCE).reason)
+        died = account.deposit().exception(PATIENCE)
+        assert isinstance(died, td.ActorDied)
+        assert f"process {pid}" in str(died)
+        account.stop().result(PATIENCE)
+        assert isinstance(task.exception(PATIENCE), td.WorkerDied)
+        del account, down, died, handles, ends, task
+
+
+def test_a_handle_that_comes_home_is_of_the_same_actor():
+    async def main(pool):
+        account = td.here.actor(Account)
+        again = await pool.go(echo, account)
+        assert again == account
+        assert again._box is account._box
+
+    in_a_run(main)
+
+
+def test_nobody_far_keeps_an_actor_whose_handle_he_has_let_go():
+    async def main(pool):
+        account = td.here.actor(Account)
+        import weakref
+
+        instance = weakref.ref(account._box._instance)
+        assert await pool.go(deposit_each, account, 3) == [1, 2, 3]
+        del account
+        eventually(lambda: gc.collect() is None or instance() is None, "the actor is still there")
+
+    in_a_run(main)
+
+
+def test_a_handle_on_its_way_keeps_the_actor():
+    async def main(pool):
+        channel = td.Channel(1)
+        await channel.send(td.here.actor(Account, 5))
+        gc.collect()
+        assert await pool.go(lambda channel: channel.recv().wait(PATIENCE).deposit().result(PATIENCE), channel) == 6
+
+    in_a_run(main)
