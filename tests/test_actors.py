@@ -388,9 +388,13 @@ async def test_handles_say_what_they_are_of(home):
     assert account not in (other, 3)
 
 
-async def test_a_handle_of_a_weightless_actor_stays_in_its_process():
-    with pytest.raises(td.NotPicklable, match=r"lives in a thread of this process.*td\.actor"):
-        pickle.dumps(td.here.actor(Account))
+async def test_a_handle_that_is_pickled_and_unpickled_in_its_process_is_of_the_same_actor():
+    account = td.here.actor(Account)
+    again = pickle.loads(pickle.dumps(account))
+    assert again == account
+    assert await again.deposit(5) == 5
+    assert await account.balance == 5
+    await account.stop()
 
 
 def test_calls_from_other_threads_go_to_the_run_of_the_actor():

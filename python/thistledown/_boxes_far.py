@@ -9,6 +9,7 @@ error of the task, and not of the call. Who dies after he has sent a message has
 """
 
 import contextvars
+import functools
 from typing import Any, NoReturn
 
 from thistledown import _carried, _core
@@ -71,7 +72,7 @@ class FarBox:
             self._watching = self._far._ask(WATCH, "watch", (), None)
         self._watching.add_done_callback(self._ended)
 
-    def _ended(self, task: Task[Any]) -> None:
+    def _ended(self, task: Any) -> None:
         try:
             word, packed = task.result()
         except TaskCancelled:
@@ -92,8 +93,8 @@ class FarBox:
 
     def leave(self, settle: Any) -> NoReturn:
         raise TypeError(
-            f"{self.name} lives in process {self._far._pid}, and is moved from there: send a message to somebody who lives "
-            "there too, and who calls `move`"
+            f"{self.name} lives in process {self._far._pid}, and is moved from there: send a message to somebody who "
+            "lives there too, and who calls `move`"
         )
 
     def __reduce__(self) -> Any:
@@ -125,9 +126,7 @@ def sent(counter: "_core.Counter", box: Box) -> Any:
     return again, (counter._reference(box), box.owner, box.name, box.options, box.number)
 
 
-def again(
-    reference: bytes, owner: type[Any], name: str, options: dict[str, Any], number: tuple[int, int]
-) -> Box:
+def again(reference: bytes, owner: type[Any], name: str, options: dict[str, Any], number: tuple[int, int]) -> Box:
     """A box that was sent to this process; one that lives here is itself.
 
     Raises:
@@ -157,7 +156,8 @@ def received(
     else:
         task = context.run(box.call, what, tuple(values), kwargs)
     letter._begun(number, task)
-    task.add_done_callback(lambda task: letter._answer(number, task))
+    answered: Any = functools.partial(letter._answer, number)
+    task.add_done_callback(answered)
 
 
 def watch(box: Box, letter: "_core.Letter") -> None:

@@ -31,6 +31,8 @@ WORDS = {"stopped": "normal", "closed": "killed", "killed": "killed", "unmade": 
 _serial = itertools.count(1)
 _pools: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()
 """The pools of this process that have boxes, by what their workers know them by."""
+_made: "weakref.WeakValueDictionary[int, WorkerBox]" = weakref.WeakValueDictionary()
+"""The boxes that this process has made, by their keys: one that comes home knows where it has moved to."""
 
 
 def make(
@@ -59,6 +61,7 @@ def make(
     box._making = _carrying(lambda: box._mailbox.make(pool._pool, is_alone, mailbox, memory, function, args, kwargs))
     box._is_held = True
     _pools[pool._token] = pool
+    _made[key] = box
     return box
 
 
@@ -326,11 +329,13 @@ class Watch:
 def again(
     token: int, key: int, owner: type[Any], name: str, options: dict[str, Any], number: tuple[int, int]
 ) -> WorkerBox:
-    """A box that was sent to this process.
+    """A box that was sent to this process; one that was made here is itself.
 
     Raises:
         NotPicklable: there is no way from this process to the pool that it lives in.
     """
+    if (known := _made.get(key)) is not None:
+        return known
     if is_worker() and worker_pool() == token:
         from thistledown._workers import workers
 

@@ -12,7 +12,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
-
 use crate::asyncio::awaiting::Wait;
 use crate::channel::shared::Shared;
 use crate::current::Current;
@@ -362,7 +361,8 @@ impl Channel {
 #[pyfunction]
 #[pyo3(name = "_channel")]
 pub(crate) fn channel_from(name: &[u8], capacity: usize) -> PyResult<Channel> {
-    let (id, ticket) = tickets::read(name).ok_or_else(|| errors::wrong_value("this is no pickled channel"))?;
+    let (id, ticket) =
+        tickets::read(name).ok_or_else(|| errors::wrong_value("this is no pickled channel"))?;
     Ok(Channel::of(shared::find(id, capacity, ticket)?))
 }
 

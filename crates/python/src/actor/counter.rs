@@ -15,7 +15,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix_futex_sync::Mutex;
-use thistledown_exchange::{Exchange, Object, ObjectId, Parcel, Party, Post, RequestId, Ticket, WeakExchange};
+use thistledown_exchange::{
+    Exchange, Object, ObjectId, Parcel, Party, Post, RequestId, Ticket, WeakExchange,
+};
 
 use crate::channel::{door, tickets};
 use crate::errors;
@@ -283,4 +285,3 @@ pub(super) fn target(py: Python<'_>, exchange: &Exchange, id: ObjectId) -> Optio
     let window = object.downcast::<Window>().ok()?;
     Some(window.0.target.clone_ref(py))
 }
-

@@ -59,7 +59,11 @@ struct News {
 
 impl News {
     fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && self.lost.is_empty() && self.stops.is_empty() && self.mail.is_empty() && self.said.is_empty()
+        self.tasks.is_empty()
+            && self.lost.is_empty()
+            && self.stops.is_empty()
+            && self.mail.is_empty()
+            && self.said.is_empty()
     }
 }
 
