@@ -9,6 +9,7 @@ import pytest
 import thistledown as td
 from boxes import Account
 from pools import Workers
+from thistledown._errors import RemoteTraceback
 
 from leaks import engine_threads, eventually
 from support import PATIENCE
@@ -75,6 +76,12 @@ def cancelled(actor, began):
         task.result(PATIENCE)
     except td.TaskCancelled:
         return was_there, "cancelled"
+
+
+def ask_and_die(actor, began):
+    actor.wait()
+    began.recv().wait(PATIENCE)
+    os._exit(3)
 
 
 def flood(actor, count):
@@ -147,7 +154,7 @@ def test_errors_come_back_as_they_are():
     async def main(pool):
         account = td.here.actor(Account)
         kind, words, cause, trace = await pool.go(failure_of, account, "fail", LookupError("not here"))
-        assert (kind, words, cause) == (LookupError, "not here", td.RemoteTraceback)
+        assert (kind, words, cause) == (LookupError, "not here", RemoteTraceback)
         assert "in fail" in trace
         kind, words, *_ = await pool.go(failure_of, account, "give_what_cannot_be_sent")
         assert kind is td.NotPicklable
@@ -185,6 +192,23 @@ def test_a_call_is_cancelled_where_it_runs():
         assert await task == (True, "cancelled")
         assert await slow.was_cancelled is True
         assert await slow.deposit() == 1
+
+    in_a_run(main)
+
+
+def test_a_message_that_was_sent_is_answered_also_when_its_sender_dies():
+    async def main(pool):
+        began, slow = td.Channel(1), td.here.actor(Slow)
+        has_begun, opened = await slow.has_begun, await slow.opened
+        task = pool.go(ask_and_die, slow, began)
+        await has_begun.recv()
+        # It stands behind, and is answered when that has ended.
+        later = slow.was_cancelled
+        await began.send(None)
+        with pytest.raises(td.WorkerDied):
+            await task
+        await opened.send(None)
+        assert await later is False
 
     in_a_run(main)
 
