@@ -150,7 +150,7 @@ def test_a_worker_that_waits_gives_up_its_place():
     assert td.run(main()) == "through"
 
 
-def test_errors_come_back_as_they_are():
+def test_errors_come_back_as_they_are(caplog):
     async def main(pool):
         account = td.here.actor(Account)
         kind, words, cause, trace = await pool.go(failure_of, account, "fail", LookupError("not here"))
@@ -162,6 +162,8 @@ def test_errors_come_back_as_they_are():
         assert await account.deposit() == 1
 
     in_a_run(main)
+    # They have reached who asked.
+    assert not caplog.records
 
 
 def test_a_slip_is_an_error_where_it_is_made():

@@ -73,8 +73,8 @@ pub(crate) fn task_ended(py: Python<'_>, run: &Run, id: TaskId, body: &Body, end
     if WORLD.with(|kernel| kernel.is_awaited(id)) {
         return task.get().mark_fetched();
     }
-    // Nobody can ever ask for it: it is told at once.
-    let unseen = turn::is_unseen(&body.task);
+    // Nobody can ever ask for it, nor has a callback done so: it is told at once.
+    let unseen = !task.get().is_fetched() && turn::is_unseen(&body.task);
     if unseen {
         report(py, "failed_unseen", (task, error.clone_ref(py)));
     }
