@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import os
+import threading
 
 import pytest
 import thistledown as td
@@ -11,6 +13,26 @@ import support
 _numbers = itertools.count()
 _make = td.Space
 _made = []
+
+
+def _made_by(pool, make, *arguments):
+    """What a worker makes. Also where weightless tasks run, which must not wait for it in their thread."""
+    made = []
+    thread = threading.Thread(target=lambda: made.append(pool.go(make, *arguments).result(support.PATIENCE)))
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+_kept = []
+
+
+def _on_file(path):
+    """In the process that owns the file: it is open until the next test's."""
+    while _kept:
+        _kept.pop().close()
+    _kept.append(td.Space(path, fsync=False))
+    return _kept[0]
 
 
 def new_space():
@@ -31,11 +53,26 @@ async def settle():
     await support.settle()
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(scope="module", autouse=True)
+def owner():
+    """A process that has spaces, which this one uses from outside. Others of its kind may come and go."""
+    with td.Workers(1) as pool:
+        assert pool.go(os.getpid).result(support.PATIENCE) != os.getpid()
+        yield pool
+
+
+@pytest.fixture(params=["memory", "file", "worker", "file of a worker"])
 def backend(request, tmp_path_factory):
     """Each test of a module that uses this runs once with each."""
     global _make
     match request.param:
+        case "worker":
+            pool = request.getfixturevalue("owner")
+            _make = lambda: _made_by(pool, td.Space)  # noqa: E731
+        case "file of a worker":
+            pool = request.getfixturevalue("owner")
+            folder = tmp_path_factory.mktemp("spaces")
+            _make = lambda: _made_by(pool, _on_file, os.fspath(folder / f"{next(_numbers)}.db"))  # noqa: E731
         case "memory":
             _make = td.Space
         case "file":

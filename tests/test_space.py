@@ -10,7 +10,7 @@ import threading
 import pytest
 import thistledown as td
 
-from spaces import backend, new_space, settle  # noqa: F401
+from spaces import backend, new_space, owner, settle  # noqa: F401
 from support import PATIENCE, run_program
 from tuples import space_of, take_into
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import thistledown as td
 
-from spaces import backend, new_space, settle  # noqa: F401
+from spaces import backend, new_space, owner, settle  # noqa: F401
 from support import PATIENCE
 from tuples import space_of, take_into, virtual
 

@@ -10,7 +10,7 @@ import thistledown as td
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spaces import backend, new_space  # noqa: F401
+from spaces import backend, new_space, owner  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("backend")
 

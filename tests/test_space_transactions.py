@@ -3,7 +3,7 @@
 import pytest
 import thistledown as td
 
-from spaces import backend, new_space, settle  # noqa: F401
+from spaces import backend, new_space, owner, settle  # noqa: F401
 from tuples import space_of, take_into, virtual
 
 pytestmark = pytest.mark.usefixtures("backend")

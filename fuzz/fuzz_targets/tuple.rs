@@ -1,8 +1,10 @@
-//! Tuples and templates that anybody wrote: errors at worst, and what is read can be written and read again.
+//! Tuples and templates that anybody wrote, and what is asked of a space and told by it: errors at worst, and what is read can be written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use thistledown_space::{decode_template, decode_tuple, encode_template, encode_tuple};
+use thistledown_space::{
+    Ask, News, decode_given, decode_template, decode_tuple, decode_tuples, encode_template, encode_tuple,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(tuple) = decode_tuple(bytes) {
@@ -15,4 +17,13 @@ fuzz_target!(|bytes: &[u8]| {
         let again = encode_template(&decode_template(&written).expect("it was written"));
         assert_eq!(again.expect("it was read"), written);
     }
+    if let Ok(ask) = Ask::from_bytes(bytes) {
+        let written = ask.to_bytes().expect("it was read");
+        let again = Ask::from_bytes(&written).expect("it was written").to_bytes();
+        assert_eq!(again.expect("it was read"), written);
+    }
+    if let Ok(news) = News::from_bytes(bytes) {
+        assert!(News::from_bytes(&news.to_bytes().expect("it was read")).is_ok());
+    }
+    let _ = (decode_given(bytes), decode_tuples(bytes));
 });

@@ -51,6 +51,7 @@ __all__ = [
     "Watch",
     "_channel",
     "_shared_objects",
+    "_space",
     "after",
     "after_fork_in_child",
     "attend",
@@ -361,6 +362,7 @@ class Channel(_Generic[_T]):
 
 def _shared_objects() -> int: ...
 def _channel(name: bytes, capacity: int) -> Channel[Any]: ...
+def _space(name: bytes) -> Space: ...
 
 @final
 class ChannelIterator:

@@ -150,6 +150,11 @@ impl Ledger {
         self.owner.publish(address)
     }
 
+    /// Whether something that is laid down would be written.
+    pub fn check(&self) -> Result<(), Error> {
+        self.shared.desk.lock().over.clone().map_or(Ok(()), Err)
+    }
+
     /// Writes what is laid down, and closes the file. What is laid down later is not written.
     pub fn close(&self) {
         let thread = self.thread.lock().take();

@@ -117,8 +117,6 @@ mod _core {
     #[pymodule_export]
     use super::select::select;
     #[pymodule_export]
-    use super::space::Space;
-    #[pymodule_export]
     use super::space::claim::Claim;
     #[pymodule_export]
     use super::space::fields::{Pattern, between, one_of};
@@ -126,6 +124,8 @@ mod _core {
     use super::space::transaction::Transaction;
     #[pymodule_export]
     use super::space::watch::Watch;
+    #[pymodule_export]
+    use super::space::{Space, space_from};
     #[pymodule_export]
     use super::survey::{cancel_job, cancel_jobs, cancel_party, kill_job, spans, survey, survey_pools};
     #[pymodule_export]

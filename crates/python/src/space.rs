@@ -1,8 +1,11 @@
 //! Spaces, as Python sees them.
 
 pub(crate) mod claim;
+pub(crate) mod far;
 pub(crate) mod fields;
 pub(crate) mod file;
+pub(crate) mod home;
+pub(crate) mod hub;
 pub(crate) mod transaction;
 pub(crate) mod wait;
 pub(crate) mod watch;
@@ -13,17 +16,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
-use thistledown_kernel::SpotId;
-use thistledown_runtime::{Pending, SharedSpace};
-use thistledown_space::{CodecError, How, Outside, Refused, Template, Tuple, Wanted};
+use pyo3::types::{PyBytes, PyList, PyTuple};
+use thistledown_runtime::{Name, Pending, SharedSpace};
+use thistledown_space::{
+    CodecError, How, Outside, Refused, Template, Tuple, Wanted, decode_given, decode_tuples,
+};
 
+use crate::channel::tickets;
 use crate::current::{Run, seconds, seconds_or_none};
 use crate::errors;
 use crate::operation::{Kind, Operation};
 use crate::outside::outside;
 use crate::payload::WORLD;
+use crate::space::far::{FarSpace, Seat, garbled};
 use crate::space::file::Opened;
+use crate::space::home::Home;
 use crate::space::transaction::Transaction;
 use crate::space::wait::{Act, SpaceOperation};
 use crate::space::watch::Watch;
@@ -34,8 +41,8 @@ static SPACES: AtomicU64 = AtomicU64::new(0);
 ///
 /// ``take`` and ``read`` look for a tuple by a template: a tuple of as many fields, each a value, a type, ``...`` for
 /// anything, ``td.between(low, high)`` or ``td.one_of(...)``. They wait until there is one; whoever waits is served in
-/// order, and of several tuples that match, the one that was written first is given. Works between weightless tasks and
-/// plain threads, in any mixture.
+/// order, and of several tuples that match, the one that was written first is given. Works between weightless tasks,
+/// plain threads and, when it is handed to them, worker processes, in any mixture.
 ///
 /// Values compare by type and value: ``1``, ``1.0`` and ``True`` are three, and not-a-number matches nothing. What is not
 /// None, bool, int, float, str, bytes or a tuple of these is pickled when it is written, found by its exact type, and
@@ -45,7 +52,7 @@ static SPACES: AtomicU64 = AtomicU64::new(0);
 #[pyclass(frozen, weakref, module = "thistledown")]
 pub(crate) struct Space {
     number: u64,
-    shared: Arc<SharedSpace>,
+    seat: Seat,
     /// The file that it is on.
     file: Option<Opened>,
 }
@@ -53,12 +60,19 @@ pub(crate) struct Space {
 impl Space {
     /// What people call it.
     pub(crate) fn name(&self) -> String {
-        format!("space {}", self.number)
+        match &self.seat {
+            Seat::Here(_) => format!("space {}", self.number),
+            Seat::Far(far) => format!("space {} of process {}", far.id().number, far.id().owner.pid),
+        }
     }
 
-    /// The space itself.
-    pub(crate) fn shared(&self) -> &Arc<SharedSpace> {
-        &self.shared
+    /// Where it is.
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat.clone()
+    }
+
+    fn at(seat: Seat) -> Self {
+        Self { number: SPACES.fetch_add(1, Ordering::Relaxed) + 1, seat, file: None }
     }
 
     /// Whether it can be used; not when it was closed, or opened by the process from which this one was forked.
@@ -71,27 +85,52 @@ impl Space {
         self.file.as_ref().is_some_and(Opened::is_of_parent)
     }
 
-    /// Waits until what is pending is in the file; then it has happened, or not.
-    pub(crate) fn settle(&self, py: Python<'_>, pending: Pending) -> PyResult<()> {
-        let state = pending.state().unwrap_or_else(|| outside(py, || pending.wait()));
-        self.shared.finish(&WORLD, Run::now(), pending, state.is_ok());
-        state.map_err(|error| errors::of_ledger(&error))
-    }
-
-    /// Does something with the space, now. The interpreter is not let go meanwhile, so that nobody waits for the lock
-    /// while somebody who has it waits for the interpreter.
-    pub(crate) fn act<R>(
-        &self,
-        work: impl FnOnce(&mut thistledown_space::Space<SpotId>, &mut Outside<'_, SpotId>) -> R,
-    ) -> R {
-        self.shared.with(&WORLD, Run::now(), work)
-    }
-
-    fn look_now(&self, py: Python<'_>, wanted: &Wanted) -> PyResult<Option<Py<PyTuple>>> {
+    /// Looks for a tuple that is not held: to read it, or within a transaction.
+    pub(crate) fn look_now(&self, py: Python<'_>, wanted: Wanted) -> PyResult<Option<Py<PyTuple>>> {
         self.check()?;
-        let given = self.act(|space, outside| space.attempt(wanted, None, outside)).map_err(refused)?;
-        given.map(|given| Ok(fields::to_python(py, &given.tuple)?.unbind())).transpose()
+        match &self.seat {
+            Seat::Here(home) => {
+                let given = act(&home.shared, |space, outside| space.attempt(&wanted, None, outside));
+                let given = given.map_err(refused)?;
+                given.map(|given| Ok(fields::to_python(py, &given.tuple)?.unbind())).transpose()
+            }
+            Seat::Far(far) => {
+                let given = far.ask(py, far::Act::Look(Arc::new(wanted), None))?;
+                if given.is_empty() {
+                    return Ok(None);
+                }
+                let (tuple, _) = decode_given(&given).map_err(garbled)?;
+                Ok(Some(fields::to_python(py, &tuple)?.unbind()))
+            }
+        }
     }
+
+    fn take_far(slf: &Bound<'_, Self>, far: &Arc<FarSpace>, wanted: Wanted) -> PyResult<Option<Py<PyAny>>> {
+        let (py, wanted) = (slf.py(), Arc::new(wanted));
+        let told = far.look_now(py, &wanted)?;
+        told.map(|(tuple, asked)| {
+            claim::given_far(py, slf.as_unbound(), far, &wanted, &tuple, || {
+                asked.accept();
+            })
+        })
+        .transpose()
+    }
+}
+
+/// Waits until what is pending is in the file; then it has happened, or not.
+pub(crate) fn settle(py: Python<'_>, shared: &SharedSpace, pending: Pending) -> PyResult<()> {
+    let state = pending.state().unwrap_or_else(|| outside(py, || pending.wait()));
+    shared.finish(&WORLD, Run::now(), pending, state.is_ok());
+    state.map_err(|error| errors::of_ledger(&error))
+}
+
+/// Does something with a space of this process, now. The interpreter is not let go meanwhile, so that nobody waits for the
+/// lock while somebody who has it waits for the interpreter.
+pub(crate) fn act<R>(
+    shared: &SharedSpace,
+    work: impl FnOnce(&mut thistledown_space::Space<Name>, &mut Outside<'_, Name>) -> R,
+) -> R {
+    shared.with(&WORLD, Run::now(), work)
 }
 
 /// Why the space did not do it.
@@ -106,7 +145,7 @@ pub(crate) fn refused(why: Refused) -> PyErr {
 
 /// What to look for, for how long.
 pub(crate) fn wanted(template: &Bound<'_, PyAny>, how: How) -> PyResult<Wanted> {
-    Ok(Wanted { template: fields::template(template)?, how, within: None })
+    Ok(Wanted { template: fields::template(template)?, how, within: None, held: false })
 }
 
 /// A lease: seconds, more than none; nothing is without end.
@@ -146,17 +185,19 @@ impl Space {
     #[pyo3(signature = (path=None, /, *, fsync=true, repair=false))]
     fn new(py: Python<'_>, path: Option<PathBuf>, fsync: bool, repair: bool) -> PyResult<Self> {
         let number = SPACES.fetch_add(1, Ordering::Relaxed) + 1;
-        let Some(path) = path else { return Ok(Self { number, shared: Arc::default(), file: None }) };
-        let (shared, file) = Opened::open(py, &path, fsync, repair)?;
-        Ok(Self { number, shared, file: Some(file) })
+        let Some(path) = path else {
+            return Ok(Self { number, seat: Seat::Here(Home::new(Arc::default())), file: None });
+        };
+        let (home, file) = Opened::open(py, &path, fsync, repair)?;
+        Ok(Self { number, seat: Seat::Here(home), file: Some(file) })
     }
 
     /// Closes the file of a space that has one; what was waited for is in it. Nothing else can be done with the space then.
     ///
     /// The file stays open while this process has it open elsewhere. A space in memory has nothing to close.
     fn close(&self, py: Python<'_>) {
-        if let Some(file) = &self.file {
-            file.close(py, &self.shared);
+        if let (Some(file), Seat::Here(home)) = (&self.file, &self.seat) {
+            file.close(py, home);
         }
     }
 
@@ -213,9 +254,13 @@ impl Space {
     ) -> PyResult<()> {
         let (py, tuple, lease) = (tuple.py(), fields::tuple(tuple)?, self::lease(lease)?);
         self.check()?;
-        let pending = self.shared.begin_write(&WORLD, Run::now(), (tuple, lease), None);
+        let shared = match &self.seat {
+            Seat::Here(home) => &home.shared,
+            Seat::Far(far) => return far.ask(py, far::Act::Write(tuple, lease, None)).map(drop),
+        };
+        let pending = shared.begin_write(&WORLD, Run::now(), (tuple, lease), None);
         match pending.map_err(cannot_be_written)? {
-            Some(pending) => self.settle(py, pending),
+            Some(pending) => settle(py, shared, pending),
             None => Ok(()),
         }
     }
@@ -233,8 +278,9 @@ impl Space {
     /// Raises:
     ///     TypeError: the template is no tuple, or one of its fields cannot be looked for.
     ///     ValueError: the lease is not a number of seconds > 0.
-    ///     Exception: when it is waited for: whatever unpickling an object in the tuple raises. The tuple is back in its
-    ///         place then.
+    ///     SpaceBroken: the process that has the space is gone.
+    ///     Exception: when it is waited for: whatever unpickling an object in the tuple raises. The tuple is behind all
+    ///         others then, so that it is in nobody's way.
     #[pyo3(signature = (template, /, lease=None))]
     fn take(
         slf: Bound<'_, Self>,
@@ -270,23 +316,27 @@ impl Space {
         let wanted = wanted(template, how(lease)?)?;
         let (py, space) = (slf.py(), slf.get());
         space.check()?;
-        let look = space.shared.look(&WORLD, Run::now(), (&wanted, None), || None).map_err(refused)?;
+        let shared = match &space.seat {
+            Seat::Here(home) => &home.shared,
+            Seat::Far(far) => return Self::take_far(&slf, far, wanted),
+        };
+        let look = shared.look(&WORLD, Run::now(), (&wanted, None), || None).map_err(refused)?;
         let Some(look) = look else { return Ok(None) };
         if let Some(pending) = &look.pending
             && let Err(error) = pending.state().unwrap_or_else(|| outside(py, || pending.wait()))
         {
             if let Some(pending) = look.pending {
-                space.shared.finish(&WORLD, Run::now(), pending, false);
+                shared.finish(&WORLD, Run::now(), pending, false);
             }
             return Err(errors::of_ledger(&error));
         }
-        claim::given(py, slf.as_unbound(), look).map(Some)
+        claim::given(py, slf.as_unbound(), shared, look).map(Some)
     }
 
     /// Gives a copy of a tuple that is there now, or ``None``; from any thread.
     #[pyo3(signature = (template, /))]
     fn read_nowait(&self, template: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyTuple>>> {
-        self.look_now(template.py(), &wanted(template, How::Read)?)
+        self.look_now(template.py(), wanted(template, How::Read)?)
     }
 
     /// Copies of all tuples that are there now, in the order in which they were written; by default all.
@@ -299,9 +349,14 @@ impl Space {
         self.check()?;
         let template = any_or(template)?;
         let mut found: Vec<Tuple> = Vec::new();
-        self.act(|space, outside| {
-            space.visit(&template, outside, &mut |tuple| found.push(Arc::clone(tuple)));
-        });
+        match &self.seat {
+            Seat::Here(home) => act(&home.shared, |space, outside| {
+                space.visit(&template, outside, &mut |tuple| found.push(Arc::clone(tuple)));
+            }),
+            Seat::Far(far) => {
+                found = decode_tuples(&far.ask(py, far::Act::All(template))?).map_err(garbled)?
+            }
+        }
         let list = PyList::empty(py);
         for tuple in found {
             list.append(fields::to_python(py, &tuple)?)?;
@@ -311,10 +366,13 @@ impl Space {
 
     /// How many tuples are there now; by default all. Those that are claimed do not count.
     #[pyo3(signature = (template=None, /))]
-    fn count(&self, template: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+    fn count(&self, py: Python<'_>, template: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         self.check()?;
         let template = any_or(template)?;
-        Ok(self.act(|space, outside| space.count(&template, outside)))
+        match &self.seat {
+            Seat::Here(home) => Ok(act(&home.shared, |space, outside| space.count(&template, outside))),
+            Seat::Far(far) => far::number(&far.ask(py, far::Act::Count(template))?),
+        }
     }
 
     /// Watches for tuples: each one that is written from now on, also one that somebody takes at once.
@@ -334,7 +392,7 @@ impl Space {
         if capacity == 0 {
             return Err(errors::wrong_value("capacity must be a whole number > 0"));
         }
-        Watch::begin(slf.unbind(), any_or(template)?, capacity)
+        Watch::begin(slf.py(), slf.unbind(), any_or(template)?, capacity)
     }
 
     /// Begins a transaction: several takes and writes that are one act.
@@ -342,33 +400,56 @@ impl Space {
     /// At the end of its ``with`` block all of it has happened, at once; when the block is left by an exception, nothing:
     /// what was taken is back in its place, and what was written was never there.
     fn transaction(slf: Bound<'_, Self>) -> PyResult<Transaction> {
-        Transaction::begin(slf.unbind())
+        Transaction::begin(slf.py(), slf.unbind())
     }
 
-    fn __len__(&self) -> PyResult<usize> {
-        self.count(None)
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.count(py, None)
+    }
+
+    /// For another process: the space stays where it is, and a handle to it goes there.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+        let (py, space) = (slf.py(), slf.get());
+        space.check()?;
+        let (id, ticket) = match &space.seat {
+            Seat::Here(home) => home.ticket()?,
+            Seat::Far(far) => far.ticket()?,
+        };
+        let name = tickets::written(id, ticket);
+        Ok((py.import("thistledown._core")?.getattr("_space")?, (PyBytes::new(py, &name),)))
     }
 
     fn __bool__(&self) -> bool {
         true
     }
 
-    fn __repr__(&self) -> String {
+    fn __repr__(&self, py: Python<'_>) -> String {
         let file = self.file.as_ref().map(|file| format!(" in {}", file.path().display()));
-        let tuples = match self.count(None) {
+        let tuples = match self.count(py, None) {
             Ok(count) => format!("{count} tuples"),
+            Err(_) if matches!(self.seat, Seat::Far(_)) => "gone".into(),
             Err(_) => "closed".into(),
         };
-        format!("<thistledown.Space {}{}: {tuples}>", self.number, file.unwrap_or_default())
+        let name = self.name();
+        let number = name.trim_start_matches("space ");
+        format!("<thistledown.Space {number}{}: {tuples}>", file.unwrap_or_default())
     }
 }
 
 impl Drop for Space {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
-            Python::attach(|py| file.close(py, &self.shared));
+        if let (Some(file), Seat::Here(home)) = (&self.file, &self.seat) {
+            Python::attach(|py| file.close(py, home));
         }
     }
+}
+
+/// A handle that was pickled.
+#[pyfunction]
+#[pyo3(name = "_space")]
+pub(crate) fn space_from(name: &[u8]) -> PyResult<Space> {
+    let (id, ticket) = tickets::read(name).ok_or_else(|| errors::wrong_value("this is no pickled space"))?;
+    Ok(Space::at(far::find(id, Some(ticket))?))
 }
 
 /// Why a tuple cannot be written down.

@@ -11,14 +11,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thistledown_kernel::{Moment, Payload, SpotId};
+use thistledown_kernel::{Moment, Payload};
 use thistledown_ledger::{Change, Claim, Error, Lease, Ledger, Mark, Repaired, Told};
 use thistledown_space::{
     ClaimId, CodecError, Entry, Given, Held, How, Outside, Prepared, Refused, Space, Ticket, TransactionId,
     Tuple, Wanted, decode_tuple, encode_tuple,
 };
 
-use crate::space::{SharedSpace, since_epoch};
+use crate::space::{Name, SharedSpace, since_epoch};
 use crate::sync::Mutex;
 use crate::world::{Wakes, World};
 
@@ -33,9 +33,23 @@ pub struct Pending {
 
 #[derive(Debug)]
 enum What {
-    Write { number: u64, entry: Entry },
-    Take { claim: ClaimId, number: u64, entry: Entry },
-    Claim { claim: ClaimId, number: u64 },
+    Write {
+        number: u64,
+        entry: Entry,
+    },
+    Take {
+        claim: ClaimId,
+        number: u64,
+        entry: Entry,
+    },
+    Claim {
+        claim: ClaimId,
+        number: u64,
+    },
+    /// A take of a transaction, which has it until that ends.
+    Within {
+        claim: ClaimId,
+    },
     Commit(Prepared),
     Confirm(Held),
 }
@@ -120,7 +134,7 @@ impl SharedSpace {
             });
             space.restore(found.number, entry, claim, outside);
         }
-        Ok((Self { space: Mutex::new(space), ledger: Some(ledger) }, repaired))
+        Ok((Self { space: Mutex::new(space), ledger: Some(ledger), ..Self::default() }, repaired))
     }
 
     /// Its file, if it has one.
@@ -130,7 +144,7 @@ impl SharedSpace {
     }
 
     /// Lays down what has changed, for who has the lock.
-    fn lay(&self, space: &Space<SpotId>, changes: Vec<Change>, told: Option<Told>) -> Option<Arc<Mark>> {
+    fn lay(&self, space: &Space<Name>, changes: Vec<Change>, told: Option<Told>) -> Option<Arc<Mark>> {
         Some(self.ledger.as_ref()?.lay(changes, space.last_number(), told))
     }
 
@@ -146,13 +160,7 @@ impl SharedSpace {
             self.with(world, now, |space, outside| space.write(tuple, lease, outside));
             return Ok(None);
         }
-        let data = encode_tuple(&tuple)?;
-        Ok(Some(self.with(world, now, |space, outside| {
-            let until = lease.and_then(|lease| outside.now.checked_add(lease));
-            let (number, entry) = (space.reserve(), Entry { tuple, until });
-            let mark = self.lay(space, vec![insert(number, &entry, data, outside.now)], told);
-            Pending { mark, what: What::Write { number, entry } }
-        })))
+        Ok(Some(self.begin_numbered(world, now, (tuple, lease), told)?.1))
     }
 
     /// Looks without waiting, as [`Space::attempt`] does; what is found may be pending.
@@ -167,6 +175,10 @@ impl SharedSpace {
             let Some(given) = space.attempt(wanted, ticket, outside)? else { return Ok(None) };
             let Some(claim) = given.claim else { return Ok(Some(Look { given, pending: None })) };
             let number = given.number;
+            if wanted.within.is_some() {
+                let pending = Pending { mark: None, what: What::Within { claim } };
+                return Ok(Some(Look { given, pending: Some(pending) }));
+            }
             let (what, change) = match wanted.how {
                 How::Claim(lease) => {
                     let lease = lease_until(outside.now.checked_add(lease), outside.now);
@@ -189,6 +201,7 @@ impl SharedSpace {
         world: &World<P>,
         now: Moment,
         id: TransactionId,
+        told: Option<Told>,
     ) -> Result<Pending, Refused> {
         self.with(world, now, |space, outside| {
             let prepared = space.prepare(id, outside)?;
@@ -198,7 +211,7 @@ impl SharedSpace {
                 .iter()
                 .map(|(number, entry)| insert(*number, entry, bytes_of(&entry.tuple), outside.now));
             let changes = if self.ledger.is_some() { taken.chain(written).collect() } else { Vec::new() };
-            let mark = self.lay(space, changes, None);
+            let mark = self.lay(space, changes, told);
             Ok(Pending { mark, what: What::Commit(prepared) })
         })
     }
@@ -209,10 +222,11 @@ impl SharedSpace {
         world: &World<P>,
         now: Moment,
         claim: ClaimId,
+        told: Option<Told>,
     ) -> Result<Pending, Refused> {
         self.with(world, now, |space, outside| {
             let held = space.confirm(claim, outside)?;
-            let mark = self.lay(space, vec![Change::Remove { number: held.number }], None);
+            let mark = self.lay(space, vec![Change::Remove { number: held.number }], told);
             Ok(Pending { mark, what: What::Confirm(held) })
         })
     }
@@ -222,15 +236,15 @@ impl SharedSpace {
         &self,
         world: &World<P>,
         now: Moment,
-        claim: ClaimId,
-        lease: Duration,
+        (claim, lease): (ClaimId, Duration),
+        told: Option<Told>,
     ) -> Result<Option<Arc<Mark>>, Refused> {
         self.with(world, now, |space, outside| {
             space.renew(claim, lease, outside)?;
             let Some(number) = space.claimed(claim) else { return Err(Refused::ClaimOver) };
             let lease = lease_until(outside.now.checked_add(lease), outside.now);
             let claim = Claim { token: claim.number(), lease };
-            Ok(self.lay(space, vec![Change::Claim { number, claim }], None))
+            Ok(self.lay(space, vec![Change::Claim { number, claim }], told))
         })
     }
 
@@ -259,11 +273,58 @@ impl SharedSpace {
             (What::Commit(prepared), true) => space.finish(prepared, outside),
             (What::Commit(prepared), false) => space.abandon(prepared, outside),
             (What::Confirm(held), false) => space.offer_again(held, outside),
-            (What::Take { claim, .. } | What::Claim { claim, .. }, false) => {
+            (What::Take { claim, .. } | What::Claim { claim, .. } | What::Within { claim }, false) => {
                 space.give_back(claim, outside);
             }
-            (What::Claim { .. } | What::Confirm(_), true) | (What::Write { .. }, false) => {}
+            (What::Claim { .. } | What::Within { .. } | What::Confirm(_), true)
+            | (What::Write { .. }, false) => {}
         });
+    }
+
+    /// What was taken cannot be used by who took it: it is behind all others now, so that it is in nobody's way.
+    pub fn put_last<P: Payload<Waker: Wakes>>(&self, world: &World<P>, now: Moment, pending: Pending) {
+        self.with(world, now, |space, outside| {
+            let (claim, old) = match &pending.what {
+                What::Take { claim, number, .. } | What::Claim { claim, number } => (*claim, *number),
+                _ => return,
+            };
+            let Some((number, entry)) = space.put_last(claim, outside) else { return };
+            let changes = vec![
+                Change::Remove { number: old },
+                insert(number, &entry, bytes_of(&entry.tuple), outside.now),
+            ];
+            self.lay(space, changes, None);
+            space.offer_last(number, entry, outside);
+        });
+    }
+
+    /// Takes back what was written, if it lies there still.
+    pub fn retract<P: Payload<Waker: Wakes>>(&self, world: &World<P>, now: Moment, number: u64) {
+        self.with(world, now, |space, outside| {
+            if space.retract(number, outside) {
+                self.lay(space, vec![Change::Remove { number }], None);
+            }
+        });
+    }
+
+    /// Writes a tuple that can be taken back: as [`Self::begin_write`], with its number.
+    pub fn begin_numbered<P: Payload<Waker: Wakes>>(
+        &self,
+        world: &World<P>,
+        now: Moment,
+        (tuple, lease): (Tuple, Option<Duration>),
+        told: Option<Told>,
+    ) -> Result<(u64, Pending), CodecError> {
+        let data = if self.ledger.is_some() { encode_tuple(&tuple)? } else { Vec::new() };
+        Ok(self.with(world, now, |space, outside| {
+            let until = lease.and_then(|lease| outside.now.checked_add(lease));
+            let (number, entry) = (space.reserve(), Entry { tuple, until });
+            let mark = match &self.ledger {
+                Some(_) => self.lay(space, vec![insert(number, &entry, data, outside.now)], told),
+                None => None,
+            };
+            (number, Pending { mark, what: What::Write { number, entry } })
+        }))
     }
 
     /// Whoever began it has given up: it is as if it had not been begun, in the file too.
@@ -275,6 +336,10 @@ impl SharedSpace {
                     insert(*number, entry, bytes_of(&entry.tuple), outside.now)
                 }
                 What::Take { number, .. } | What::Claim { number, .. } => Change::Release { number: *number },
+                What::Within { claim } => {
+                    space.give_back(*claim, outside);
+                    return;
+                }
                 What::Commit(_) | What::Confirm(_) => return,
             };
             self.lay(space, vec![change], None);

@@ -27,7 +27,7 @@ pub use durable::{Look, Pending};
 pub use lock::{Guard, Lock};
 pub use parker::{Parked, Parker, ParkerWaker};
 pub use run::{Flow, Host, Rest, run};
-pub use space::{AtSpace, SharedSpace};
+pub use space::{AtSpace, Far, Name, SharedSpace};
 pub use visit::visit;
 pub use watchdog::{Progress, Stall, Watchdog, Watched};
 pub use world::{Wakes, World};

@@ -260,7 +260,7 @@ fn a_lock_lets_one_thread_in_at_a_time() {
 fn take_in_thread(world: &World<Toy>, space: &SharedSpace) -> i64 {
     let now = Moment::default();
     let template = Template::Fields([Field::Anything].into());
-    let wanted = std::sync::Arc::new(Wanted { template, how: How::Take, within: None });
+    let wanted = std::sync::Arc::new(Wanted { template, how: How::Take, within: None, held: false });
     let mut ticket = None;
     let number = loop {
         let given = space.with(world, now, |space, outside| space.attempt(&wanted, ticket, outside));

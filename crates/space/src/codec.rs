@@ -58,52 +58,61 @@ pub enum CodecError {
 
 /// The bytes of a tuple.
 pub fn encode_tuple(tuple: &[Value]) -> Result<Vec<u8>, CodecError> {
-    let mut writer = Writer(vec![VERSION]);
-    writer.many(tuple, |writer, value| writer.value(value, 0))?;
+    let mut writer = Writer::begin();
+    writer.tuple(tuple)?;
     writer.finish()
 }
 
 /// The tuple of these bytes.
 pub fn decode_tuple(bytes: &[u8]) -> Result<Tuple, CodecError> {
     let mut reader = Reader::begin(bytes)?;
-    let fields = reader.many(|reader| reader.value(0))?;
+    let tuple = reader.tuple()?;
     reader.finish()?;
-    Ok(fields.into())
+    Ok(tuple)
 }
 
 /// The bytes of a template.
 pub fn encode_template(template: &Template) -> Result<Vec<u8>, CodecError> {
-    let mut writer = Writer(vec![VERSION]);
-    match template {
-        Template::Anything => writer.0.push(0),
-        Template::Fields(fields) => {
-            writer.0.push(1);
-            writer.many(fields, |writer, field| writer.field(field, 0))?;
-        }
-    }
+    let mut writer = Writer::begin();
+    writer.template(template)?;
     writer.finish()
 }
 
 /// The template of these bytes.
 pub fn decode_template(bytes: &[u8]) -> Result<Template, CodecError> {
     let mut reader = Reader::begin(bytes)?;
-    let template = match reader.byte()? {
-        0 => Template::Anything,
-        1 => Template::Fields(reader.many(|reader| reader.field(0))?.into()),
-        tag => return Err(CodecError::Tag { what: "template", tag }),
-    };
+    let template = reader.template()?;
     reader.finish()?;
     Ok(template)
 }
 
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
-    fn finish(self) -> Result<Vec<u8>, CodecError> {
+    pub(crate) fn begin() -> Self {
+        Self(vec![VERSION])
+    }
+
+    pub(crate) fn tuple(&mut self, tuple: &[Value]) -> Result<(), CodecError> {
+        self.many(tuple, |writer, value| writer.value(value, 0))
+    }
+
+    pub(crate) fn template(&mut self, template: &Template) -> Result<(), CodecError> {
+        match template {
+            Template::Anything => self.0.push(0),
+            Template::Fields(fields) => {
+                self.0.push(1);
+                self.many(fields, |writer, field| writer.field(field, 0))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<u8>, CodecError> {
         if self.0.len() > MAX_BYTES { Err(CodecError::TooLong) } else { Ok(self.0) }
     }
 
-    fn number(&mut self, mut number: u64) {
+    pub(crate) fn number(&mut self, mut number: u64) {
         while number > 0x7f {
             self.0.push(number as u8 | 0x80);
             number >>= 7;
@@ -111,12 +120,12 @@ impl Writer {
         self.0.push(number as u8);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    fn many<T>(
+    pub(crate) fn many<T>(
         &mut self,
         items: &[T],
         one: impl Fn(&mut Self, &T) -> Result<(), CodecError>,
@@ -211,10 +220,22 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn begin(bytes: &'a [u8]) -> Result<Self, CodecError> {
+    pub(crate) fn tuple(&mut self) -> Result<Tuple, CodecError> {
+        Ok(self.many(|reader| reader.value(0))?.into())
+    }
+
+    pub(crate) fn template(&mut self) -> Result<Template, CodecError> {
+        match self.byte()? {
+            0 => Ok(Template::Anything),
+            1 => Ok(Template::Fields(self.many(|reader| reader.field(0))?.into())),
+            tag => Err(CodecError::Tag { what: "template", tag }),
+        }
+    }
+
+    pub(crate) fn begin(bytes: &'a [u8]) -> Result<Self, CodecError> {
         if bytes.len() > MAX_BYTES {
             return Err(CodecError::TooLong);
         }
@@ -225,7 +246,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn finish(self) -> Result<(), CodecError> {
+    pub(crate) fn finish(self) -> Result<(), CodecError> {
         if self.0.is_empty() { Ok(()) } else { Err(CodecError::Trailing { count: self.0.len() }) }
     }
 
@@ -235,11 +256,11 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn byte(&mut self) -> Result<u8, CodecError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, CodecError> {
         Ok(self.take(1)?[0])
     }
 
-    fn number(&mut self) -> Result<u64, CodecError> {
+    pub(crate) fn number(&mut self) -> Result<u64, CodecError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -261,7 +282,7 @@ impl<'a> Reader<'a> {
         if length > self.0.len() { Err(CodecError::Truncated) } else { Ok(length) }
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
         let length = self.length()?;
         self.take(length)
     }
@@ -283,7 +304,10 @@ impl<'a> Reader<'a> {
         Ok(bytes.into())
     }
 
-    fn many<T>(&mut self, one: impl Fn(&mut Self) -> Result<T, CodecError>) -> Result<Vec<T>, CodecError> {
+    pub(crate) fn many<T>(
+        &mut self,
+        one: impl Fn(&mut Self) -> Result<T, CodecError>,
+    ) -> Result<Vec<T>, CodecError> {
         let count = self.length()?;
         (0..count).map(|_| one(self)).collect()
     }

@@ -17,6 +17,7 @@
 //!
 //! Sources: Gelernter's Linda (out, in, rd, inp, rdp); leases and transactions of `JavaSpaces`; Ruby's Rinda.
 
+mod ask;
 mod claims;
 mod codec;
 mod index;
@@ -32,6 +33,7 @@ mod waiters;
 mod watches;
 mod words;
 
+pub use ask::{Act, Ask, News, decode_given, decode_tuples, encode_given, encode_tuples};
 pub use claims::{ClaimId, Held};
 pub use codec::{CodecError, decode_template, decode_tuple, encode_template, encode_tuple};
 pub use memory::Memory;

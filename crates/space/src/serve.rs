@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn who_was_woken_by_the_end_of_a_claim_is_not_passed() {
         let mut space: Space<u32> = Space::default();
-        let wanted = |how| Arc::new(Wanted { template: Template::Anything, how, within: None });
+        let wanted = |how| Arc::new(Wanted { template: Template::Anything, how, within: None, held: false });
         let second = Duration::from_secs(1);
         let mut listens = vec![1, 2];
         let mut at = |now, act: &mut dyn FnMut(&mut Space<u32>, &mut Outside<'_, u32>)| {

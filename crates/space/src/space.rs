@@ -48,6 +48,8 @@ pub struct Wanted {
     pub how: How,
     /// The transaction that it belongs to.
     pub within: Option<TransactionId>,
+    /// What is taken is held until its taker confirms, whatever it is: he may be far, and not get it.
+    pub held: bool,
 }
 
 /// A tuple that was found.
@@ -208,7 +210,8 @@ impl<N: Copy, S: Store> Space<N, S> {
 
     /// Whether a plain take of this is held until its taker confirms.
     fn is_held_for(&self, wanted: &Wanted, tuple: &Tuple) -> bool {
-        matches!(wanted.how, How::Claim(_))
+        wanted.held
+            || matches!(wanted.how, How::Claim(_))
             || wanted.within.is_none() && (self.holds || !tuple.iter().all(crate::value::Value::is_plain))
     }
 
@@ -333,6 +336,29 @@ impl<N: Copy, S: Store> Space<N, S> {
             template => self.store.visit(template, &mut |_| count += 1),
         }
         count
+    }
+
+    /// Takes away a tuple that lies in the store. False: it does not.
+    pub fn retract(&mut self, number: u64, outside: &mut Outside<'_, N>) -> bool {
+        self.settle(outside);
+        self.withdraw(number).is_some()
+    }
+
+    /// Ends a claim; its tuple gets a new number, and is to be [offered](Self::offer_last) by it. None: the claim was over,
+    /// or the tuple's lease is.
+    pub fn put_last(&mut self, claim: ClaimId, outside: &mut Outside<'_, N>) -> Option<(u64, Entry)> {
+        self.settle(outside);
+        let held = self.let_go(claim)?;
+        if held.entry.until.is_some_and(|until| until <= outside.now) {
+            self.note_expired(held.number);
+            return None;
+        }
+        Some((self.next_number(), held.entry))
+    }
+
+    /// A tuple is there again, behind all others.
+    pub fn offer_last(&mut self, number: u64, entry: Entry, outside: &mut Outside<'_, N>) {
+        self.offer(number, entry, outside);
     }
 
     /// How many wait.

@@ -16,6 +16,20 @@ use crate::waiters::Handed;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId(u64);
 
+impl TransactionId {
+    /// As a number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The transaction that has this number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Transaction {
     pub(crate) taken: Vec<ClaimId>,

@@ -6,15 +6,16 @@ use std::time::Duration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use thistledown_runtime::Look;
-use thistledown_space::{ClaimId, Given};
+use thistledown_runtime::{Look, Pending, SharedSpace};
+use thistledown_space::{ClaimId, How, Tuple, Wanted};
 
 use crate::current::{Run, number_of_seconds};
 use crate::errors;
 use crate::outside::outside;
 use crate::payload::WORLD;
+use crate::space::far::{self, FarSpace, Seat};
 use crate::space::fields;
-use crate::space::{Space, lease, refused};
+use crate::space::{Space, lease, refused, settle};
 
 /// A tuple that was taken for a time: confirm that it is done with, or it comes back.
 ///
@@ -33,21 +34,51 @@ pub(crate) struct Claim {
 }
 
 /// What somebody gets who looked for a tuple, and what was pending has happened; or it cannot be made, and is undone.
-pub(crate) fn given(py: Python<'_>, space: &Py<Space>, look: Look) -> PyResult<Py<PyAny>> {
+///
+/// A tuple that cannot be made here is put behind all others, so that it is in nobody's way.
+pub(crate) fn given(
+    py: Python<'_>,
+    space: &Py<Space>,
+    shared: &SharedSpace,
+    look: Look,
+) -> PyResult<Py<PyAny>> {
     let Look { given, pending } = look;
-    let made = make(py, space, &given, matches!(pending, Some(ref pending) if pending.is_claim()));
-    let shared = space.get().shared();
+    let is_claimed = pending.as_ref().is_some_and(Pending::is_claim);
+    let made = make(py, space, (&given.tuple, given.claim), is_claimed);
     match (pending, &made) {
         (Some(pending), Ok(_)) => shared.finish(&WORLD, Run::now(), pending, true),
-        (Some(pending), Err(_)) => shared.undo(&WORLD, Run::now(), pending),
+        (Some(pending), Err(_)) => shared.put_last(&WORLD, Run::now(), pending),
         (None, _) => {}
     }
     made
 }
 
-fn make(py: Python<'_>, space: &Py<Space>, given: &Given, is_claimed: bool) -> PyResult<Py<PyAny>> {
-    let tuple = fields::to_python(py, &given.tuple)?.unbind();
-    Ok(match given.claim {
+/// What somebody gets whom a space of another process has offered a tuple.
+pub(crate) fn given_far(
+    py: Python<'_>,
+    space: &Py<Space>,
+    far: &FarSpace,
+    wanted: &Wanted,
+    given: &far::Given,
+    accept: impl FnOnce(),
+) -> PyResult<Py<PyAny>> {
+    let made = make(py, space, (&given.0, given.1), matches!(wanted.how, How::Claim(_)));
+    match (&made, given.1) {
+        (Ok(_), _) => accept(),
+        (Err(_), Some(claim)) => far.tell(far::Act::Spoilt(claim)),
+        (Err(_), None) => {}
+    }
+    made
+}
+
+fn make(
+    py: Python<'_>,
+    space: &Py<Space>,
+    (tuple, claim): (&Tuple, Option<ClaimId>),
+    is_claimed: bool,
+) -> PyResult<Py<PyAny>> {
+    let tuple = fields::to_python(py, tuple)?.unbind();
+    Ok(match claim {
         Some(id) if is_claimed => {
             let claim = Claim { space: space.clone_ref(py), id, tuple, over: AtomicBool::new(false) };
             Py::new(py, claim)?.into_any()
@@ -72,16 +103,29 @@ impl Claim {
     fn confirm(&self, py: Python<'_>) -> PyResult<()> {
         let space = self.space.get();
         space.check()?;
-        let pending = space.shared().begin_confirm(&WORLD, Run::now(), self.id).map_err(refused)?;
-        self.over.store(true, Ordering::Relaxed);
-        space.settle(py, pending)
+        match space.seat() {
+            Seat::Here(home) => {
+                let pending =
+                    home.shared.begin_confirm(&WORLD, Run::now(), self.id, None).map_err(refused)?;
+                self.over.store(true, Ordering::Relaxed);
+                settle(py, &home.shared, pending)
+            }
+            Seat::Far(far) => {
+                far.ask(py, far::Act::Confirm(self.id))?;
+                self.over.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 
     /// Gives the tuple back at once, to its old place. Nothing happens if the claim is over.
     fn give_back(&self) {
         self.over.store(true, Ordering::Relaxed);
         if self.space.get().check().is_ok() {
-            self.space.get().shared().give_back(&WORLD, Run::now(), self.id);
+            match self.space.get().seat() {
+                Seat::Here(home) => home.shared.give_back(&WORLD, Run::now(), self.id),
+                Seat::Far(far) => far.tell(far::Act::GiveBack(self.id)),
+            }
         }
     }
 
@@ -96,7 +140,11 @@ impl Claim {
         let lease = self::lease(Some(lease))?.unwrap_or(Duration::MAX);
         let space = self.space.get();
         space.check()?;
-        let mark = space.shared().renew(&WORLD, Run::now(), self.id, lease).map_err(refused)?;
+        let home = match space.seat() {
+            Seat::Here(home) => home,
+            Seat::Far(far) => return far.ask(py, far::Act::Renew(self.id, lease)).map(drop),
+        };
+        let mark = home.shared.renew(&WORLD, Run::now(), (self.id, lease), None).map_err(refused)?;
         match mark {
             None => Ok(()),
             Some(mark) => outside(py, || mark.wait()).map_err(|error| errors::of_ledger(&error)),

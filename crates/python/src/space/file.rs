@@ -13,12 +13,13 @@ use thistledown_runtime::SharedSpace;
 use crate::current::Run;
 use crate::errors;
 use crate::outside::outside;
+use crate::space::home::Home;
 
 /// Spaces by file.
 static OPEN: Mutex<Option<HashMap<PathBuf, Use>>> = Mutex::new(None);
 
 struct Use {
-    shared: Arc<SharedSpace>,
+    home: Arc<Home>,
     /// How often it is open here.
     count: usize,
 }
@@ -38,7 +39,7 @@ impl Opened {
         path: &Path,
         fsync: bool,
         repair: bool,
-    ) -> PyResult<(Arc<SharedSpace>, Self)> {
+    ) -> PyResult<(Arc<Home>, Self)> {
         let (now, process) = (Run::now(), std::process::id());
         let found = outside(py, || -> Result<_, Error> {
             let path = whole(path)?;
@@ -46,14 +47,14 @@ impl Opened {
             let open = open.get_or_insert_default();
             if let Some(found) = open.get_mut(&path) {
                 found.count += 1;
-                return Ok((path, Arc::clone(&found.shared), None));
+                return Ok((path, Arc::clone(&found.home), None));
             }
             let (shared, repaired) = SharedSpace::open(&path, fsync, repair, now)?;
-            let shared = Arc::new(shared);
-            open.insert(path.clone(), Use { shared: Arc::clone(&shared), count: 1 });
-            Ok((path, shared, repaired))
+            let home = Home::new(Arc::new(shared));
+            open.insert(path.clone(), Use { home: Arc::clone(&home), count: 1 });
+            Ok((path, home, repaired))
         });
-        let (path, shared, repaired) = found.map_err(|error| errors::of_ledger(&error))?;
+        let (path, home, repaired) = found.map_err(|error| errors::of_ledger(&error))?;
         if let Some(repaired) = repaired {
             let words = format!(
                 "{} was damaged: {} tuples are whole and kept, and the damaged file is {} now",
@@ -64,7 +65,7 @@ impl Opened {
             let words = std::ffi::CString::new(words).unwrap_or_default();
             PyErr::warn(py, &py.get_type::<pyo3::exceptions::PyRuntimeWarning>(), &words, 1)?;
         }
-        Ok((shared, Self { path, process, closed: AtomicBool::new(false) }))
+        Ok((home, Self { path, process, closed: AtomicBool::new(false) }))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -90,10 +91,10 @@ impl Opened {
     }
 
     /// Closes it for this one; and the file, if he is the last who has it open.
-    pub(crate) fn close(&self, py: Python<'_>, shared: &Arc<SharedSpace>) {
+    pub(crate) fn close(&self, py: Python<'_>, home: &Arc<Home>) {
         if self.is_of_parent() {
             // Its thread is not here, and whatever happens to the file is the parent's doing.
-            std::mem::forget(Arc::clone(shared));
+            std::mem::forget(Arc::clone(home));
             return;
         }
         if self.closed.swap(true, Ordering::Relaxed) {
@@ -106,9 +107,10 @@ impl Opened {
             found.count -= 1;
             if found.count == 0 {
                 open.remove(&self.path);
-                if let Some(ledger) = shared.ledger() {
+                if let Some(ledger) = home.shared.ledger() {
                     ledger.close();
                 }
+                home.close();
             }
         });
     }

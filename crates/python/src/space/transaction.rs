@@ -11,9 +11,10 @@ use thistledown_space::{How, TransactionId, Tuple, Wanted, encode_tuple};
 use crate::current::{Run, seconds_or_none};
 use crate::operation::Operation;
 use crate::payload::WORLD;
+use crate::space::far::{self, Seat};
 use crate::space::fields;
 use crate::space::wait::{Act, SpaceOperation};
-use crate::space::{Space, cannot_be_written, lease, refused, wanted};
+use crate::space::{Space, act, cannot_be_written, lease, refused, settle, wanted};
 
 /// Several takes and writes that are one act: at the end of its ``with`` block all of it has happened, or nothing.
 ///
@@ -29,9 +30,15 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn begin(space: Py<Space>) -> PyResult<Self> {
+    pub(crate) fn begin(py: Python<'_>, space: Py<Space>) -> PyResult<Self> {
         space.get().check()?;
-        let id = space.get().act(|space, _| space.begin());
+        let id = match space.get().seat() {
+            Seat::Here(home) => act(&home.shared, |space, _| space.begin()),
+            Seat::Far(far) => {
+                let number = far::number(&far.ask(py, far::Act::Begin)?)?;
+                TransactionId::from_number(number as u64)
+            }
+        };
         Ok(Self { space, id, over: AtomicBool::new(false) })
     }
 
@@ -42,7 +49,7 @@ impl Transaction {
     /// A tuple that can be written.
     fn tuple(&self, tuple: &Bound<'_, PyAny>) -> PyResult<Tuple> {
         let tuple = fields::tuple(tuple)?;
-        if self.space.get().shared().ledger().is_some() {
+        if matches!(self.space.get().seat(), Seat::Here(home) if home.shared.ledger().is_some()) {
             encode_tuple(&tuple).map_err(cannot_be_written)?;
         }
         Ok(tuple)
@@ -54,11 +61,7 @@ impl Transaction {
     }
 
     fn look_now(&self, template: &Bound<'_, PyAny>, how: How) -> PyResult<Option<Py<PyTuple>>> {
-        let (py, wanted) = (template.py(), self.wanted(template, how)?);
-        self.space.get().check()?;
-        let given = self.space.get().act(|space, outside| space.attempt(&wanted, None, outside));
-        let given = given.map_err(refused)?;
-        given.map(|given| Ok(fields::to_python(py, &given.tuple)?.unbind())).transpose()
+        self.space.get().look_now(template.py(), self.wanted(template, how)?)
     }
 }
 
@@ -86,10 +89,15 @@ impl Transaction {
         tuple: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = seconds_or_none)] lease: Option<f64>,
     ) -> PyResult<()> {
-        let (tuple, lease) = (self.tuple(tuple)?, self::lease(lease)?);
-        let written =
-            self.space.get().act(|space, outside| space.write_within(self.id, tuple, lease, outside));
-        written.map_err(refused)
+        let (py, tuple, lease) = (tuple.py(), self.tuple(tuple)?, self::lease(lease)?);
+        match self.space.get().seat() {
+            Seat::Here(home) => {
+                let written =
+                    act(&home.shared, |space, outside| space.write_within(self.id, tuple, lease, outside));
+                written.map_err(refused)
+            }
+            Seat::Far(far) => far.ask(py, far::Act::Write(tuple, lease, Some(self.id))).map(drop),
+        }
     }
 
     /// An operation that takes a tuple: one that the transaction wrote itself, or else one of the space's.
@@ -133,15 +141,30 @@ impl Transaction {
         let space = self.space.get();
         space.check()?;
         self.over.store(true, Ordering::Relaxed);
-        let pending = space.shared().begin_commit(&WORLD, Run::now(), self.id).map_err(refused)?;
-        space.settle(py, pending)
+        let home = match space.seat() {
+            Seat::Here(home) => home,
+            Seat::Far(far) => {
+                far.leave(self.id);
+                return far.ask(py, far::Act::Commit(self.id)).map(drop);
+            }
+        };
+        let pending = home.shared.begin_commit(&WORLD, Run::now(), self.id, None).map_err(refused)?;
+        settle(py, &home.shared, pending)
     }
 
     /// Ends the transaction: nothing of it has happened. Does nothing if it has ended.
     fn roll_back(&self) {
         self.over.store(true, Ordering::Relaxed);
         if self.space.get().check().is_ok() {
-            self.space.get().act(|space, outside| space.roll_back(self.id, outside));
+            match self.space.get().seat() {
+                Seat::Here(home) => {
+                    act(&home.shared, |space, outside| space.roll_back(self.id, outside));
+                }
+                Seat::Far(far) => {
+                    far.leave(self.id);
+                    far.tell(far::Act::RollBack(self.id));
+                }
+            }
         }
     }
 

@@ -7,18 +7,21 @@ use std::time::Duration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
+use thistledown_exchange as exchange;
 use thistledown_kernel::{Moment, TaskId, Want};
 use thistledown_ledger::Told;
-use thistledown_runtime::{Look, Pending};
-use thistledown_space::{How, Ticket, TransactionId, Tuple, Wanted};
+use thistledown_runtime::{Look, Name, Pending, SharedSpace};
+use thistledown_space::{How, Ticket, TransactionId, Tuple, Wanted, decode_given};
 
 use crate::current::{Current, Run};
 use crate::errors;
 use crate::operation::{Target, Wants};
 use crate::payload::WORLD;
 use crate::space::claim;
+use crate::space::far::{self, FarSpace, FarWait, Seat};
+use crate::space::hub::bytes_of;
 use crate::space::watch::Watch;
-use crate::space::{Space, cannot_be_written, refused};
+use crate::space::{Space, act, cannot_be_written, refused};
 
 /// What is done.
 pub(crate) enum Act {
@@ -52,6 +55,8 @@ pub(crate) struct SpaceOperation {
     ticket: AtomicU64,
     /// What is on its way to the disk.
     written: Mutex<Option<Written>>,
+    /// What was asked of a space that is elsewhere.
+    far: Mutex<Option<Arc<FarWait>>>,
     /// Somebody of another program may yet write what it waits for.
     hope: Mutex<Option<TaskId>>,
 }
@@ -65,7 +70,14 @@ struct Written {
 
 impl SpaceOperation {
     pub(crate) fn new(space: Py<Space>, act: Act) -> Self {
-        Self { space, act, ticket: AtomicU64::new(0), written: Mutex::new(None), hope: Mutex::new(None) }
+        Self {
+            space,
+            act,
+            ticket: AtomicU64::new(0),
+            written: Mutex::new(None),
+            far: Mutex::new(None),
+            hope: Mutex::new(None),
+        }
     }
 
     fn ticket(&self) -> Option<Ticket> {
@@ -80,43 +92,103 @@ impl SpaceOperation {
     pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let space = self.space.get();
         space.check()?;
+        let shared = match (space.seat(), &self.act) {
+            (_, Act::Receive(watch)) => return watch.get().next(py),
+            (Seat::Far(far), _) => return self.attempt_far(py, &far),
+            (Seat::Here(home), _) => Arc::clone(&home.shared),
+        };
         let written = self.written.lock().take();
         if let Some(written) = written {
-            return self.written(py, written);
+            return self.written(py, &shared, written);
         }
         match &self.act {
             Act::Write(tuple, lease, Some(id)) => {
                 let (tuple, lease) = (Arc::clone(tuple), *lease);
-                let written = space.act(|space, outside| space.write_within(*id, tuple, lease, outside));
+                let written = act(&shared, |space, outside| space.write_within(*id, tuple, lease, outside));
                 written.map_err(refused)?;
                 Ok(Some(py.None()))
             }
             Act::Write(tuple, lease, None) => {
                 let tuple = (Arc::clone(tuple), *lease);
                 let mut disk = None;
-                let told = space.shared().ledger().map(|_| tell(&mut disk));
-                let pending = space.shared().begin_write(&WORLD, Run::now(), tuple, told);
+                let told = shared.ledger().map(|_| tell(&mut disk));
+                let pending = shared.begin_write(&WORLD, Run::now(), tuple, told);
                 match (pending.map_err(cannot_be_written)?, disk) {
-                    (Some(pending), Some(disk)) => self.written(py, Written { disk, look: Err(pending) }),
+                    (Some(pending), Some(disk)) => {
+                        self.written(py, &shared, Written { disk, look: Err(pending) })
+                    }
                     _ => Ok(Some(py.None())),
                 }
             }
             Act::Look(wanted) => {
                 let mut disk = None;
                 let told = || Some(tell(&mut disk));
-                let look = space.shared().look(&WORLD, Run::now(), (wanted, self.ticket()), told);
+                let look = shared.look(&WORLD, Run::now(), (wanted, self.ticket()), told);
                 let Some(look) = look.map_err(refused)? else { return Ok(None) };
-                let Some(disk) = disk else { return claim::given(py, &self.space, look).map(Some) };
+                let Some(disk) = disk else { return claim::given(py, &self.space, &shared, look).map(Some) };
                 // It waits for the disk now, and not for tuples.
                 self.leave();
-                self.written(py, Written { disk, look: Ok(look) })
+                self.written(py, &shared, Written { disk, look: Ok(look) })
             }
             Act::Receive(watch) => watch.get().next(py),
         }
     }
 
+    /// Asks a space that is elsewhere, or looks what came of that.
+    fn attempt_far(&self, py: Python<'_>, far: &Arc<FarSpace>) -> PyResult<Option<Py<PyAny>>> {
+        let known = self.far.lock().clone();
+        let Some(wait) = known else {
+            let within = match &self.act {
+                Act::Look(wanted) => wanted.within,
+                _ => None,
+            };
+            let wait = far.begin(within, |number| match &self.act {
+                Act::Write(tuple, lease, within) => far::Act::Write(Arc::clone(tuple), *lease, *within),
+                Act::Look(wanted) => far::Act::Look(Arc::clone(wanted), Some(number)),
+                Act::Receive(_) => unreachable!("a watch has what it has seen"),
+            })?;
+            *self.far.lock() = Some(wait);
+            return Ok(None);
+        };
+        let Some(told) = wait.take_told() else {
+            wait.look_if_due();
+            return Ok(None);
+        };
+        let result = self.told(py, far, &wait, told);
+        self.leave_far();
+        result.map(Some)
+    }
+
+    fn told(
+        &self,
+        py: Python<'_>,
+        far: &FarSpace,
+        wait: &FarWait,
+        told: exchange::Told,
+    ) -> PyResult<Py<PyAny>> {
+        match (told, &self.act) {
+            (exchange::Told::Offer(body), Act::Look(wanted)) => {
+                let given = bytes_of(&body).and_then(|bytes| decode_given(&bytes)).map_err(far::garbled)?;
+                claim::given_far(py, &self.space, far, wanted, &given, || wait.accept())
+            }
+            (exchange::Told::Offer(_) | exchange::Told::Answer(_), _) => {
+                wait.accept();
+                Ok(py.None())
+            }
+            (exchange::Told::Refusal { code, body }, _) => Err(far::refusal(code, &body)),
+            (exchange::Told::Broken(why), _) => Err(far::broken(why)),
+        }
+    }
+
+    fn leave_far(&self) {
+        let wait = self.far.lock().take();
+        if let Some(wait) = wait {
+            wait.end();
+        }
+    }
+
     /// Ends what is in the file; or it goes on waiting for that.
-    fn written(&self, py: Python<'_>, written: Written) -> PyResult<Option<Py<PyAny>>> {
+    fn written(&self, py: Python<'_>, shared: &SharedSpace, written: Written) -> PyResult<Option<Py<PyAny>>> {
         let pending = match &written.look {
             Ok(look) => look.pending.as_ref(),
             Err(pending) => Some(pending),
@@ -127,11 +199,10 @@ impl SpaceOperation {
             return Ok(None);
         };
         end_elsewhere(written.disk);
-        let space = self.space.get();
         match (written.look, &state) {
-            (Ok(look), Ok(())) => return claim::given(py, &self.space, look).map(Some),
+            (Ok(look), Ok(())) => return claim::given(py, &self.space, shared, look).map(Some),
             (Ok(Look { pending: Some(pending), .. }) | Err(pending), _) => {
-                space.shared().finish(&WORLD, Run::now(), pending, state.is_ok());
+                shared.finish(&WORLD, Run::now(), pending, state.is_ok());
             }
             (Ok(_), Err(_)) => {}
         }
@@ -147,33 +218,47 @@ impl SpaceOperation {
             }
             return;
         }
-        match &self.act {
-            // It never has to wait.
-            Act::Write(..) => wants.push(Want::Until(Moment::default())),
-            Act::Look(wanted) => {
-                self.hope_for_others();
-                let at = self.space.get().shared().enlist(&WORLD, Run::now(), wanted, self.ticket());
+        if let Some(wait) = &*self.far.lock() {
+            wants.push(Want::Called(wait.spot));
+            if self.wants() == 2 {
+                wants.push(Want::Until(wait.looks()));
+            }
+            return;
+        }
+        match (&self.act, self.space.get().seat()) {
+            (Act::Receive(watch), _) => wants.push(Want::Called(watch.get().spot)),
+            (Act::Look(wanted), Seat::Here(home)) => {
+                self.hope_for_others(&home.shared);
+                let at = home.shared.enlist(&WORLD, Run::now(), wanted, self.ticket());
                 self.ticket.store(at.ticket.number(), Ordering::Relaxed);
-                wants.push(Want::Called(at.spot));
+                if let Name::Here(spot) = at.name {
+                    wants.push(Want::Called(spot));
+                }
                 wants.push(Want::Until(at.looks));
             }
-            Act::Receive(watch) => wants.push(Want::Called(watch.get().spot)),
+            // It never has to wait, or has to ask first.
+            (Act::Look(_), Seat::Far(_)) => {
+                wants.push(Want::Until(Moment::default()));
+                wants.push(Want::Until(Moment::NEVER));
+            }
+            (Act::Write(..), _) => wants.push(Want::Until(Moment::default())),
         }
     }
 
     /// It is over, however it ended: what has not happened will not.
     pub(crate) fn release(&self) {
         self.leave();
+        self.leave_far();
         let Some(written) = self.written.lock().take() else { return };
         end_elsewhere(written.disk);
         let pending = match written.look {
             Ok(look) => look.pending,
             Err(pending) => Some(pending),
         };
-        if let Some(pending) = pending
-            && self.space.get().check().is_ok()
+        if let (Some(pending), Ok(()), Seat::Here(home)) =
+            (pending, self.space.get().check(), self.space.get().seat())
         {
-            self.space.get().shared().undo(&WORLD, Run::now(), pending);
+            home.shared.undo(&WORLD, Run::now(), pending);
         }
     }
 
@@ -181,17 +266,18 @@ impl SpaceOperation {
     fn leave(&self) {
         if let Some(ticket) = Ticket::from_number(self.ticket.swap(0, Ordering::Relaxed))
             && !self.space.get().is_of_parent()
+            && let Seat::Here(home) = self.space.get().seat()
         {
-            self.space.get().shared().release(&WORLD, Run::now(), ticket);
+            home.shared.release(&WORLD, Run::now(), ticket);
         }
         let hope = self.hope.lock().take();
         hope.into_iter().for_each(end_elsewhere);
     }
 
     /// What is not in a file now another program may write. A clock that jumps when nothing happens has no other programs.
-    fn hope_for_others(&self) {
+    fn hope_for_others(&self, shared: &SharedSpace) {
         let is_virtual = Current::run().is_some_and(|run| run.clock.is_virtual());
-        if self.space.get().shared().ledger().is_some() && !is_virtual {
+        if shared.is_used_by_others() && !is_virtual {
             self.hope.lock().get_or_insert_with(begin_elsewhere);
         }
     }

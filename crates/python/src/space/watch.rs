@@ -1,17 +1,22 @@
 //! Watches: each tuple that is written to a space, for who only looks.
 
+use std::sync::Arc;
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use thistledown_kernel::SpotId;
+use thistledown_runtime::Name;
 use thistledown_space::{Template, WatchId};
 
 use crate::channel::ChannelIterator;
 use crate::errors;
 use crate::operation::Operation;
 use crate::payload::WORLD;
-use crate::space::Space;
+use crate::space::far::{FarSpace, FarWatch, Seat};
 use crate::space::fields;
+use crate::space::home::Home;
 use crate::space::wait::{Act, SpaceOperation};
+use crate::space::{Space, act};
 
 /// The tuples that are written to a space, as they come. ``space.watch(template)`` begins one.
 ///
@@ -20,19 +25,41 @@ use crate::space::wait::{Act, SpaceOperation};
 #[pyclass(frozen, module = "thistledown")]
 pub(crate) struct Watch {
     space: Py<Space>,
-    id: WatchId,
+    at: At,
     /// Where those are called who wait for the next.
     pub(crate) spot: SpotId,
     template: String,
 }
 
+/// Where what is seen is kept.
+enum At {
+    Here(Arc<Home>, WatchId),
+    Far(Arc<FarSpace>, Arc<FarWatch>),
+}
+
 impl Watch {
-    pub(crate) fn begin(space: Py<Space>, template: Template, capacity: usize) -> PyResult<Self> {
+    pub(crate) fn begin(
+        py: Python<'_>,
+        space: Py<Space>,
+        template: Template,
+        capacity: usize,
+    ) -> PyResult<Self> {
         space.get().check()?;
-        let spot = WORLD.with(|kernel| kernel.open_spot());
         let words = template.to_string();
-        let id = space.get().act(|space, _| space.watch(template, capacity, spot));
-        Ok(Self { space, id, spot, template: words })
+        let (at, spot) = match space.get().seat() {
+            Seat::Here(home) => {
+                let spot = WORLD.with(|kernel| kernel.open_spot());
+                let name = Name::Here(spot);
+                let id = act(&home.shared, |space, _| space.watch(template, capacity, name));
+                (At::Here(home, id), spot)
+            }
+            Seat::Far(far) => {
+                let watch = far.watch(py, template, capacity)?;
+                let spot = watch.spot;
+                (At::Far(far, watch), spot)
+            }
+        };
+        Ok(Self { space, at, spot, template: words })
     }
 
     pub(crate) fn describe(&self, _py: Python<'_>) -> String {
@@ -41,10 +68,12 @@ impl Watch {
 
     /// The next tuple, if there is one.
     pub(crate) fn next(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let (seen, goes_on) = self
-            .space
-            .get()
-            .act(|space, outside| (space.next_seen(self.id, outside), space.is_watched(self.id)));
+        let (seen, goes_on) = match &self.at {
+            At::Here(home, id) => {
+                act(&home.shared, |space, outside| (space.next_seen(*id, outside), space.is_watched(*id)))
+            }
+            At::Far(far, watch) => (far.next_seen(watch)?, far.is_watched(watch)),
+        };
         match seen {
             Ok(Some(tuple)) => Ok(Some(fields::to_python(py, &tuple)?.into_any().unbind())),
             Ok(None) if goes_on => Ok(None),
@@ -57,8 +86,13 @@ impl Watch {
         if self.space.get().is_of_parent() {
             return;
         }
-        if let Some(spot) = self.space.get().act(|space, _| space.unwatch(self.id)) {
-            WORLD.with(|kernel| kernel.drop_spot(spot));
+        match &self.at {
+            At::Here(home, id) => {
+                if act(&home.shared, |space, _| space.unwatch(*id)).is_some() {
+                    WORLD.with(|kernel| kernel.drop_spot(self.spot));
+                }
+            }
+            At::Far(far, watch) => drop(far.unwatch(watch)),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Machine {
         };
         let (name, template) = (self.next_name(), chance.template());
         let expected = self.reference.look(name, &template, how, within.map(|(name, _)| name), waits);
-        let wanted = Arc::new(Wanted { template, how, within: within.map(|(_, id)| id) });
+        let wanted = Arc::new(Wanted { template, how, within: within.map(|(_, id)| id), held: false });
         let given = self.act(|space, outside| space.attempt(&wanted, None, outside)).expect("no end");
         self.compare(name, given, expected.clone());
         if expected.is_none() && waits {

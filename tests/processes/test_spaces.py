@@ -1,0 +1,183 @@
+"""A space handed to a worker works there as here; `tests/spaces.py` runs the suite of all spaces over such ones too."""
+
+import asyncio
+import gc
+import os
+import pickle
+
+import pytest
+import thistledown as td
+from pools import Workers
+
+from leaks import engine_threads, eventually
+from support import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def no_exchange_left(request):
+    """When no space is shared any more, the thread of the exchange ends, and its descriptors are closed."""
+    yield
+    request.node.funcargs.clear()
+    gc.collect()
+    eventually(lambda: not engine_threads("exchange"), "the exchange is still there")
+
+
+def answer(space):
+    _, number = space.take(("question", int)).wait(PATIENCE)
+    space.write(("answer", number, number**2)).wait(PATIENCE)
+
+
+def test_a_worker_takes_and_writes(pool):
+    space = td.Space()
+    task = pool.go(answer, space)
+    space.write_nowait(("question", 7))
+    assert space.take(("answer", 7, int)).wait(PATIENCE) == ("answer", 7, 49)
+    task.result(PATIENCE)
+
+
+def test_what_a_worker_has_written_is_there_when_its_task_has_ended(pool):
+    space = td.Space()
+    for number in range(50):
+        pool.go(lambda space, number: space.write(("job", number)).wait(PATIENCE), space, number).result(PATIENCE)
+        assert space.count(("job", number)) == 1
+
+
+def test_in_a_closure_a_value_and_a_channel(pool):
+    space, channel = td.Space(), td.Channel(1)
+    with Workers(1) as own:
+        own.go(lambda: space.write_nowait(("closure",))).result(PATIENCE)
+    pool.go(lambda value: value["space"].write_nowait(("value",)), {"space": space}).result(PATIENCE)
+    channel.send_nowait(space)
+    pool.go(lambda channel: channel.recv().wait(PATIENCE).write_nowait(("channel",)), channel).result(PATIENCE)
+    assert space.read_all() == [("closure",), ("value",), ("channel",)]
+
+
+def test_a_handle_in_its_own_process_is_the_same_space():
+    space = td.Space()
+    other = pickle.loads(pickle.dumps(space))
+    other.write_nowait(("same",))
+    assert space.take_nowait(("same",)) == ("same",)
+
+
+def test_who_waits_is_served_in_order_wherever_he_waits(pool):
+    space, told = td.Space(), td.Channel(10)
+
+    async def wait(space, told, name):
+        async with td.TaskGroup() as group:
+            take = group.go(space.take(("job", int)))
+            # What is asked later is answered later, so the wait stands.
+            await space.write(("stands", name))
+            await told.send((name, await take))
+
+    tasks = []
+    for name in range(4):
+        tasks.append(pool.go(wait, space, told, name))
+        space.take(("stands", name)).wait(PATIENCE)
+    for number in range(4):
+        space.write_nowait(("job", number))
+        assert told.recv().wait(PATIENCE) == (number, ("job", number))
+    for task in tasks:
+        task.result(PATIENCE)
+
+
+def test_a_timeout_and_a_cancellation_undo_a_take_of_a_worker(pool):
+    space = td.Space()
+
+    def time_out(space):
+        with pytest.raises(TimeoutError):
+            space.take(("job",)).wait(0.01)
+
+    async def wait(space):
+        await space.write(("ready",))
+        await space.take(("job",))
+
+    pool.go(time_out, space).result(PATIENCE)
+    task = pool.go(wait, space)
+    space.take(("ready",)).wait(PATIENCE)
+    task.cancel()
+    with pytest.raises(td.TaskCancelled):
+        task.result(PATIENCE)
+    space.write_nowait(("job",))
+    assert space.take_nowait(("job",)) == ("job",)
+
+
+def test_tasks_of_asyncio_wait_for_a_space_of_a_worker(pool):
+    async def main():
+        space = await pool.go(td.Space)
+        taking = asyncio.create_task(_take(space))
+        await space.write(("job", 1))
+        assert await taking == ("job", 1)
+
+    async def _take(space):
+        return await space.take(("job", int))
+
+    asyncio.run(main())
+
+
+class Fragile:
+    def __reduce__(self):
+        return _only_here, (os.getpid(),)
+
+
+def _only_here(process):
+    if os.getpid() != process:
+        raise ValueError("not here")
+    return "rebuilt"
+
+
+def test_a_tuple_that_cannot_be_rebuilt_in_one_process_is_in_nobodys_way(pool):
+    space = td.Space()
+    space.write_nowait(("job", Fragile()))
+    space.write_nowait(("job", 2))
+
+    def take(space):
+        with pytest.raises(ValueError, match="not here"):
+            space.take(("job", ...)).wait(PATIENCE)
+        return space.take(("job", ...)).wait(PATIENCE)
+
+    assert pool.go(take, space).result(PATIENCE) == ("job", 2)
+    assert space.take_nowait(("job", ...)) == ("job", "rebuilt")
+
+
+def test_a_file_that_its_owner_closes_is_told_to_all(pool, tmp_path):
+    with td.Space(tmp_path / "jobs.db") as space:
+        task = pool.go(lambda space: (space.write_nowait(("a",)), space.take(("never",)).wait(PATIENCE)), space)
+        space.take(("a",)).wait(PATIENCE)
+    with pytest.raises(td.SpaceBroken, match="is closed"):
+        task.result(PATIENCE)
+    with td.Space(tmp_path / "jobs.db") as space:
+        assert len(space) == 0
+
+
+def test_the_end_of_the_owner_is_told_to_who_waits():
+    with Workers(1) as own:
+        space = own.go(td.Space).result(PATIENCE)
+        process = own.go(os.getpid).result(PATIENCE)
+        space.write_nowait(("a",))
+        watch = space.watch()
+        claim = space.take_nowait(("a",), lease=1000)
+    for act in (
+        lambda: space.take(("never",)).wait(PATIENCE),
+        lambda: space.write(("b",)).wait(PATIENCE),
+        lambda: space.take_nowait(...),
+        lambda: watch.recv().wait(PATIENCE),
+        lambda: space.transaction(),
+        claim.confirm,
+    ):
+        with pytest.raises(td.SpaceBroken, match=f"process {process}"):
+            act()
+
+
+def test_nothing_is_left_of_spaces_of_requests(pool):
+    """A long-lived program gives each task a space of its own."""
+    from thistledown import _core
+
+    kept = td.Channel(1)
+    pickle.dumps(kept)  # the exchange stays
+    for number in range(50):
+        space = td.Space()
+        space.write_nowait(("question", number))
+        pool.go(answer, space).result(PATIENCE)
+    del space
+    gc.collect()
+    eventually(lambda: _core._shared_objects() == 1, "spaces of tasks that have ended are kept")
