@@ -316,6 +316,30 @@ proptest! {
             }
         }
     }
+
+    /// As in a select that commits to something else: what comes back then does not come after what was behind it.
+    #[test]
+    fn they_are_in_order_for_one_who_gives_up_and_waits_again(capacity in 0..70_usize, steps in steps(true)) {
+        let mut world = World::new(capacity);
+        for step in &steps {
+            match step {
+                Step::Receive(_) | Step::GiveUp(_) => world.step(&Step::Receive(1)),
+                Step::Send(1) | Step::Die(_) => world.step(&Step::GiveUp(1)),
+                step => world.step(step),
+            }
+        }
+        world.settle();
+        world.check_at_rest();
+        while world.machine.len() > 0 || world.waiting(true) > 0 {
+            world.wait(1, false);
+            world.settle();
+        }
+        for sender in [0, 2, 3] {
+            let of_sender = world.received.iter().filter(|(_, value)| value.0 == sender);
+            let numbers: Vec<u32> = of_sender.map(|(_, value)| value.1).collect();
+            prop_assert!(numbers.is_sorted(), "of {sender}: {numbers:?}");
+        }
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub enum Given<V> {
     Slot(bool),
     /// Slots that were granted ahead, and to which nobody has committed, are wanted back.
     Recall,
+    /// It has been heard that a value comes back, and no value comes before the port says that it has settled.
+    Settle,
     /// So many were to wait no more for a value; for so many of these there was none on its way, and none comes.
     Unwanted(usize, usize),
     /// The same for slots.
@@ -45,11 +47,21 @@ struct Side<V> {
     streams: bool,
     /// They were recalled, and have not come back.
     is_recalled: bool,
+    /// It has returned a value. What it is lent has to come back as well, so that values stay in order, and until it has
+    /// settled it is lent no more.
+    is_settling: bool,
 }
 
 impl<V> Default for Side<V> {
     fn default() -> Self {
-        Self { lent_ever: 0, lent: VecDeque::new(), granted: 0, streams: false, is_recalled: false }
+        Self {
+            lent_ever: 0,
+            lent: VecDeque::new(),
+            granted: 0,
+            streams: false,
+            is_recalled: false,
+            is_settling: false,
+        }
     }
 }
 
@@ -222,9 +234,13 @@ impl<V: Clone> Machine<V> {
             }
             Say::Returned(number) => {
                 if let Some((place, value)) = side.take(number) {
+                    if !std::mem::replace(&mut side.is_settling, true) {
+                        acts.push((party, Given::Settle));
+                    }
                     self.put_back(place, value);
                 }
             }
+            Say::Settled => side.is_settling = false,
             Say::SlotsReturned(count) => side.granted = side.granted.saturating_sub(count),
             Say::Recalled => (side.streams, side.is_recalled) = (false, false),
             Say::Value(value) => {
@@ -259,7 +275,7 @@ impl<V: Clone> Machine<V> {
 
     fn lend(&mut self, acts: &mut Vec<Act<V>>) -> bool {
         let Some(party) = self.lines[VALUES].waiting.front().copied() else { return false };
-        let Some(side) = self.sides.get_mut(&party) else { return false };
+        let Some(side) = self.sides.get_mut(&party).filter(|side| !side.is_settling) else { return false };
         let Some((place, value)) = self.buffer.pop_front() else { return false };
         self.lines[VALUES].serve();
         side.lent.push_back((side.lent_ever, place, value.clone()));

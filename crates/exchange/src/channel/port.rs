@@ -23,6 +23,8 @@ pub enum Say<V> {
     Taken(u64),
     /// It comes back.
     Returned(u64),
+    /// All that was lent before it was heard that a value comes back has come back too.
+    Settled,
     /// Slots come back.
     SlotsReturned(usize),
     /// All of them that were recalled have come back.
@@ -77,6 +79,11 @@ impl<W> Queue<W> {
         if !self.called.contains(&ticket) && !self.waiting.iter().any(|(known, _)| *known == ticket) {
             self.waiting.push_back((ticket, waiter));
         }
+        self.more()
+    }
+
+    /// How many more are to be asked for.
+    fn more(&mut self) -> usize {
         let more = self.waiting.len().saturating_sub(self.asked.saturating_sub(self.unasked));
         self.asked += more;
         more
@@ -130,6 +137,9 @@ impl<W> Queue<W> {
 pub struct Port<V, W, B> {
     lent: VecDeque<(u64, V)>,
     lent_ever: u64,
+    /// A value was returned, and those that were on their way behind it go after it, whoever waits: else they came
+    /// before it.
+    is_settling: bool,
     slots: usize,
     /// It is granted slots ahead.
     streams: bool,
@@ -145,6 +155,7 @@ impl<V, W, B> Default for Port<V, W, B> {
         Self {
             lent: VecDeque::new(),
             lent_ever: 0,
+            is_settling: false,
             slots: 0,
             streams: false,
             receivers: Queue::default(),
@@ -230,9 +241,20 @@ impl<V, W, B: Copy> Port<V, W, B> {
     pub fn hear(&mut self, given: Given<V>, says: &mut Vec<Say<V>>, call: &mut dyn FnMut(&W)) {
         match given {
             Given::Value(value) => {
-                self.lent.push_back((self.lent_ever, value));
+                let number = self.lent_ever;
                 self.lent_ever += 1;
                 self.receivers.asked = self.receivers.asked.saturating_sub(1);
+                if !self.is_settling {
+                    self.lent.push_back((number, value));
+                } else {
+                    says.push(Say::Returned(number));
+                    let more = self.receivers.more();
+                    says.extend((more > 0).then_some(Say::Want(more)));
+                }
+            }
+            Given::Settle => {
+                self.is_settling = false;
+                says.push(Say::Settled);
             }
             Given::Slot(is_ahead) => {
                 self.slots += 1;
@@ -278,6 +300,7 @@ impl<V, W, B: Copy> Port<V, W, B> {
         while self.lent.len() > self.receivers.called.len()
             && let Some((number, _)) = self.lent.pop_back()
         {
+            self.is_settling = true;
             says.push(Say::Returned(number));
         }
         let free = self.slots.saturating_sub(self.senders.called.len());

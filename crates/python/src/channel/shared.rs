@@ -42,9 +42,11 @@ mod verb {
     pub(super) const SLOTS_RETURNED: u8 = 8;
     pub(super) const VALUE: u8 = 10;
     pub(super) const CLOSE: u8 = 11;
+    pub(super) const SETTLED: u8 = 12;
     pub(super) const SLOT: u8 = 13;
     pub(super) const SLOT_AHEAD: u8 = 14;
     pub(super) const RECALL: u8 = 15;
+    pub(super) const SETTLE: u8 = 16;
     pub(super) const CLOSED: u8 = 17;
     pub(super) const ENDED: u8 = 18;
     /// Asked: how many values there are, and whether it is closed.
@@ -82,6 +84,7 @@ fn said(say: Say<Parcel>) -> (u8, Parcel) {
         Say::Unneed(count) => (verb::UNNEED, number(count as u64)),
         Say::Taken(which) => (verb::TAKEN, number(which)),
         Say::Returned(which) => (verb::RETURNED, number(which)),
+        Say::Settled => (verb::SETTLED, Parcel::empty()),
         Say::Recalled => (verb::RECALLED, Parcel::empty()),
         Say::SlotsReturned(count) => (verb::SLOTS_RETURNED, number(count as u64)),
         Say::Value(value) => (verb::VALUE, value),
@@ -97,6 +100,7 @@ fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
         verb::UNNEED => Say::Unneed(count_of(&body)?),
         verb::TAKEN => Say::Taken(number_of(&body)?),
         verb::RETURNED => Say::Returned(number_of(&body)?),
+        verb::SETTLED => Say::Settled,
         verb::RECALLED => Say::Recalled,
         verb::SLOTS_RETURNED => Say::SlotsReturned(count_of(&body)?),
         verb::VALUE => Say::Value(body),
@@ -112,6 +116,7 @@ fn given(given: &Given<Parcel>) -> (u8, Parcel) {
         Given::Unneeded(count, removed) => (verb::UNNEED, pair(*count, *removed)),
         Given::Slot(false) => (verb::SLOT, Parcel::empty()),
         Given::Slot(true) => (verb::SLOT_AHEAD, Parcel::empty()),
+        Given::Settle => (verb::SETTLE, Parcel::empty()),
         Given::Recall => (verb::RECALL, Parcel::empty()),
         Given::Closed => (verb::CLOSED, Parcel::empty()),
         Given::Ended => (verb::ENDED, Parcel::empty()),
@@ -125,6 +130,7 @@ fn noted(verb: u8, body: Parcel) -> Option<Given<Parcel>> {
         verb::UNNEED => pair_of(&body).map(|(count, removed)| Given::Unneeded(count, removed))?,
         verb::SLOT => Given::Slot(false),
         verb::SLOT_AHEAD => Given::Slot(true),
+        verb::SETTLE => Given::Settle,
         verb::RECALL => Given::Recall,
         verb::CLOSED => Given::Closed,
         verb::ENDED => Given::Ended,
