@@ -7,11 +7,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use rustix_futex_sync::Mutex;
 
+use crate::errors;
 use crate::payload::WORLD;
 use crate::task::Task;
 use crate::workers::{engines, pool, upstream};
@@ -95,9 +97,14 @@ pub(crate) fn failed(py: Python<'_>, name: impl FnOnce() -> String, place: &str,
         return;
     }
     LAST.store(now, Ordering::Relaxed);
-    // What goes wrong there costs the words, and nothing else.
-    let _ =
-        py.import("thistledown._seen").and_then(|seen| seen.call_method1("failed", (name(), place, error)));
+    // What goes wrong there costs the words, and nothing else; a Ctrl-C that strikes there is somebody's.
+    let seen = py.import("thistledown._seen");
+    let worded = seen.and_then(|seen| seen.call_method1("failed", (name(), place, error)));
+    if let Err(error) = worded
+        && error.is_instance_of::<PyKeyboardInterrupt>(py)
+    {
+        errors::put_off(py, error, None);
+    }
 }
 
 // --- an observer ------------------------------------------------------------------------------------------------
