@@ -330,7 +330,7 @@ proptest! {
         }
         world.settle();
         world.check_at_rest();
-        while world.machine.len() > 0 || world.waiting(true) > 0 {
+        while !world.machine.is_empty() || world.waiting(true) > 0 {
             world.wait(1, false);
             world.settle();
         }
