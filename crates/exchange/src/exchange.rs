@@ -482,9 +482,8 @@ impl Handle {
     /// # Errors
     /// The owner's process is gone, or this one was forked.
     pub fn ask_and_wait(&self, verb: u8, body: &Parcel) -> Result<Told, Broken> {
-        let waiting = Arc::new(Waiting::default());
-        let asked = self.ask(verb, body, Arc::clone(&waiting) as Arc<dyn Waiter>)?;
-        match waiting.wait() {
+        let (asked, told) = self.ask_and_hear(verb, body)?;
+        match told {
             Told::Broken(why) => Err(why),
             told => {
                 if matches!(told, Told::Offer(_)) {
@@ -493,6 +492,16 @@ impl Handle {
                 Ok(told)
             }
         }
+    }
+
+    /// Asks, and sleeps until it is told. What is offered has still to be accepted; dropping what is asked declines it.
+    ///
+    /// # Errors
+    /// It could not be asked: the owner's process is gone, or this one was forked.
+    pub fn ask_and_hear(&self, verb: u8, body: &Parcel) -> Result<(Asked, Told), Broken> {
+        let waiting = Arc::new(Waiting::default());
+        let asked = self.ask(verb, body, Arc::clone(&waiting) as Arc<dyn Waiter>)?;
+        Ok((asked, waiting.wait()))
     }
 
     /// Tells the object something that has no answer. True: the system has it, so that it arrives also if this process dies.

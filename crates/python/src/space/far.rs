@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use rustix_futex_sync::{Condvar, Mutex};
+use rustix_futex_sync::Mutex;
 use thistledown_exchange::{
     Asked, Broken, Handle, Listener, ObjectId, Parcel, Ticket, TicketId, Told, Waiter,
 };
@@ -156,12 +156,7 @@ impl FarSpace {
     /// Takes or claims what is there now: it is this process's when what is given with it says so.
     pub(crate) fn look_now(&self, py: Python<'_>, wanted: &Arc<Wanted>) -> PyResult<Option<(Given, Asked)>> {
         let (handle, body) = (self.handle()?, Self::body(Act::Look(Arc::clone(wanted), None))?);
-        let (asked, told) = outside(py, || {
-            let waiting = Arc::new(Waiting::default());
-            let asked = handle.ask(VERB, &body, Arc::clone(&waiting) as Arc<dyn Waiter>)?;
-            Ok((asked, waiting.wait()))
-        })
-        .map_err(broken)?;
+        let (asked, told) = outside(py, || handle.ask_and_hear(VERB, &body)).map_err(broken)?;
         match told {
             Told::Offer(body) => {
                 let given = bytes_of(&body).and_then(|bytes| decode_given(&bytes)).map_err(garbled)?;
@@ -316,32 +311,6 @@ pub(crate) type Given = (Tuple, Option<ClaimId>);
 pub(crate) fn number(bytes: &[u8]) -> PyResult<usize> {
     let number = bytes.try_into().map(u64::from_le_bytes).map_err(|_| garbled(CodecError::Truncated))?;
     usize::try_from(number).map_err(|_| garbled(CodecError::Truncated))
-}
-
-/// A thread that sleeps until it is told.
-#[derive(Default)]
-struct Waiting {
-    told: Mutex<Option<Told>>,
-    changed: Condvar,
-}
-
-impl Waiting {
-    fn wait(&self) -> Told {
-        let mut told = self.told.lock();
-        loop {
-            match told.take() {
-                Some(told) => return told,
-                None => told = self.changed.wait(told),
-            }
-        }
-    }
-}
-
-impl Waiter for Waiting {
-    fn told(&self, told: Told) {
-        *self.told.lock() = Some(told);
-        self.changed.notify_all();
-    }
 }
 
 /// What a watch has seen and not shown.
