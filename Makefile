@@ -20,7 +20,7 @@ BIN        := $(VENV)/bin
 STAMPS     := $(VENV)/stamps
 
 RUST_SOURCES   := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
-PYTHON_SOURCES := $(wildcard python tests benches examples scripts)
+PYTHON_SOURCES := $(wildcard python tests benches examples scripts fuzz)
 # The extension crate is a library for Python to load: it has no Rust tests, and no test binary of it would link.
 RUST_TESTED    := --workspace --exclude thistledown-python
 MODELLED       := $(patsubst crates/%/tests/model.rs,-p thistledown-%,$(wildcard crates/*/tests/model.rs))
@@ -97,12 +97,14 @@ model: | doctor ## The models of what threads share, checked by loom (seconds)
 
 # SQLite is compiled for the sanitizer too, by the C compiler, whose private globals two units may share.
 fuzz: export ASAN_OPTIONS := detect_odr_violation=0
-fuzz: | doctor ## Every fuzz target, ten minutes each (needs a nightly Rust and cargo-fuzz)
+fuzz: build $(STAMPS)/fuzz ## Every fuzz target, ten minutes each (needs a nightly Rust and cargo-fuzz)
 	@set -e; for target in $$(cargo +nightly fuzz list); do \
 		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
 		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=2200 \
 			-len_control=0 -timeout=20 -print_final_stats=1; \
 	done
+	@echo "fuzzing the window for $(FUZZ_SECONDS) s"
+	@$(BIN)/python fuzz/window.py -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=fuzz/artifacts/ -print_final_stats=1
 
 sanitize: | doctor ## The Rust tests under the address and thread sanitizers (needs a nightly Rust with rust-src)
 	scripts/sanitize.sh address
@@ -151,6 +153,12 @@ $(STAMPS)/tools: $(VENV)/interpreter pyproject.toml scripts/requirements.py
 $(STAMPS)/docs: $(STAMPS)/tools
 	$(BIN)/python scripts/requirements.py docs > $(STAMPS)/docs.txt
 	$(BIN)/python -m pip install --quiet --requirement $(STAMPS)/docs.txt
+	@touch $@
+
+$(STAMPS)/fuzz: $(STAMPS)/tools
+	$(BIN)/python scripts/requirements.py fuzz > $(STAMPS)/fuzz.txt
+	$(BIN)/python -m pip install --quiet --requirement $(STAMPS)/fuzz.txt
+	mkdir -p fuzz/artifacts
 	@touch $@
 
 $(STAMPS)/wheels: $(STAMPS)/tools

@@ -39,7 +39,8 @@ def answer(request: str) -> str:
         asked = json.loads(request)
         [(what, about)] = asked.items()
         told = _ANSWERS[what](about)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:
+        # Whatever is sent, who asked is told: no answer at all would read as if the program were stuck.
         told = {"error": f"no question that is known here: {error!r}"}
     return json.dumps(told) + "\n"
 

@@ -1,6 +1,7 @@
 //! Bytes on their way between processes of one machine.
 //!
 //! - [`parcel`] is a value on its way: a head, and large parts beside it.
+//! - [`freight`] is what stands in its head: plain values, or a pickle.
 //! - [`blob`] is sealed memory that passes from process to process as a descriptor.
 //! - [`control`] is a socket that keeps the borders of messages and passes descriptors.
 //! - [`bell`] wakes a process that sleeps.
@@ -10,6 +11,7 @@
 pub mod bell;
 pub mod blob;
 pub mod control;
+pub mod freight;
 pub mod parcel;
 
 pub use bell::Bell;

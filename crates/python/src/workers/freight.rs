@@ -5,6 +5,7 @@
 //!
 //! Only exact types are written here: a subclass is pickled, and stays what it is.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyBufferError, PyEOFError, PyException, PyImportError};
@@ -13,7 +14,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use thistledown_workers::{Mapped, Opened, Parcel, aligned};
+use thistledown_parcel::freight::{self, NotWhole, Pickle, Plain, Reader};
+use thistledown_workers::{Mapped, Opened, Parcel};
 
 use crate::channel::tickets;
 use crate::context;
@@ -22,115 +24,64 @@ use crate::outside::outside;
 use crate::workers::filters;
 use crate::workers::pickle;
 
-const ATOMS: u8 = 0;
-const PICKLE: u8 = 1;
-/// The pickle itself is one of the parts.
-const LARGE_PICKLE: u8 = 2;
-
-/// Longer texts and bytes are pickled.
-const SHORT: usize = 4096;
-/// In front of a call: how long the filters of warnings are that come with it, and they.
-const FILTERS: u8 = 3;
 /// What is longer in all is copied without the interpreter's lock.
 const LONG: usize = 1024 * 1024;
 /// A pickle up to this length stands in the head.
 const HEAD: usize = 16 * 1024;
 
-const NONE: u8 = b'N';
-const FALSE: u8 = b'F';
-const TRUE: u8 = b'T';
-const INTEGER: u8 = b'i';
-const FLOAT: u8 = b'f';
-const TEXT: u8 = b's';
-const BYTES: u8 = b'b';
-
 /// Writes a value that is small and of an exact type. False: it is none, and nothing whole was written.
-fn write_atom(value: &Bound<'_, PyAny>, into: &mut Vec<u8>) -> bool {
-    if value.is_none() {
-        into.push(NONE);
+fn write_plain(value: &Bound<'_, PyAny>, into: &mut Vec<u8>) -> bool {
+    let plain = if value.is_none() {
+        Plain::None
     } else if let Ok(flag) = value.cast_exact::<PyBool>() {
-        into.push(if flag.is_true() { TRUE } else { FALSE });
+        Plain::Flag(flag.is_true())
     } else if let Ok(number) = value.cast_exact::<PyInt>() {
         let Ok(number) = number.extract::<i64>() else { return false };
-        into.push(INTEGER);
-        into.extend(number.to_le_bytes());
+        Plain::Integer(number)
     } else if let Ok(number) = value.cast_exact::<PyFloat>() {
-        into.push(FLOAT);
-        into.extend(number.value().to_le_bytes());
+        Plain::Float(number.value())
     } else if let Ok(text) = value.cast_exact::<PyString>() {
         // A lone surrogate is no UTF-8.
         let Ok(text) = text.to_str() else { return false };
-        return write_short(TEXT, text.as_bytes(), into);
+        Plain::Text(text.as_bytes())
     } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-        return write_short(BYTES, bytes.as_bytes(), into);
+        Plain::Bytes(bytes.as_bytes())
     } else {
         return false;
-    }
-    true
+    };
+    plain.write(into)
 }
 
-fn write_short(tag: u8, bytes: &[u8], into: &mut Vec<u8>) -> bool {
-    let Ok(length) = u16::try_from(bytes.len()) else { return false };
-    if bytes.len() > SHORT {
-        return false;
-    }
-    into.push(tag);
-    into.extend(length.to_le_bytes());
-    into.extend(bytes);
-    true
+/// Reads what `write_plain` wrote.
+fn read_plain<'py>(py: Python<'py>, reader: &mut Reader<'_>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match reader.plain().map_err(not_whole)? {
+        Plain::None => py.None().into_bound(py),
+        Plain::Flag(flag) => PyBool::new(py, flag).to_owned().into_any(),
+        Plain::Integer(number) => number.into_pyobject(py)?.into_any(),
+        Plain::Float(number) => PyFloat::new(py, number).into_any(),
+        Plain::Text(text) => PyString::from_bytes(py, text)?.into_any(),
+        Plain::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
+    })
 }
 
-/// Reads what `write_atom` wrote.
-struct Atoms<'a>(&'a [u8]);
-
-impl<'a> Atoms<'a> {
-    fn take(&mut self, count: usize) -> PyResult<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or_else(short)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
-        self.take(N).map(|bytes| bytes.try_into().unwrap_or([0; N]))
-    }
-
-    fn short(&mut self) -> PyResult<&'a [u8]> {
-        let length = u16::from_le_bytes(self.array()?);
-        self.take(length.into())
-    }
-
-    fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self.array::<1>()?[0] {
-            NONE => py.None().into_bound(py),
-            TRUE => PyBool::new(py, true).to_owned().into_any(),
-            FALSE => PyBool::new(py, false).to_owned().into_any(),
-            INTEGER => i64::from_le_bytes(self.array()?).into_pyobject(py)?.into_any(),
-            FLOAT => PyFloat::new(py, f64::from_le_bytes(self.array()?)).into_any(),
-            TEXT => PyString::from_bytes(py, self.short()?)?.into_any(),
-            BYTES => PyBytes::new(py, self.short()?).into_any(),
-            _ => return Err(short()),
-        })
-    }
-}
-
-fn short() -> PyErr {
+fn not_whole(_: NotWhole) -> PyErr {
     PyEOFError::new_err("what came from another process is not whole")
 }
 
-/// A call that is written as atoms: how many arguments, each, and the same for those with names.
+/// A call that is written as plain values: how many arguments, each, and the same for those with names.
 fn write_call(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>, into: &mut Vec<u8>) -> bool {
     let (Ok(count), Ok(named)) =
         (u8::try_from(args.len()), u8::try_from(kwargs.map_or(0, |named| named.len())))
     else {
         return false;
     };
-    into.extend([ATOMS, count]);
-    if !args.iter_borrowed().all(|value| write_atom(&value, into)) {
+    into.extend([freight::PLAIN, count]);
+    if !args.iter_borrowed().all(|value| write_plain(&value, into)) {
         return false;
     }
     into.push(named);
     kwargs.is_none_or(|kwargs| {
-        kwargs.iter().all(|(name, value)| write_atom(&name, into) && write_atom(&value, into))
+        kwargs.iter().all(|(name, value)| write_plain(&name, into) && write_plain(&value, into))
     })
 }
 
@@ -167,8 +118,8 @@ pub(crate) fn pack_call(
 /// What stands in front of a call; mostly nothing.
 fn front(py: Python<'_>) -> PyResult<Vec<u8>> {
     let Some(news) = filters::news(py)? else { return Ok(Vec::new()) };
-    let length = u32::try_from(news.len()).map_err(|_| short())?;
-    Ok([&[FILTERS], &length.to_le_bytes()[..], &news].concat())
+    let length = u32::try_from(news.len()).map_err(|_| not_whole(NotWhole))?;
+    Ok([&[freight::FILTERS], &length.to_le_bytes()[..], &news].concat())
 }
 
 /// Whether an argument is of bytes that travel beside a pickle.
@@ -193,7 +144,9 @@ pub(crate) fn pack_result(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
 
 /// What a task returned that returned nothing.
 pub(crate) fn nothing() -> Parcel {
-    Parcel::Inline(Arc::from([ATOMS, NONE]))
+    let mut head = vec![freight::PLAIN];
+    Plain::None.write(&mut head);
+    Parcel::Inline(head.into())
 }
 
 /// Packs what a task raised, with its traceback.
@@ -218,17 +171,13 @@ pub(crate) fn pack_message(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
 /// Unpacks what was sent through a channel.
 pub(crate) fn unpack_message<'py>(py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'py, PyAny>> {
     let opened = parcel.open().map_err(|error| errors::system(&error))?;
-    match opened.head().split_first() {
-        Some((&ATOMS, rest)) => Atoms(rest).value(py),
-        _ => unpickle(py, &opened, opened.head())
-            .map_err(|error| noted(py, error, "a message that came through a channel was rebuilt here")),
-    }
+    read_value(py, &opened, "a message that came through a channel was rebuilt here")
 }
 
 /// Packs a value; `by_value` is for what the common way cannot.
 fn pack_value(value: &Bound<'_, PyAny>, by_value: &str) -> PyResult<Parcel> {
-    let mut head = vec![ATOMS];
-    if write_atom(value, &mut head) {
+    let mut head = vec![freight::PLAIN];
+    if write_plain(value, &mut head) {
         return parcel(&head, &[]);
     }
     if !pickle::is_large(value)?
@@ -256,13 +205,8 @@ fn pack_pickle(front: &[u8], packed: &Bound<'_, PyAny>) -> PyResult<Parcel> {
 fn pickled(front: &[u8], data: &[u8], buffers: &[&[u8]]) -> PyResult<Parcel> {
     let is_large = data.len() > HEAD;
     let parts: Vec<&[u8]> = is_large.then_some(data).into_iter().chain(buffers.iter().copied()).collect();
-    let inside = if is_large { &[] } else { data };
-    let mut head = Vec::with_capacity(front.len() + 5 + 8 * parts.len() + inside.len());
-    head.extend(front);
-    head.push(if is_large { LARGE_PICKLE } else { PICKLE });
-    head.extend(u32::try_from(parts.len()).map_err(|_| short())?.to_le_bytes());
-    parts.iter().for_each(|part| head.extend((part.len() as u64).to_le_bytes()));
-    head.extend(inside);
+    let mut head = front.to_vec();
+    freight::write_pickle((!is_large).then_some(data), &parts, &mut head).map_err(not_whole)?;
     parcel(&head, &parts)
 }
 
@@ -305,65 +249,54 @@ pub(crate) fn unpack_message_call<'py>(py: Python<'py>, opened: &Opened) -> PyRe
 }
 
 fn read_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
-    let mut head = opened.head();
-    if let Some((&FILTERS, rest)) = head.split_first() {
-        let mut reader = Atoms(rest);
-        let length = u32::from_le_bytes(reader.array()?);
-        filters::heard(py, reader.take(usize_of(length.into())?)?)?;
-        head = reader.0;
+    let mut reader = Reader::new(opened.head());
+    if let Some(filters) = reader.filters().map_err(not_whole)? {
+        filters::heard(py, filters)?;
     }
-    if let Some((&ATOMS, rest)) = head.split_first() {
-        let mut atoms = Atoms(rest);
-        let count = atoms.array::<1>()?[0];
-        let args = (0..count).map(|_| atoms.value(py)).collect::<PyResult<Vec<_>>>()?;
+    if reader.skip(freight::PLAIN) {
+        let count = reader.byte().map_err(not_whole)?;
+        let args = (0..count).map(|_| read_plain(py, &mut reader)).collect::<PyResult<Vec<_>>>()?;
         let kwargs = PyDict::new(py);
-        for _ in 0..atoms.array::<1>()?[0] {
-            let name = atoms.value(py)?;
-            kwargs.set_item(name, atoms.value(py)?)?;
+        for _ in 0..reader.byte().map_err(not_whole)? {
+            let name = read_plain(py, &mut reader)?;
+            kwargs.set_item(name, read_plain(py, &mut reader)?)?;
         }
         return Ok(Call { args: PyTuple::new(py, args)?, kwargs, more: None });
     }
-    let (args, kwargs, more) = unpickle(py, opened, head)?.extract::<(_, _, Bound<'py, PyAny>)>()?;
+    let (args, kwargs, more) = unpickle(py, opened, reader)?.extract::<(_, _, Bound<'py, PyAny>)>()?;
     Ok(Call { args, kwargs, more: (!more.is_none()).then_some(more) })
 }
 
 /// Unpacks a value.
 pub(crate) fn unpack_value<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Bound<'py, PyAny>> {
-    match opened.head().split_first() {
-        Some((&ATOMS, rest)) => Atoms(rest).value(py),
-        _ => unpickle(py, opened, opened.head())
-            .map_err(|error| noted(py, error, "the result of the task was rebuilt here")),
+    read_value(py, opened, "the result of the task was rebuilt here")
+}
+
+fn read_value<'py>(py: Python<'py>, opened: &Opened, during: &str) -> PyResult<Bound<'py, PyAny>> {
+    let mut reader = Reader::new(opened.head());
+    match reader.skip(freight::PLAIN) {
+        true => read_plain(py, &mut reader),
+        false => unpickle(py, opened, reader).map_err(|error| noted(py, error, during)),
     }
 }
 
-/// What `pickled` wrote: `head` is where it begins, the parts stand behind the whole.
-fn unpickle<'py>(py: Python<'py>, opened: &Opened, head: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let mut reader = Atoms(head);
-    let kind = reader.array::<1>()?[0];
-    let count = u32::from_le_bytes(reader.array()?);
-    let mut at = opened.head().len() as u64;
-    let mut parts = Vec::new();
-    for _ in 0..count {
-        let length = u64::from_le_bytes(reader.array()?);
-        at = aligned(at);
-        let end = at.checked_add(length).ok_or_else(short)?;
-        let memory = opened.mapped().filter(|memory| end <= memory.len() as u64).ok_or_else(short)?;
-        let memory = Arc::clone(memory);
-        parts
-            .push(Bound::new(py, Slice { memory, at: usize_of(at)?, length: usize_of(length)? })?.into_any());
-        at = end;
+/// What `pickled` wrote: it begins where the reader stands, the parts stand behind the whole head.
+fn unpickle<'py>(py: Python<'py>, opened: &Opened, reader: Reader<'_>) -> PyResult<Bound<'py, PyAny>> {
+    let memory = opened.mapped();
+    let length = memory.map_or(0, |memory| memory.len());
+    let Pickle { inside, parts } = reader.pickle(opened.head().len(), length).map_err(not_whole)?;
+    if let Some(data) = inside
+        && parts.is_empty()
+    {
+        return pickle::loads(&PyBytes::new(py, data));
     }
-    let data = match kind {
-        PICKLE if parts.is_empty() => return pickle::loads(&PyBytes::new(py, reader.0)),
-        PICKLE => PyBytes::new(py, reader.0).into_any(),
-        LARGE_PICKLE if !parts.is_empty() => parts.remove(0),
-        _ => return Err(short()),
-    };
-    pickling(py)?.call_method1(intern!(py, "unpack"), (data, PyList::new(py, parts)?))
-}
-
-fn usize_of(number: u64) -> PyResult<usize> {
-    usize::try_from(number).map_err(|_| short())
+    let slices = parts.into_iter().map(|place| {
+        let memory = Arc::clone(memory.ok_or_else(|| not_whole(NotWhole))?);
+        Ok(Bound::new(py, Slice { memory, place })?.into_any())
+    });
+    let mut slices = slices.collect::<PyResult<Vec<_>>>()?;
+    let data = inside.map_or_else(|| slices.remove(0), |data| PyBytes::new(py, data).into_any());
+    pickling(py)?.call_method1(intern!(py, "unpack"), (data, PyList::new(py, slices)?))
 }
 
 /// The module that pickles.
@@ -377,8 +310,7 @@ pub(crate) fn pickling(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 #[pyclass(frozen, module = "thistledown._core")]
 pub(crate) struct Slice {
     memory: Arc<Mapped>,
-    at: usize,
-    length: usize,
+    place: Range<usize>,
 }
 
 #[pymethods]
@@ -389,7 +321,7 @@ impl Slice {
             return Err(PyBufferError::new_err("no view"));
         }
         let this = slf.get();
-        let bytes = &this.memory[this.at..this.at + this.length];
+        let bytes = &this.memory[this.place.clone()];
         // SAFETY: the view is the interpreter's; the memory lives as long as the object, which the view holds.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(
