@@ -27,7 +27,7 @@ FACE = [
     "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "Space", "SpaceBroken",
     "SpaceDamaged", "Supervisor", "switch",
     "Task", "task", "TaskCancelled", "TaskFunction", "TaskGroup", "ThistledownError", "thread", "timeout",
-    "Transaction", "Tree", "tree", "wait", "Watch", "WatchLagged", "WorkerDied", "Workers", "workers",
+    "Transaction", "Tree", "tree", "wait", "Watch", "WatchLagged", "WorkerDied", "WorkerProcess", "Workers", "workers",
     "WorkersBroken", "writable",
 ]
 # fmt: on

@@ -48,6 +48,7 @@ async def actors() -> None:
         await shared_one.move(td.here)
         selected = await td.select(td.monitor(alone), td.monitor(paid))
     down: td.Down = await td.monitor(account)
+    dead: td.Down = await td.monitor(pool.processes()[0])
     td.link(account, paid).unlink()
 ended: list[str] = td.run(in_asyncio, loop=True)
 count: int = td.go(use, shared).result() + td.go(use_second, 1, shared).result()

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from thistledown._actors import Actor, actor
     from thistledown._children import Child, child
     from thistledown._collect import AsCompleted, as_completed, wait
+    from thistledown._crew import WorkerProcess
     from thistledown._deathwatch import Down, Link, link, monitor
     from thistledown._decorator import TaskFunction, task
     from thistledown._errors import MemoryLimitExceeded, TaskCancelled, WorkerDied, WorkersBroken
@@ -139,6 +140,7 @@ __all__ = [
     "Watch",
     "WatchLagged",
     "WorkerDied",
+    "WorkerProcess",
     "Workers",
     "WorkersBroken",
     "actor",
@@ -206,6 +208,7 @@ _LATER = {
     "TaskGroup": "_group",
     "Tree": "_tree",
     "WorkerDied": "_deaths",
+    "WorkerProcess": "_crew",
     "Workers": "_pool",
     "WorkersBroken": "_deaths",
     "actor": "_actors",

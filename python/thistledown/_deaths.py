@@ -37,8 +37,9 @@ class WorkerDied(ThistledownError, BrokenProcessPool):
         self, pid: int, exitcode: int | None = None, cause: str = "", stderr: str = "", task: str | None = None
     ) -> None:
         cause = cause or words_for(exitcode)
-        whose = "a task" if task is None else f"task {task}"
-        words = f"the worker process {pid} of {whose} died: {cause}"
+        # That of a worker which is watched has the name of no task.
+        whose = " of a task" if task is None else f" of task {task}" if task else ""
+        words = f"the worker process {pid}{whose} died: {cause}"
         lines = stderr.rstrip().splitlines()[-TAIL_LINES:]
         if lines:
             words = "\n".join([f"{words}; the last it wrote to stderr:", *(f"  {line}" for line in lines)])
@@ -92,7 +93,7 @@ def worker_died(
     """The error of a task whose worker is gone. The engine calls this.
 
     Args:
-        task: its name.
+        task: its name; empty when it is told of the worker itself.
         pid: of the worker.
         status: what ``waitpid`` said of it; None when nobody could ask.
         stderr: the tail of what it wrote there.

@@ -1,8 +1,8 @@
 """Deaths noticed: monitors, which tell of an end, and links, by which one end brings another.
 
-The rules are those of Erlang's reference manual (Processes: Links; Error Handling; Monitors), for tasks and actors. Two
-differ, for here an end is remembered: who asks for the end of one that is dead already hears how it ended, where Erlang
-says ``noproc``; and a link with one that has ended well does nothing.
+The rules are those of Erlang's reference manual (Processes: Links; Error Handling; Monitors), for tasks, actors and
+worker processes. Two differ, for here an end is remembered: who asks for the end of one that is dead already hears how
+it ended, where Erlang says ``noproc``; and a link with one that has ended well does nothing.
 """
 
 import threading
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from thistledown import _core
 from thistledown._actors import Actor
 from thistledown._boxes import Box, Ending
+from thistledown._crew import End, WorkerProcess
 from thistledown._supervising import Supervising
 from thistledown._task import Task
 
@@ -24,25 +25,28 @@ class Down(NamedTuple):
     """How something has ended, as ``td.monitor`` tells it.
 
     Attributes:
-        who: the task, actor or supervisor, as it was given.
-        reason: ``"normal"``; ``"killed"`` of an actor, by ``kill``; ``"cancelled"`` of a task; or the exception that
-            has ended it. That of a process is ``WorkerDied``, with its exit code or signal, or ``MemoryLimitExceeded``.
+        who: the task, actor, supervisor or worker process, as it was given.
+        reason: ``"normal"``, of a worker process too that its pool had leave; ``"killed"`` of an actor, by ``kill``;
+            ``"cancelled"`` of a task; or the exception that has ended it. That of a process is ``WorkerDied``, with its
+            exit code or signal, or ``MemoryLimitExceeded``.
     """
 
     who: Any
     reason: str | BaseException
 
 
-Mortal: TypeAlias = Task[Any] | Actor[Any] | Supervising
+Linked: TypeAlias = Task[Any] | Actor[Any] | Supervising
+"""Who has an end, and can be ended."""
+Mortal: TypeAlias = Linked | WorkerProcess
 """Who has an end."""
 Told: TypeAlias = Callable[[str | BaseException], None]
 
 
 class Watch:
-    """Somebody who hears once how a task or an actor has ended, unless he stops before."""
+    """Somebody who hears once how one has ended, unless he stops before."""
 
     def __init__(self, who: Mortal, told: Told) -> None:
-        self._box: Box | None = who._box if isinstance(who, Actor) else None
+        self._box = _watched(who)
         self._told: Told | None = told
         if self._box is not None:
             self._box.watch(self._heard)
@@ -68,11 +72,16 @@ class Watch:
                 self._box.unwatch(self._heard)
 
 
+def _watched(who: Mortal) -> Box | End | None:
+    """What tells of its end, if that is no task."""
+    return who._box if isinstance(who, Actor) else who._end if isinstance(who, WorkerProcess) else None
+
+
 def _task_of(who: Mortal) -> Task[Any]:
-    """The task whose end is that of this one, which is no actor."""
+    """The task whose end is that of this one, which is no actor and no process."""
     if isinstance(who, Supervising):
         return who._has_started()
-    task: Task[Any] = who  # type: ignore[assignment]  # no actor
+    task: Task[Any] = who  # type: ignore[assignment]  # no other is left
     return task
 
 
@@ -83,28 +92,32 @@ def _reason(task: Task[Any]) -> str | BaseException:
     return "normal" if failure is None else failure
 
 
-def _checked(who: Any, function: str) -> Mortal:
+def _checked(who: Any, function: str, hint: str = "") -> None:
     if not isinstance(who, Task | Actor | Supervising):
-        raise TypeError(f"{function} takes tasks, actors and supervisors, got {who!r}")
-    return who
+        raise TypeError(f"{function} takes tasks, actors and supervisors, got {who!r}{hint}")
 
 
 def monitor(who: Mortal, /) -> "_core.Operation[Down]":
-    """Tells how a task, an actor or a supervisor ends: an operation that gives its ``Down``, once it has ended.
+    """Tells how a task, an actor, a supervisor or a worker process ends: an operation that gives its ``Down``.
 
     ``down = await td.monitor(account)``. One end is told once, also to who asks when it was over already; the operation
     can be waited for again, and then gives the same. It watches from this call on, until it is let go, and keeps the
     actor alive meanwhile. An error that it tells of has reached somebody. Source: Erlang's ``monitor``.
 
     Args:
-        who: a task, in whichever place it runs, an actor, or a supervisor that was started.
+        who: a task, in whichever place it runs, an actor, a supervisor that was started, or one of
+            ``pool.processes()``.
 
     Raises:
         TypeError: something else.
     """
-    _checked(who, "monitor")
-    task = None if isinstance(who, Actor) else _task_of(who)
-    is_elsewhere = who._box.is_elsewhere if isinstance(who, Actor) else _is_elsewhere(who)
+    if isinstance(who, WorkerProcess):
+        task, is_elsewhere = None, True
+    else:
+        hint = ": `pool.processes()` gives the processes of a pool" if isinstance(who, int) else ""
+        _checked(who, "monitor", hint)
+        task = None if isinstance(who, Actor) else _task_of(who)
+        is_elsewhere = who._box.is_elsewhere if isinstance(who, Actor) else _is_elsewhere(who)
     pledge: Task[Down] = _core.pledge(f"the end of {_named(who)}", is_elsewhere)
     watch: Watch
 
@@ -123,6 +136,8 @@ def _is_elsewhere(who: Task[Any] | Supervising) -> bool:
 
 
 def _named(who: Mortal) -> str:
+    if isinstance(who, WorkerProcess):
+        return f"worker process {who.pid}"
     kind = "actor" if isinstance(who, Actor) else "supervisor" if isinstance(who, Supervising) else "task"
     return f"{kind} {who.name}"
 
@@ -132,15 +147,15 @@ class Link:
 
     __slots__ = ("_both", "_watches")
 
-    def __init__(self, one: Mortal, other: Mortal) -> None:
-        self._both: tuple[Mortal, ...] = (one, other)
+    def __init__(self, one: Linked, other: Linked) -> None:
+        self._both: tuple[Linked, ...] = (one, other)
         self._watches: list[Watch] = []
         self._watches.append(Watch(one, lambda reason: self._ended(other, reason)))
         # The first may have ended already, and the link with it.
         if self._both:
             self._watches.append(Watch(other, lambda reason: self._ended(one, reason)))
 
-    def _ended(self, left: Mortal, reason: str | BaseException) -> None:
+    def _ended(self, left: Linked, reason: str | BaseException) -> None:
         self.unlink()
         if reason != "normal":
             _end(left, reason)
@@ -159,13 +174,13 @@ class Link:
 class Falling(threading.local):
     """Who is to be ended because of a link, in the thread that ends somebody for one; None while it does not."""
 
-    line: "deque[tuple[Mortal, str | BaseException]] | None" = None
+    line: "deque[tuple[Linked, str | BaseException]] | None" = None
 
 
 _falling = Falling()
 
 
-def _end(who: Mortal, reason: str | BaseException) -> None:
+def _end(who: Linked, reason: str | BaseException) -> None:
     """Ends who is linked. One after the other and not one inside of the other: a chain of links may be long."""
     if _falling.line is not None:
         _falling.line.append((who, reason))
@@ -178,7 +193,7 @@ def _end(who: Mortal, reason: str | BaseException) -> None:
         _falling.line = None
 
 
-def _end_one(who: Mortal, reason: str | BaseException) -> None:
+def _end_one(who: Linked, reason: str | BaseException) -> None:
     if isinstance(who, Actor):
         who._box.kill(reason if isinstance(reason, BaseException) else None)
     elif isinstance(who, Supervising):
@@ -187,7 +202,7 @@ def _end_one(who: Mortal, reason: str | BaseException) -> None:
         who.cancel()
 
 
-def link(one: Mortal, other: Mortal, /) -> Link:
+def link(one: Linked, other: Linked, /) -> Link:
     """Links two tasks, actors or supervisors: when one fails or is killed, the other is ended for the same reason.
 
     So it is when one is cancelled. A task is cancelled, an actor killed, a supervisor stopped. An end that is

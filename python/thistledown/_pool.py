@@ -9,12 +9,15 @@ import os
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from thistledown import _core, _ends
 from thistledown._launch import cores, launch, packed_initializer
 from thistledown._lifetime import worker_pool
 from thistledown._verbs import Verbs
+
+if TYPE_CHECKING:
+    from thistledown._crew import End, WorkerProcess
 
 __all__ = ["Workers"]
 
@@ -85,6 +88,8 @@ class Workers(Verbs, concurrent.futures.Executor):
         self._token = token
         self._max_workers = size
         self._pumps = weakref.WeakSet()
+        # Of workers that somebody watches, by their numbers.
+        self._ends: dict[int, End] = {}
         self._is_upstream = False
 
     @classmethod
@@ -138,6 +143,19 @@ class Workers(Verbs, concurrent.futures.Executor):
     def statistics(self) -> dict[str, Any]:
         """What the pool is at, by name: its processes, the tasks that wait and run, and how many have ended how."""
         return self._pool.statistics()
+
+    def processes(self) -> "list[WorkerProcess]":
+        """The worker processes of the pool that live now: those for tasks, and those in which actors live.
+
+        ``for worker in pool.processes(): td.monitor(worker)``. A pool starts workers when it needs them, so there are
+        none before the first task, and further ones later.
+
+        Raises:
+            RuntimeError: in a task: this is the pool that runs it, and its program's to watch.
+        """
+        from thistledown._crew import crew
+
+        return crew(self)
 
     def _kill(self) -> None:
         """Ends everything now; what has not ended is cancelled."""

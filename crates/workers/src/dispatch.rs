@@ -219,6 +219,7 @@ fn close<C: Customer>(shared: &Shared<C>, mut hall: MutexGuard<'_, Hall<C>>) {
         zygote.close();
     }
     let mut hall = shared.hall.lock();
+    hall.write_last_obituaries();
     hall.desk.workers.clear();
     hall.over();
     shared.leave(hall);

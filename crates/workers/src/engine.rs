@@ -16,7 +16,7 @@ use crate::clock;
 use crate::desk::Owner;
 use crate::function::Function;
 use crate::hall::Hall;
-use crate::policy::{Cancel, JobId, Statistics};
+use crate::policy::{Cancel, JobId, Statistics, WorkerId};
 use crate::terms::{Closed, Config, Customer, Order};
 use crate::zygote::Launch;
 
@@ -199,6 +199,25 @@ impl<C: Customer> Engine<C> {
     #[must_use]
     pub fn statistics(&self) -> (Statistics, Vec<i32>) {
         self.hall().map(|hall| (hall.statistics(), hall.processes())).unwrap_or_default()
+    }
+
+    /// The workers that live: each by its number, which is never used again, with its process.
+    #[must_use]
+    pub fn crew(&self) -> Vec<(u64, i32)> {
+        let crew = self.hall().map(|hall| hall.crew()).unwrap_or_default();
+        crew.into_iter().map(|(worker, process)| (worker.number(), process)).collect()
+    }
+
+    /// Tells a customer how a worker has ended, by [`Outcome::Gone`](crate::Outcome::Gone), when it has; at once when that
+    /// was before.
+    ///
+    /// # Errors
+    /// This process is a fork of the pool's; the customer comes back.
+    pub fn watch_worker(&self, worker: u64, customer: C) -> Result<(), C> {
+        let Some(mut hall) = self.hall() else { return Err(customer) };
+        hall.watch_worker(WorkerId::from_number(worker), Owner::Customer(customer));
+        self.shared.leave(hall);
+        Ok(())
     }
 
     /// How it stands, with so many of the jobs that wait for a worker. Nothing in a forked child.

@@ -23,6 +23,7 @@ mod actors;
 mod due;
 mod kept;
 mod lives;
+mod obituaries;
 mod replies;
 
 /// A worker whose socket is closed and that has not ended is killed after this.
@@ -55,6 +56,8 @@ pub(crate) struct Hall<C> {
     closing: bool,
     /// Names of actors that outlive them.
     kept: kept::Kept<C>,
+    /// How workers have ended, and who wants to hear of it.
+    obituaries: obituaries::Obituaries<C>,
     /// When the workers were told to leave.
     pub(crate) leaving: Option<Instant>,
     /// The pool's thread, for whoever waits for its end.
@@ -84,6 +87,7 @@ impl<C> Hall<C> {
             stopping: Vec::new(),
             closing: false,
             kept: kept::Kept::default(),
+            obituaries: obituaries::Obituaries::default(),
             leaving: None,
             thread: None,
             bell: None,
@@ -229,7 +233,7 @@ impl<C> Hall<C> {
         for job in jobs {
             self.desk.finish(job, Outcome::Refused(Refusal::Forked));
         }
-        for watcher in self.desk.actors.take_watchers() {
+        for watcher in self.desk.actors.take_watchers().into_iter().chain(self.take_worker_watchers()) {
             self.desk.conclude(watcher, Outcome::Refused(Refusal::Forked));
         }
         self.release_all();

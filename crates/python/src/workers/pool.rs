@@ -11,9 +11,9 @@ use std::time::Duration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use thistledown_runtime::Clock;
-use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Name, Order};
+use thistledown_workers::{Cancel, Closed, Config, Engine, Function, JobId, Launch, Name, Order, Verb};
 
 use crate::channel::tickets;
 use crate::current::{Current, seconds, seconds_or_none};
@@ -30,7 +30,7 @@ use crate::workers::functions::{Functions, Named};
 use crate::workers::herald;
 use crate::workers::imports;
 use crate::workers::options::Options;
-use crate::workers::remote::{Remote, Ticket};
+use crate::workers::remote::{Asked, Remote, Ticket};
 use crate::workers::upstream::{self, Upstream};
 
 /// Who runs a job.
@@ -209,6 +209,26 @@ impl Pool {
         }
     }
 
+    /// The workers that live: each by its number, with its process.
+    fn crew(&self) -> PyResult<Vec<(u64, i32)>> {
+        Ok(self.own("lists and watches its workers")?.crew())
+    }
+
+    /// A task that gives how a worker has ended, in a word, and the error, when it has. Never fails.
+    fn watch_worker(&self, py: Python<'_>, worker: u64, pid: i32) -> PyResult<Py<Task>> {
+        let engine = self.own("lists and watches its workers")?;
+        let asked = Asked { actor: Arc::from(""), verb: Verb::Watch };
+        let remote = Remote::asked(self.source(), asked);
+        let origin = PyString::new(py, &format!("a watch of worker process {pid}")).unbind();
+        let task = Task::make(py, Some(origin))?;
+        Task::set_remote(&task, Arc::clone(&remote));
+        // The engine does not hold it, so the collector has to know it.
+        root::track(task.as_ptr());
+        let ticket = Ticket(remote);
+        outside(py, || engine.watch_worker(worker, ticket)).map_err(|_| misplaced())?;
+        Ok(task.unbind())
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Place::Own { launch, .. } = &self.place {
             visit.call(launch)?;
@@ -242,6 +262,16 @@ pub(crate) fn counts<'py>(py: Python<'py>, engine: &Engine<Ticket>) -> PyResult<
 }
 
 impl Pool {
+    /// The engine, of which only its own program can ask this.
+    fn own(&self, what: &str) -> PyResult<&Arc<Engine<Ticket>>> {
+        match &self.place {
+            Place::Own { engine, .. } => Ok(engine),
+            Place::Above(_) => Err(errors::misuse(format!(
+                "only the program that has made the pool {what}, and this is one of them: do that there"
+            ))),
+        }
+    }
+
     fn at(place: Place) -> Self {
         Self { place, functions: Functions::default() }
     }
@@ -282,9 +312,7 @@ impl Pool {
                         job.into_iter().for_each(|job| remote.set_job(job.number()));
                         Ok(())
                     }
-                    Err((Closed::Forked, _)) => Err(errors::misuse(
-                        "this process is a fork of the one that the pool belongs to: make a `td.Workers()` of its own here",
-                    )),
+                    Err((Closed::Forked, _)) => Err(misplaced()),
                     Err(_) => Err(errors::misuse("cannot schedule new futures after shutdown")),
                 }
             }
@@ -326,6 +354,12 @@ impl Pool {
             }
         }
     }
+}
+
+fn misplaced() -> PyErr {
+    errors::misuse(
+        "this process is a fork of the one that the pool belongs to: make a `td.Workers()` of its own here",
+    )
 }
 
 impl Place {

@@ -107,6 +107,7 @@ impl<C> Hall<C> {
         }
         self.policy.died(&mut self.desk, id, now);
         self.act();
+        self.write_obituary(id);
         self.desk.orphan_started_by(id);
         self.desk.remove_worker(id);
     }

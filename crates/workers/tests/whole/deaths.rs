@@ -1,6 +1,6 @@
 //! Workers die, and what they say makes no sense: it hurts the task that ran, and no other.
 
-use thistledown_workers::{Cause, Order, Outcome};
+use thistledown_workers::{Cause, Gone, Order, Outcome};
 
 use crate::stage::{assert_echoed, kill, play};
 
@@ -122,5 +122,42 @@ fn every_job_of_dying_workers_has_one_end() {
         }
         assert!(stage.engine().wait_idle(Some(crate::packets::LIMIT)));
         assert!(jobs.iter().all(super::stage::Job::is_open), "nobody is told twice");
+    });
+}
+
+#[test]
+fn who_watches_a_worker_hears_of_its_death_once_also_afterwards() {
+    play(1, |stage| {
+        let (job, puppet) = stage.puppet();
+        let worker = stage.number(puppet.process);
+        let watches = [stage.watch(worker), stage.watch(worker)];
+        assert!(watches[0].is_open(), "it lives");
+        kill(puppet.process);
+        job.death();
+        let late = stage.watch(worker);
+        for watch in watches.iter().chain([&late]) {
+            let Gone::Died(death) = watch.obituary() else { panic!("it has died") };
+            assert_eq!((death.pid, death.status), (Some(puppet.process), Some(SIGKILL)));
+            assert!(watch.is_open(), "it is said once");
+        }
+        assert_echoed(&stage.echoes(3));
+        assert!(matches!(stage.watch(u64::MAX).obituary(), Gone::Unknown), "there is none of that name");
+    });
+}
+
+#[test]
+fn a_worker_that_leaves_as_it_was_told_to_has_a_good_end() {
+    play(1, |stage| {
+        let (job, puppet) = stage.puppet();
+        let worker = stage.number(puppet.process);
+        let watch = stage.watch(worker);
+        puppet.returns(b"done");
+        assert_eq!(job.value(), b"done");
+        stage.close();
+        for watch in [watch, stage.watch(worker)] {
+            let gone = watch.obituary();
+            assert!(matches!(gone, Gone::Stopped), "{gone:?}");
+        }
+        assert!(stage.engine().crew().is_empty());
     });
 }

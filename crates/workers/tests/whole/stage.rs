@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 use thistledown_workers::{
-    Cancel, Closed, Config, Customer, Engine, JobId, Launch, Opened, Order, Outcome, Parcel, Refusal,
+    Cancel, Closed, Config, Customer, Engine, Gone, JobId, Launch, Opened, Order, Outcome, Parcel, Refusal,
 };
 
 use crate::packets::LIMIT;
@@ -256,6 +256,19 @@ impl Stage {
         puppet
     }
 
+    /// Somebody who watches a worker.
+    pub(crate) fn watch(&self, worker: u64) -> Job {
+        let (customer, outcome) = channel();
+        assert!(self.engine().watch_worker(worker, Told(customer)).is_ok(), "this is the pool's own process");
+        Job { id: None, outcome }
+    }
+
+    /// The number of the worker with this process.
+    pub(crate) fn number(&self, process: i32) -> u64 {
+        let crew = self.engine().crew();
+        crew.iter().find(|(_, pid)| *pid == process).expect("a worker that lives").0
+    }
+
     pub(crate) fn cancel(&self, job: &Job) -> Cancel {
         self.engine().cancel(job.id.expect("a job that was accepted"))
     }
@@ -318,6 +331,14 @@ impl Job {
         match self.outcome() {
             Outcome::Value(parcel) => content(&parcel).expect("a value"),
             other => panic!("it has not returned: {other:?}"),
+        }
+    }
+
+    /// How the worker has ended that it watches.
+    pub(crate) fn obituary(&self) -> Gone {
+        match self.outcome() {
+            Outcome::Gone(gone) => gone,
+            other => panic!("nothing is said of its worker: {other:?}"),
         }
     }
 
