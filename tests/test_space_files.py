@@ -43,6 +43,18 @@ def test_a_file_is_one_space_however_often_it_is_opened(path):
         assert space.read_all() == [("b",)]
 
 
+def test_nobody_else_can_read_the_file(path):
+    before = os.umask(0o022)
+    try:
+        with td.Space(path) as space:
+            space.write_nowait(("secret",))
+            modes = {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert len(modes) > 1
+    assert set(modes.values()) == {0o600}, modes
+
+
 def test_every_verb_of_a_closed_space_says_so(path):
     space = td.Space(path)
     space.write_nowait(("a",))

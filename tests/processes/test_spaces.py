@@ -10,7 +10,7 @@ import thistledown as td
 from pools import Workers
 
 from leaks import engine_threads, eventually
-from support import PATIENCE
+from support import PATIENCE, run_program
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +99,45 @@ def test_a_timeout_and_a_cancellation_undo_a_take_of_a_worker(pool):
         task.result(PATIENCE)
     space.write_nowait(("job",))
     assert space.take_nowait(("job",)) == ("job",)
+
+
+def test_a_take_that_has_no_time_finds_what_is_there(pool, tmp_path):
+    for make in (td.Space, lambda: td.Space(tmp_path / "jobs.db")):
+        space = pool.go(td.Space).result(PATIENCE) if make is td.Space else make()
+        space.write_nowait(("job", 1))
+        assert space.take(("job", int)).wait(0) == ("job", 1)
+        with pytest.raises(TimeoutError):
+            space.take(("job", int)).wait(0)
+        space.write(("job", 2)).wait(0)
+        assert td.select(space.take(("none",)), space.take(("job", int))).wait(0) == (1, ("job", 2))
+        space.close()
+
+
+def test_who_waits_since_before_a_space_was_shared_may_hear_of_others():
+    program = """
+        import threading
+        import thistledown as td
+
+        def keep(space):
+            def write_later():
+                # Long enough that the program has nothing to do but to wait.
+                for _ in range(3000):
+                    space.count()
+                space.write_nowait(("job", 1))
+            threading.Thread(target=write_later).start()
+
+        async def main(pool):
+            space = td.Space()
+            async with td.TaskGroup() as group:
+                take = group.go(space.take(("job", int)))
+                await td.sleep(0)
+                await pool.go(keep, space)
+            return await take
+
+        with td.Workers(1) as pool:
+            print(td.run(main, pool))
+    """
+    assert run_program(program).stdout == "('job', 1)\n"
 
 
 def test_tasks_of_asyncio_wait_for_a_space_of_a_worker(pool):

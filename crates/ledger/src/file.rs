@@ -114,6 +114,7 @@ impl File {
     }
 
     fn open_and_read(path: &Path, fsync: bool) -> Result<(Self, Contents), Error> {
+        make_private(path)?;
         let connection = Connection::open(path).map_err(|error| error_of(path, &error))?;
         let mut file = Self { connection, path: path.into(), state: State::default() };
         file.prepare(fsync)?;
@@ -338,6 +339,18 @@ fn listed(damages: &[String]) -> String {
         words.push_str(&format!("; and {} more", damages.len() - SHOWN));
     }
     words
+}
+
+/// Makes the file, if it is not there, so that nobody else can read it; the database gives its log the same rights.
+fn make_private(path: &Path) -> Result<(), Error> {
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.write(true).create_new(true).open(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::System { path: path.into(), doing: "opening it", source: Arc::new(source) })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_writable(path: &Path) -> bool {

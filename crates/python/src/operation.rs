@@ -412,6 +412,15 @@ impl Operation {
         }
     }
 
+    /// There is no time to wait: what is there now is to be had by one attempt, also if it is elsewhere.
+    pub(crate) fn hurry(&self) {
+        match &self.kind {
+            Kind::Space(operation) => operation.hurry(),
+            Kind::Select(select) => select.hurry(),
+            _ => {}
+        }
+    }
+
     /// The wait is over, however it ended.
     pub(crate) fn release(&self) {
         match &self.kind {

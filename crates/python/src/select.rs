@@ -164,6 +164,10 @@ impl Select {
         None
     }
 
+    pub(crate) fn hurry(&self) {
+        self.branches.iter().for_each(|branch| branch.get().hurry());
+    }
+
     pub(crate) fn release(&self) {
         self.branches.iter().for_each(|branch| branch.get().release());
     }

@@ -48,6 +48,9 @@ pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> Py
             "waiting here would stop the event loop that runs the task which is waited for: write `await op`",
         ));
     }
+    if timeout.is_some_and(|timeout| timeout <= 0.0) {
+        operation.get().hurry();
+    }
     let waits = || Awaited::Operation(operation.clone().unbind());
     until(timeout, |parker, deadline| attempt(operation.py(), operation.get(), &waits, parker, deadline))
 }

@@ -104,6 +104,13 @@ impl<N: Copy, S: Store> Space<N, S> {
         self.latest_look = at;
     }
 
+    /// Has all who wait look, and wait again.
+    pub fn call_all(&mut self, outside: &mut Outside<'_, N>) {
+        for waiter in self.waiters.all() {
+            waiter.called |= (outside.call)(waiter.name);
+        }
+    }
+
     /// The tuple of a claim is not held any more.
     pub(crate) fn let_go(&mut self, claim: ClaimId) -> Option<Held> {
         let held = self.held.remove(&claim)?;

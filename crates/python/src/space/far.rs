@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use rustix_futex_sync::Mutex;
+use rustix_futex_sync::{Condvar, Mutex};
 use thistledown_exchange::{
     Asked, Broken, Handle, Listener, ObjectId, Parcel, Ticket, TicketId, Told, Waiter,
 };
@@ -186,12 +186,13 @@ impl FarSpace {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let body = Self::body(act(number))?;
         let spot = WORLD.with(|kernel| kernel.open_outside_spot());
-        let state = Mutex::new(WaitState { told: None, left: None, looks: None, hope: hope() });
+        let state = WaitState { told: None, is_heard: false, left: None, looks: None, hope: hope() };
         let wait = Arc::new(FarWait {
             number,
             within,
             spot,
-            state,
+            state: Mutex::new(state),
+            heard: Condvar::new(),
             asked: Mutex::new(None),
             space: Arc::clone(self),
         });
@@ -337,6 +338,8 @@ impl FarWatch {
 
 struct WaitState {
     told: Option<Told>,
+    /// It was told something, or that nothing is there.
+    is_heard: bool,
     /// How long it is until it is to look, as it was just said.
     left: Option<Duration>,
     /// When it is to look.
@@ -350,11 +353,21 @@ pub(crate) struct FarWait {
     within: Option<TransactionId>,
     pub(crate) spot: SpotId,
     state: Mutex<WaitState>,
+    /// Something was heard.
+    heard: Condvar,
     asked: Mutex<Option<Asked>>,
     space: Arc<FarSpace>,
 }
 
 impl FarWait {
+    /// Sleeps until it is told something, or that nothing is there.
+    pub(crate) fn listen(&self) {
+        let mut state = self.state.lock();
+        while !state.is_heard {
+            state = self.heard.wait(state);
+        }
+    }
+
     pub(crate) fn take_told(&self) -> Option<Told> {
         self.state.lock().told.take()
     }
@@ -409,9 +422,10 @@ impl FarWait {
     fn enlisted(&self, left: Option<Duration>) {
         let hope = {
             let mut state = self.state.lock();
-            (state.left, state.looks) = (left, None);
+            (state.left, state.looks, state.is_heard) = (left, None, true);
             state.hope.take()
         };
+        self.heard.notify_all();
         call(self.spot);
         end(hope);
     }
@@ -425,9 +439,10 @@ impl Waiter for FarWait {
     fn told(&self, told: Told) {
         let hope = {
             let mut state = self.state.lock();
-            state.told = Some(told);
+            (state.told, state.is_heard) = (Some(told), true);
             state.hope.take()
         };
+        self.heard.notify_all();
         call(self.spot);
         end(hope);
     }

@@ -1,7 +1,7 @@
 //! Operations of a space: writing, taking, reading, and receiving from a watch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,6 +16,7 @@ use thistledown_space::{How, Ticket, TransactionId, Tuple, Wanted, decode_given}
 use crate::current::{Current, Run};
 use crate::errors;
 use crate::operation::{Target, Wants};
+use crate::outside::outside;
 use crate::payload::WORLD;
 use crate::space::claim;
 use crate::space::far::{self, FarSpace, FarWait, Seat};
@@ -59,6 +60,8 @@ pub(crate) struct SpaceOperation {
     far: Mutex<Option<Arc<FarWait>>>,
     /// Somebody of another program may yet write what it waits for.
     hope: Mutex<Option<TaskId>>,
+    /// One attempt is all the time there is.
+    hurries: AtomicBool,
 }
 
 struct Written {
@@ -77,7 +80,13 @@ impl SpaceOperation {
             written: Mutex::new(None),
             far: Mutex::new(None),
             hope: Mutex::new(None),
+            hurries: AtomicBool::new(false),
         }
+    }
+
+    /// One attempt is to give what there is, which sleeps for the disk and for answers of other processes.
+    pub(crate) fn hurry(&self) {
+        self.hurries.store(true, Ordering::Relaxed);
     }
 
     fn ticket(&self) -> Option<Ticket> {
@@ -147,8 +156,12 @@ impl SpaceOperation {
                 Act::Look(wanted) => far::Act::Look(Arc::clone(wanted), Some(number)),
                 Act::Receive(_) => unreachable!("a watch has what it has seen"),
             })?;
-            *self.far.lock() = Some(wait);
-            return Ok(None);
+            *self.far.lock() = Some(Arc::clone(&wait));
+            if !self.hurries.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            outside(py, || wait.listen());
+            return self.attempt_far(py, far);
         };
         let Some(told) = wait.take_told() else {
             wait.look_if_due();
@@ -193,7 +206,10 @@ impl SpaceOperation {
             Ok(look) => look.pending.as_ref(),
             Err(pending) => Some(pending),
         };
-        let state = pending.map_or(Some(Ok(())), Pending::state);
+        let mut state = pending.map_or(Some(Ok(())), Pending::state);
+        if let (None, true, Some(pending)) = (&state, self.hurries.load(Ordering::Relaxed), pending) {
+            state = Some(outside(py, || pending.wait()));
+        }
         let Some(state) = state else {
             *self.written.lock() = Some(written);
             return Ok(None);

@@ -1,0 +1,124 @@
+//! What is asked of a space from elsewhere, act by act.
+
+use std::sync::Arc;
+
+use thistledown_exchange::{Party, Post, RequestId};
+use thistledown_space::{Act, encode_tuples};
+
+use crate::payload::WORLD;
+use crate::space::hub::waits::Wait;
+use crate::space::hub::written::Job;
+use crate::space::hub::{Hub, code};
+
+impl Hub {
+    pub(super) fn act(&self, request: RequestId, act: Act, post: &mut Post<'_>) {
+        let now = self.now();
+        match act {
+            Act::Write(tuple, lease, Some(id)) => {
+                let written = self
+                    .shared
+                    .with(&WORLD, now, |space, outside| space.write_within(id, tuple, lease, outside));
+                match written {
+                    Ok(()) => self.answer(request, &[], post),
+                    Err(why) => self.refuse_as(request, why, post),
+                }
+            }
+            Act::Write(tuple, lease, None) => {
+                let slot = self.slot();
+                match self.shared.begin_numbered(&WORLD, now, (tuple, lease), self.told(&slot)) {
+                    Ok((number, pending)) => {
+                        self.when_written(&slot, Job::Write { request, number, pending }, post);
+                    }
+                    Err(error) => self.refuse(request, code::WORDS, &error.to_string(), post),
+                }
+            }
+            Act::Look(wanted, waits) => self.look(request, wanted, waits, post),
+            Act::All(template) => {
+                let mut found = Vec::new();
+                self.shared.with(&WORLD, now, |space, outside| {
+                    space.visit(&template, outside, &mut |tuple| found.push(Arc::clone(tuple)));
+                });
+                match encode_tuples(&found) {
+                    Ok(bytes) => self.answer(request, &bytes, post),
+                    Err(error) => self.refuse(request, code::WORDS, &error.to_string(), post),
+                }
+            }
+            Act::Count(template) => {
+                let count = self.shared.with(&WORLD, now, |space, outside| space.count(&template, outside));
+                self.answer(request, &(count as u64).to_le_bytes(), post);
+            }
+            Act::Watch(template, number, capacity) => {
+                let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+                self.watch(request.party, number, template, capacity);
+                self.answer(request, &[], post);
+            }
+            Act::Confirm(claim) => {
+                let slot = self.slot();
+                match self.shared.begin_confirm(&WORLD, now, claim, self.told(&slot)) {
+                    Ok(pending) => {
+                        self.with_belongings(request.party, |has| has.claims.remove(&claim));
+                        self.when_written(&slot, Job::Settle { request, pending }, post);
+                    }
+                    Err(why) => self.refuse_as(request, why, post),
+                }
+            }
+            Act::Renew(claim, lease) => {
+                let slot = self.slot();
+                match self.shared.renew(&WORLD, now, (claim, lease), self.told(&slot)) {
+                    Ok(mark) => self.when_written(&slot, Job::Renew { request, mark }, post),
+                    Err(why) => self.refuse_as(request, why, post),
+                }
+            }
+            Act::Begin => {
+                let id = self.shared.with(&WORLD, now, |space, _| space.begin());
+                self.with_belongings(request.party, |has| has.transactions.insert(id));
+                self.answer(request, &id.number().to_le_bytes(), post);
+            }
+            Act::Commit(id) => {
+                let slot = self.slot();
+                self.with_belongings(request.party, |has| has.transactions.remove(&id));
+                match self.shared.begin_commit(&WORLD, now, id, self.told(&slot)) {
+                    Ok(pending) => self.when_written(&slot, Job::Settle { request, pending }, post),
+                    Err(why) => self.refuse_as(request, why, post),
+                }
+            }
+            told => {
+                self.hear(request.party, told, post);
+                self.answer(request, &[], post);
+            }
+        }
+    }
+
+    pub(super) fn hear(&self, party: Party, act: Act, post: &mut Post<'_>) {
+        let now = self.now();
+        match act {
+            Act::GiveBack(claim) => {
+                self.with_belongings(party, |has| has.claims.remove(&claim));
+                self.shared.give_back(&WORLD, now, claim);
+            }
+            Act::RollBack(id) => {
+                self.with_belongings(party, |has| has.transactions.remove(&id));
+                self.shared.with(&WORLD, now, |space, outside| space.roll_back(id, outside));
+            }
+            Act::Unwatch(number) => {
+                if let Some(ours) = self.with_belongings(party, |has| has.watches.remove(&number)) {
+                    self.unwatch(ours);
+                }
+            }
+            Act::LookAgain(number) => {
+                let is_his = |wait: &Wait| wait.request.party == party && wait.number == number;
+                let ours = {
+                    let state = self.state.lock();
+                    state.waits.iter().find(|(_, wait)| is_his(wait)).map(|(ours, _)| *ours)
+                };
+                if let Some(ours) = ours {
+                    self.serve(ours, post);
+                }
+            }
+            Act::Spoilt(claim) => {
+                self.state.lock().spoilt.insert(claim);
+            }
+            _ => {}
+        }
+    }
+}
