@@ -65,7 +65,8 @@ def test_who_waits_is_served_in_order_wherever_he_waits(pool):
     async def wait(space, told, name):
         async with td.TaskGroup() as group:
             take = group.go(space.take(("job", int)))
-            # What is asked later is answered later, so the wait stands.
+            # It has its turn; and what is asked later is answered later, so the wait stands.
+            await td.sleep(0)
             await space.write(("stands", name))
             await told.send((name, await take))
 
