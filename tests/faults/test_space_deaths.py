@@ -55,6 +55,8 @@ def test_who_is_killed_while_he_waits_takes_nothing(pair):
     async def wait(space):
         async with td.TaskGroup() as group:
             group.go(space.take(("job", int)))
+            # It has its turn; and what is asked later is answered later, so the take waits.
+            await td.sleep(0)
             await space.write(("begun", os.getpid()))
 
     task = pair.go(wait, space)
