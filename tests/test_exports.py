@@ -22,7 +22,7 @@ FACE = [
     "Claim", "connect", "current_runner", "current_task", "DeadlockError", "go",
     "Here", "here",
     "IncompleteReadError", "LeaseExpired", "LimitOverrunError", "Line", "listen", "map", "MemoryLimitExceeded",
-    "move_on_after", "Node", "NotPicklable", "one_of",
+    "MessageCounts", "move_on_after", "Node", "NotPicklable", "one_of",
     "Operation", "Place", "primed", "Procedure", "readable", "RemoteError", "Results", "run", "Runner", "Scope",
     "select", "Selected", "serve", "Server", "share", "Shared", "shield", "sleep", "Socket", "Space", "SpaceBroken",
     "SpaceDamaged", "Supervisor", "switch",

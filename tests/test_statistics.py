@@ -1,12 +1,14 @@
 """`td.statistics()`: how many tasks there were and are, by place; the same for Prometheus; what went wrong of late."""
 
 import dataclasses
+import gc
 import json
+import pickle
 import re
 
 import pytest
 import thistledown as td
-from thistledown import _seen
+from thistledown import _core, _seen
 
 from support import settle
 
@@ -75,6 +77,106 @@ def test_a_run_that_is_over_leaves_nobody_alive():
     assert (after.cancelled - before.cancelled, after.failed - before.failed) == (1, 1)
 
 
+class Gate:
+    def __init__(self):
+        self.channel = td.Channel()
+
+    async def waits(self):
+        await self.channel.recv()
+
+    def opens(self):
+        return 1
+
+
+def boxes(kind):
+    """How many weightless actors there are, the messages to them, and those of this class that are named."""
+    counts = td.statistics().messages
+    named = [row for row in _core.survey_actors(100_000) if row[0] is kind]
+    return counts.actors_here, counts.unanswered_here, named
+
+
+async def test_weightless_actors_are_counted_and_their_messages():
+    class Account(Gate):
+        pass
+
+    alive, unanswered, _ = boxes(Account)
+    actors = [td.here.options(mailbox=9).actor(Account) for _ in range(3)]
+    tasks = [actors[1].waits(), actors[1].opens(), actors[2].opens()]
+    await settle()
+    now, waiting, named = boxes(Account)
+    assert (now - alive, waiting - unanswered) == (3, 2)
+    assert [(row[3], row[4]) for row in named] == [(2, 9), (0, 9), (0, 9)]
+    assert [row[5] is None for row in named] == [False, True, True]
+    actors[1].kill()
+    await actors[2].stop()
+    with pytest.raises(td.ActorDied):
+        await tasks[0]
+    assert boxes(Account)[0] - alive == 1, "one that has ended is counted no more, though it has a handle"
+    del actors, tasks, named
+    gc.collect()
+    await settle()
+    assert boxes(Account) == (alive, unanswered, [])
+
+
+async def test_however_many_actors_there_are_few_are_named_but_every_busy_one_is_found():
+    class Model(Gate):
+        pass
+
+    alive = boxes(Model)[0]
+    actors = [td.here.actor(Model) for _ in range(3_000)]
+    tasks = [actors[-1].waits(), actors[-1].opens(), actors[-2].opens()]
+    count, _, named = boxes(Model)
+    assert count - alive == 3_000
+    assert len(named) <= 1_002
+    assert sorted(row[3] for row in named)[-2:] == [1, 2]
+    assert len(_core.survey_actors(10)) == 10
+    tasks[0].cancel()
+    await tasks[1]
+    await tasks[2]
+    del actors, tasks, named
+    gc.collect()
+    await settle()
+    fresh = td.here.actor(Model)
+    assert boxes(Model)[0] - alive == 1
+    assert len(boxes(Model)[2]) == 1, "there is room for the name of the next"
+    await fresh.stop()
+
+
+async def test_one_that_runs_is_shown_with_its_task():
+    class Looks(Gate):
+        def looks(self):
+            [row] = boxes(Looks)[2]
+            return row[5][1].name, row[5][3]
+
+    name, state = await td.here.actor(Looks).looks()
+    assert name.startswith("test_one_that_runs")
+    assert state == "running"
+
+
+def test_the_actors_of_a_run_that_is_over_are_not_shown():
+    kept = []
+
+    async def main():
+        kept.append(td.here.actor(Gate))
+        assert len(boxes(Gate)[2]) == 1
+
+    td.run(main)
+    assert boxes(Gate)[2] == []
+
+
+async def test_a_channel_that_was_shared_keeps_its_name_and_tells_what_lies_in_it():
+    channel = td.Channel(4)
+    names = {row[0] for row in _core.shared_channels()}
+    before = td.statistics().messages
+    await channel.send("x")
+    again = pickle.loads(pickle.dumps(channel))
+    [row] = [row for row in _core.shared_channels() if row[0] not in names]
+    assert row[1:] == (False, 1, 4)
+    after = td.statistics().messages
+    assert (after.shared_channels - before.shared_channels, after.shared_values - before.shared_values) == (1, 1)
+    assert await again.recv() == "x"
+
+
 def test_statistics_are_plain_numbers_that_nobody_can_change():
     numbers = td.statistics()
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -99,6 +201,8 @@ def test_prometheus_can_read_every_line():
     assert len(families) == len(set(families))
     assert samples["thistledown_tasks_started_total", 'place="here"'] == numbers.here.started
     assert samples["thistledown_stalls_total", None] == numbers.stalls
+    assert samples["thistledown_actors", 'place="here"'] == numbers.messages.actors_here
+    assert samples["thistledown_channels", None] == numbers.messages.channels
 
 
 class Loud(Exception):

@@ -30,9 +30,25 @@ def holds_the_lock():
 async def waits(channel):
     await channel.recv()
 
+class Account:
+    def __init__(self, path):
+        self.path, self.gate = path, td.Channel()
+
+    def ping(self):
+        return "pong"
+
+    def reads(self):
+        with open(self.path) as file:
+            return file.read()
+
+    async def opens(self):
+        await self.gate.recv()
+
 def ended(task):
     kind = "cancelled" if task.cancelled() else type(task.exception()).__name__
     print("ended", task.name, kind, flush=True)
+
+kept = []
 
 async def obeys(pool, word, path, channel):
     if word == "hold":
@@ -49,6 +65,21 @@ async def obeys(pool, word, path, channel):
             pass
     elif word == "work":
         await pool.options(name="worked").go(len, "abc")
+    elif word == "boxes":
+        kept.append(td.here.options(mailbox=50).actor(Account, path))
+        kept[-1].opens()
+        kept[-1].ping()
+        kept[-1].ping()
+        kept.append(td.here.options(name="idle").actor(Account, path))
+        kept.append(td.actor.options(name="alone")(Account, path))
+        await kept[-1].ping()
+        kept[-1].reads()
+        kept[-1].ping()
+        kept.append(pool.options(name="sharing").actor(Account, path))
+        await kept[-1].ping()
+    elif word == "share":
+        await channel.send("a value")
+        await pool.go(repr, channel)
     elif word == "stick":
         holds_the_lock()
     print("there", flush=True)

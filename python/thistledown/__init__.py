@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from thistledown._server import Server, serve
     from thistledown._shared import Shared, share
     from thistledown._sockets import Procedure, Socket, connect, listen
-    from thistledown._statistics import Counts, PoolCounts, Statistics, statistics
+    from thistledown._statistics import Counts, MessageCounts, PoolCounts, Statistics, statistics
     from thistledown._supervisors import ChildState, Supervisor
     from thistledown._task import Task
     from thistledown._tree import Line, Node, Tree, tree
@@ -111,6 +111,7 @@ __all__ = [
     "Link",
     "MailboxFull",
     "MemoryLimitExceeded",
+    "MessageCounts",
     "Node",
     "NotPicklable",
     "Operation",
@@ -192,6 +193,7 @@ _LATER = {
     "Line": "_tree",
     "Link": "_deathwatch",
     "MemoryLimitExceeded": "_deaths",
+    "MessageCounts": "_statistics",
     "Node": "_tree",
     "Place": "_verbs",
     "PoolCounts": "_statistics",

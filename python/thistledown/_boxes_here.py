@@ -299,6 +299,7 @@ def maker(options: dict[str, Any]) -> Maker:
             box._more().name = name
         if like is not None:
             box._more().number = like.number
+        box._settled()
         return box
 
     return make

@@ -23,7 +23,7 @@ from thistledown._lifetime import is_worker, worker_pool
 from thistledown._pickling import pack, unpack
 from thistledown._task import Task
 
-__all__ = ["WorkerBox", "gone", "make", "pickled"]
+__all__ = ["WorkerBox", "box_of", "gone", "make", "pickled"]
 
 WORDS = {"stopped": "normal", "closed": "killed", "killed": "killed", "unmade": "failed"}
 """What the engine says of the end of a box, and what an ``Ending`` does; all others have died."""
@@ -324,6 +324,11 @@ class Watch:
         assert self.ending is not None
         while self.heard:
             self.heard.pop(0)(self.ending)
+
+
+def box_of(number: int) -> WorkerBox | None:
+    """The box of this number, if this process has made it, and somebody here holds it."""
+    return _made.get(number)
 
 
 def again(

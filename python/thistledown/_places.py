@@ -123,7 +123,7 @@ class Here:
             concurrency: how many tasks run at a time; None for 100.
             buffersize: how many may have been started ahead of the results that were taken; None for ``concurrency``.
             timeout: seconds for all of it, from this call.
-            progress: shows a bar on stderr: tqdm's, when it is installed.
+            progress: shows a bar: in a notebook below the cell, else on stderr; tqdm's, when it is installed.
             ordered: gives the results in the order of the items, else as they come.
 
         Returns:

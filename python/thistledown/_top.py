@@ -17,7 +17,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Sparkline, Static, TabbedContent, TabPane
 
-from thistledown._watching import PLACES, Watching, age, amount
+from thistledown._watching import PLACES, Watching, actor_counts, age, amount
 
 __all__ = ["Top", "show"]
 
@@ -27,7 +27,8 @@ COLUMNS = {
     "tasks": ("task", "place", "state", "for", "waits for, or is at"),
     "workers": ("worker", "pool", "state", "for", "cpu", "memory", "tasks", "runs", "at"),
     "failures": ("ago", "task", "place", "what", "at"),
-    "messages": ("name", "kind", "state"),
+    "actors": ("actor", "class", "place", "state", "for", "mailbox", "done", "runs", "waits for, or is at"),
+    "channels": ("channel", "state", "shared with other processes"),
 }
 
 ORDERS: dict[str, Callable[[Row], Any]] = {
@@ -170,9 +171,9 @@ class Top(App[None]):
         ]
         failures = self.kept(sorted(failures, key=lambda row: row["ago"]))
         self.fill("failures", [(row, _failure(row)) for row in failures])
-        messages = [{**row, "kind": "actor"} for row in self.watching.seen["actors"]]
-        messages += [{**row, "kind": "channel"} for row in self.watching.seen["channels"]]
-        self.fill("messages", [(row, (row["name"], row["kind"], row["state"])) for row in self.kept(messages)])
+        self.fill("actors", [(row, _actor(row)) for row in self.kept(self.watching.seen["actors"])])
+        channels = self.kept(self.watching.seen["channels"])
+        self.fill("channels", [(row, (row["name"], row["state"], "yes" if row["shared"] else "")) for row in channels])
 
     def head(self) -> Text:
         seen, rates = self.watching.seen, self.watching.rates
@@ -194,6 +195,8 @@ class Top(App[None]):
             + ("   PAUSED" if self.is_paused else "")
         )
         unlisted = f"   {seen['unlisted']} tasks not listed" if seen["unlisted"] else ""
+        actors = actor_counts(seen)
+        more += f"   {actors}" if actors else ""
         first = f"{seen['pid']}  {seen['program']}{used}   {more}{unlisted}{shown}"
         return Text("\n".join([first, "   ".join(places) or "nothing was told to go yet"]), no_wrap=True)
 
@@ -284,7 +287,7 @@ class Top(App[None]):
         if row is None or not row.get("id"):
             self.notify("there is nothing here that could be ended", severity="warning")
             return
-        name = row.get("name") or f"worker {row.get('pid')}"
+        name = row.get("runs") or row.get("name") or f"worker {row.get('pid')}"
         answered = functools.partial(self.end_if, what, row["id"])
         self.push_screen(Asked(f"{what} {name}?"), answered)
 
@@ -303,6 +306,14 @@ def _task(row: Row, indent: bool) -> tuple[Any, ...]:
     name = "  " * min(row["depth"], 20) + row["name"] if indent else row["name"]
     at = f"{row['waits_for']}  " if row["waits_for"] else ""
     return name, row["place"], row["state"], age(row["since"]), at + (row["where"] or "")
+
+
+def _actor(row: Row) -> tuple[Any, ...]:
+    at = f"{row['waits_for']}  " if row["waits_for"] else ""
+    mailbox = f"{row['mailbox']:,} of {row['limit']:,}"
+    done = "" if row["done"] is None else f"{row['done']:,}"
+    known = row["name"], row["class"] or "", row["place"], row["state"], age(row["since"]), mailbox, done
+    return *known, row["runs"] or "", at + (row["where"] or "")
 
 
 def _failure(row: Row) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from thistledown import _tree_asyncio
     from thistledown._group import TaskGroup
 
-__all__ = ["LIMIT", "Line", "Node", "Tree", "tree"]
+__all__ = ["LIMIT", "Line", "Node", "Tree", "channel_state", "thread_name", "tree"]
 
 LIMIT = 10_000
 """Tasks and groups of one run that a tree names; more are counted."""
@@ -242,7 +242,7 @@ def _run(surveyed: Any, channels: dict[int, Target], places: Places) -> Node:
     is_running = (loop is not None and loop.is_running()) or any(
         child.state.startswith("running") for node in nodes for child in node.nodes()
     )
-    name = f"{'run' if loop is None else loop.name} in thread {_thread_name(thread)}"
+    name = f"{'run' if loop is None else loop.name} in thread {thread_name(thread)}"
     name += ", on a virtual clock" if is_virtual else ""
     return Node("run", name, "running" if is_running else "waiting", children=nodes, unlisted=max(0, count - named))
 
@@ -313,14 +313,21 @@ def _names(targets: list[Target], channels: dict[int, Target]) -> tuple[str, ...
 
 
 def _channel(name: str, channel: Any) -> Node:
-    state = "closed" if channel.closed else "open"
-    return Node("channel", name, f"{state}, {len(channel)} of {channel.capacity} taken")
+    is_closed, length = channel._seen()
+    return Node("channel", name, channel_state(is_closed, length, channel.capacity))
+
+
+def channel_state(is_closed: bool, length: int | None, capacity: int) -> str:
+    """A channel in words. How much lies in one of another process is not known here, and nobody is asked for it."""
+    state = "closed" if is_closed else "open"
+    return f"{state}, capacity {capacity}" if length is None else f"{state}, {length} of {capacity} taken"
 
 
 # --- threads ----------------------------------------------------------------------------------------------------
 
 
-def _thread_name(number: int) -> str:
+def thread_name(number: int) -> str:
+    """What people call a thread."""
     for thread in threading.enumerate():
         if thread.ident == number:
             return thread.name

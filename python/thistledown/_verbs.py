@@ -135,7 +135,7 @@ class Verbs:
             buffersize: how many items may be taken from the iterables ahead of the results. None takes all at once.
             concurrency: how many tasks there are at a time, of one item each unless ``chunksize`` says otherwise; the
                 iterables are read no further than that. None leaves it to the pool.
-            progress: shows a bar on stderr: tqdm's, when it is installed.
+            progress: shows a bar: in a notebook below the cell, else on stderr; tqdm's, when it is installed.
             ordered: gives the results in the order of the items, else as they come.
 
         Returns:

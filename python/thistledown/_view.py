@@ -18,10 +18,11 @@ from typing import Any
 from thistledown import _core, _seen
 from thistledown._statistics import statistics
 from thistledown._tree import Node, Tree, tree
+from thistledown._view_messages import actors, channels
 
 __all__ = ["VERSION", "answer"]
 
-VERSION = 1
+VERSION = 2
 """Of what is answered; a viewer that knows another one says so."""
 
 LIMIT = 1_000
@@ -64,8 +65,8 @@ def _view(about: Row) -> Row:
         "pools": [{"name": pool.name, "state": pool.state} for pool in seen.of_kind("pool")],
         "runs": [{"name": run.name, "state": run.state} for run in seen.of_kind("run")],
         "threads": [_row(thread, "thread") for thread in seen.of_kind("thread")],
-        "channels": [{"name": channel.name, "state": channel.state} for channel in seen.of_kind("channel")],
-        "actors": _actors(seen),
+        "channels": channels(seen),
+        "actors": actors(seen),
         "failures": [_dated(failure, now) for failure in list(_seen.failures)],
         "stalls": [_dated(stall, now) for stall in list(_seen.stalls)],
         "spans": _spans(float(about.get("after", 0))),
@@ -127,10 +128,6 @@ def _workers(seen: Tree) -> list[Row]:
                 }
             )
     return rows
-
-
-def _actors(seen: Tree) -> list[Row]:
-    return [{"id": node.id, "name": node.name, "state": node.state} for node in seen.nodes() if "actor" in node.kind]
 
 
 def _dated(noted: Any, now: float) -> Row:

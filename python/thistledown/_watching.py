@@ -13,7 +13,7 @@ from typing import Any
 
 from thistledown._programs import Stuck, Unanswered, ask_json
 
-__all__ = ["PLACES", "Watching", "age", "amount"]
+__all__ = ["PLACES", "Watching", "actor_counts", "age", "amount"]
 
 PLACES = ("here", "workers", "threads")
 
@@ -23,7 +23,7 @@ HISTORY = 300
 SPANS = 5_000
 """Ended tasks of workers that are kept."""
 
-VERSION = 1
+VERSION = 2
 """Of the answers that are understood here."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -103,6 +103,18 @@ class Watching:
         self._times[pid] = used, now
         cpu = (used - before) / (now - then) if now > then else 0.0
         return {"cpu": cpu, "memory_bytes": int(words[21]) * _PAGE_BYTES}
+
+
+def actor_counts(seen: dict[str, Any]) -> str:
+    """How many actors there are, with how many messages, and how many of them are not listed; empty without any."""
+    counts = seen["statistics"]["messages"]
+    count = counts["actors_here"] + counts["actors_in_workers"]
+    if not count:
+        return ""
+    unanswered = counts["unanswered_here"] + counts["unanswered_in_workers"]
+    more = count - len(seen["actors"])
+    listed = f", {more:,} not listed" if more > 0 else ""
+    return f"actors {count:,} with {unanswered:,} messages{listed}"
 
 
 def amount(size_bytes: float) -> str:

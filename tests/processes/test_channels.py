@@ -5,6 +5,7 @@ import copy
 import gc
 import os
 import pickle
+import threading
 
 import pytest
 import thistledown as td
@@ -394,3 +395,24 @@ def test_nothing_is_left_of_channels_of_requests(pool):
     del reply, task
     gc.collect()
     eventually(lambda: _core._shared_objects() == 1, "channels of tasks that have ended are kept")
+
+
+def looks_at(channel):
+    waiting = threading.Thread(target=receives, args=(channel,), name="receiver")
+    waiting.start()
+    eventually(lambda: td.tree().of_kind("channel"), "nobody waits")
+    [node] = td.tree().of_kind("channel")
+    channel.send_nowait("enough")
+    waiting.join()
+    return node.name, node.state
+
+
+def receives(channel):
+    channel.recv().wait(PATIENCE)
+
+
+def test_what_lies_in_a_channel_of_another_process_is_asked_of_nobody_by_a_tree(pool):
+    channel = td.Channel(5)
+    name, state = pool.go(looks_at, channel).result(PATIENCE)
+    assert name.endswith(f" of process {os.getpid()}")
+    assert state == "open, capacity 5"

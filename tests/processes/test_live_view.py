@@ -31,7 +31,7 @@ def test_a_program_shows_its_tasks_workers_and_numbers(tmp_path):
         assert seen["failures"][-1]["where"].endswith(" in fails")
         assert seen["statistics"]["workers"]["failed"] == 1
         assert {"cpu", "memory_bytes"} <= watching.workers[busy["pid"]].keys()
-        assert seen["channels"] == [{"name": "channel 1", "state": "open, 0 of 3 taken"}]
+        assert seen["channels"] == [{"name": "channel 1", "state": "open, 0 of 3 taken", "shared": False}]
 
 
 def test_what_workers_have_ended_is_told_once_and_only_while_somebody_looks(tmp_path):
@@ -78,6 +78,67 @@ def test_killing_a_task_or_its_worker_ends_that_one_alone(tmp_path, what):
         assert "error" in watching.ask("kill", about)
         assert "no process of its own" in watching.ask("kill", named(seen, "waiter")["id"])["error"]
         assert watching.ask("kill", "worker 1") == {"error": "it has ended"}, "no worker of this program"
+
+
+def test_actors_are_shown_wherever_they_live(tmp_path):
+    with watched(tmp_path, "boxes") as program:
+        watching = _watching.Watching(program.pid)
+        seen = eventually_seen(watching, lambda seen: any(row["state"] == "running" for row in seen["actors"]))
+        rows = {row["name"]: row for row in seen["actors"]}
+        assert [row["mailbox"] for row in seen["actors"]] == [3, 2, 0, 0], "those with the most messages first"
+        assert {row["class"] for row in seen["actors"]} == {"Account"}
+        busy, alone = rows["Account"], rows["alone"]
+        assert (busy["state"], busy["limit"], busy["runs"].split("-")[0]) == ("waiting", 50, "Account.opens")
+        assert busy["waits_for"].startswith("recv from channel")
+        assert busy["where"].endswith(" in Account.opens")
+        assert busy["since"] >= 0
+        assert busy["place"] == "thread MainThread"
+        assert (alone["state"], alone["limit"], alone["done"]) == ("running", 100_000, 1)
+        assert alone["where"].endswith(" in reads")
+        assert alone["since"] >= 0
+        assert alone["place"].endswith(" of its own")
+        assert (rows["idle"]["state"], rows["idle"]["runs"], rows["idle"]["id"]) == ("idle", None, "")
+        assert (rows["sharing"]["state"], rows["sharing"]["done"], rows["sharing"]["runs"]) == ("idle", 1, None)
+        assert rows["sharing"]["place"] in [f"worker {worker['pid']}" for worker in seen["workers"]]
+        counts = seen["statistics"]["messages"]
+        assert (counts["actors_here"], counts["actors_in_workers"]) == (2, 2)
+        assert (counts["unanswered_here"], counts["unanswered_in_workers"]) == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["Account", "alone"])
+def test_what_an_actor_does_now_is_opened_and_cancelled(tmp_path, name):
+    with watched(tmp_path, "boxes") as program:
+        watching = _watching.Watching(program.pid)
+        busy = {"Account": "waiting", "alone": "running"}[name]
+        row = {}
+
+        def is_busy(seen):
+            row.update(next(row for row in seen["actors"] if row["name"] == name))
+            return row["state"] == busy
+
+        eventually_seen(watching, is_busy)
+        assert row["runs"] in watching.ask("open", row["id"])["text"]
+        assert "told to end" in watching.ask("cancel", row["id"])["done"]
+        eventually_seen(
+            watching,
+            lambda seen: (
+                {"mailbox": 0, "state": "idle"}.items()
+                <= next(row for row in seen["actors"] if row["name"] == name).items()
+            ),
+        )
+
+
+def test_a_channel_that_is_shared_is_shown_though_nobody_waits(tmp_path):
+    with watched(tmp_path, "share") as program:
+        watching = _watching.Watching(program.pid)
+        watching.look()
+        [channel] = watching.seen["channels"]
+        assert (channel["name"], channel["shared"]) == ("channel 1", True)
+        assert channel["state"] == "open, 1 of 3 taken"
+        counts = watching.seen["statistics"]["messages"]
+        assert (counts["shared_channels"], counts["shared_values"]) == (1, 1)
+        text = _programs.ask(program.pid, "metrics")
+        assert "thistledown_shared_channel_values 1\n" in text
 
 
 @pytest.mark.parametrize(

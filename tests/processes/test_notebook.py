@@ -20,7 +20,9 @@ NOTEBOOK = """
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
 
     def shown(output):
-        return output["text"] if "text" in output else output["data"]["text/plain"]
+        if "text" in output:
+            return output["text"]
+        return output["data"].get("text/html") or output["data"]["text/plain"]
 
     printed = [[shown(output) for output in cell.outputs if output.get("name") != "stderr"] for cell in notebook.cells]
     json.dump(printed, sys.stdout)
@@ -82,6 +84,42 @@ def test_a_cell_survives_the_death_of_a_worker(tmp_path):
     assert shown == [["3\n"], ["42"]]
 
 
+def test_a_map_shows_its_progress_as_html_without_any_widgets(tmp_path):
+    without_widgets = "import sys; sys.modules['ipywidgets'] = None"
+    mapped, unknown, failing, gathered = results(
+        tmp_path,
+        without_widgets,
+        "import thistledown as td\nshown = list(td.map(abs, range(-300, 0), progress=True))",
+        "shown = list(td.map(abs, iter(range(30)), buffersize=4, progress=True))",
+        """
+        try:
+            list(td.map(divmod, [7, 7, 7], [1, 0, 1], chunksize=1, progress=True))
+        except ZeroDivisionError:
+            pass
+        """,
+        "shown = [task async for task in td.as_completed([td.go(abs, -1)], progress=True)]",
+    )[1:]
+    [bar] = mapped
+    assert '<progress value="300" max="300"' in bar, "one, which was shown again in its place"
+    assert "<span>abs: 300/300 (100 %) in " in bar
+    assert "<span>abs: 30 in " in unknown[0]
+    assert '<progress value="1" max="3"' in failing[0]
+    assert "#c62828" in failing[0]
+    assert '<progress value="1" max="1"' in gathered[0]
+
+
+def test_tasks_and_pools_show_themselves_as_html_below_their_cell(tmp_path):
+    [task], [pool] = results(
+        tmp_path,
+        "import thistledown as td\ntask = td.go(abs, -4)\ntask.result()\ntask",
+        "pool = td.Workers(1)\npool.submit(abs, -4).result()\npool",
+    )
+    assert task.startswith('<table class="thistledown">')
+    assert ">done</span>" in task
+    assert "1 worker<" in pool
+    assert pool.startswith('<table class="thistledown">')
+
+
 def test_an_interrupted_cell_leaves_a_pool_that_works(tmp_path):
     shown = results(
         tmp_path,
@@ -135,5 +173,5 @@ def test_weightless_tasks_channels_and_scopes_in_the_loop_of_a_notebook(tmp_path
     )
     assert shown[0] == []
     assert shown[1] == ["[0, 1, 2]"]
-    assert "finished" in shown[2][0]
+    assert ">done</span>" in shown[2][0]
     assert shown[3:] == [["True"], ["[None, 'theirs']"], ["Selected(index=1, value=None)"]]

@@ -61,12 +61,31 @@ def test_it_shows_tasks_workers_failures_and_numbers(tmp_path):
         await until(pilot, lambda: any(row[0] == "held" and row[2] == "running" for row in shown(view, "tasks")))
         await until(pilot, lambda: any(row[7] == "held" and " MiB" in row[5] for row in shown(view, "workers")))
         await until(pilot, lambda: "ValueError: bad <input>" in [row[3] for row in shown(view, "failures")])
-        await until(pilot, lambda: ["channel 1", "channel", "open, 0 of 3 taken"] in shown(view, "messages"))
+        await until(pilot, lambda: ["channel 1", "open, 0 of 3 taken", ""] in shown(view, "channels"))
         head = str(view.query_one("#head", Static).render())
         assert str(program.pid) in head
         assert "1 failed" in head
 
     viewed(tmp_path, "hold", "wait", "fail")(check)
+
+
+def test_it_shows_actors_and_their_mailboxes(tmp_path):
+    async def check(program, view, pilot):
+        await until(pilot, lambda: any(row[:4:3] == ["alone", "running"] for row in shown(view, "actors")))
+        rows = {row[0]: row for row in shown(view, "actors")}
+        assert rows["Account"][1] == "Account"
+        assert rows["Account"][5] == "3 of 50"
+        assert rows["alone"][5:7] == ["2 of 100,000", "1"]
+        assert rows["idle"][3:7] == ["idle", "", "0 of 100,000", ""]
+        assert "actors 4 with 5 messages" in str(view.query_one("#head", Static).render())
+        view.query_one("#tabs").active = "pane-actors"
+        view.table("actors").focus()
+        await pilot.press("c")
+        assert view.screen.question == f"cancel {view.rows['actors'][0]['runs']}?"
+        await pilot.press("y")
+        await until(pilot, lambda: any(row[:1] + row[5:6] == ["Account", "0 of 50"] for row in shown(view, "actors")))
+
+    viewed(tmp_path, "wait", "boxes")(check)
 
 
 def test_it_sorts_filters_and_pauses(tmp_path):

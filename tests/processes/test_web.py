@@ -187,6 +187,20 @@ def test_the_page_shows_a_running_program_and_ends_a_task_of_it(tmp_path, page_i
         seen.waits_for(f"!{text_of(seen, '#tasks td.name')}.includes('waiter')")
 
 
+def test_the_page_shows_actors_and_their_mailboxes(tmp_path, page_in_browser):
+    seen = page_in_browser
+    with served(tmp_path, "boxes") as (_, page):
+        seen.goes_to(page.address)
+        seen.waits_for(f"document.body && {text_of(seen, '#actors td.name')}.length == 4")
+        assert seen.evaluates(text_of(seen, "#actors td.name"))[:2] == ["Account", "alone"]
+        row = "[...document.querySelectorAll('#actors tr')].find((tr) => tr.textContent.startsWith('alone'))"
+        cells = seen.waits_for(f"{row}.textContent.includes('running') && [...{row}.cells].map((td) => td.textContent)")
+        assert (cells[1], cells[5], cells[6]) == ("Account", "2 of 100000", "1")
+        assert "messages unanswered" in seen.evaluates("document.getElementById('cards').textContent")
+        seen.evaluates("document.querySelector('#actors td.name').click()")
+        assert "Account.opens" in seen.waits_for("document.getElementById('opened').open && words.textContent")
+
+
 def test_the_page_says_when_the_program_is_gone(tmp_path, page_in_browser):
     seen = page_in_browser
     with served(tmp_path, "wait") as (program, page):

@@ -6,7 +6,7 @@
 use crate::ids::{RunnerId, ScopeId, TaskId};
 use crate::kernel::{Kernel, Payload};
 use crate::moment::Moment;
-use crate::party::{Phase, Place};
+use crate::party::{Party, Phase, Place};
 
 /// What a task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,19 +83,8 @@ impl<P: Payload> Kernel<P> {
                 continue;
             };
             let task = std::mem::replace(&mut place.next, party.next_member);
-            let doing = match party.phase {
-                _ if party.is_elsewhere() => Doing::Elsewhere,
-                Phase::Ready => Doing::Ready,
-                Phase::Running => Doing::Running,
-                Phase::Waiting => match self.waits_behind(task) {
-                    Some(holder) => Doing::Behind(party.since, holder),
-                    None => Doing::Waiting(party.since),
-                },
-            };
-            let cancelled = self.is_cancelled(task);
-            let visits = matches!(party.place, Place::Visitor(_));
-            let body = party.body.as_ref();
-            show(Seen::Task(place.inside, Standing { task, body, doing, cancelled, visits }));
+            let inside = place.inside;
+            show(Seen::Task(inside, self.standing_of(task, party)));
             let number = shown;
             shown += 1;
             let mut at = party.scope;
@@ -112,6 +101,45 @@ impl<P: Payload> Kernel<P> {
                 shown += 1;
             }
         }
+    }
+
+    /// How a task stands. Nothing: it has ended.
+    #[must_use]
+    pub fn standing(&self, task: TaskId) -> Option<Standing<'_, P::Body>> {
+        self.parties.get(task).map(|party| self.standing_of(task, party))
+    }
+
+    fn standing_of<'a>(
+        &self,
+        task: TaskId,
+        party: &'a Party<P::Body, P::Value, P::Waker>,
+    ) -> Standing<'a, P::Body> {
+        let doing = match party.phase {
+            _ if party.is_elsewhere() => Doing::Elsewhere,
+            Phase::Ready => Doing::Ready,
+            Phase::Running => Doing::Running,
+            Phase::Waiting => match self.waits_behind(task) {
+                Some(holder) => Doing::Behind(party.since, holder),
+                None => Doing::Waiting(party.since),
+            },
+        };
+        let cancelled = self.is_cancelled(task);
+        let visits = matches!(party.place, Place::Visitor(_));
+        Standing { task, body: party.body.as_ref(), doing, cancelled, visits }
+    }
+
+    /// The lines of keys in which somebody stands: of each who holds the key, and the first of those who wait for it.
+    pub fn lines(&self) -> impl Iterator<Item = (TaskId, Option<TaskId>)> {
+        self.keys.values().map(|line| {
+            let first = line.waiting.first().map(|node| self.nodes[node as usize].party);
+            (line.holder, first)
+        })
+    }
+
+    /// How many channels there are.
+    #[must_use]
+    pub fn count_channels(&self) -> usize {
+        self.channels.len()
     }
 
     fn ahead(&self, scope: ScopeId, inside: Option<usize>) -> Ahead {

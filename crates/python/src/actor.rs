@@ -7,6 +7,7 @@
 //! A box is small, for there may be a million: one that has no message has no line either, and is held by its handles
 //! alone.
 
+pub(crate) mod census;
 pub(crate) mod counter;
 pub(crate) mod far;
 pub(crate) mod message;
@@ -87,6 +88,16 @@ impl HereBox {
         Ok(named.and_then(|named| named.cast_into().ok()).unwrap_or_else(|| name.clone()))
     }
 
+    /// How many messages are unanswered.
+    pub(super) fn count_unanswered(&self) -> u32 {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// What few boxes have.
+    pub(super) fn extra(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inside.lock().extra.as_ref().map(|extra| extra.clone_ref(py))
+    }
+
     pub(super) fn answered(&self) {
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
@@ -96,6 +107,7 @@ impl HereBox {
 impl HereBox {
     #[new]
     fn new(instance: Py<PyAny>, limit: u32, home: Py<Runner>) -> Self {
+        census::born();
         Self {
             home,
             line: Line::default(),
@@ -103,6 +115,11 @@ impl HereBox {
             unanswered: AtomicU32::new(0),
             inside: Mutex::new(Inside { instance: Some(instance), extra: None }),
         }
+    }
+
+    /// The box is made: whoever looks can find it from now on.
+    fn _settled(slf: &Bound<'_, Self>) {
+        census::settled(slf);
     }
 
     /// Sends a message to the instance: a call with these arguments, or with None the question for an attribute. None
@@ -160,12 +177,15 @@ impl HereBox {
     /// Lets go of the instance.
     fn _forget_instance(&self) {
         let instance = self.inside.lock().instance.take();
+        if instance.is_some() {
+            census::over(self);
+        }
         drop(instance);
     }
 
     #[getter]
     fn _extra(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.inside.lock().extra.as_ref().map(|extra| extra.clone_ref(py))
+        self.extra(py)
     }
 
     #[setter(_extra)]
@@ -183,7 +203,16 @@ impl HereBox {
 
     fn __clear__(&self) {
         let inside = std::mem::take(&mut *self.inside.lock());
+        if inside.instance.is_some() {
+            census::over(self);
+        }
         drop(inside);
+    }
+}
+
+impl Drop for HereBox {
+    fn drop(&mut self) {
+        self._forget_instance();
     }
 }
 

@@ -44,17 +44,12 @@ pub(crate) struct Channel {
 impl Channel {
     /// What people call it.
     pub(crate) fn name(&self) -> String {
-        match self.shared() {
-            Some(shared) if !self.is_made_here() => {
-                format!("channel {} of process {}", shared.id().number, shared.id().owner.pid)
-            }
-            _ => format!("channel {}", self.id.number() & 0xffff_ffff),
-        }
+        self.shared().map_or_else(|| format!("channel {}", self.number()), |shared| shared.name())
     }
 
-    /// Whether it began as a channel of this process's kernel.
-    fn is_made_here(&self) -> bool {
-        self.id != ChannelId::default()
+    /// What the kernel calls it.
+    fn number(&self) -> u64 {
+        self.id.number() & 0xffff_ffff
     }
 
     /// What it is if it was shared.
@@ -85,7 +80,7 @@ impl Channel {
             if is_same {
                 // From the look to here no Python code has run, and none does before it is done.
                 let values = packed.into_iter().map(|(_, parcel)| parcel).collect();
-                let shared = Shared::share(self.capacity, is_closed, values)?;
+                let shared = Shared::share(self.capacity, is_closed, values, self.number())?;
                 let _ = self.shared.set(Arc::clone(&shared));
                 drop(WORLD.with(|kernel| kernel.move_channel(self.id)));
                 return Ok(shared);
@@ -297,6 +292,16 @@ impl Channel {
         WORLD.with(|kernel| kernel.channel_state(self.id)).0
     }
 
+    /// Whether it was closed, and how many values lie in it, if that is known without asking another process.
+    fn _seen(&self) -> (bool, Option<usize>) {
+        if let Some(shared) = self.shared() {
+            let seen = shared.seen();
+            return (seen.is_closed, seen.length);
+        }
+        let (closed, length) = WORLD.with(|kernel| kernel.channel_state(self.id));
+        (closed, Some(length))
+    }
+
     /// How many values it holds that nobody has received.
     #[getter]
     fn capacity(&self) -> usize {
@@ -355,6 +360,14 @@ impl Channel {
     fn __clear__(&self) {
         WORLD.with(|kernel| kernel.clear_channel(self.id));
     }
+}
+
+/// The channels that this process shares with others: the name, whether it is closed, how many values lie in it, if it was
+/// made here, and how many may.
+#[pyfunction]
+pub(crate) fn shared_channels() -> Vec<(String, bool, Option<usize>, usize)> {
+    let row = |seen: shared::Seen| (seen.name, seen.is_closed, seen.length, seen.capacity);
+    shared::seen().into_iter().map(row).collect()
 }
 
 /// A handle that was pickled.

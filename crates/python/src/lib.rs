@@ -67,6 +67,8 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, body, fork, slots};
 
     #[pymodule_export]
+    use super::actor::census::{count_messages, survey_actors};
+    #[pymodule_export]
     use super::actor::counter::{Counter, Letter};
     #[pymodule_export]
     use super::actor::far::Far;
@@ -84,6 +86,8 @@ mod _core {
     use super::body::makes_body;
     #[pymodule_export]
     use super::channel::door::shared_objects;
+    #[pymodule_export]
+    use super::channel::shared_channels;
     #[pymodule_export]
     use super::channel::{Channel, ChannelIterator, channel_from};
     #[pymodule_export]
@@ -127,7 +131,10 @@ mod _core {
     #[pymodule_export]
     use super::space::{Space, space_from};
     #[pymodule_export]
-    use super::survey::{cancel_job, cancel_jobs, cancel_party, kill_job, spans, survey, survey_pools};
+    use super::survey::{
+        cancel_job, cancel_jobs, cancel_party, kill_job, spans, survey, survey_actors_in_workers,
+        survey_pools,
+    };
     #[pymodule_export]
     use super::switch::switch;
     #[pymodule_export]

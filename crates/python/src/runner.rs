@@ -33,6 +33,11 @@ impl Runner {
         Self { id, guest, watched: Mutex::new(Vec::new()), process: std::process::id() }
     }
 
+    /// The kernel's name for the run.
+    pub(crate) fn id(&self) -> RunnerId {
+        self.id
+    }
+
     fn is_over(&self) -> bool {
         self.process != std::process::id() || !WORLD.with(|kernel| kernel.has_runner(self.id))
     }

@@ -16,7 +16,9 @@ use pyo3::types::PyList;
 use rustix_futex_sync::Mutex;
 use thistledown_kernel::{Doing, Moment, Seen, Standing, TaskId};
 use thistledown_runtime::Clock;
-use thistledown_workers::{ActorView, Cancel, Engine, JobId, JobView, PoolView, WorkerPhase, WorkerView};
+use thistledown_workers::{
+    ActorPhase, ActorView, Cancel, Engine, JobId, JobView, PoolView, WorkerPhase, WorkerView,
+};
 
 use crate::asyncio::foreign;
 use crate::asyncio::guest::Guest;
@@ -91,7 +93,7 @@ pub(crate) fn forget_waits() {
 /// waits for in words, and whom; whether it is cancelled; the future of asyncio's that it waits with. A group has no task,
 /// and does nothing. What visits, and has its turns elsewhere, is a task of asyncio's, as far as that is known. A group's
 /// member whose body runs in a thread or in another process is elsewhere. Last the kernel's number for it.
-type Row = (
+pub(crate) type Row = (
     Option<usize>,
     Option<Py<PyAny>>,
     Option<Py<PyAny>>,
@@ -106,10 +108,10 @@ type Row = (
 
 /// As the kernel shows it, before anything of Python's is asked.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     inside: Option<usize>,
     id: TaskId,
-    task: Option<Py<PyAny>>,
+    pub(crate) task: Option<Py<PyAny>>,
     body: Option<Py<PyAny>>,
     awaited: Option<Py<Operation>>,
     future: Option<Py<PyAny>>,
@@ -121,7 +123,7 @@ struct Found {
 }
 
 impl Found {
-    fn task(py: Python<'_>, inside: Option<usize>, standing: &Standing<'_, Held>) -> Self {
+    pub(crate) fn task(py: Python<'_>, inside: Option<usize>, standing: &Standing<'_, Held>) -> Self {
         let body = standing.body;
         Self {
             inside,
@@ -135,6 +137,10 @@ impl Found {
             visits: standing.visits,
             is_cancelled: standing.cancelled,
         }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.doing == Some(Doing::Running)
     }
 }
 
@@ -223,6 +229,11 @@ fn run_row(
 /// for it.
 type JobRow = (String, Option<f64>, Option<String>, u64);
 
+fn job_row(job: JobView) -> JobRow {
+    let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());
+    (job.name, seconds, job.waits_for, job.id.number())
+}
+
 /// A worker: its process, what it does, its descriptor with its lines, and its tasks.
 type WorkerRow = (Option<i32>, &'static str, Option<u32>, Vec<JobRow>, Option<Vec<(String, usize)>>);
 
@@ -235,11 +246,7 @@ type PoolRow = (usize, bool, Vec<WorkerRow>, Vec<JobRow>, usize);
 pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
     let engines = crate::workers::engines::all();
     let views = outside(py, || engines.iter().filter_map(|engine| engine.view(limit)).collect::<Vec<_>>());
-    let job = |job: JobView| {
-        let seconds = job.runs_for.map(|nanos| std::time::Duration::from_nanos(nanos).as_secs_f64());
-        (job.name, seconds, job.waits_for, job.id.number())
-    };
-    let jobs = |jobs: Vec<JobView>| jobs.into_iter().map(job).collect::<Vec<JobRow>>();
+    let jobs = |jobs: Vec<JobView>| jobs.into_iter().map(job_row).collect::<Vec<JobRow>>();
     let worker = |worker: WorkerView| {
         let phase = match worker.phase {
             WorkerPhase::Starting => "starting",
@@ -248,9 +255,7 @@ pub(crate) fn survey_pools(py: Python<'_>, limit: usize) -> Vec<PoolRow> {
             WorkerPhase::Waiting => "waiting",
             WorkerPhase::Leaving => "leaving",
         };
-        let actor = |actor: ActorView| (actor.name, actor.calls);
-        let actors = worker.actors.map(|actors| actors.into_iter().map(actor).collect());
-        (worker.pid, phase, worker.lines, jobs(worker.jobs), actors)
+        (worker.pid, phase, worker.lines, jobs(worker.jobs), worker.actors)
     };
     let pool = |pool: PoolView| {
         let workers = pool.workers.into_iter().map(worker).collect();
@@ -309,6 +314,31 @@ pub(crate) fn kill_job(py: Python<'_>, name: &str, number: u64) -> bool {
 /// failed.
 type SpanRow = (i32, String, u64, u64, bool);
 
+/// An actor of a worker: what its maker named it, its name, what it does, its worker's process, whether that is for it
+/// alone; how many calls it has, may have, and has ended; the first of them.
+type ActorRow = (u64, String, &'static str, Option<i32>, bool, usize, usize, u64, Option<JobRow>);
+
+/// So many of the actors of each pool, those with the most calls first.
+#[pyfunction]
+pub(crate) fn survey_actors_in_workers(py: Python<'_>, limit: usize) -> Vec<ActorRow> {
+    let engines = crate::workers::engines::all();
+    let views = outside(py, || engines.iter().flat_map(|engine| engine.actors(limit)).collect::<Vec<_>>());
+    let row = |actor: ActorView| {
+        let seen = actor.seen;
+        let phase = match seen.phase {
+            ActorPhase::Starting => "starting",
+            ActorPhase::Idle => "idle",
+            ActorPhase::Busy => "busy",
+            ActorPhase::Moving => "moving",
+            ActorPhase::Stopping => "stopping",
+            ActorPhase::Killed => "killed",
+        };
+        let first = actor.first.map(job_row);
+        (actor.number, actor.name, phase, actor.pid, seen.own, seen.calls, seen.mailbox, seen.ended, first)
+    };
+    views.into_iter().map(row).collect()
+}
+
 /// What workers have ended after this moment, in nanoseconds of the monotonic clock. They are kept from now on, for so many
 /// seconds; nobody keeps them while nobody asks.
 #[pyfunction]
@@ -320,7 +350,7 @@ pub(crate) fn spans(py: Python<'_>, after: u64, keep: f64) -> Vec<SpanRow> {
     spans.into_iter().map(|span| (span.pid, span.name, span.ended, span.took, span.failed)).collect()
 }
 
-fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
+pub(crate) fn row(py: Python<'_>, found: Found, now: Moment) -> Row {
     let behind = || match (found.doing, &found.holder) {
         (Some(Doing::Behind(..)), Some(holder)) => {
             let name = holder.get().name(py);

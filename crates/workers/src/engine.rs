@@ -226,6 +226,12 @@ impl<C: Customer> Engine<C> {
         self.hall().map(|hall| hall.view(self.size, limit))
     }
 
+    /// So many of its actors, those with the most calls first. Nobody is asked for it.
+    #[must_use]
+    pub fn actors(&self, limit: usize) -> Vec<crate::view::ActorView> {
+        self.hall().map(|hall| hall.actors(limit)).unwrap_or_default()
+    }
+
     /// The jobs that workers have ended after this moment of [`crate::now`], as far as they were kept; from now on they are
     /// kept for so long, for whoever looks.
     #[must_use]

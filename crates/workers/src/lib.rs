@@ -45,7 +45,7 @@ pub use engine::Engine;
 pub use function::Function;
 pub use name::Name;
 pub use outcome::{Cause, Death, Gone, Outcome, Refusal};
-pub use policy::{Cancel, JobId, WorkerPhase};
+pub use policy::{ActorPhase, ActorSeen, Cancel, JobId, WorkerPhase};
 pub use region::Region;
 pub use terms::{Closed, Config, Customer, Order};
 pub use thistledown_parcel::{Bell, Blob, Mapped, Opened, Parcel, aligned};

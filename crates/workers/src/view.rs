@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::hall::Hall;
-use crate::policy::{ActorId, JobId, WorkerPhase};
+use crate::policy::{ActorId, ActorSeen, JobId, WorkerPhase};
 use crate::worker::Worker;
 
 /// A job as it stands.
@@ -74,10 +74,16 @@ impl Spans {
 /// An actor as it stands.
 #[derive(Clone, Debug)]
 pub struct ActorView {
+    /// What its maker named it.
+    pub number: u64,
     /// What people call it.
     pub name: String,
-    /// How many calls it has, the one that runs included.
-    pub calls: usize,
+    /// How it stands.
+    pub seen: ActorSeen,
+    /// The process that it lives in.
+    pub pid: Option<i32>,
+    /// The first of its calls that its worker has, which has begun if it is known to run.
+    pub first: Option<JobView>,
 }
 
 /// A worker as it stands.
@@ -91,8 +97,8 @@ pub struct WorkerView {
     pub lines: Option<u32>,
     /// What it was given and has not ended, in that order.
     pub jobs: Vec<JobView>,
-    /// The actors that live in it; nothing: it is not there for actors.
-    pub actors: Option<Vec<ActorView>>,
+    /// The actors that live in it, by name, each with how many calls it has; nothing: it is not there for actors.
+    pub actors: Option<Vec<(String, usize)>>,
 }
 
 /// A pool as it stands.
@@ -116,13 +122,12 @@ impl<C> Hall<C> {
         let now = clock::now();
         let workers = self.policy.workers_seen().map(|(id, phase, jobs)| {
             let worker = self.desk.workers.get(id);
-            let running = worker.and_then(|worker| worker.region.running());
-            let began = |job: &JobId| running.filter(|(id, _)| *id == job.number()).map(|(_, since)| since);
-            let job = |job: &JobId| self.job_view(*job, began(job).map(|since| now.saturating_sub(since)));
+            let job = |job: &JobId| self.job_view(*job, self.runs_for(worker, *job, now));
             let jobs: Vec<JobView> = jobs.iter().map(job).collect();
             let lines = worker.filter(|_| !jobs.is_empty()).and_then(Worker::ask_lines);
             let actors = self.policy.actors_in(id);
-            let actors = actors.map(|actors| actors.iter().map(|actor| self.actor_view(*actor)).collect());
+            let calls = |actor: &ActorId| (self.actor_name(*actor), self.policy.calls(*actor).unwrap_or(0));
+            let actors = actors.map(|actors| actors.iter().map(calls).collect());
             WorkerView { pid: worker.and_then(|worker| worker.process.pid()), phase, lines, jobs, actors }
         });
         let workers = workers.collect();
@@ -131,10 +136,31 @@ impl<C> Hall<C> {
         PoolView { size, is_closing: self.is_closing(), workers, queued, queued_count: waiting.len() }
     }
 
-    fn actor_view(&self, actor: ActorId) -> ActorView {
+    /// So many of the actors, those with the most calls first.
+    pub(crate) fn actors(&self, limit: usize) -> Vec<ActorView> {
+        let now = clock::now();
+        let mut seen: Vec<ActorSeen> = self.policy.actors_seen().collect();
+        seen.sort_by_key(|actor| std::cmp::Reverse(actor.calls));
+        seen.truncate(limit);
+        let view = |seen: ActorSeen| {
+            let worker = seen.host.and_then(|host| self.desk.workers.get(host));
+            let first = seen.first.map(|job| self.job_view(job, self.runs_for(worker, job, now)));
+            let number = self.desk.actors.lives.get(seen.id).map_or(0, |life| life.number);
+            let pid = worker.and_then(|worker| worker.process.pid());
+            ActorView { number, name: self.actor_name(seen.id), seen, pid, first }
+        };
+        seen.into_iter().map(view).collect()
+    }
+
+    /// For how many nanoseconds a job runs, if this worker is known to run it.
+    fn runs_for(&self, worker: Option<&Worker>, job: JobId, now: u64) -> Option<u64> {
+        let (running, since) = worker.and_then(|worker| worker.region.running())?;
+        (running == job.number()).then(|| now.saturating_sub(since))
+    }
+
+    fn actor_name(&self, actor: ActorId) -> String {
         let life = self.desk.actors.lives.get(actor);
-        let name = life.map_or_else(|| "an actor".to_owned(), |life| life.name.to_string());
-        ActorView { name, calls: self.policy.calls(actor).unwrap_or(0) }
+        life.map_or_else(|| "an actor".to_owned(), |life| life.name.to_string())
     }
 
     fn job_view(&self, job: JobId, runs_for: Option<u64>) -> JobView {

@@ -175,3 +175,24 @@ fn who_waits_for_the_key_is_shown_behind_its_holder() {
     rig.ends_with(second, Wake::Start);
     rig.leaves_nothing();
 }
+
+#[test]
+fn each_line_is_shown_with_who_holds_its_key_and_who_is_next() {
+    let mut rig = Rig::new();
+    let (mut key, mut other) = (KeyId::default(), KeyId::default());
+    let [first, second, third] = [0; 3].map(|_| rig.spawn_keyed(&mut key));
+    let alone = rig.spawn_keyed(&mut other);
+    rig.has_turn(first, Wake::Start);
+    let mut lines: Vec<_> = rig.with(|kernel| kernel.lines().collect());
+    lines.sort_by_key(|&(holder, _)| holder != first);
+    assert_eq!(lines, [(first, Some(second)), (alone, None)]);
+    let doing = |rig: &mut Rig, task| rig.with(|kernel| kernel.standing(task).map(|seen| seen.doing));
+    assert_eq!(doing(&mut rig, first), Some(Doing::Running));
+    assert!(matches!(doing(&mut rig, third), Some(Doing::Behind(_, holder)) if holder == first));
+    rig.finish(first);
+    assert_eq!(doing(&mut rig, first), None, "it has ended");
+    assert_eq!(rig.with(|kernel| kernel.lines().next()), Some((second, Some(third))));
+    [alone, second, third].map(|task| rig.ends_with(task, Wake::Start));
+    assert_eq!(rig.with(|kernel| kernel.lines().count()), 0);
+    rig.leaves_nothing();
+}

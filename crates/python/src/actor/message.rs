@@ -50,6 +50,11 @@ impl Message {
         Self { to_box, to, name, args, kwargs, next: Mutex::new(None) }
     }
 
+    /// The box that it is for.
+    pub(super) fn addressee(&self, py: Python<'_>) -> Py<HereBox> {
+        self.to_box.clone_ref(py)
+    }
+
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let target = match self.to {
             To::Box => Some(self.to_box.clone_ref(py).into_any()),

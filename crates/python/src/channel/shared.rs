@@ -235,6 +235,8 @@ struct Waits {
 pub(crate) struct Shared {
     id: ObjectId,
     pub(crate) capacity: usize,
+    /// What the kernel called it, where it was made.
+    called: Option<u64>,
     /// Set right after it is made, before anybody else knows it.
     handle: OnceLock<Handle>,
     /// Where it was made.
@@ -260,6 +262,21 @@ fn make_known(shared: &Arc<Shared>) {
     known.push((shared.id, Arc::downgrade(shared)));
 }
 
+/// A shared channel as it stands, as far as that is known without asking anybody.
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) is_closed: bool,
+    /// How many values lie in it, where it was made.
+    pub(crate) length: Option<usize>,
+    pub(crate) capacity: usize,
+}
+
+/// The shared channels of this process.
+pub(crate) fn seen() -> Vec<Seen> {
+    let known: Vec<Arc<Shared>> = KNOWN.lock().iter().filter_map(|(_, shared)| shared.upgrade()).collect();
+    known.iter().map(|shared| shared.seen()).collect()
+}
+
 /// In a forked child.
 pub(crate) fn forget() {
     if let Some(mut known) = KNOWN.try_lock() {
@@ -279,7 +296,7 @@ pub(crate) fn find(id: ObjectId, capacity: usize, ticket: TicketId) -> PyResult<
         true => exchange.object(id.number).and_then(|object| object.downcast::<Hub>().ok()),
         false => None,
     };
-    let shared = Arc::new(Shared::new(id, capacity, hub));
+    let shared = Arc::new(Shared::new(id, capacity, hub, None));
     let listener: Arc<dyn Listener> = Arc::clone(&shared) as _;
     match exchange.hold(id, Some(ticket), Some(Arc::downgrade(&listener))) {
         Ok(handle) => {
@@ -293,10 +310,11 @@ pub(crate) fn find(id: ObjectId, capacity: usize, ticket: TicketId) -> PyResult<
 }
 
 impl Shared {
-    fn new(id: ObjectId, capacity: usize, hub: Option<Arc<Hub>>) -> Self {
+    fn new(id: ObjectId, capacity: usize, hub: Option<Arc<Hub>>, called: Option<u64>) -> Self {
         Self {
             id,
             capacity,
+            called,
             handle: OnceLock::new(),
             hub,
             port: Mutex::default(),
@@ -306,8 +324,13 @@ impl Shared {
         }
     }
 
-    /// A new one of this process, with these values in it.
-    pub(crate) fn share(capacity: usize, is_closed: bool, values: Vec<Parcel>) -> PyResult<Arc<Self>> {
+    /// A new one of this process, with these values in it; until now the kernel has called it by this number.
+    pub(crate) fn share(
+        capacity: usize,
+        is_closed: bool,
+        values: Vec<Parcel>,
+        called: u64,
+    ) -> PyResult<Arc<Self>> {
         let exchange: Exchange = door::open()?;
         let mut machine = Machine::new(capacity);
         machine.preload(values);
@@ -321,7 +344,7 @@ impl Shared {
             made = Some(Arc::clone(&hub));
             hub
         });
-        let shared = Arc::new(Self::new(handle.id(), capacity, made));
+        let shared = Arc::new(Self::new(handle.id(), capacity, made, Some(called)));
         let _ = shared.handle.set(handle);
         shared.begin();
         make_known(&shared);
@@ -339,6 +362,20 @@ impl Shared {
     /// Where it was made, and is kept.
     pub(crate) fn id(&self) -> ObjectId {
         self.id
+    }
+
+    /// What people call it.
+    pub(crate) fn name(&self) -> String {
+        match self.called {
+            Some(number) => format!("channel {number}"),
+            None => format!("channel {} of process {}", self.id.number, self.id.owner.pid),
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        let is_closed = self.is_closed();
+        let length = self.hub.as_ref().map(|hub| hub.machine.lock().len());
+        Seen { name: self.name(), is_closed, length, capacity: self.capacity }
     }
 
     /// A ticket for a handle that is pickled now.

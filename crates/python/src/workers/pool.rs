@@ -253,6 +253,8 @@ pub(crate) fn counts<'py>(py: Python<'py>, engine: &Engine<Ticket>) -> PyResult<
     known.set_item("waiting", counts.waiting)?;
     known.set_item("submitted", counts.submitted)?;
     known.set_item("replied", counts.replied)?;
+    known.set_item("actors", counts.actors)?;
+    known.set_item("unanswered", counts.calls)?;
     known.set_item("retried", counts.retried)?;
     known.set_item("started", counts.started)?;
     known.set_item("died", counts.died)?;

@@ -32,7 +32,7 @@ pub struct ActorSpec {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     /// It takes calls.
     Open,
     /// It ends with its last call.
@@ -43,18 +43,19 @@ enum Standing {
 
 #[derive(Debug)]
 pub(super) struct Actor {
-    spec: ActorSpec,
-    standing: Standing,
+    pub(super) spec: ActorSpec,
+    pub(super) standing: Standing,
     /// Where it lives. None: nowhere yet.
-    host: Option<WorkerId>,
+    pub(super) host: Option<WorkerId>,
     /// Calls that were not laid.
     line: Line,
     /// Calls that were, in that order. The worker runs the first.
-    laid: VecDeque<JobId>,
-    /// How many calls there are in all.
-    calls: usize,
+    pub(super) laid: VecDeque<JobId>,
+    /// How many calls there are in all, and how many have ended; what makes it is the first.
+    pub(super) calls: usize,
+    pub(super) ended: u64,
     /// Nothing is laid.
-    halted: bool,
+    pub(super) halted: bool,
 }
 
 impl Actor {
@@ -87,6 +88,7 @@ impl Policy {
             line: Line::default(),
             laid: VecDeque::new(),
             calls: 0,
+            ended: 0,
             halted: false,
         };
         let id = self.actors.insert(actor);
@@ -289,6 +291,7 @@ impl Policy {
     pub(super) fn call_is_gone(&mut self, id: ActorId, job: JobId, state: State) {
         let Some(actor) = self.actors.get_mut(id) else { return };
         actor.calls -= 1;
+        actor.ended += 1;
         match state {
             State::Queued | State::Held => actor.line.forget(|job| self.jobs.contains_key(job)),
             State::Offered(_) if actor.laid.front() == Some(&job) => drop(actor.laid.pop_front()),

@@ -352,6 +352,7 @@ impl Policy {
             leaving: self.crew().filter(|worker| worker.phase == Phase::Leaving).count(),
             hosts: self.hosts,
             actors: self.actors.len(),
+            calls: self.actors.values().map(|actor| actor.calls).sum(),
             depth: self.depth(),
             ..self.counted
         }

@@ -73,4 +73,4 @@ pub use ids::{ActorId, JobId, WorkerId};
 pub use job::JobSpec;
 pub use machine::Policy;
 pub use terms::{Action, Cancel, Config, Ending, Floor, JobState, Nanos, Refused, Statistics, Verdict};
-pub use view::WorkerPhase;
+pub use view::{ActorPhase, ActorSeen, WorkerPhase};

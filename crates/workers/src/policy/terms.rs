@@ -171,6 +171,8 @@ pub struct Statistics {
     pub hosts: usize,
     /// Actors.
     pub actors: usize,
+    /// Calls of actors that have not ended.
+    pub calls: usize,
     /// How many jobs would be laid in the lane of one worker now.
     pub depth: usize,
     /// Jobs accepted, ever.

@@ -1,7 +1,7 @@
 //! Actors: where they live, in which order their calls go, and how all of it ends.
 
 use thistledown_workers::policy::{
-    Action, Config, Deadlock, Ending, JobSpec, MAX_FAILED_STARTS, Refused, Verdict,
+    Action, ActorPhase, Config, Deadlock, Ending, JobSpec, MAX_FAILED_STARTS, Refused, Verdict,
 };
 
 use crate::rig::{End, MILLISECOND, Rig, SECOND};
@@ -266,4 +266,29 @@ fn there_are_only_so_many_workers_for_actors() {
     let mut rig = Rig::new(Config { max_workers: 2, ..Config::of_size(1) });
     let _ = (rig.actor(true), rig.actor(true));
     assert_eq!(rig.open(true, 1), Err(Refused::TooMany));
+}
+
+#[test]
+fn each_is_shown_with_its_calls_and_what_it_does() {
+    let mut rig = Rig::new(Config::of_size(1));
+    let (actor, host) = rig.actor(true);
+    let idle = rig.policy.actors_seen().next().expect("there is one");
+    assert_eq!((idle.id, idle.host, idle.own), (actor, Some(host), true));
+    assert_eq!((idle.phase, idle.calls, idle.first), (ActorPhase::Idle, 0, None));
+    assert_eq!(idle.ended, 0, "what makes it is no call of it");
+    let [first, second, third] = [0; 3].map(|_| rig.call(actor));
+    assert_eq!(rig.begin(host), Some(first));
+    assert_eq!(rig.reply(first, 0), Verdict::Final);
+    let busy = rig.policy.actors_seen().next().expect("there is one");
+    assert_eq!((busy.phase, busy.calls, busy.first), (ActorPhase::Busy, 2, Some(second)));
+    assert_eq!(busy.ended, 1);
+    assert_eq!((rig.policy.statistics().actors, rig.policy.statistics().calls), (1, 2));
+    for call in [second, third] {
+        assert_eq!(rig.begin(host), Some(call));
+        assert_eq!(rig.reply(call, 0), Verdict::Final);
+    }
+    assert_eq!(rig.policy.actors_seen().next().map(|seen| (seen.calls, seen.ended)), Some((0, 3)));
+    let homeless = rig.open(true, 7).expect("the door is open");
+    let seen = rig.policy.actors_seen().find(|seen| seen.id == homeless).expect("it is there");
+    assert_eq!((seen.phase, seen.mailbox), (ActorPhase::Starting, 7));
 }
