@@ -36,27 +36,42 @@ def resize(number):
 def index(number):
     time.sleep(0.15 + number % 3 * 0.2)
 
+class Album:
+    async def add(self, number):
+        await td.sleep(0.45)
+
+class Search:
+    def learn(self, number):
+        end = time.monotonic() + 0.09
+        while time.monotonic() < end:
+            sum(range(1000))
+
 async def visitor(requests):
     async for request in requests:
         await td.sleep(0.2)
 
-async def pictures(pool, requests):
+async def pictures(pool, requests, albums, search):
     for number in range(10_000):
         tasks = [pool.options(name=f"resize-{10 * number + n}").go(resize, 10 * number + n) for n in range(6)]
         tasks += [pool.options(name=f"index-{10 * number + n}").go(index, n) for n in range(4)]
         for task in tasks:
             await requests.send(number)
             try:
-                await task
+                number = await task
             except ValueError:
-                pass
+                continue
+            random.choice(albums).add(number)
+            search.learn(number)
 
 async def main():
     requests = td.Channel(8)
     async with td.Workers(4) as pool, td.TaskGroup() as group:
         for _ in range(3):
             group.go(visitor, requests)
-        group.go(pictures, pool, requests)
+        albums = [td.here.options(name=f"album-{name}", mailbox=40).actor(Album) for name in ("anna", "bert", "carol")]
+        search = td.actor.options(name="search")(Search)
+        idle = pool.options(name="archive").actor(Search)
+        group.go(pictures, pool, requests, albums, search)
         print("there", flush=True)
 
 td.run(main)
@@ -83,7 +98,7 @@ def take(pid: int) -> None:
         threading.Thread(target=page.serve_forever, daemon=True).start()
         browser.goes_to(page.address)
         browser.waits_for(f"document.body && document.body.dataset.received > {WATCHED}")
-        browser.takes_picture(PICTURE, 1040)
+        browser.takes_picture(PICTURE, 1320)
         page.shutdown()
 
 

@@ -94,7 +94,13 @@ def test_letters_are_counted_alike_in_every_way_and_timed() -> None:
     assert [way for way, _ in table] == [
         *("plain calls", "process for each event", "fed processes", "fed threads", "polled generators"),
         *("generators that are sent to", "fresh process for each event", "task for each event", "map in workers"),
-        *("fed thread calls", "fed generator tasks", "fed coroutine tasks", "primed generators"),
+        *(
+            "fed worker processes",
+            "fed thread calls",
+            "fed generator tasks",
+            "fed coroutine tasks",
+            "primed generators",
+        ),
         "switching generators",
     ]
     assert shown.endswith("\nEvery way has counted the same.\n")
@@ -198,6 +204,16 @@ def test_wish_8_a_job_that_fails_comes_back_to_the_tuple_space() -> None:
     shown = run("eckel/wish_8_tuple_space.py")
     assert "clumsy is gone in the middle of job 0\n" in shown
     assert "counted 67 letters: [('e', 11), " in shown
+
+
+def test_wish_8_an_active_object_moves_and_its_messages_follow() -> None:
+    lines = run("eckel/wish_8_mobile_object.py").splitlines()
+    assert lines[:3] == [
+        "from here: 2 letters in process 1",
+        "from a pool: 4 letters in process 2",
+        "from a process of its own: 6 letters in process 3",
+    ]
+    assert lines[3:] == ["of 30 messages on the way 30 were answered, in order: True; in 3 processes, by one handle"]
 
 
 # --- Armstrong, Blais and Simionato -------------------------------------------------------------------------------

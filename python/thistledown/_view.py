@@ -114,7 +114,8 @@ def _workers(seen: Tree) -> list[Row]:
     rows = []
     for number, pool in enumerate(seen.of_kind("pool")):
         for worker in (node for node in pool.children if node.kind == "worker"):
-            running = next((task for task in worker.children if task.since is not None), None)
+            tasks = [node for node in worker.children if node.kind == "task"]
+            running = next((task for task in tasks if task.since is not None), None)
             rows.append(
                 {
                     "id": worker.id,
@@ -122,9 +123,9 @@ def _workers(seen: Tree) -> list[Row]:
                     "pool": number,
                     "state": worker.state,
                     "since": worker.since,
-                    "task": running.name if running else (worker.children[0].name if worker.children else None),
+                    "task": running.name if running else tasks[0].name if tasks else None,
                     "where": str(running.where) if running and running.where else None,
-                    "tasks": len(worker.children),
+                    "tasks": len(tasks),
                 }
             )
     return rows

@@ -100,6 +100,9 @@ def test_actors_are_shown_wherever_they_live(tmp_path):
         assert (rows["idle"]["state"], rows["idle"]["runs"], rows["idle"]["id"]) == ("idle", None, "")
         assert (rows["sharing"]["state"], rows["sharing"]["done"], rows["sharing"]["runs"]) == ("idle", 1, None)
         assert rows["sharing"]["place"] in [f"worker {worker['pid']}" for worker in seen["workers"]]
+        workers = {worker["pid"]: worker for worker in seen["workers"]}
+        resting = workers[int(rows["sharing"]["place"].split()[1])]
+        assert (resting["task"], resting["tasks"]) == (None, 0), "an actor is no task"
         counts = seen["statistics"]["messages"]
         assert (counts["actors_here"], counts["actors_in_workers"]) == (2, 2)
         assert (counts["unanswered_here"], counts["unanswered_in_workers"]) == (3, 2)

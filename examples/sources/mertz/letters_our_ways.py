@@ -93,6 +93,12 @@ def fed_coroutine_tasks(text: str) -> Counts:
     return fed(text, lambda channel: td.go(count_in_a_coroutine, channel))
 
 
+def fed_worker_processes(text: str) -> Counts:
+    """Processes that stay, as the talk's fed ones: with a channel for the queue, and without the rest."""
+    with td.Workers(len(KINDS)) as pool:
+        return fed(text, lambda channel: pool.go(count_in_a_thread, channel))
+
+
 # --- generators that are sent to, and such that switch to each other ---------------------------------------------
 
 
@@ -143,6 +149,7 @@ WAYS: dict[Callable[[str], Counts], int] = {
     fresh_process_for_each_event: 100,
     task_for_each_event: 4_000,
     map_in_workers: 20_000,
+    fed_worker_processes: 4_000,
     fed_thread_calls: 4_000,
     fed_generator_tasks: 20_000,
     fed_coroutine_tasks: 20_000,
