@@ -217,6 +217,21 @@ def test_somebody_ends_a_child_that_is_to_be_tried_again():
     assert world.take() == "!a"
 
 
+def test_who_died_is_down_when_one_before_it_fails_to_start_and_is_given_up():
+    """supervisor, Restart Strategies: all are terminated, and only the child that failed is tried again."""
+    world = World(Supervision("one_for_all", max_restarts=9))
+    world.start(*permanent("abc"))
+    world.failing["a"] = 1
+    world.living.remove("b")
+    verdict, child = world.carry_out(world.supervision.ended(world.find("b"), False, 0.0))
+    assert (verdict, child.name) == ("again", "a")
+    assert world.states() == {"a": "restarting", "b": "down", "c": "down"}
+    world.carry_out(world.supervision.terminate_child(child))
+    assert world.carry_out(world.supervision.again(child, 0.0)) == ("well", None)
+    assert world.carry_out(world.supervision.restart_child(world.find("b"))) is None
+    assert world.states() == {"a": "down", "b": "running", "c": "down"}
+
+
 def test_children_come_and_go_on_demand():
     """supervisor, start_child, terminate_child, restart_child and delete_child."""
     world = World(Supervision("rest_for_one"))

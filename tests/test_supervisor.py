@@ -355,6 +355,32 @@ async def test_a_constructor_that_fails_at_the_restart_is_tried_again_and_counts
         await held
 
 
+async def test_who_died_is_not_stuck_when_another_fails_to_start_and_is_terminated(home):
+    """supervisor, terminate_child and restart_child: only the child that failed is restarting."""
+
+    class Broken:
+        made = 0
+
+        def __init__(self):
+            type(self).made += 1
+            if self.made == 2:
+                terminations.append(supervisor.terminate_child("Broken"))
+                raise OSError("no disk")
+
+    terminations = []
+    supervisor = td.Supervisor([here(Broken), here(Account, 7)], strategy="one_for_all", max_restarts=9)
+    async with supervisor:
+        account = supervisor["Account"]
+        account.kill()
+        held = account.deposit(1)
+        with pytest.raises(td.ActorDied):
+            await held
+        await terminations[0]
+        assert [child.state for child in supervisor.which_children()] == ["down", "down"]
+        await supervisor.restart_child("Account")
+        assert await account.deposit(1) == 8
+
+
 async def test_a_supervisor_that_gives_up_is_a_matter_of_its_own_supervisor(home):
     """sup_princ, Maximum Restart Intensity: "the next higher-level supervisor takes some action"."""
     log = Log()

@@ -123,6 +123,8 @@ class Supervision:
             first = 0 if self.strategy == "one_for_all" else self.children.index(child)
             concerned = self.children[first:]
             yield from self._stop_all(other for other in concerned if other is not child)
+            # Only one whose start fails is to be tried again: this one is started with the others, or stays down.
+            child.state = "down"
             concerned = [other for other in concerned if other in self.children]
         failed = yield from self._start_all(concerned, is_restart=True)
         if failed is None:
