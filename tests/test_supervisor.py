@@ -238,6 +238,43 @@ async def test_what_was_begun_or_queued_at_the_death_fails_and_what_comes_later_
         assert [await call for call in later] == list(range(101, 201))
 
 
+async def test_what_waits_for_the_next_instance_can_be_cancelled_and_is_asked_of_nobody(home):
+    async with td.Supervisor([here(Account, 100)]) as supervisor:
+        account = supervisor["Account"]
+        account.kill()
+        calls = [account.deposit(amount) for amount in (1, 2, 4)]
+        read = account.balance
+        assert [calls[1].cancel(), read.cancel()] == [True, True]
+        assert [calls[1].cancelled(), read.cancelled(), calls[1].cancel()] == [True, True, False]
+        with pytest.raises(td.TaskCancelled):
+            await calls[1]
+        assert [await calls[0], await calls[2]] == [101, 105]
+        assert await account.balance == 105
+        assert calls[0].cancel() is False
+
+
+async def test_what_was_held_and_has_begun_is_cancelled_where_it_is(home):
+    begun, ended = td.Channel(1), td.Channel(1)
+
+    class Slow:
+        async def work(self):
+            begun.send_nowait("begun")
+            try:
+                await td.sleep(math.inf)
+            finally:
+                ended.send_nowait("ended")
+
+    async with td.Supervisor([here(Slow)]) as supervisor:
+        supervisor["Slow"].kill()
+        work = supervisor["Slow"].work()
+        await begun.recv()
+        assert work.cancel() is True
+        await ended.recv()
+        with pytest.raises(td.TaskCancelled):
+            await work
+        assert work.cancelled()
+
+
 async def test_an_exception_of_a_method_restarts_nobody(home):
     async with td.Supervisor([here(Account)]) as supervisor:
         with pytest.raises(TypeError):

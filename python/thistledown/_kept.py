@@ -6,7 +6,7 @@ kept one stands still: what comes then is held, as much as the mailbox has room 
 handle names the box and not the process, and is good as long as somebody keeps it.
 
 Invariants: what an instance was asked and has not answered fails with it, and is not asked of the next. What was held
-comes before what comes later, in its order. Whoever watches is told of the end of one instance, that of now; while
+comes before what comes later, in its order; when it is cancelled it is asked of nobody. Whoever watches is told of the end of one instance, that of now; while
 there is none, of the last one's at once.
 
 What it is not: it decides nothing. When an instance is made again, the supervisor says.
@@ -16,14 +16,13 @@ import itertools
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from thistledown import _core
 from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, Maker, refusal
 from thistledown._boxes import full as no_room
-from thistledown._errors import ActorDied, ActorStopped, NotPicklable
+from thistledown._errors import ActorDied, ActorStopped, Cancelled, NotPicklable
 from thistledown._task import Task
 
 __all__ = ["Kept"]
@@ -31,13 +30,64 @@ __all__ = ["Kept"]
 _numbers = itertools.count(1)
 
 
-class Held(NamedTuple):
+class Held:
     """A message that waits for the next instance; without arguments it reads an attribute."""
 
-    name: str
-    args: tuple[Any, ...] | None
-    kwargs: dict[str, Any]
-    answer: Task[Any]
+    __slots__ = ("answer", "args", "is_cancelled", "kept", "kwargs", "name", "task")
+
+    def __init__(self, kept: "Kept", name: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]) -> None:
+        self.kept = kept
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        # Since it was asked of an instance: what that answers.
+        self.task: Task[Any] | None = None
+        self.is_cancelled = False
+        self.answer: Task[Any] = _core.pledge(f"{kept.name}.{name}", True)
+        # A pledge has no body that could be told; what it stands for has.
+        self.answer.cancel = self.cancel  # type: ignore[method-assign]
+
+    def cancel(self) -> bool:
+        """As a task's: what waits is not asked any more, and what was asked is cancelled where it is."""
+        if self.answer.done():
+            return False
+        self.is_cancelled = True
+        if self.kept.drop(self):
+            self.settle(None, Cancelled())
+        elif self.task is not None:
+            self.task.cancel()
+        return True
+
+    def ask(self, inner: Box) -> None:
+        """Asks this instance, and lets who has asked have its answer."""
+        if self.is_cancelled:
+            self.settle(None, Cancelled())
+            return
+        try:
+            task = inner.read(self.name) if self.args is None else inner.call(self.name, self.args, self.kwargs)
+        except BaseException as error:
+            self.settle(None, error)
+            return
+        self.task = task
+        if self.is_cancelled:
+            task.cancel()
+        task.add_done_callback(self.answered)
+
+    def answered(self, task: Any) -> None:
+        if task.cancelled():
+            self.settle(None, Cancelled())
+            return
+        try:
+            value = task.result()
+        except BaseException as error:
+            self.settle(None, error)
+        else:
+            self.settle(value, None)
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        # So that they do not hold each other.
+        vars(self.answer).pop("cancel", None)
+        self.answer._settle(value, error)
 
 
 class Kept:
@@ -58,7 +108,8 @@ class Kept:
         self._is_awaited = False
         # In the pool that has the instances: by what other processes name this box.
         self._public: Public | None = None
-        self._held: deque[Held] = deque()
+        # The oldest first.
+        self._held: dict[Held, None] = {}
 
     # --- for its supervisor -----------------------------------------------------------------------------------------
 
@@ -71,7 +122,9 @@ class Kept:
         with self._lock:
             self._is_awaited = True
             while self._held:
-                _pass_on(inner, self._held.popleft())
+                held, self._held = self._held, {}
+                for one in held:
+                    one.ask(inner)
             self._inner = inner
         if isinstance(inner, self._worker_box()):
             if self._public is None:
@@ -89,12 +142,17 @@ class Kept:
         """There is no next instance: what was held fails, and so does what comes."""
         with self._lock:
             self._is_awaited = False
-            held, self._held = self._held, deque()
+            held, self._held = self._held, {}
             error = refusal(self._name, self._last)
         for one in held:
-            one.answer._settle(None, error)
+            one.settle(None, error)
         if self._public is not None:
             self._public.mailbox.renew(None)
+
+    def drop(self, held: Held) -> bool:
+        """Forgets what is held. False when it is not held any more."""
+        with self._lock:
+            return self._held.pop(held, self) is None
 
     # --- as a box ---------------------------------------------------------------------------------------------------
 
@@ -137,9 +195,9 @@ class Kept:
                 raise refusal(self._name, self._last)
             if len(self._held) >= MAILBOX:
                 raise no_room(self._name, MAILBOX)
-            answer = _core.pledge(f"{self._name}.{name}", True)
-            self._held.append(Held(name, args, kwargs, answer))
-            return answer
+            held = Held(self, name, args, kwargs)
+            self._held[held] = None
+            return held.answer
 
     def stop(self) -> Task[None]:
         """Ends the instance. Its supervisor decides whether there is a next one."""
@@ -223,20 +281,3 @@ class Public:
         self.is_kept = self.mailbox.keep(self.limit)
         self.mailbox.renew(inner._mailbox)
 
-
-def _pass_on(inner: Box, held: Held) -> None:
-    """Asks what was held, and lets who has asked it have the answer."""
-    answer = held.answer
-    try:
-        task = inner.read(held.name) if held.args is None else inner.call(held.name, held.args, held.kwargs)
-    except BaseException as error:
-        answer._settle(None, error)
-        return
-
-    def answered(task: Any) -> None:
-        try:
-            answer._settle(task.result(), None)
-        except BaseException as error:
-            answer._settle(None, error)
-
-    task.add_done_callback(answered)
