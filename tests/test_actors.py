@@ -260,6 +260,42 @@ async def test_an_actor_that_asks_itself_and_waits_is_a_deadlock():
         await account.ask("ask", account)
 
 
+async def test_the_call_that_closes_a_cycle_is_taken_back():
+    class Saver:
+        balance = 0
+
+        def add(self, amount):
+            self.balance += amount
+
+        async def save(self, me):
+            with pytest.raises(td.DeadlockError):
+                await me.add(5)
+            return self.balance
+
+    saver = td.here.actor(Saver)
+    assert await saver.save(saver) == 0
+    await saver.add(1)
+    assert await saver.balance == 1
+
+
+async def test_a_ring_of_calls_that_call_each_other_ends():
+    """What is refused does not begin, or each refusal would be followed by the next ring."""
+
+    class Talker:
+        calls = 0
+
+        async def talk(self, other, me):
+            Talker.calls += 1
+            return await other.talk(me, other)
+
+    one, other = td.here.actor(Talker), td.here.actor(Talker)
+    with pytest.raises(td.DeadlockError):
+        await one.talk(other, one)
+    await one.stop()
+    await other.stop()
+    assert Talker.calls == 2
+
+
 async def test_a_longer_cycle_is_a_deadlock_and_a_chain_is_none():
     actors = [td.here.actor(Account, number) for number in range(50)]
     assert await actors[0].ask("ask", *actors[1:], td.here.actor(Account, 99)) == 99

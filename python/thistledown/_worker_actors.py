@@ -45,18 +45,24 @@ class Calls(Weightless):
         async with TaskGroup() as group:
             await self.begin(first, group)
             while True:
+                # First of all: right behind the news that a call is taken back may stand the end of the one before it.
+                self.take_cancelled()
                 while self.free:
                     await self.go_on(self.free.popleft(), group)
                 while not self.free and (job := self.child.next_job()) is not None:
                     await self.take(job, group)
-                while (number := self.child.next_cancelled()) is not None:
-                    self.cancel(number)
+                # And again: what came since has rung the bell, which taking jobs has silenced.
+                self.take_cancelled()
                 self.child.discard()
                 if self.free:
                     continue
                 if not self.behind:
                     raise WeightlessOver
                 await _core.select(_core.readable(bell), self.stir.recv())
+
+    def take_cancelled(self) -> None:
+        while (number := self.child.next_cancelled()) is not None:
+            self.cancel(number)
 
     async def take(self, job: _core.Job, group: TaskGroup) -> None:
         """A call has come."""

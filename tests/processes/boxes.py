@@ -38,6 +38,9 @@ class Account:
     def pid(self):
         return os.getpid()
 
+    async def ring(self):
+        return await self.partner.ring()
+
     def echo(self, value):
         return value
 

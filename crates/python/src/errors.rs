@@ -171,6 +171,24 @@ pub(crate) fn put_off(py: Python<'_>, error: PyErr, object: Option<&Bound<'_, Py
     }
 }
 
+/// The exception that is on its way while something is dropped because of it. It is on its way again when this is let go:
+/// whoever asks Python for something in between would lose it, or be taken for its cause.
+pub(crate) struct Pending<'py>(Python<'py>, Option<PyErr>);
+
+impl<'py> Pending<'py> {
+    pub(crate) fn set_aside(py: Python<'py>) -> Self {
+        Self(py, PyErr::take(py))
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some(error) = self.1.take() {
+            error.restore(self.0);
+        }
+    }
+}
+
 pub(crate) fn misuse(words: impl Into<String>) -> PyErr {
     PyRuntimeError::new_err(words.into())
 }

@@ -365,14 +365,16 @@ impl Operation {
             }
             (_, Event::Closed) => Err(errors::channel_closed(py, "the channel is closed")),
             (_, Event::Gone) => Err(closed_descriptor()),
-            (Kind::Join(_) | Kind::Thread(_), _) => match self.attempt(py)? {
-                Some(value) => Ok(Some(value)),
+            (Kind::Join(_) | Kind::Thread(_), _) => match self.attempt(py) {
+                Ok(Some(value)) => Ok(Some(value)),
                 // Everybody who waits for it looks, when the wait of one can never end.
-                None if self.is_for_remote() => match self.deadlock() {
+                Ok(None) if self.is_for_remote() => match self.deadlock() {
                     Some(words) => Err(errors::deadlock(py, words)),
                     None => Ok(None),
                 },
-                None => Err(errors::misuse("the run of the task was given up before the task had ended")),
+                Ok(None) => Err(errors::misuse("the run of the task was given up before the task had ended")),
+                // It was taken back, as nobody can wait for it.
+                Err(error) => Err(self.deadlock().map_or(error.into(), |words| errors::deadlock(py, words))),
             },
             (Kind::Socket(_) | Kind::Poll(_), _) => Ok(self.attempt(py)?),
             (_, Event::Elapsed | Event::Sent | Event::Drained | Event::Ended | Event::Ready) => {

@@ -439,7 +439,10 @@ impl Space {
 impl Drop for Space {
     fn drop(&mut self) {
         if let (Some(file), Seat::Here(home)) = (&self.file, &self.seat) {
-            Python::attach(|py| file.close(py, home));
+            Python::attach(|py| {
+                let _pending = errors::Pending::set_aside(py);
+                file.close(py, home);
+            });
         }
     }
 }

@@ -219,7 +219,11 @@ fn enlist(
             }
             Ok(())
         }
-        Err(cycle) => Err(crate::report::cycle_error(py, run, &cycle, iterator, operation)),
+        Err(cycle) => {
+            let error = crate::report::cycle_error(py, run, &cycle, iterator, operation);
+            crate::actor::message::take_back(py, operation.get());
+            Err(error)
+        }
     }
 }
 

@@ -15,7 +15,8 @@ use rustix_futex_sync::Mutex;
 
 use super::HereBox;
 use crate::body;
-use crate::payload::Body;
+use crate::operation::{Kind, Operation};
+use crate::payload::{Body, WORLD};
 use crate::task::Outcome;
 
 /// To whom a message goes.
@@ -126,6 +127,19 @@ pub(crate) fn begun(yielded: &Bound<'_, PyAny>) -> Option<(Py<Message>, Py<PyAny
     let message = yielded.cast_exact::<Message>().ok()?;
     let next = message.get().next.lock().take()?;
     Some((message.clone().unbind(), next))
+}
+
+/// The wait for a task was refused, since it waits for who waits. If it is a message that has not begun, it never does.
+pub(crate) fn take_back(py: Python<'_>, operation: &Operation) {
+    let Kind::Join(task) = &operation.kind else { return };
+    let id = task.get().id();
+    WORLD.with(|kernel| {
+        let is_message =
+            kernel.body(id).is_some_and(|body| body.iterator.bind(py).is_exact_instance_of::<Message>());
+        if is_message && kernel.waits_behind(id).is_some() {
+            kernel.cancel_task(id);
+        }
+    });
 }
 
 /// What becomes of the message whose body this is, and which was cancelled, if that is because its box has ended: an

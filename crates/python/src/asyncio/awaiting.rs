@@ -15,6 +15,7 @@ use rustix_futex_sync::Mutex;
 use thistledown_kernel::{TaskId, Wake};
 use thistledown_runtime::Clock;
 
+use crate::actor::message;
 use crate::asyncio::guest::{Busy, Guest, Held};
 use crate::asyncio::loops;
 use crate::channel::ChannelIterator;
@@ -173,7 +174,10 @@ impl Wait {
         match waits {
             Ok(Some(party)) => Ok((party, visitor.is_none(), future)),
             Ok(None) => Err(errors::misuse("the event loop of this wait is closed")),
-            Err(cycle) => Err(errors::deadlock(py, cycle.to_string())),
+            Err(cycle) => {
+                message::take_back(py, operation.get());
+                Err(errors::deadlock(py, cycle.to_string()))
+            }
         }
     }
 

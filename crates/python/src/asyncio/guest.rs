@@ -184,6 +184,9 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        Python::try_attach(|py| self.end(py));
+        Python::try_attach(|py| {
+            let _pending = crate::errors::Pending::set_aside(py);
+            self.end(py);
+        });
     }
 }

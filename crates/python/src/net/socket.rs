@@ -122,13 +122,9 @@ impl Drop for Socket {
         let fd = self.fd();
         if fd >= 0 {
             Python::attach(|py| {
-                // It may be dropped because of an exception that is on its way.
-                let pending = PyErr::take(py);
+                let _pending = errors::Pending::set_aside(py);
                 if let Err(error) = self.withdraw(py, fd) {
                     errors::put_off(py, error, None);
-                }
-                if let Some(pending) = pending {
-                    pending.restore(py);
                 }
             });
         }

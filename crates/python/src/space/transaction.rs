@@ -200,7 +200,10 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if !self.over.load(Ordering::Relaxed) {
-            self.roll_back();
+            Python::try_attach(|py| {
+                let _pending = crate::errors::Pending::set_aside(py);
+                self.roll_back();
+            });
         }
     }
 }

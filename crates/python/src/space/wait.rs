@@ -333,6 +333,9 @@ impl SpaceOperation {
 /// A wait that nobody ended: its run was given up.
 impl Drop for SpaceOperation {
     fn drop(&mut self) {
-        self.release();
+        Python::try_attach(|py| {
+            let _pending = errors::Pending::set_aside(py);
+            self.release();
+        });
     }
 }

@@ -138,6 +138,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.end();
+        Python::try_attach(|py| {
+            let _pending = errors::Pending::set_aside(py);
+            self.end();
+        });
     }
 }

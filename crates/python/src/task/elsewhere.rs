@@ -60,7 +60,10 @@ impl Task {
     /// The wait of a weightless task for it is over. What it is to be told, if it could never have ended.
     pub(crate) fn unbinds(&self, task: TaskId) -> Option<String> {
         let remote = self.remote()?;
-        remote.bound(task).and_then(|_| remote.take_deadlock())
+        let blocked = remote.bound(task);
+        // What could never have ended may have been taken back, and so be over.
+        let is_told = blocked.is_some() || (remote.ended().is_some() && is_bound(task));
+        is_told.then(|| remote.take_deadlock())?
     }
 
     /// Why the wait for it can never end, for the one whose wait it is.
@@ -155,6 +158,7 @@ impl Drop for Task {
             return;
         }
         Python::try_attach(|py| {
+            let _pending = errors::Pending::set_aside(py);
             // One that runs on is told of when it ends, if it fails.
             if !remote.let_go(self.name(py))
                 && remote.ended().is_some_and(|ended| ended.is_error())

@@ -11,7 +11,7 @@ use crate::desk::Owner;
 use crate::name::Name;
 use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
-use crate::policy::{ActorId, JobId, JobState, Verdict, WorkerId};
+use crate::policy::{ActorId, Cancel, JobId, JobState, Verdict, WorkerId};
 use crate::tag::Tag;
 use crate::terms::Order;
 use crate::view::Span;
@@ -99,7 +99,7 @@ impl<C> Hall<C> {
             Reply::Resumed => self.policy.resumed(&mut self.desk, id, now),
             Reply::Say => self.said.push(body),
             Reply::Blocked { id: job, reference, holds } => {
-                self.blocked(id, JobId::from_number(job), reference, holds);
+                self.blocked(id, JobId::from_number(job), reference, holds, now);
             }
             Reply::Kill { actor } => self.kill_actor(actor, now),
         }
@@ -125,7 +125,7 @@ impl<C> Hall<C> {
     }
 
     /// A job cannot go on before one that it has started has ended; or it goes on after all.
-    fn blocked(&mut self, id: WorkerId, job: JobId, reference: u64, holds: bool) {
+    fn blocked(&mut self, id: WorkerId, job: JobId, reference: u64, holds: bool, now: u64) {
         let Some(on) = self.desk.started_as(id, reference) else { return self.policy.unblocked(id, job) };
         let Err(deadlock) = self.policy.blocked(id, job, on, holds) else { return };
         let mut words = self.desk.explain(&deadlock, |job| match self.policy.state(job) {
@@ -135,8 +135,14 @@ impl<C> Hall<C> {
         if holds && self.policy.actors_in(id).is_some_and(|actors| actors.len() > 1) {
             words.push_str(HELD);
         }
+        // Before anybody is told: who is, may end at once, and what stands behind him would begin.
+        let taken_back = self.policy.take_back(&mut self.desk, on, now);
+        self.act();
         if let Some(worker) = self.desk.workers.get_mut(id) {
             worker.answer(Answer::Deadlock { reference }, Parcel::words(words.as_bytes()));
+        }
+        if taken_back == Some(Cancel::Removed) {
+            self.desk.finish(on, Outcome::Cancelled);
         }
     }
 

@@ -62,6 +62,11 @@ impl Actor {
     fn is_open(&self) -> bool {
         self.standing == Standing::Open
     }
+
+    /// Whether this call was laid before all others that there are.
+    pub(super) fn is_first(&self, job: JobId) -> bool {
+        self.laid.front() == Some(&job)
+    }
 }
 
 impl Policy {

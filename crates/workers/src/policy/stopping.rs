@@ -33,6 +33,22 @@ impl Policy {
         answer
     }
 
+    /// A call of an actor for which nobody can ever wait, as it waits for who does: if it has not begun it never does. One
+    /// that has begun goes on. Nothing: it is no call, or has begun.
+    pub fn take_back(&mut self, floor: &mut impl Floor, id: JobId, now: Nanos) -> Option<Cancel> {
+        let job = self.jobs.get(id)?;
+        let is_first = self.actors.get(job.spec.actor?)?.is_first(id);
+        let State::Offered(worker) = job.state else { return Some(self.cancel(floor, id, now)) };
+        if !is_first {
+            return Some(self.cancel(floor, id, now));
+        }
+        self.withdraw(floor, worker, id).then(|| {
+            self.remove(id);
+            self.dispatch(floor, None, now);
+            Cancel::Removed
+        })
+    }
+
     /// Takes a job away that is with no worker.
     fn remove_queued(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(id) else { return };
