@@ -6,8 +6,8 @@ kept one stands still: what comes then is held, as much as the mailbox has room 
 handle names the box and not the process, and is good as long as somebody keeps it.
 
 Invariants: what an instance was asked and has not answered fails with it, and is not asked of the next. What was held
-comes before what comes later, in its order; when it is cancelled it is asked of nobody. Whoever watches is told of the end of one instance, that of now; while
-there is none, of the last one's at once.
+comes before what comes later, in its order; when it is cancelled it is asked of nobody. Whoever watches is told of the
+end of one instance, that of now; while there is none, of the last one's at once.
 
 What it is not: it decides nothing. When an instance is made again, the supervisor says.
 """
@@ -280,4 +280,3 @@ class Public:
     def renew(self, inner: Any) -> None:
         self.is_kept = self.mailbox.keep(self.limit)
         self.mailbox.renew(inner._mailbox)
-
