@@ -49,7 +49,7 @@ def test_what_a_space_gives_is_dropped_and_the_exception_stays(tmp_path):
     gc.collect()
 
 
-def test_who_is_cancelled_while_what_he_waits_for_fails_is_cancelled(pool_of_one=None):
+def test_who_is_cancelled_while_what_he_waits_for_fails_is_cancelled():
     async def main():
         async def waits():
             return await pool.go(fail_late)
