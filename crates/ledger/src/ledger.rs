@@ -13,16 +13,7 @@ use rustix_futex_sync::{Condvar, Mutex};
 use crate::error::Error;
 use crate::file::{Change, Contents, File};
 use crate::owner::Owner;
-use crate::salvage::salvage;
-
-/// What was saved from a damaged file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Repaired {
-    /// How many tuples are there.
-    pub tuples: usize,
-    /// Where the damaged file is now.
-    pub kept_as: std::path::PathBuf,
-}
+use crate::repair::{self, Repaired};
 
 /// Says when an act is in the file.
 #[derive(Debug)]
@@ -98,10 +89,11 @@ impl Ledger {
     /// With `repair`, what is whole in a damaged file is written into a new one, and the damaged one is kept beside it.
     pub fn open(path: &Path, fsync: bool, repair: bool) -> Result<(Self, Contents, Option<Repaired>), Error> {
         let owner = Owner::of(path)?;
+        repair::finish(path)?;
         let first = owner.check(path).and_then(|()| File::open(path, fsync));
         let (opened, repaired) = match first {
             Err(Error::Damaged { .. }) if repair => {
-                let repaired = renew(path, fsync)?;
+                let repaired = repair::renew(path, fsync)?;
                 (File::open(path, fsync), Some(repaired))
             }
             opened => (opened, None),
@@ -208,55 +200,4 @@ impl Shared {
         }
         Some((std::mem::take(&mut desk.laid), desk.last))
     }
-}
-
-/// Puts a new file in the place of a damaged one, with all that is whole.
-fn renew(path: &Path, fsync: bool) -> Result<Repaired, Error> {
-    let wrong = |doing| move |source| Error::System { path: path.into(), doing, source: Arc::new(source) };
-    let contents = salvage(path).map_err(wrong("reading what is whole"))?;
-    let Some(contents) = contents else {
-        let damage = "nothing in it is whole, so there is nothing to repair; remove it to begin anew".into();
-        return Err(Error::Damaged { path: path.into(), damage });
-    };
-    let named = |ending: &str| {
-        let mut name = path.as_os_str().to_os_string();
-        name.push(ending);
-        std::path::PathBuf::from(name)
-    };
-    let fresh = named("-repaired");
-    let remove = |path: &Path| match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
-    for file in [fresh.clone(), crate::log::beside(&fresh)] {
-        remove(&file).map_err(wrong("making room for the repaired file"))?;
-    }
-    let (mut file, _) = File::open(&fresh, fsync)?;
-    let changes: Vec<Change> = contents
-        .tuples
-        .iter()
-        .flat_map(|found| {
-            let (number, lease) = (found.number, found.lease);
-            let insert = Change::Insert { number, lease, data: found.data.clone() };
-            let claim = found.claim.map(|claim| Change::Claim { number, claim });
-            std::iter::once(insert).chain(claim)
-        })
-        .chain(contents.outcomes.iter().map(|(number, at, data)| Change::Outcome {
-            number: *number,
-            at: *at,
-            data: data.clone(),
-        }))
-        .collect();
-    file.write(changes.iter(), contents.last)?;
-    file.close()?;
-    let kept_as = (1..).map(|turn| named(&format!("-damaged-{turn}"))).find(|name| !name.exists());
-    let kept_as = kept_as.unwrap_or_else(|| named("-damaged"));
-    let moving = "putting the repaired file in its place";
-    std::fs::rename(path, &kept_as).map_err(wrong(moving))?;
-    let log = crate::log::beside(path);
-    if log.exists() {
-        std::fs::rename(log, crate::log::beside(&kept_as)).map_err(wrong(moving))?;
-    }
-    std::fs::rename(&fresh, path).map_err(wrong(moving))?;
-    Ok(Repaired { tuples: contents.tuples.len(), kept_as })
 }

@@ -19,13 +19,15 @@ mod file;
 mod ledger;
 mod log;
 mod owner;
+mod repair;
 mod row;
 mod salvage;
 
 pub use error::Error;
 pub use file::{Change, Contents, Found};
-pub use ledger::{Ledger, Mark, Repaired, Told};
+pub use ledger::{Ledger, Mark, Told};
 pub use owner::address_of;
+pub use repair::Repaired;
 pub use row::{Claim, Lease};
 
 /// What is saved from a damaged file and its log, and whether the log is whole; for `fuzz/`, without a file.

@@ -319,3 +319,42 @@ proptest! {
         }
     }
 }
+
+/// Whoever repairs a file may die at every step of it; who comes next finds what was saved, and not an empty file.
+#[test]
+fn a_repair_that_was_broken_off_is_ended_by_the_next() {
+    let (folder, path) = place();
+    made(&path, false);
+    let snapshot = path.with_extension("copy");
+    for step in 0..4 {
+        let hurt = folder.path().join(format!("hurt-{step}"));
+        copy(&snapshot, &hurt);
+        let with = |ending: &str| std::path::PathBuf::from(format!("{}{ending}", hurt.display()));
+        let mut log = std::fs::read(with("-wal")).expect("a log");
+        log[32 + 24 + 100] ^= 0x55;
+        std::fs::write(with("-wal"), &log).expect("written");
+        let (ledger, saved, repaired) = Ledger::open(&hurt, true, true).expect("repaired");
+        drop(ledger);
+        let kept = repaired.expect("it was damaged").kept_as;
+        assert_eq!(kept, with("-damaged-1"));
+        assert_eq!(std::fs::read(with("-damaged-1-wal")).expect("it is kept"), log);
+
+        // Back to the moment when the new file was whole; then one step more each time.
+        std::fs::rename(&hurt, with("-repaired")).expect("renamed");
+        let _ = std::fs::remove_file(with("-wal"));
+        std::fs::rename(&kept, &hurt).expect("renamed");
+        std::fs::rename(with("-damaged-1-wal"), with("-wal")).expect("renamed");
+        let steps: [&dyn Fn(); 3] = [
+            &|| std::fs::hard_link(&hurt, &kept).expect("linked"),
+            &|| std::fs::hard_link(with("-wal"), with("-damaged-1-wal")).expect("linked"),
+            &|| std::fs::remove_file(with("-wal")).expect("removed"),
+        ];
+        steps[..step].iter().for_each(|step| step());
+
+        let (ledger, contents, repaired) = Ledger::open(&hurt, true, false).expect("it is ended");
+        drop(ledger);
+        assert_eq!((tuples(&contents), repaired), (tuples(&saved), None), "after {step} steps");
+        assert!(!with("-repaired").exists() && !with("-damaged-2").exists(), "after {step} steps");
+        assert!(kept.exists() && with("-damaged-1-wal").exists(), "after {step} steps");
+    }
+}
