@@ -38,6 +38,11 @@ def test_the_supervised_service_keeps_its_books_over_deaths() -> None:
     assert "\n52 payments in the books, of 52\n" in shown
 
 
+def test_what_goes_through_the_relay_arrives() -> None:
+    shown = run_example("relay.py", "--lines", "40").stdout
+    assert shown == "40 lines, 760 words, measured by 2 processes\nthe longest has 8 letters: messages\n"
+
+
 def make_library(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).write_text("first = 1\nsecond = first + 1\n")

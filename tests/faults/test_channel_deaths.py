@@ -1,14 +1,22 @@
 """Processes that are killed while they use a channel: nobody else loses a message, or gets one twice."""
 
+import contextlib
+import itertools
 import os
 import random
 import signal
+from pathlib import Path
 
 import pytest
 import thistledown as td
 import witness
 
 PATIENCE = 60.0
+
+
+def states_of_threads(process):
+    stats = Path(f"/proc/{process}/task").glob("*/stat")
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats}
 
 
 def receive_until_killed(channel, told):
@@ -61,6 +69,68 @@ def test_a_killed_sender_has_sent_nothing_more(pair):
         task.result(PATIENCE)
     with pytest.raises(td.ChannelEmpty):
         channel.recv_nowait()
+
+
+def test_a_stopped_receiver_holds_back_nothing_that_it_has_not_received(pair):
+    """Who receives on and on is handed messages before it asks. They are others' as soon as others ask."""
+    channel, told = td.Channel(16), td.Channel(1)
+
+    def receive(channel, told):
+        for count in (12, 3):
+            received = [channel.recv().wait(PATIENCE) for _ in range(count)]
+            told.send((os.getpid(), received)).wait(PATIENCE)
+        signal.pause()
+
+    task = pair.go(receive, channel, told)
+    for number in range(12):
+        channel.send(number).wait(PATIENCE)
+    process, received = told.recv().wait(PATIENCE)
+    assert received == list(range(12))
+    os.kill(process, signal.SIGSTOP)
+    try:
+        witness.eventually(lambda: states_of_threads(process) == {"T"}, PATIENCE)
+        for number in range(12, 24):
+            channel.send(number).wait(PATIENCE)
+        assert [channel.recv_nowait() for _ in range(4)] == [12, 13, 14, 15]
+        assert len(channel) == 8
+        os.kill(process, signal.SIGCONT)
+        assert told.recv().wait(PATIENCE) == (process, [16, 17, 18])
+    finally:
+        os.kill(process, signal.SIGKILL)
+    with pytest.raises(td.WorkerDied):
+        task.result(PATIENCE)
+    assert [channel.recv().wait(PATIENCE) for _ in range(5)] == [19, 20, 21, 22, 23]
+    with pytest.raises(td.ChannelEmpty):
+        channel.recv_nowait()
+
+
+def test_many_who_wait_in_one_process_and_another_receive_each_message_once(pair):
+    """Tasks that wait beside each other while what was promised to them is taken back for another process."""
+    channel, told = td.Channel(8), td.Channel(8)
+
+    def receive_beside(channel, told):
+        async def receive():
+            return [value async for value in channel]
+
+        async def main():
+            async with td.TaskGroup() as group:
+                tasks = [group.go(receive()) for _ in range(5)]
+                await told.send("ready")
+            return [value for task in tasks for value in task.result()]
+
+        return td.run(main())
+
+    tasks = [pair.go(receive_beside, channel, told) for _ in range(2)]
+    for _ in tasks:
+        told.recv().wait(PATIENCE)
+    own = []
+    for number in range(2_000):
+        channel.send(number).wait(PATIENCE)
+        with contextlib.suppress(td.ChannelEmpty):
+            own += [channel.recv_nowait()] if number % 31 == 0 else []
+    channel.close()
+    received = [task.result(PATIENCE) for task in tasks]
+    assert sorted(itertools.chain(own, *received)) == list(range(2_000))
 
 
 def test_each_message_is_received_once_under_random_kills(tmp_path):

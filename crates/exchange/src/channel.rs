@@ -7,16 +7,27 @@
 //! own process alone, and what a process had not taken is the channel's again when that process is gone.
 //!
 //! A port that sends on and on is granted slots ahead, so that it need not ask for each; when another port waits for one they
-//! are recalled. Values are lent to who waits alone: what lay ahead with one process, and came back, would be received
-//! behind what others were given meanwhile.
+//! are recalled.
+//!
+//! A port that receives on and on, alone, is lent values ahead: it asks for many at a time, and need not say which it has
+//! taken, as that stands in a word that it shares with the channel (`claims`). When another port waits for a value, what the
+//! first has not taken is *revoked*: it is the channel's again in that moment, where it stood, so that all is as if it
+//! had never left. The owner's own port is lent nothing ahead: it need not go far.
 //!
 //! A port knows for how many it has asked, to the last one. Who gives up may cross with what was on its way to him, so the
 //! channel answers for how many it was in time: a port that is thought to wait would stand in others' way.
 //!
 //! Values are taken from a port in the order in which they were lent to it. What comes back goes to where it stood.
 
+mod claims;
+mod line;
 mod machine;
 mod port;
+mod queue;
+mod side;
 
 pub use machine::{Act, Given, Machine};
 pub use port::{End, Now, Port, Say};
+
+/// So many values or slots lie ahead with a process, at most.
+const WINDOW: usize = 32;

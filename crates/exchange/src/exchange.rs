@@ -509,19 +509,34 @@ impl Handle {
     /// # Errors
     /// The owner's process is gone, or this one was forked.
     pub fn tell(&self, verb: u8, body: &Parcel) -> Result<bool, Broken> {
+        self.tell_all([(verb, body.clone())])
+    }
+
+    /// The same for several, in this order, which travel together.
+    ///
+    /// # Errors
+    /// The owner's process is gone, or this one was forked.
+    pub fn tell_all(&self, told: impl IntoIterator<Item = (u8, Parcel)>) -> Result<bool, Broken> {
         self.exchange.check()?;
+        let mut told = told.into_iter().peekable();
+        if told.peek().is_none() {
+            return Ok(true);
+        }
         let core = self.exchange.core();
         let Some(link) = &self.link else {
             let object = core.object(self.id.number);
             let object = object.ok_or(Broken::NoObject { pid: self.id.owner.pid })?;
-            object.told(Party::HERE, verb, body.clone(), &mut Post::new(core));
+            let mut post = Post::new(core);
+            told.for_each(|(verb, body)| object.told(Party::HERE, verb, body, &mut post));
             return Ok(true);
         };
         if link.is_broken.load(Ordering::Acquire) {
             return Err(Broken::Gone { pid: self.id.owner.pid });
         }
-        let blob = body.head_in_blob();
-        link.connection.put(Request::Tell { object: self.id.number, verb, blob }, body);
+        for (verb, body) in told {
+            let blob = body.head_in_blob();
+            link.connection.put(Request::Tell { object: self.id.number, verb, blob }, &body);
+        }
         Ok(core.send(&link.connection) == Sent::All)
     }
 

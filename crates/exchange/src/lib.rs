@@ -74,7 +74,7 @@ pub use desk::{Told, Waiter};
 pub use exchange::{Asked, Exchange, Handle, Ticket, WeakExchange};
 pub use link::Listener;
 pub use object::{Object, Post, RequestId};
-pub use thistledown_parcel::Parcel;
+pub use thistledown_parcel::{Parcel, Word};
 
 /// Why an object cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

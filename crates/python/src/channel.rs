@@ -1,7 +1,9 @@
 //! Channels, as Python sees them. The kernel holds the buffer and the wait lists.
 
 pub(crate) mod door;
+mod hub;
 pub(crate) mod shared;
+mod speech;
 pub(crate) mod tickets;
 
 use std::sync::{Arc, OnceLock};

@@ -2,22 +2,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use thistledown_parcel::Word;
+
+use super::WINDOW;
+use super::line::Line;
 use super::port::Say;
+use super::side::{Placed, Ready, Side};
 use crate::Party;
-
-/// So many slots are granted ahead, at most.
-const WINDOW: usize = 32;
-
-/// So often in a row a port is granted a slot before it is granted some ahead.
-const STREAK: u32 = 3;
 
 /// What a port is given, or told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Given<V> {
     /// A value.
     Value(V),
-    /// A slot; whether ahead of who waits for one.
-    Slot(bool),
+    /// By this word the port may say which values it has taken.
+    Word(Word),
+    /// From now on it is lent values that nobody there waits for yet, as far as the port asks for them.
+    Ahead,
+    /// What it has not taken is the channel's again, and what it has asked for is void.
+    Revoked,
+    /// So many slots; whether ahead of who waits for them.
+    Slots(usize, bool),
     /// Slots that were granted ahead, and to which nobody has committed, are wanted back.
     Recall,
     /// It has been heard that a value comes back, and no value comes before the port says that it has settled.
@@ -35,109 +40,39 @@ pub enum Given<V> {
 /// What is to be passed on to whom.
 pub type Act<V> = (Party, Given<V>);
 
-/// A port, as its owner sees it.
-#[derive(Debug)]
-struct Side<V> {
-    /// How many values it was ever lent.
-    lent_ever: u64,
-    /// Those that it has neither taken nor returned: the number there, the place in the channel, the value.
-    lent: VecDeque<(u64, u64, V)>,
-    granted: usize,
-    /// It is granted slots ahead.
-    streams: bool,
-    /// They were recalled, and have not come back.
-    is_recalled: bool,
-    /// It has returned a value. What it is lent has to come back as well, so that values stay in order, and until it has
-    /// settled it is lent no more.
-    is_settling: bool,
-}
-
-impl<V> Default for Side<V> {
-    fn default() -> Self {
-        Self {
-            lent_ever: 0,
-            lent: VecDeque::new(),
-            granted: 0,
-            streams: false,
-            is_recalled: false,
-            is_settling: false,
-        }
-    }
-}
-
 const VALUES: usize = 0;
 const SLOTS: usize = 1;
-
-/// Who waits for one of the two things, in order: a port stands there once for each that it waits for.
-#[derive(Debug, Default)]
-struct Line {
-    waiting: VecDeque<Party>,
-    /// Who was served last, and how often in a row.
-    last: Option<Party>,
-    streak: u32,
-}
-
-impl Line {
-    fn add(&mut self, party: Party, count: usize) {
-        self.waiting.extend(std::iter::repeat_n(party, count));
-        if self.last != Some(party) {
-            self.last = None;
-        }
-    }
-
-    /// Removes the last ones of a port, as far as they are there. How many that were.
-    fn remove(&mut self, party: Party, count: usize) -> usize {
-        let (mut at, mut removed) = (self.waiting.len(), 0);
-        while removed < count && at > 0 {
-            at -= 1;
-            if self.waiting[at] == party {
-                self.waiting.remove(at);
-                removed += 1;
-            }
-        }
-        removed
-    }
-
-    fn serve(&mut self) {
-        if let Some(party) = self.waiting.pop_front() {
-            self.streak = if self.last == Some(party) { self.streak.saturating_add(1) } else { 1 };
-            self.last = Some(party);
-        }
-    }
-
-    /// Who goes on and on, alone.
-    fn streams(&self) -> Option<Party> {
-        self.last.filter(|_| self.waiting.is_empty() && self.streak >= STREAK)
-    }
-
-    fn forget(&mut self, party: Party) {
-        self.waiting.retain(|waiting| *waiting != party);
-        self.last = self.last.filter(|last| *last != party);
-    }
-}
 
 /// A channel. See the module above.
 #[derive(Debug)]
 pub struct Machine<V> {
     capacity: usize,
-    buffer: VecDeque<(u64, V)>,
+    buffer: VecDeque<Placed<V>>,
     placed_ever: u64,
     sides: BTreeMap<Party, Side<V>>,
     lines: [Line; 2],
+    /// How the words come to be by which values are lent ahead.
+    words: fn() -> Option<Word>,
+    /// To whom values are lent ahead: nobody else waits for any.
+    ahead: Option<Party>,
     is_closed: bool,
     has_ended: bool,
 }
 
 impl<V: Clone> Machine<V> {
     /// An empty one with room for so many values.
+    ///
+    /// `words` makes what is needed to lend values ahead. If it cannot, values are lent to those who wait alone.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize, words: fn() -> Option<Word>) -> Self {
         Self {
             capacity,
             buffer: VecDeque::new(),
             placed_ever: 0,
             sides: BTreeMap::new(),
             lines: Default::default(),
+            words,
+            ahead: None,
             is_closed: false,
             has_ended: false,
         }
@@ -151,7 +86,7 @@ impl<V: Clone> Machine<V> {
     /// How many values nobody has taken, wherever they lie.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.buffer.len() + self.lent()
+        self.buffer.len() + self.sides.values().map(Side::untaken).sum::<usize>()
     }
 
     /// Whether there is no value that nobody has taken.
@@ -166,8 +101,14 @@ impl<V: Clone> Machine<V> {
         self.is_closed
     }
 
+    /// Whether all that this port has said was heard as it was meant. Else it has still to hear that it was not.
+    #[must_use]
+    pub fn is_settled(&self, party: Party) -> bool {
+        self.sides.get(&party).is_none_or(|side| !side.is_revoked)
+    }
+
     fn lent(&self) -> usize {
-        self.sides.values().map(|side| side.lent.len()).sum()
+        self.sides.values().map(Side::lent).sum()
     }
 
     fn granted(&self) -> usize {
@@ -194,8 +135,9 @@ impl<V: Clone> Machine<V> {
     /// A port is no more. What it had not taken goes back to where it stood.
     pub fn detach(&mut self, party: Party, acts: &mut Vec<Act<V>>) {
         self.lines.iter_mut().for_each(|line| line.forget(party));
-        if let Some(side) = self.sides.remove(&party) {
-            side.lent.into_iter().for_each(|(_, place, value)| self.put_back(place, value));
+        self.ahead = self.ahead.filter(|ahead| *ahead != party);
+        if let Some(mut side) = self.sides.remove(&party) {
+            side.give_up().into_iter().for_each(|(place, value)| self.put_back(place, value));
         }
         self.go_on(acts);
     }
@@ -208,7 +150,7 @@ impl<V: Clone> Machine<V> {
     /// Closes it: nothing more can be sent, but by those who were granted a slot and have committed to it.
     pub fn close(&mut self, acts: &mut Vec<Act<V>>) {
         if !std::mem::replace(&mut self.is_closed, true) {
-            self.lines[SLOTS].waiting.clear();
+            self.lines[SLOTS].clear();
             acts.extend(self.sides.keys().map(|party| (*party, Given::Closed)));
         }
         self.go_on(acts);
@@ -218,7 +160,12 @@ impl<V: Clone> Machine<V> {
     pub fn hear(&mut self, party: Party, say: Say<V>, acts: &mut Vec<Act<V>>) {
         let Some(side) = self.sides.get_mut(&party) else { return };
         match say {
-            Say::Want(count) => self.lines[VALUES].add(party, count),
+            Say::Want(_) | Say::Unwant(_) if side.is_revoked => {}
+            Say::Want(count) => self.want(party, count, acts),
+            Say::Anew(count) => {
+                side.restore();
+                self.want(party, count, acts);
+            }
             Say::Unwant(count) => {
                 let removed = self.lines[VALUES].remove(party, count);
                 acts.push((party, Given::Unwanted(count, removed)));
@@ -229,9 +176,8 @@ impl<V: Clone> Machine<V> {
                 let removed = self.lines[SLOTS].remove(party, count);
                 acts.push((party, Given::Unneeded(count, removed)));
             }
-            Say::Taken(number) => {
-                side.take(number);
-            }
+            Say::HasWord(number) => side.has_word(number),
+            Say::Taken(number) => drop(side.take(number)),
             Say::Returned(number) => {
                 if let Some((place, value)) = side.take(number) {
                     if !std::mem::replace(&mut side.is_settling, true) {
@@ -254,14 +200,36 @@ impl<V: Clone> Machine<V> {
         self.go_on(acts);
     }
 
+    /// A port waits for values. What lies ahead with another one is nobody's again.
+    fn want(&mut self, party: Party, count: usize, acts: &mut Vec<Act<V>>) {
+        if count == 0 {
+            return;
+        }
+        if let Some(other) = self.ahead.take_if(|ahead| *ahead != party) {
+            self.lines[VALUES].forget(other);
+            let revoked = self.sides.get_mut(&other).map(Side::revoke).unwrap_or_default();
+            revoked.into_iter().for_each(|(place, value)| self.put_back(place, value));
+            acts.push((other, Given::Revoked));
+        }
+        self.lines[VALUES].add(party, count);
+    }
+
     /// Gives out what can be given.
     fn go_on(&mut self, acts: &mut Vec<Act<V>>) {
+        self.sides.values_mut().for_each(Side::look);
         while self.lend(acts) || self.grant(acts) {}
-        let is_over = self.is_closed && self.is_empty() && self.granted() == 0;
+        let may_be_over = self.is_closed && self.buffer.is_empty() && self.granted() == 0;
+        let is_over = may_be_over && (self.lent() == 0 || self.watch() && self.lent() == 0);
         if is_over && !std::mem::replace(&mut self.has_ended, true) {
-            self.lines[VALUES].waiting.clear();
+            self.lines[VALUES].clear();
             acts.extend(self.sides.keys().map(|party| (*party, Given::Ended)));
         }
+    }
+
+    /// Whoever has values and takes one is to say so. Whether something was taken meanwhile.
+    fn watch(&mut self) -> bool {
+        // Each of them, also behind one that has taken something.
+        self.sides.values_mut().filter_map(|side| side.watch().then_some(())).count() > 0
     }
 
     /// Recalls the slots that others than this port have ahead.
@@ -274,51 +242,56 @@ impl<V: Clone> Machine<V> {
     }
 
     fn lend(&mut self, acts: &mut Vec<Act<V>>) -> bool {
-        let Some(party) = self.lines[VALUES].waiting.front().copied() else { return false };
+        let Some(party) = self.lines[VALUES].first() else { return false };
         let Some(side) = self.sides.get_mut(&party).filter(|side| !side.is_settling) else { return false };
         let Some((place, value)) = self.buffer.pop_front() else { return false };
         self.lines[VALUES].serve();
-        side.lent.push_back((side.lent_ever, place, value.clone()));
-        side.lent_ever += 1;
+        side.lend(place, value.clone());
         acts.push((party, Given::Value(value)));
+        let may_stream = self.ahead.is_none() && self.capacity > 1 && !party.is_here();
+        if may_stream && self.lines[VALUES].streams() == Some(party) {
+            match side.may_be_ahead(self.lines[VALUES].streak(), self.words) {
+                Ready::Now => {
+                    self.ahead = Some(party);
+                    acts.push((party, Given::Ahead));
+                }
+                Ready::Soon(word) => acts.push((party, Given::Word(word))),
+                Ready::No => {}
+            }
+        }
         true
     }
 
     fn grant(&mut self, acts: &mut Vec<Act<V>>) -> bool {
-        let used = self.buffer.len() + self.lent() + self.granted();
-        let line = &self.lines[SLOTS];
-        let (party, is_ahead) = match (line.waiting.front(), line.streams()) {
-            (Some(party), _) => (*party, false),
+        let (party, is_ahead) = match (self.lines[SLOTS].first(), self.lines[SLOTS].streams()) {
+            (Some(party), _) => (party, false),
             (None, Some(party)) if !self.is_closed => (party, true),
             _ => return false,
         };
-        let waiting = if is_ahead { 0 } else { self.lines[VALUES].waiting.len() };
-        if used >= self.capacity + waiting {
+        // Who is lent values ahead asks for them, and does not wait.
+        let waiting = if is_ahead || self.ahead.is_some() { 0 } else { self.lines[VALUES].len() };
+        let used = self.buffer.len() + self.lent() + self.granted();
+        let room = self.capacity.saturating_add(waiting).saturating_sub(used);
+        if room == 0 {
             if !is_ahead {
                 self.recall(party, acts);
             }
-            return false;
+            return !is_ahead && self.watch();
         }
         let limit = WINDOW.min(self.capacity / 2);
-        let Some(side) = self.sides.get_mut(&party) else { return false };
-        if side.is_recalled || is_ahead && side.granted >= limit {
+        let Some(side) = self.sides.get_mut(&party).filter(|side| !side.is_recalled) else { return false };
+        let count = if is_ahead { room.min(limit.saturating_sub(side.granted)) } else { 1 };
+        // Slots that nobody waits for come many at a time.
+        if count == 0 || is_ahead && count < limit.div_ceil(2) {
             return false;
         }
-        side.granted += 1;
+        side.granted += count;
         if is_ahead {
             side.streams = true;
         } else {
             self.lines[SLOTS].serve();
         }
-        acts.push((party, Given::Slot(is_ahead)));
+        acts.push((party, Given::Slots(count, is_ahead)));
         true
-    }
-}
-
-impl<V> Side<V> {
-    /// Takes out what was lent under this number: its place and itself.
-    fn take(&mut self, number: u64) -> Option<(u64, V)> {
-        let at = self.lent.iter().position(|(known, ..)| *known == number)?;
-        self.lent.remove(at).map(|(_, place, value)| (place, value))
     }
 }

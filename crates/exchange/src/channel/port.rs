@@ -4,9 +4,12 @@
 //! (`receive`, `send` with its ticket), or releases it. Whether the call was heard is of no interest here: one that comes
 //! before the wait has begun ends that at once.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
+use super::WINDOW;
+use super::claims::{Claimed, Claims};
 use super::machine::Given;
+use super::queue::Queue;
 
 /// What a port says to the channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +22,12 @@ pub enum Say<V> {
     Need(usize),
     /// So many fewer.
     Unneed(usize),
-    /// A wait has committed to the value that was lent under this number.
+    /// It has heard that nothing of what it had is its own, nor what it had asked for: and so many wait for a value.
+    Anew(usize),
+    /// Which values it has taken, from this number on, is said by its word.
+    HasWord(u64),
+    /// A wait has committed to the value that was lent under this number. Where this stands in a word it is said only if
+    /// somebody wants to know.
     Taken(u64),
     /// It comes back.
     Returned(u64),
@@ -55,88 +63,17 @@ pub enum Now<T, B> {
     Over(End<B>),
 }
 
-/// Who waits for one of the two things.
-#[derive(Debug)]
-struct Queue<W> {
-    waiting: VecDeque<(u64, W)>,
-    /// What is promised to them: they were called.
-    called: BTreeSet<u64>,
-    /// For how many it has asked: they wait with the channel, or something is on its way for them.
-    asked: usize,
-    /// How many of these are to wait no more; the channel has not said yet for how many it was in time.
-    unasked: usize,
-}
-
-impl<W> Default for Queue<W> {
-    fn default() -> Self {
-        Self { waiting: VecDeque::new(), called: BTreeSet::new(), asked: 0, unasked: 0 }
-    }
-}
-
-impl<W> Queue<W> {
-    /// Somebody waits. How many more are to be asked for.
-    fn enlist(&mut self, ticket: u64, waiter: W) -> usize {
-        if !self.called.contains(&ticket) && !self.waiting.iter().any(|(known, _)| *known == ticket) {
-            self.waiting.push_back((ticket, waiter));
-        }
-        self.more()
-    }
-
-    /// How many more are to be asked for.
-    fn more(&mut self) -> usize {
-        let more = self.waiting.len().saturating_sub(self.asked.saturating_sub(self.unasked));
-        self.asked += more;
-        more
-    }
-
-    /// Somebody waits no more.
-    fn release(&mut self, ticket: u64) {
-        self.called.remove(&ticket);
-        self.waiting.retain(|(known, _)| *known != ticket);
-    }
-
-    /// How many fewer are to be asked for than was said so far.
-    fn fewer(&mut self) -> Option<usize> {
-        let fewer = self.asked.saturating_sub(self.unasked).saturating_sub(self.waiting.len());
-        self.unasked += fewer;
-        (fewer > 0).then_some(fewer)
-    }
-
-    /// The channel has heard that so many are to wait no more; for so many of them nothing comes.
-    fn heard_fewer(&mut self, count: usize, removed: usize) {
-        self.unasked = self.unasked.saturating_sub(count);
-        self.asked = self.asked.saturating_sub(removed);
-    }
-
-    /// Calls as many as there is something free for.
-    fn call(&mut self, there: usize, call: &mut dyn FnMut(&W)) {
-        while there > self.called.len()
-            && let Some((ticket, waiter)) = self.waiting.pop_front()
-        {
-            self.called.insert(ticket);
-            call(&waiter);
-        }
-    }
-
-    fn call_all(&mut self, call: &mut dyn FnMut(&W)) {
-        (self.asked, self.unasked) = (0, 0);
-        self.waiting.drain(..).for_each(|(_, waiter)| call(&waiter));
-    }
-
-    /// Whether it may have one of so many: it was promised one, or there is one that is promised to nobody.
-    fn may_have(&mut self, ticket: Option<u64>, there: usize) -> bool {
-        if ticket.is_some_and(|ticket| self.called.remove(&ticket)) {
-            return true;
-        }
-        there > self.called.len() && (ticket.is_some() || self.waiting.is_empty())
-    }
-}
-
 /// A process's side of a channel.
 #[derive(Debug)]
 pub struct Port<V, W, B> {
     lent: VecDeque<(u64, V)>,
     lent_ever: u64,
+    /// By what it says which values it has taken, and the first number of which it does.
+    claims: Option<(Claims, u64)>,
+    /// It is lent values ahead, and asks for as many as it can do with.
+    is_ahead: bool,
+    /// It has found that what it had was revoked, and has not been told yet.
+    is_void: bool,
     /// A value was returned, and those that were on their way behind it go after it, whoever waits: else they came
     /// before it.
     is_settling: bool,
@@ -155,6 +92,9 @@ impl<V, W, B> Default for Port<V, W, B> {
         Self {
             lent: VecDeque::new(),
             lent_ever: 0,
+            claims: None,
+            is_ahead: false,
+            is_void: false,
             is_settling: false,
             slots: 0,
             streams: false,
@@ -181,9 +121,9 @@ impl<V, W, B: Copy> Port<V, W, B> {
     /// Takes a value, if there is one for who has this ticket; without one, if there is one that nobody waits for.
     pub fn receive(&mut self, ticket: Option<u64>, says: &mut Vec<Say<V>>) -> Now<V, B> {
         if self.receivers.may_have(ticket, self.lent.len())
-            && let Some((number, value)) = self.lent.pop_front()
+            && let Some(value) = self.take(says)
         {
-            says.push(Say::Taken(number));
+            self.receivers.served(ticket);
             return Now::Done(value);
         }
         match (self.broken, self.has_ended) {
@@ -193,13 +133,48 @@ impl<V, W, B: Copy> Port<V, W, B> {
         }
     }
 
+    /// Takes the first value, unless it is the channel's again.
+    fn take(&mut self, says: &mut Vec<Say<V>>) -> Option<V> {
+        let number = self.lent.front().map(|(number, _)| *number)?;
+        let claims = self.claims.as_ref().filter(|(_, first)| number >= *first);
+        let is_told = match claims.map(|(claims, _)| claims.claim(number)) {
+            None => true,
+            Some(Claimed::Taken(is_awaited)) => is_awaited,
+            Some(Claimed::Revoked) => {
+                self.void();
+                return None;
+            }
+        };
+        says.extend(is_told.then_some(Say::Taken(number)));
+        let (_, value) = self.lent.pop_front()?;
+        self.replenish(says);
+        Some(value)
+    }
+
+    /// What lies here is the channel's again. Who was promised something waits on, where he stood.
+    fn void(&mut self) {
+        self.lent.clear();
+        self.receivers.requeue();
+        self.is_void = true;
+    }
+
+    /// Asks for more to lie here, when half of it is gone.
+    fn replenish(&mut self, says: &mut Vec<Say<V>>) {
+        let there = self.lent.len() + self.receivers.asked;
+        if self.is_ahead && !self.is_void && there <= WINDOW / 2 {
+            self.receivers.asked += WINDOW - there;
+            says.push(Say::Want(WINDOW - there));
+        }
+    }
+
     /// Takes a slot, if there is one for who has this ticket: the value is to be said next.
     pub fn send(&mut self, ticket: Option<u64>) -> Now<(), B> {
         if let Some(why) = self.broken {
             return Now::Over(End::Broken(why));
         }
-        let is_promised = ticket.is_some_and(|ticket| self.senders.called.contains(&ticket));
+        let is_promised = ticket.is_some_and(|ticket| self.senders.is_called(ticket));
         if (is_promised || !self.is_closed) && self.senders.may_have(ticket, self.slots) {
+            self.senders.served(ticket);
             self.slots -= 1;
             return Now::Done(());
         }
@@ -211,9 +186,9 @@ impl<V, W, B: Copy> Port<V, W, B> {
         if self.broken.is_some() || self.has_ended {
             return call(&waiter);
         }
-        let more = self.receivers.enlist(ticket, waiter);
-        if more > 0 {
-            says.push(Say::Want(more));
+        self.receivers.enlist(ticket, waiter);
+        if !self.is_ahead {
+            says.extend(self.receivers.more().map(Say::Want));
         }
         self.receivers.call(self.lent.len(), call);
     }
@@ -223,10 +198,8 @@ impl<V, W, B: Copy> Port<V, W, B> {
         if self.broken.is_some() || self.is_closed {
             return call(&waiter);
         }
-        let more = self.senders.enlist(ticket, waiter);
-        if more > 0 {
-            says.push(Say::Need(more));
-        }
+        self.senders.enlist(ticket, waiter);
+        says.extend(self.senders.more().map(Say::Need));
         self.senders.call(self.slots, call);
     }
 
@@ -240,26 +213,27 @@ impl<V, W, B: Copy> Port<V, W, B> {
     /// The channel gives something, or tells.
     pub fn hear(&mut self, given: Given<V>, says: &mut Vec<Say<V>>, call: &mut dyn FnMut(&W)) {
         match given {
-            Given::Value(value) => {
-                let number = self.lent_ever;
-                self.lent_ever += 1;
-                self.receivers.asked = self.receivers.asked.saturating_sub(1);
-                if !self.is_settling {
-                    self.lent.push_back((number, value));
-                } else {
-                    says.push(Say::Returned(number));
-                    let more = self.receivers.more();
-                    says.extend((more > 0).then_some(Say::Want(more)));
-                }
+            Given::Value(value) => self.lend(value, says),
+            Given::Word(word) => {
+                self.claims = Some((Claims(word), self.lent_ever));
+                says.push(Say::HasWord(self.lent_ever));
+            }
+            Given::Ahead => self.is_ahead = true,
+            Given::Revoked => {
+                self.void();
+                (self.is_void, self.is_ahead, self.is_settling) = (false, false, false);
+                says.push(Say::Anew(self.receivers.anew()));
             }
             Given::Settle => {
                 self.is_settling = false;
                 says.push(Say::Settled);
             }
-            Given::Slot(is_ahead) => {
-                self.slots += 1;
+            Given::Slots(count, is_ahead) => {
+                self.slots = self.slots.saturating_add(count);
                 self.streams |= is_ahead;
-                self.senders.asked = self.senders.asked.saturating_sub(usize::from(!is_ahead));
+                if !is_ahead {
+                    self.senders.asked = self.senders.asked.saturating_sub(count);
+                }
             }
             Given::Recall => {
                 self.streams = false;
@@ -280,6 +254,18 @@ impl<V, W, B: Copy> Port<V, W, B> {
         self.settle(says, call);
     }
 
+    fn lend(&mut self, value: V, says: &mut Vec<Say<V>>) {
+        let number = self.lent_ever;
+        self.lent_ever += 1;
+        self.receivers.asked = self.receivers.asked.saturating_sub(1);
+        if self.is_settling {
+            says.push(Say::Returned(number));
+            says.extend(self.receivers.more().map(Say::Want));
+        } else if !self.is_void {
+            self.lent.push_back((number, value));
+        }
+    }
+
     /// Its owner is gone, or has it no more. What was lent can still be received.
     pub fn break_off(&mut self, why: B, call: &mut dyn FnMut(&W)) {
         self.broken.get_or_insert(why);
@@ -295,18 +281,25 @@ impl<V, W, B: Copy> Port<V, W, B> {
         if self.broken.is_some() {
             return;
         }
-        says.extend(self.receivers.fewer().map(Say::Unwant));
         says.extend(self.senders.fewer().map(Say::Unneed));
-        while self.lent.len() > self.receivers.called.len()
+        if self.is_ahead {
+            self.replenish(says);
+        } else {
+            self.return_values(says);
+        }
+        let free = self.slots.saturating_sub(self.senders.promised());
+        if !self.streams && free > 0 {
+            self.slots -= free;
+            says.push(Say::SlotsReturned(free));
+        }
+    }
+    fn return_values(&mut self, says: &mut Vec<Say<V>>) {
+        says.extend(self.receivers.fewer().map(Say::Unwant));
+        while self.lent.len() > self.receivers.promised()
             && let Some((number, _)) = self.lent.pop_back()
         {
             self.is_settling = true;
             says.push(Say::Returned(number));
-        }
-        let free = self.slots.saturating_sub(self.senders.called.len());
-        if !self.streams && free > 0 {
-            self.slots -= free;
-            says.push(Say::SlotsReturned(free));
         }
     }
 }

@@ -1,25 +1,25 @@
 //! A channel that other processes use: this process's port, and, where it was made, the channel itself.
 //!
-//! The state machines are in `thistledown_exchange::channel`. Here are their locks, the waits in the kernel, and how they
-//! talk: in the owner's process by calls, elsewhere through the exchange.
+//! The state machines are in `thistledown_exchange::channel`. Here and in `hub` are their locks, the waits in the kernel,
+//! and how they talk: in the owner's process by calls, elsewhere through the exchange, in the words of `speech`.
 //!
 //! What a port says arrives in the order in which it came to it: so the port is used with the machine locked, or
 //! elsewhere with a lock for its turn to speak. The order of locks: the machine's or that one, then the port's, then the
 //! kernel's. None of them is held while Python runs, or a value is packed or unpacked.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
-use thistledown_exchange::channel::{Act, End, Given, Machine, Now, Port, Say};
+use thistledown_exchange::channel::{End, Given, Machine, Now, Port, Say};
 use thistledown_exchange::{
-    Broken, Exchange, Handle, Listener, Object, ObjectId, Parcel, Party, Post, RequestId, Ticket, TicketId,
-    Told,
+    Broken, Exchange, Handle, Listener, ObjectId, Parcel, Party, Ticket, TicketId, Told, Word,
 };
 use thistledown_kernel::{SpotId, Want};
 
+use crate::channel::hub::{Hub, call};
+use crate::channel::speech::{noted, number_of, said, verb};
 use crate::channel::{door, tickets};
 use crate::errors;
 use crate::operation::Wants;
@@ -27,194 +27,7 @@ use crate::outside::outside;
 use crate::payload::WORLD;
 use crate::workers::freight;
 
-type Here = Port<Parcel, Option<SpotId>, Broken>;
-
-/// What is told to the channel, and by it: a verb, and a number behind it or a value.
-mod verb {
-    pub(super) const OPEN: u8 = 0;
-    pub(super) const WANT: u8 = 1;
-    pub(super) const UNWANT: u8 = 2;
-    pub(super) const NEED: u8 = 3;
-    pub(super) const UNNEED: u8 = 4;
-    pub(super) const TAKEN: u8 = 5;
-    pub(super) const RETURNED: u8 = 6;
-    pub(super) const RECALLED: u8 = 7;
-    pub(super) const SLOTS_RETURNED: u8 = 8;
-    pub(super) const VALUE: u8 = 10;
-    pub(super) const CLOSE: u8 = 11;
-    pub(super) const SETTLED: u8 = 12;
-    pub(super) const SLOT: u8 = 13;
-    pub(super) const SLOT_AHEAD: u8 = 14;
-    pub(super) const RECALL: u8 = 15;
-    pub(super) const SETTLE: u8 = 16;
-    pub(super) const CLOSED: u8 = 17;
-    pub(super) const ENDED: u8 = 18;
-    /// Asked: how many values there are, and whether it is closed.
-    pub(super) const STATE: u8 = 19;
-}
-
-fn number(number: u64) -> Parcel {
-    Parcel::Inline(Arc::from(number.to_le_bytes()))
-}
-
-fn number_of(body: &Parcel) -> Option<u64> {
-    body.inline().try_into().map(u64::from_le_bytes).ok()
-}
-
-fn count_of(body: &Parcel) -> Option<usize> {
-    // More than anybody waits for is corrupt.
-    number_of(body).and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= 1 << 24)
-}
-
-/// Two counts in one number; neither is larger than what is believed of one.
-fn pair(count: usize, removed: usize) -> Parcel {
-    number((count as u64) << 32 | removed as u64)
-}
-
-fn pair_of(body: &Parcel) -> Option<(usize, usize)> {
-    let both = number_of(body)?;
-    Some((usize::try_from(both >> 32).ok()?, usize::try_from(both & u64::from(u32::MAX)).ok()?))
-}
-
-fn said(say: Say<Parcel>) -> (u8, Parcel) {
-    match say {
-        Say::Want(count) => (verb::WANT, number(count as u64)),
-        Say::Unwant(count) => (verb::UNWANT, number(count as u64)),
-        Say::Need(count) => (verb::NEED, number(count as u64)),
-        Say::Unneed(count) => (verb::UNNEED, number(count as u64)),
-        Say::Taken(which) => (verb::TAKEN, number(which)),
-        Say::Returned(which) => (verb::RETURNED, number(which)),
-        Say::Settled => (verb::SETTLED, Parcel::empty()),
-        Say::Recalled => (verb::RECALLED, Parcel::empty()),
-        Say::SlotsReturned(count) => (verb::SLOTS_RETURNED, number(count as u64)),
-        Say::Value(value) => (verb::VALUE, value),
-        Say::Close => (verb::CLOSE, Parcel::empty()),
-    }
-}
-
-fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
-    Some(match verb {
-        verb::WANT => Say::Want(count_of(&body)?),
-        verb::UNWANT => Say::Unwant(count_of(&body)?),
-        verb::NEED => Say::Need(count_of(&body)?),
-        verb::UNNEED => Say::Unneed(count_of(&body)?),
-        verb::TAKEN => Say::Taken(number_of(&body)?),
-        verb::RETURNED => Say::Returned(number_of(&body)?),
-        verb::SETTLED => Say::Settled,
-        verb::RECALLED => Say::Recalled,
-        verb::SLOTS_RETURNED => Say::SlotsReturned(count_of(&body)?),
-        verb::VALUE => Say::Value(body),
-        verb::CLOSE => Say::Close,
-        _ => return None,
-    })
-}
-
-fn given(given: &Given<Parcel>) -> (u8, Parcel) {
-    match given {
-        Given::Value(value) => (verb::VALUE, value.clone()),
-        Given::Unwanted(count, removed) => (verb::UNWANT, pair(*count, *removed)),
-        Given::Unneeded(count, removed) => (verb::UNNEED, pair(*count, *removed)),
-        Given::Slot(false) => (verb::SLOT, Parcel::empty()),
-        Given::Slot(true) => (verb::SLOT_AHEAD, Parcel::empty()),
-        Given::Settle => (verb::SETTLE, Parcel::empty()),
-        Given::Recall => (verb::RECALL, Parcel::empty()),
-        Given::Closed => (verb::CLOSED, Parcel::empty()),
-        Given::Ended => (verb::ENDED, Parcel::empty()),
-    }
-}
-
-fn noted(verb: u8, body: Parcel) -> Option<Given<Parcel>> {
-    Some(match verb {
-        verb::VALUE => Given::Value(body),
-        verb::UNWANT => pair_of(&body).map(|(count, removed)| Given::Unwanted(count, removed))?,
-        verb::UNNEED => pair_of(&body).map(|(count, removed)| Given::Unneeded(count, removed))?,
-        verb::SLOT => Given::Slot(false),
-        verb::SLOT_AHEAD => Given::Slot(true),
-        verb::SETTLE => Given::Settle,
-        verb::RECALL => Given::Recall,
-        verb::CLOSED => Given::Closed,
-        verb::ENDED => Given::Ended,
-        _ => return None,
-    })
-}
-
-/// The channel itself.
-struct Hub {
-    number: u64,
-    machine: Mutex<Machine<Parcel>>,
-    /// The port of its own process.
-    here: OnceLock<Weak<Shared>>,
-}
-
-impl Hub {
-    /// Does something with the machine, and passes on what comes of it: to this process's port at once, so that all comes
-    /// in one order; to others through the post.
-    fn change<R>(
-        &self,
-        post: &mut Post<'_>,
-        work: impl FnOnce(&mut Machine<Parcel>, &mut Vec<Act<Parcel>>) -> R,
-    ) -> R {
-        let here = self.here.get().and_then(Weak::upgrade);
-        let result = {
-            let mut machine = self.machine.lock();
-            let mut acts = Vec::new();
-            let result = work(&mut machine, &mut acts);
-            while !acts.is_empty() {
-                let mut says = Vec::new();
-                for (party, act) in std::mem::take(&mut acts) {
-                    if !party.is_here() {
-                        let (verb, body) = given(&act);
-                        post.note(party, self.number, verb, &body);
-                    } else if let Some(here) = &here {
-                        here.port.lock().hear(act, &mut says, &mut call);
-                    }
-                }
-                says.into_iter().for_each(|say| machine.hear(Party::HERE, say, &mut acts));
-            }
-            result
-        };
-        WORLD.with(|_| ());
-        result
-    }
-}
-
-/// Calls who waits at a spot. Whether he hears it now or when he begins to wait is the same.
-fn call(spot: &Option<SpotId>) {
-    if let Some(spot) = *spot {
-        WORLD.with_left(|kernel| kernel.call(spot));
-    }
-}
-
-impl Object for Hub {
-    fn asked(&self, request: RequestId, _verb: u8, _body: Parcel, post: &mut Post<'_>) {
-        let machine = self.machine.lock();
-        let state = (machine.len() as u64) << 1 | u64::from(machine.is_closed());
-        drop(machine);
-        post.answer(request, &number(state));
-    }
-
-    fn withdrawn(&self, _request: RequestId, _post: &mut Post<'_>) {}
-
-    fn accepted(&self, _request: RequestId, _post: &mut Post<'_>) {}
-
-    fn declined(&self, _request: RequestId, _post: &mut Post<'_>) {}
-
-    fn told(&self, party: Party, verb: u8, body: Parcel, post: &mut Post<'_>) {
-        if verb == verb::OPEN {
-            self.change(post, |machine, acts| machine.attach(party, acts));
-        } else if let Some(say) = heard(verb, body) {
-            self.change(post, |machine, acts| machine.hear(party, say, acts));
-        }
-    }
-
-    fn detached(&self, party: Party, post: &mut Post<'_>) {
-        self.change(post, |machine, acts| machine.detach(party, acts));
-    }
-
-    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-}
+pub(super) type Here = Port<Parcel, Option<SpotId>, Broken>;
 
 /// A wait of an operation.
 struct Waiting {
@@ -241,7 +54,7 @@ pub(crate) struct Shared {
     handle: OnceLock<Handle>,
     /// Where it was made.
     hub: Option<Arc<Hub>>,
-    port: Mutex<Here>,
+    pub(super) port: Mutex<Here>,
     /// Held by who uses the port, where the channel is elsewhere, until what comes of it is said.
     turn: Mutex<()>,
     waits: Mutex<Waits>,
@@ -332,15 +145,14 @@ impl Shared {
         called: u64,
     ) -> PyResult<Arc<Self>> {
         let exchange: Exchange = door::open()?;
-        let mut machine = Machine::new(capacity);
+        let mut machine = Machine::new(capacity, || Word::new().ok());
         machine.preload(values);
         if is_closed {
             machine.close(&mut Vec::new());
         }
         let mut made = None;
         let handle = exchange.publish(|id| {
-            let hub =
-                Arc::new(Hub { number: id.number, machine: Mutex::new(machine), here: OnceLock::new() });
+            let hub = Arc::new(Hub::new(id.number, machine));
             made = Some(Arc::clone(&hub));
             hub
         });
@@ -356,7 +168,7 @@ impl Shared {
         if let Some(hub) = &self.hub {
             let _ = hub.here.set(Arc::downgrade(self));
         }
-        self.tell(verb::OPEN, &Parcel::empty());
+        self.tell([(verb::OPEN, Parcel::empty())]);
     }
 
     /// Where it was made, and is kept.
@@ -384,8 +196,8 @@ impl Shared {
         tickets::ticket(handle, &self.ticket).map_err(|why| self.error(py, End::Broken(why)))
     }
 
-    fn tell(&self, verb: u8, body: &Parcel) {
-        if let Some(Err(why)) = self.handle.get().map(|handle| handle.tell(verb, body)) {
+    fn tell(&self, says: impl IntoIterator<Item = (u8, Parcel)>) {
+        if let Some(Err(why)) = self.handle.get().map(|handle| handle.tell_all(says)) {
             self.broken(why);
         }
     }
@@ -404,7 +216,7 @@ impl Shared {
         let result = {
             let _turn = self.turn.lock();
             let result = work(&mut self.port.lock(), &mut says);
-            says.into_iter().map(said).for_each(|(verb, body)| self.tell(verb, &body));
+            self.tell(says.into_iter().map(said));
             result
         };
         WORLD.with(|_| ());
