@@ -133,13 +133,34 @@ async def test_however_many_actors_there_are_few_are_named_but_every_busy_one_is
     tasks[0].cancel()
     await tasks[1]
     await tasks[2]
+    kept = actors[0]
     del actors, tasks, named
     gc.collect()
     await settle()
-    fresh = td.here.actor(Model)
     assert boxes(Model)[0] - alive == 1
-    assert len(boxes(Model)[2]) == 1, "there is room for the name of the next"
+    task = kept.waits()
+    assert len(boxes(Model)[2]) == 1, "an old one is found as soon as it has something to do"
+    task.cancel()
+    await settle()
+    assert [row[3] for row in boxes(Model)[2]] == [0], "and is named from then on"
+    fresh = td.here.actor(Model)
+    assert len(boxes(Model)[2]) == 2, "there is room for the names of others"
     await fresh.stop()
+    await kept.stop()
+    assert boxes(Model)[2] == []
+
+
+async def test_actors_that_come_and_go_leave_nobody_in_the_set_of_names():
+    class Brief(Gate):
+        pass
+
+    alive = boxes(Brief)[0]
+    kept = td.here.actor(Brief)
+    for _ in range(5_000):
+        td.here.actor(Brief)
+    assert boxes(Brief)[0] - alive == 1
+    assert len(boxes(Brief)[2]) == 1, "one that lives is not forgotten for the sake of such as have ended"
+    await kept.stop()
 
 
 async def test_one_that_runs_is_shown_with_its_task():

@@ -88,6 +88,10 @@ impl HereBox {
         Ok(named.and_then(|named| named.cast_into().ok()).unwrap_or_else(|| name.clone()))
     }
 
+    pub(super) fn has_instance(&self) -> bool {
+        self.inside.lock().instance.is_some()
+    }
+
     /// How many messages are unanswered.
     pub(super) fn count_unanswered(&self) -> u32 {
         self.unanswered.load(Ordering::Relaxed)
@@ -213,6 +217,7 @@ impl HereBox {
 impl Drop for HereBox {
     fn drop(&mut self) {
         self._forget_instance();
+        census::forget(self);
     }
 }
 

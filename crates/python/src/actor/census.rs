@@ -1,14 +1,15 @@
 //! Which weightless actors there are, for whoever looks: how many, what lies in their mailboxes, and what each does.
 //!
-//! A box pays nothing for it. How many there are is counted where a box is made and where it ends. The first [`NAMED`] that
-//! live are known by their places in memory, in a set that is no larger however many there are; all others are found while
-//! they have messages, by the kernel's lines. So one of more than that which has no message is counted, and not named.
+//! A box pays nothing for it. How many there are is counted where a box is made and where it ends. The last [`NAMED`] that
+//! were made are known by their places in memory, in a set that is no larger however many there are; all others are found
+//! while they have messages, by the kernel's lines, and then known too if there is room. So one of more than that which has
+//! no message is counted, and not named.
 //!
-//! The places are good under the interpreter's lock alone: a box takes itself out of the set when it ends, and whoever
-//! looks takes a reference before he lets others run.
+//! The places are good under the interpreter's lock alone: a box takes itself out of the set when it ends, at the latest
+//! with its memory, and whoever looks takes a reference before he lets others run.
 #![allow(unsafe_code, reason = "boxes are known by their places in memory, which keep none of them alive")]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,30 +43,54 @@ struct Place(NonNull<ffi::PyObject>);
 // SAFETY: it is only followed by who has the interpreter's lock.
 unsafe impl Send for Place {}
 
-/// By where the box is in its object.
-static PLACES: Mutex<Option<HashMap<usize, Place>>> = Mutex::new(None);
+/// The boxes that are known, by where each is in its object, and in the order in which they came.
+#[derive(Default)]
+struct Places {
+    known: HashMap<usize, Place>,
+    /// Also of some that have ended.
+    order: VecDeque<usize>,
+}
+
+static PLACES: Mutex<Option<Places>> = Mutex::new(None);
+
+impl Places {
+    fn add(&mut self, actor: &Bound<'_, HereBox>) {
+        let Some(place) = NonNull::new(actor.as_ptr()) else { return };
+        if self.order.len() >= 2 * NAMED {
+            let known = &self.known;
+            self.order.retain(|address| known.contains_key(address));
+        }
+        while self.known.len() >= NAMED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        let address = address(actor.get());
+        self.order.push_back(address);
+        self.known.insert(address, Place(place));
+    }
+}
 
 /// A box has an instance.
 pub(super) fn born() {
     ALIVE.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A box has its place, and is named if there is room.
+/// A box with an instance has its place, and is named.
 pub(super) fn settled(actor: &Bound<'_, HereBox>) {
-    let mut places = PLACES.lock();
-    let places = places.get_or_insert_default();
-    if places.len() < NAMED
-        && let Some(place) = NonNull::new(actor.as_ptr())
-    {
-        places.insert(address(actor.get()), Place(place));
-    }
+    PLACES.lock().get_or_insert_default().add(actor);
 }
 
 /// A box has no instance any more.
 pub(super) fn over(actor: &HereBox) {
     ALIVE.fetch_sub(1, Ordering::Relaxed);
+    forget(actor);
+}
+
+/// Nobody finds a box at its place any more.
+pub(super) fn forget(actor: &HereBox) {
     if let Some(places) = PLACES.lock().as_mut() {
-        places.remove(&address(actor));
+        places.known.remove(&address(actor));
     }
 }
 
@@ -77,10 +102,11 @@ fn address(actor: &HereBox) -> usize {
 fn boxes(py: Python<'_>) -> Vec<Py<HereBox>> {
     let mut known: Vec<Py<HereBox>> = {
         let places = PLACES.lock();
-        let each = places.iter().flat_map(HashMap::values);
+        let each = places.iter().flat_map(|places| places.known.values());
         each.filter_map(|place| living(py, place)).collect()
     };
-    if ALIVE.load(Ordering::Relaxed) > known.len() {
+    let named = known.len();
+    if ALIVE.load(Ordering::Relaxed) > named {
         let mut seen: HashSet<usize> = known.iter().map(|actor| address(actor.get())).collect();
         WORLD.with(|kernel| {
             for (holder, first) in kernel.lines().take(LOOKED_AT) {
@@ -93,6 +119,12 @@ fn boxes(py: Python<'_>) -> Vec<Py<HereBox>> {
                 }
             }
         });
+    }
+    let mut places = PLACES.lock();
+    let places = places.get_or_insert_default();
+    let fresh = known.iter().skip(named).filter(|actor| actor.get().has_instance());
+    for actor in fresh.take(NAMED.saturating_sub(places.known.len())) {
+        places.add(actor.bind(py));
     }
     known
 }
