@@ -33,6 +33,7 @@ MODULES = (
         "actors_here",
         "actors",
         "messages",
+        "unwatched",
     ),
 )
 
