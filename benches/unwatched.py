@@ -113,7 +113,7 @@ def marked(library: Path, addresses: list[int]) -> set[int]:
     """Those of the addresses that come from such a line, in whichever function they are."""
     wanted = bookkeeping_lines()
     asked = "".join(f"{address:#x}\n" for address in addresses)
-    command = ["addr2line", "-a", "-i", "-e", library]
+    command = ["addr2line", "-a", "-i", "-e", str(library)]
     told = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout
     address, found = 0, set()
     for line in told.splitlines():
