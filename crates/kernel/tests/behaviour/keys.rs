@@ -192,7 +192,9 @@ fn each_line_is_shown_with_who_holds_its_key_and_who_is_next() {
     rig.finish(first);
     assert_eq!(doing(&mut rig, first), None, "it has ended");
     assert_eq!(rig.with(|kernel| kernel.lines().next()), Some((second, Some(third))));
-    [alone, second, third].map(|task| rig.ends_with(task, Wake::Start));
+    for task in [alone, second, third] {
+        rig.ends_with(task, Wake::Start);
+    }
     assert_eq!(rig.with(|kernel| kernel.lines().count()), 0);
     rig.leaves_nothing();
 }
