@@ -368,10 +368,6 @@ def operations_in_one_select(limit: int) -> int:
     return limit
 
 
-def test_both_tables_of_limits_are_the_same() -> None:
-    assert limits(ROOT / "README.md") == limits(PROMISES)
-
-
 def test_the_limits_in_the_documents_are_those_of_the_code() -> None:
     def default(function: Callable[..., object], name: str) -> object:
         return inspect.signature(function).parameters[name].default
