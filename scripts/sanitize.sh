@@ -23,7 +23,8 @@ export RUSTFLAGS="-Zsanitizer=$sanitizer -Cunsafe-allow-abi-mismatch=sanitizer"
 export CARGO_TARGET_DIR="$root/target/$sanitizer"
 export PROPTEST_CASES="${PROPTEST_CASES:-16}"
 export ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}"
-export TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1:${TSAN_OPTIONS:-}"
+# Workers are forked by a zygote, and start threads.
+export TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1:die_after_fork=0:${TSAN_OPTIONS:-}"
 
 cd "$root"
 set -- --workspace --exclude thistledown-python --lib --bins --tests -Zbuild-std --target "$host"
