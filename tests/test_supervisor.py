@@ -4,6 +4,7 @@ Rules of Erlang/OTP's name their section: ``sup_princ`` is "Supervisor Behaviour
 ``supervisor`` the reference of that module. What is decided is tested in ``test_supervision``.
 """
 
+import contextlib
 import logging
 import math
 import pickle
@@ -613,6 +614,120 @@ async def test_demands_that_nobody_hears_any_more_are_refused(home):
         demand = supervisor.terminate_child("Account")
     with pytest.raises(RuntimeError, match=r"has ended|was stopped"):
         await demand
+
+
+# --- calls before the start, and the end of a run ------------------------------------------------------------
+
+
+def test_calls_wait_for_the_first_instance_in_plain_code():
+    begins, entered = threading.Event(), threading.Event()
+
+    class Slow(Account):
+        def __init__(self):
+            super().__init__()
+            entered.set()
+            begins.wait(PATIENCE)
+
+    inner = td.Supervisor([here(Account)], name="inner")
+    supervisor = td.Supervisor([here(Slow), inner])
+    supervisor.start()
+    assert entered.wait(PATIENCE)
+    asked = supervisor["Slow"].deposit(1), inner["Account"].deposit(2)
+    begins.set()
+    assert [task.result(PATIENCE) for task in asked] == [1, 2]
+    supervisor.stop().result(PATIENCE)
+
+
+def test_calls_before_a_start_that_fails_fail_with_it():
+    class Broken(Account):
+        def __init__(self):
+            raise OSError("no disk")
+
+    supervisor = td.Supervisor([here(Broken), here(Account)])
+    started = supervisor.start()
+    asked = []
+    # As long as it has not failed, which may be at once.
+    with contextlib.suppress(td.ActorStopped, td.ActorDied):
+        asked.append(supervisor["Account"].deposit(1))
+    with pytest.raises(td.ChildFailed):
+        started.result(PATIENCE)
+    for task in asked:
+        with pytest.raises(td.ActorStopped):
+            task.result(PATIENCE)
+
+
+def test_a_start_that_a_run_ends_before_its_first_turn_leaves_nobody_waiting():
+    supervisor = td.Supervisor([here(Account)])
+    asked = []
+
+    async def main():
+        asked.extend([supervisor.start(), supervisor["Account"].deposit(1)])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        td.run(main)
+    with pytest.raises(RuntimeError, match="stopped while it started"):
+        asked[0].result(PATIENCE)
+    with pytest.raises(td.ActorStopped):
+        asked[1].result(PATIENCE)
+
+
+@pytest.mark.parametrize("is_block", [False, True])
+def test_weightless_actors_that_are_idle_end_at_once_with_their_run(is_block):
+    """However much time they have: here it is endless."""
+    supervisor = td.Supervisor([here(Account, shutdown=math.inf)])
+
+    async def interrupted():
+        await supervisor["Account"].deposit(1)
+        raise KeyboardInterrupt
+
+    async def main():
+        if is_block:
+            async with supervisor:
+                await interrupted()
+        await supervisor.start()
+        td.go(interrupted)
+        await supervisor
+
+    with pytest.raises(KeyboardInterrupt):
+        td.run(main)
+    assert supervisor.count_children()["active"] == 0
+
+
+def test_what_a_weightless_actor_runs_has_ended_before_the_children_in_front_of_it_are_stopped():
+    log, begun = Log(), td.Channel(1)
+
+    class Careful:
+        async def work(self):
+            begun.send_nowait(None)
+            try:
+                await td.sleep(math.inf)
+            finally:
+                with td.shield():
+                    # So many turns of the others.
+                    for _ in range(20):
+                        await td.sleep(0)
+                log.add("-work")
+
+    supervisor = td.Supervisor([log.body("a"), here(Careful, shutdown=math.inf)])
+
+    async def main():
+        await supervisor.start()
+        ends = td.monitor(supervisor["Careful"])
+        td.go(told, ends)
+        supervisor["Careful"].work()
+        supervisor["Careful"].work()
+        await begun.recv()
+        raise KeyboardInterrupt
+
+    async def told(ends):
+        with td.shield():
+            log.add((await ends).reason)
+
+    with pytest.raises(KeyboardInterrupt):
+        td.run(main)
+    assert log.index("-work") < log.index("-a")
+    assert "normal" in log
 
 
 # --- monitors and links --------------------------------------------------------------------------------------

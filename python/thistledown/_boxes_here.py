@@ -7,6 +7,7 @@ and is left. All of it happens in the thread of the run that the box is in, as m
 
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -158,6 +159,23 @@ class HereBox(_core.HereBox):
         if moved is not None:
             return _ended(moved)
         self._end(Ending("normal"))
+        return None
+
+    def _end_now(self) -> None:
+        """It is stopped, though the message that was to do so did not come to its turn."""
+        moved = self._more().moved
+        if moved is not None:
+            moved.stop()
+        else:
+            self._end(Ending("normal"))
+
+    @property
+    def _running(self) -> Task[Any] | None:
+        """The task that answers a message now. Who asks looks at all actors, so it is for rare moments."""
+        more = self._more()
+        for _, extra, _, _, _, row in _core.survey_actors(sys.maxsize):
+            if extra is more:
+                return None if row is None else row[1]
         return None
 
     @property

@@ -117,6 +117,11 @@ class Kept:
         """A new instance, which is not asked anything before ``renew``. Raises what the maker raises."""
         return maker(self.owner, self._made, self)
 
+    def expect(self) -> None:
+        """There will be an instance."""
+        with self._lock:
+            self._is_awaited = True
+
     def renew(self, inner: Box) -> None:
         """This one answers from now on, what was held first."""
         with self._lock:

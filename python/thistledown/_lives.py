@@ -81,8 +81,11 @@ class ActorLife(Life):
         inner.watch(self._instance_ended)
         if not _is_here(place):
             # The first message is answered when the instance is made.
+            first = inner.read("__module__")
+            # Who has asked is not somebody who wants to hear of it, and may be stopped before it is answered.
+            first._take_failure()
             try:
-                await inner.read("__module__")
+                await first
             except Exception as error:
                 raise error.__cause__ or error from None
         self._kept.renew(inner)
@@ -92,7 +95,21 @@ class ActorLife(Life):
         self._ended(ending)
 
     def end(self) -> None:
-        self._inner.stop()
+        stopping = self._inner.stop()
+        if isinstance(self._inner, _core.HereBox):
+            stopping.add_done_callback(self._stop_ended)
+
+    def _stop_ended(self, stopping: Task[None]) -> None:
+        """The run is being cancelled, and so was the message that stops the box, wherever it stood. What the box runs
+        is cancelled too, and may take its time to end: that is waited for.
+        """
+        if self.ending is not None or not stopping.cancelled():
+            return
+        running = self._inner._running
+        if running is None or running.done():
+            self._inner._end_now()
+        else:
+            running.add_done_callback(lambda _: self._stop_ended(stopping))
 
     def kill(self) -> None:
         if self._inner is not None:

@@ -81,6 +81,8 @@ class Supervising:
         """In the run of this thread; in a scope of that, for one in a supervisor."""
         self._begin()
         self._over = over = _core.go_in(self._main, (), {}, scope, None, f"work of {self._name}")
+        # Who is cancelled before his first turn does nothing at all.
+        over.add_done_callback(lambda _: self._tell_end(None))
         return over
 
     @property
@@ -104,6 +106,8 @@ class Supervising:
         self._started = _core.pledge(f"start of {self._name}", True)
         self._inbox = _core.Channel(INBOX)
         self._is_stopped = self._is_killed = False
+        self._only_first()
+        self._expect()
 
     def _kill(self) -> None:
         """Ends everything now."""
@@ -161,7 +165,6 @@ class Supervising:
 
     async def _work(self) -> ChildFailed | None:
         failure: ChildFailed | None = None
-        assert self._started is not None
         try:
             with _core.move_on_after(math.inf) as self._serving:
                 if self._is_stopped:
@@ -169,18 +172,22 @@ class Supervising:
                 failure = await self._serve()
         finally:
             await self._carry_out(self._machine.stop())
-            self._inbox.close()
-            self._refuse_demands()
-            if not self._is_nested:
-                self._give_up()
-            if not self._started.done():
-                self._started._settle(None, failure or RuntimeError(f"{self._name} was stopped while it started"))
+            self._tell_end(failure)
         return failure
+
+    def _tell_end(self, failure: ChildFailed | None) -> None:
+        """Nothing of it runs any more: whoever waits for something of it is told."""
+        self._inbox.close()
+        self._refuse_demands()
+        if not self._is_nested:
+            self._give_up()
+        assert self._started is not None
+        if not self._started.done():
+            self._started._settle(None, failure or RuntimeError(f"{self._name} was stopped while it started"))
 
     async def _serve(self) -> ChildFailed | None:
         """Starts the children and sees to them. Gives why the supervisor has to end, unless it is stopped."""
         assert self._started is not None
-        self._only_first()
         children = [known_of(spec) for spec in self._specs.values()]
         starting = self._machine.start(children)
         failure = await self._carry_out(starting)
@@ -352,6 +359,14 @@ class Supervising:
 
             place = spec._given.get("place", actor)
             self._kept[spec.name] = Kept(spec._start, spec.name, place, (spec._args, spec._kwargs))
+
+    def _expect(self) -> None:
+        """Who asks an actor that has not begun yet waits for it."""
+        for kept in self._kept.values():
+            kept.expect()
+        for spec in self._specs.values():
+            if isinstance(spec._start, Supervising):
+                spec._start._expect()
 
     def _only_first(self) -> None:
         """Knows those children alone that it was made with."""

@@ -1,6 +1,7 @@
 """Supervisors of worker processes: deaths, handles that outlive them, times to end, and nothing left."""
 
 import functools
+import gc
 import logging
 import math
 import os
@@ -290,3 +291,18 @@ class Counter:
 
     async def count(self):
         return await self.slow.count()
+
+
+# --- a start that is broken off ----------------------------------------------------------------------------------
+
+
+def test_a_child_that_is_killed_while_it_starts_is_not_reported_as_a_failed_task(own_pool, caplog):
+    """What the supervisor asks it to know that it stands is nobody's task."""
+    supervisor = td.Supervisor([account(Alone(own_pool))], name="shop")
+    with caplog.at_level(logging.WARNING, "thistledown"):
+        started = supervisor.start()
+        supervisor.kill()
+        with pytest.raises(RuntimeError, match="stopped while it started"):
+            started.result(PATIENCE)
+        gc.collect()
+    assert "__module__" not in caplog.text
