@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from thistledown._errors import ActorDied, ActorStopped, MailboxFull
 from thistledown._task import Task
 
-__all__ = ["MAILBOX", "Box", "Ending", "Heard", "Made", "Maker", "full", "refusal"]
+__all__ = ["MAILBOX", "Box", "Ending", "Heard", "Made", "Maker", "full", "last", "refusal"]
 
 MAILBOX = 100_000
 """Calls that an actor may have unanswered, if nothing else was said; one more raises ``MailboxFull``."""
@@ -118,6 +118,11 @@ class Box(Protocol):
         """Whether it may end though nothing happens in this process."""
         ...
 
+    @property
+    def further(self) -> "Box | None":
+        """The box that answers what this one is asked, and before which nothing stands here any more; None: itself."""
+        ...
+
     def kill(self, because: BaseException | None = None) -> None:
         """Ends it now, wherever it stands; its ending is ``killed`` by this error. Of one that has ended nothing."""
         ...
@@ -152,6 +157,15 @@ class Box(Protocol):
     def __reduce__(self) -> Any:
         """What stands for it in another process; refuses by ``NotPicklable`` where it cannot be used from others."""
         ...
+
+
+def last(box: Box) -> Box:
+    """The box that answers what this one is asked, after all of its moves. Who keeps it finds it at once the next time:
+    so the way does not grow with the moves (union-find's path compression).
+    """
+    while (further := box.further) is not None:
+        box = further
+    return box
 
 
 def refusal(name: str, ending: Ending) -> ActorStopped | ActorDied:

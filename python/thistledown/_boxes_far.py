@@ -63,6 +63,10 @@ class FarBox:
     def is_elsewhere(self) -> bool:
         return True
 
+    @property
+    def further(self) -> None:
+        return None
+
     def kill(self, because: BaseException | None = None) -> None:
         self._far._kill(because)
 

@@ -1,24 +1,28 @@
 """Boxes of weightless actors: what is rare about them.
 
 The engine's part of the class has the instance and the line of messages, and sends. Here is how a box ends, is watched
-and is left. All of it happens in the thread of the run that the box is in, as messages to the box itself, but for
-``kill`` and for calls, which come from anywhere.
+and is left. It stops and is left in the thread of the run that it is in, by messages to the box itself; it is asked,
+watched and killed from any thread. So what is rare about a box is changed by whoever has the lock of all boxes, which
+is held for as long as that takes, and never while anybody is called.
 """
 
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from thistledown import _core
-from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, Maker, full, refusal
+from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, Maker, full, last, refusal
 from thistledown._errors import Cancelled
 from thistledown._task import Task
 
 __all__ = ["HereBox", "maker"]
 
 _numbers = itertools.count(1)
+# Of all boxes, since each of a million would be too much. Whoever has it may come again, by a finalizer.
+_lock = threading.RLock()
 
 
 class Extra:
@@ -48,8 +52,24 @@ class HereBox(_core.HereBox):
     def _more(self) -> Extra:
         extra: Extra | None = self._extra
         if extra is None:
-            extra = self._extra = Extra(type(self._instance))
+            with _lock:
+                extra = self._extra
+                if extra is None:
+                    extra = self._extra = Extra(type(self._instance))
         return extra
+
+    @property
+    def _moved(self) -> Box | None:
+        """The box that it was left for, by the shortest way."""
+        more = self._more()
+        moved = more.moved
+        if moved is not None:
+            moved = more.moved = last(moved)
+        return moved
+
+    @property
+    def further(self) -> Box | None:
+        return None if self._extra is None or self._is_busy else self._more().moved
 
     @property
     def owner(self) -> type[Any]:
@@ -58,18 +78,20 @@ class HereBox(_core.HereBox):
 
     @property
     def name(self) -> str:
+        moved = self._moved
+        if moved is not None:
+            return moved.name
         more = self._more()
-        if more.moved is not None:
-            return more.moved.name
-        if more.name is None:
-            more.name = f"{more.owner.__qualname__}-{self.number[1]}"
-        return more.name
+        with _lock:
+            if more.name is None:
+                more.name = f"{more.owner.__qualname__}-{self.number[1]}"
+            return more.name
 
     @property
     def place(self) -> Any:
         from thistledown._places import here
 
-        moved = self._more().moved
+        moved = self._moved
         return here if moved is None else moved.place
 
     @property
@@ -79,9 +101,10 @@ class HereBox(_core.HereBox):
     @property
     def number(self) -> tuple[int, int]:
         more = self._more()
-        if more.number is None:
-            more.number = os.getpid(), next(_numbers)
-        return more.number
+        with _lock:
+            if more.number is None:
+                more.number = os.getpid(), next(_numbers)
+            return more.number
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
         if self._extra is not None:
@@ -116,21 +139,19 @@ class HereBox(_core.HereBox):
             raise refusal(self.name, more.ending)
         if more.stopping is not None:
             raise refusal(self.name, Ending("normal"))
-        return None if self._is_busy else more.moved
+        return None if more.moved is None or self._is_busy else self._moved
 
     def _gone(self) -> Exception:
         """The error of a message that came too late, because the run is over."""
-        self._end(Ending("killed", RuntimeError("the run that it lived in is over")))
-        ending = self._more().ending
-        assert ending is not None
-        return refusal(self.name, ending)
+        self._run_is_over()
+        return refusal(self.name, self._more().ending or _run_over())
 
     def _without_instance(self, name: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any] | None) -> Any:
         """A message whose turn has come, and the instance is not here."""
-        more = self._more()
-        if more.moved is None:
-            raise refusal(self.name, more.ending or Ending("normal"))
-        return self._passed_on(more.moved, name, args, kwargs)
+        moved = self._moved
+        if moved is None:
+            raise refusal(self.name, self._more().ending or Ending("normal"))
+        return self._passed_on(moved, name, args, kwargs)
 
     async def _passed_on(
         self, moved: Box, name: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any] | None
@@ -155,7 +176,7 @@ class HereBox(_core.HereBox):
         return more.stopping
 
     def _stopped(self) -> Any:
-        moved = self._more().moved
+        moved = self._moved
         if moved is not None:
             return _ended(moved)
         self._end(Ending("normal"))
@@ -163,7 +184,7 @@ class HereBox(_core.HereBox):
 
     def _end_now(self) -> None:
         """It is stopped, though the message that was to do so did not come to its turn."""
-        moved = self._more().moved
+        moved = self._moved
         if moved is not None:
             moved.stop()
         else:
@@ -180,29 +201,30 @@ class HereBox(_core.HereBox):
 
     @property
     def is_elsewhere(self) -> bool:
-        moved = self._more().moved
+        moved = self._moved
         return moved is not None and moved.is_elsewhere
 
     def kill(self, because: BaseException | None = None) -> None:
-        more = self._more()
-        if more.moved is not None:
-            more.moved.kill(because)
+        if not self._end(Ending("killed", because)) and (moved := self._moved) is not None:
+            moved.kill(because)
             return
-        self._end(Ending("killed", because))
         self._cancel_all()
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: Ending) -> bool:
+        """It has ended so, unless it had ended before, or was left."""
         more = self._more()
-        if more.ending is not None:
-            return
-        more.ending = ending
+        with _lock:
+            if more.ending is not None or more.moved is not None:
+                return False
+            more.ending = ending
+            watchers, more.watchers = more.watchers, []
         self._forget_instance()
         if more.counter is not None:
             more.counter._close()
-        watchers, more.watchers = more.watchers, []
         self._home._watch(self, False)
         for heard in watchers:
             heard(ending)
+        return True
 
     def _death(self) -> Exception | None:
         """The error of a message that was cancelled because the box has ended."""
@@ -211,28 +233,33 @@ class HereBox(_core.HereBox):
 
     def _run_is_over(self) -> None:
         """The engine calls this at the end of the run, if somebody watches."""
-        self._end(Ending("killed", RuntimeError("the run that it lived in is over")))
+        self._end(_run_over())
 
     def watch(self, heard: Heard) -> None:
         more = self._more()
-        if more.ending is None and more.moved is None and self._home._is_over:
+        with _lock:
+            ending, moved = more.ending, self._moved
+            if ending is None and moved is None:
+                more.watchers.append(heard)
+                self._home._watch(self, True)
+        if ending is not None:
+            heard(ending)
+        elif moved is not None:
+            moved.watch(heard)
+        elif self._home._is_over:
+            # Which was told to whoever was known then.
             self._run_is_over()
-        if more.ending is not None:
-            heard(more.ending)
-        elif more.moved is not None:
-            more.moved.watch(heard)
-        else:
-            more.watchers.append(heard)
-            self._home._watch(self, True)
 
     def unwatch(self, heard: Heard) -> None:
         more = self._more()
-        if more.moved is not None:
-            more.moved.unwatch(heard)
-        elif heard in more.watchers:
-            more.watchers.remove(heard)
-            if not more.watchers:
-                self._home._watch(self, False)
+        with _lock:
+            moved = self._moved
+            if moved is None and heard in more.watchers:
+                more.watchers.remove(heard)
+                if not more.watchers:
+                    self._home._watch(self, False)
+        if moved is not None:
+            moved.unwatch(heard)
 
     def leave(self, settle: Callable[[bytes], Box]) -> Task[None]:
         moved = self._open()
@@ -247,9 +274,15 @@ class HereBox(_core.HereBox):
         if more.ending is not None:
             raise refusal(self.name, more.ending)
         other = settle(pickled(self._instance))
-        more.moved = other
+        with _lock:
+            if more.ending is None:
+                more.moved = other
+            watchers, more.watchers = more.watchers, []
+        if more.ending is not None:
+            # Somebody was faster, and did not know of the other.
+            other.kill(more.ending.error)
+            raise refusal(self.name, more.ending)
         self._forget_instance()
-        watchers, more.watchers = more.watchers, []
         self._home._watch(self, False)
         for heard in watchers:
             other.watch(heard)
@@ -257,13 +290,19 @@ class HereBox(_core.HereBox):
 
     def __reduce__(self) -> Any:
         more = self._more()
-        if more.moved is not None:
-            return more.moved.__reduce__()
+        moved = self._moved
+        if moved is not None:
+            return moved.__reduce__()
         from thistledown._boxes_far import sent
 
-        if more.counter is None:
-            more.counter = _core.Counter()
+        with _lock:
+            if more.counter is None:
+                more.counter = _core.Counter()
         return sent(more.counter, self)
+
+
+def _run_over() -> Ending:
+    return Ending("killed", RuntimeError("the run that it lived in is over"))
 
 
 async def _ended(box: Box) -> None:

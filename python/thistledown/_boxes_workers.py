@@ -12,12 +12,14 @@ import itertools
 import os
 import pickle
 import sys
+import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from thistledown import _core
-from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, refusal
+from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, last, refusal
 from thistledown._errors import ActorDied, ActorStopped, NotPicklable
 from thistledown._lifetime import is_worker, worker_pool
 from thistledown._pickling import pack, unpack
@@ -77,6 +79,8 @@ class WorkerBox:
         "_is_held",
         "_is_plain",
         "_key",
+        "_killed",
+        "_lock",
         "_mailbox",
         "_making",
         "_options",
@@ -112,9 +116,14 @@ class WorkerBox:
         self._is_held = False
         self._stopping: Task[None] | None = None
         self._watch: Watch | None = None
-        # Since ``leave``: what waits for the box to be somewhere.
-        self._waiting: list[Callable[[Box], None]] | None = None
+        # Held while what is below is looked at and changed, and never while code of others may run.
+        self._lock = threading.RLock()
+        # Since ``leave``: what waits for the box to be somewhere, and to have been asked what came before.
+        self._waiting: deque[Later] | None = None
+        # Where it lives on, if not here.
         self._forward: Box | None = None
+        # It was killed while it was nowhere.
+        self._killed = False
         # What it was killed for.
         self._because: BaseException | None = None
         # A call goes its way without a question.
@@ -123,9 +132,8 @@ class WorkerBox:
 
     @property
     def place(self) -> Any:
-        if self._forward is not None:
-            return self._forward.place
-        return self._pool
+        forward = self._on
+        return self._pool if forward is None else forward.place
 
     @property
     def options(self) -> dict[str, Any]:
@@ -133,7 +141,8 @@ class WorkerBox:
 
     @property
     def is_elsewhere(self) -> bool:
-        return True if self._forward is None else self._forward.is_elsewhere
+        forward = self._on
+        return True if forward is None else forward.is_elsewhere
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -148,15 +157,27 @@ class WorkerBox:
         return self._asked(attribute, lambda box: box.read(attribute), lambda: self._mailbox.read(attribute))
 
     def _asked(self, what: str, elsewhere: Callable[[Box], Task[Any]], here: Callable[[], Task[Any]]) -> Task[Any]:
+        with self._lock:
+            if self._stopping is not None and (self._waiting is not None or self._forward is None):
+                raise refusal(self.name, Ending("normal"))
+            if self._waiting is not None:
+                return self._later(f"{self.name}.{what}", elsewhere, here)
+            forward = self._on
+            if forward is None:
+                self._is_wanted()
+                self._is_plain = True
+        return _carrying(here) if forward is None else elsewhere(forward)
+
+    @property
+    def further(self) -> Box | None:
+        return None if self._waiting is not None else self._forward
+
+    @property
+    def _on(self) -> Box | None:
+        """Where it lives on, by the shortest way; None: here."""
         if self._forward is not None:
-            return elsewhere(self._forward)
-        if self._stopping is not None:
-            raise refusal(self.name, Ending("normal"))
-        if self._waiting is not None:
-            return self._later(f"{self.name}.{what}", elsewhere)
-        self._is_wanted()
-        self._is_plain = True
-        return _carrying(here)
+            self._forward = last(self._forward)
+        return self._forward
 
     def _is_wanted(self) -> None:
         """Whoever asks the box hears what has made it fail."""
@@ -165,43 +186,59 @@ class WorkerBox:
             self._making._take_failure()
 
     def stop(self) -> Task[None]:
-        if self._forward is not None:
-            return self._forward.stop()
-        if self._stopping is None:
-            self._is_plain = False
+        with self._lock:
             if self._waiting is not None:
-                self._stopping = self._later(f"the end of {self.name}", lambda box: box.stop())
-            else:
+                if self._stopping is None:
+                    self._stopping = self._later(
+                        f"the end of {self.name}", lambda box: box.stop(), lambda: self._mailbox.stop()
+                    )
+                return self._stopping
+            forward = self._on
+            if forward is None and self._stopping is None:
+                self._is_plain = False
                 self._stopping = self._mailbox.stop()
-        return self._stopping
+            stopping = self._stopping
+        if forward is not None:
+            return forward.stop()
+        assert stopping is not None
+        return stopping
 
     def kill(self, because: BaseException | None = None) -> None:
-        if self._forward is not None:
-            self._forward.kill(because)
+        with self._lock:
+            forward = self._on
+            if forward is None:
+                self._is_held = False
+                self._killed = True
+                self._because = self._because or because
+                if self._watch is not None:
+                    self._watch.because = self._because
+        if forward is not None:
+            forward.kill(because)
             return
         self._is_wanted()
-        self._is_held = False
-        self._because = self._because or because
-        if self._watch is not None:
-            self._watch.because = self._because
         self._mailbox.kill()
 
     # --- its end --------------------------------------------------------------------------------------------------
 
     def watch(self, heard: Heard) -> None:
-        if self._forward is not None:
-            self._forward.watch(heard)
-            return
-        self._is_wanted()
-        if self._watch is None:
-            self._watch = Watch(self.name, self._mailbox.watch(), self._because)
-        self._watch.add(heard)
+        with self._lock:
+            forward = self._on
+            if forward is None and self._watch is None:
+                self._is_wanted()
+                self._watch = Watch(self.name, self._mailbox.watch(), self._because)
+            watch = self._watch
+        if forward is not None:
+            forward.watch(heard)
+        elif watch is not None:
+            watch.add(heard)
 
     def unwatch(self, heard: Heard) -> None:
-        if self._watch is not None:
-            self._watch.remove(heard)
-        if self._forward is not None:
-            self._forward.unwatch(heard)
+        with self._lock:
+            forward, watch = self._on, self._watch
+        if watch is not None:
+            watch.remove(heard)
+        if forward is not None:
+            forward.unwatch(heard)
 
     def __del__(self) -> None:
         # One that is made again elsewhere, or was sent there, is held by others, for all that is known here.
@@ -211,17 +248,35 @@ class WorkerBox:
     # --- moving ---------------------------------------------------------------------------------------------------
 
     def leave(self, settle: Callable[[bytes], Box]) -> Task[None]:
-        if self._forward is not None:
-            return self._forward.leave(settle)
-        if self._stopping is not None:
-            raise refusal(self.name, Ending("normal"))
-        if self._waiting is not None:
-            return self._later(f"the move of {self.name}", lambda box: box.leave(settle))
-        self._is_wanted()
+        with self._lock:
+            forward = self._on if self._waiting is None else None
+            if forward is None:
+                if self._pool._is_upstream:
+                    raise TypeError(
+                        f"{self.name} lives in a pool of the program's, and is moved from there: send a message to "
+                        "somebody who lives in the program, and who calls `move`"
+                    )
+                if self._stopping is not None:
+                    raise refusal(self.name, Ending("normal"))
+                name = f"the move of {self.name}"
+                if self._waiting is not None:
+                    return self._later(name, lambda box: box.leave(settle), None, settle)
+                self._is_wanted()
+                self._is_plain = False
+                self._waiting = deque()
+        if forward is not None:
+            return forward.leave(settle)
+        promise: Task[None] = _core.pledge(name, True)
+        try:
+            self._set_out(settle, promise)
+        except BaseException:
+            self._settle(self)
+            raise
+        return promise
+
+    def _set_out(self, settle: Callable[[bytes], Box], promise: Task[None]) -> None:
+        """Has the instance given out. What comes then waits until it is somewhere."""
         leaving = self._mailbox.give()
-        self._is_plain = False
-        self._waiting = []
-        promise: Task[None] = _core.pledge(f"the move of {self.name}", True)
 
         def left(task: Any) -> None:
             try:
@@ -241,43 +296,60 @@ class WorkerBox:
                 promise._settle(None, None)
 
         leaving.add_done_callback(left)
-        return promise
 
     def _moved(self, other: Box) -> None:
         """The other box answers what is queued, and all calls from now on."""
-        if self._watch is not None:
-            self._watch.follow(other)
+        with self._lock:
+            self._forward = other
+            killed, watch = self._killed, self._watch
+        if killed:
+            # By somebody who did not know of the other.
+            other.kill(self._because)
+        if watch is not None:
+            watch.follow(other)
         if isinstance(other, WorkerBox) and other._pool is self._pool:
             self._mailbox.moved(other._mailbox)
         else:
             self._mailbox.stop()
-        self._forward = other
         self._settle(other)
 
-    def _later(self, name: str, ask: Callable[[Box], Task[Any]]) -> Task[Any]:
-        """What is asked while the box is nowhere. It is asked where the box will be."""
+    def _later(
+        self,
+        name: str,
+        elsewhere: Callable[[Box], Task[Any]],
+        here: Callable[[], Task[Any]] | None,
+        settle: Callable[[bytes], Box] | None = None,
+    ) -> Task[Any]:
+        """What is asked while the box is nowhere. It is asked where the box will be. Who calls this holds the lock."""
         assert self._waiting is not None
         promise: Task[Any] = _core.pledge(name, True)
-
-        def go(box: Box) -> None:
-            try:
-                task = ask(box)
-            except BaseException as error:
-                promise._settle(None, error)
-            else:
-                task.add_done_callback(lambda task: _pass_on(task, promise))
-
-        self._waiting.append(go)
+        self._waiting.append(Later(promise, elsewhere, here, settle))
         return promise
 
     def _settle(self, box: Box) -> None:
-        """The box is here, or there, and is asked what has waited for that."""
-        stopping, self._stopping = self._stopping, None
-        waiting, self._waiting = self._waiting or [], None
-        for ask in waiting:
-            ask(box)
-        if stopping is not None:
-            self._stopping = stopping
+        """The box is here, or there, and is asked what has waited for that, in its order, and what comes meanwhile."""
+        while True:
+            with self._lock:
+                assert self._waiting is not None
+                if not self._waiting:
+                    self._waiting = None
+                    return
+                later = self._waiting.popleft()
+            promise = later.promise
+            try:
+                if box is not self:
+                    task = later.elsewhere(box)
+                elif later.settle is not None:
+                    # It moves again, and what is behind waits for that.
+                    self._set_out(later.settle, promise)
+                    return
+                else:
+                    assert later.here is not None
+                    task = _carrying(later.here)
+            except BaseException as error:
+                promise._settle(None, error)
+            else:
+                _pass_on(task, promise)
 
     def __reduce__(self) -> Any:
         if self._forward is not None:
@@ -287,43 +359,64 @@ class WorkerBox:
         return again, (self._pool._token, self._key, self.owner, self.name, self._options, self.number)
 
 
+class Later(NamedTuple):
+    """What is asked of a box that is nowhere: of the one where it lives on, or of itself; with ``settle``, to move."""
+
+    promise: Task[Any]
+    elsewhere: Callable[[Box], Task[Any]]
+    here: Callable[[], Task[Any]] | None
+    settle: Callable[[bytes], Box] | None
+
+
 class Watch:
-    """Who wants to hear of the end of a box, and whether it has ended."""
+    """Who wants to hear of the end of a box, and whether it has ended. Of any threads."""
 
     def __init__(self, name: str, task: Task[Any], because: BaseException | None) -> None:
         self.name = name
         self.because = because
+        self.lock = threading.Lock()
+        # What is below is changed by whoever has the lock, which nobody has who calls somebody.
         self.heard: list[Heard] = []
         self.ending: Ending | None = None
-        self.follows = False
+        # The box in which it lives on, and which tells of the end.
+        self.follows: Box | None = None
         task.add_done_callback(self.ended)
 
     def add(self, heard: Heard) -> None:
-        self.heard.append(heard)
-        if self.ending is not None:
-            self.tell()
+        with self.lock:
+            ending, follows = self.ending, self.follows
+            if ending is None and follows is None:
+                self.heard.append(heard)
+        if ending is not None:
+            heard(ending)
+        elif follows is not None:
+            follows.watch(heard)
 
     def remove(self, heard: Heard) -> None:
-        if heard in self.heard:
-            self.heard.remove(heard)
+        with self.lock:
+            if heard in self.heard:
+                self.heard.remove(heard)
 
     def follow(self, other: Box) -> None:
         """The box has not ended, but lives on as this one."""
-        self.follows = True
-        heard, self.heard = self.heard, []
+        with self.lock:
+            if self.ending is not None:
+                return
+            self.follows = other
+            heard, self.heard = self.heard, []
         for one in heard:
             other.watch(one)
 
     def ended(self, task: Any) -> None:
-        if not self.follows:
-            word, error = ("killed", None) if task.cancelled() else task.result()
-            self.ending = _ending(self.name, word, self.because if word == "killed" else error)
-            self.tell()
-
-    def tell(self) -> None:
-        assert self.ending is not None
-        while self.heard:
-            self.heard.pop(0)(self.ending)
+        word, error = ("killed", None) if task.cancelled() else task.result()
+        ending = _ending(self.name, word, self.because if word == "killed" else error)
+        with self.lock:
+            if self.follows is not None:
+                return
+            self.ending = ending
+            heard, self.heard = self.heard, []
+        for one in heard:
+            one(ending)
 
 
 def box_of(number: int) -> WorkerBox | None:
@@ -396,8 +489,13 @@ def _carrying(start: Callable[[], Task[Any]]) -> Task[Any]:
     return task
 
 
-def _pass_on(task: Any, promise: Task[Any]) -> None:
-    try:
-        promise._settle(task.result(), None)
-    except BaseException as error:
-        promise._settle(None, error)
+def _pass_on(task: Task[Any], promise: Task[Any]) -> None:
+    """Lets who has asked before have the answer."""
+
+    def ended(task: Any) -> None:
+        try:
+            promise._settle(task.result(), None)
+        except BaseException as error:
+            promise._settle(None, error)
+
+    task.add_done_callback(ended)

@@ -218,6 +218,10 @@ class Kept:
         inner = self._inner
         return inner is not None and inner.is_elsewhere
 
+    @property
+    def further(self) -> None:
+        return None
+
     def kill(self, because: BaseException | None = None) -> None:
         """Ends the instance now. Its supervisor decides whether there is a next one."""
         inner = self._inner

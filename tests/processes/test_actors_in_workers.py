@@ -1,14 +1,17 @@
 """Actors in worker processes: order, places, handles, and the ways of their ends."""
 
+import functools
 import os
 import pickle
 import signal
+import threading
 
 import pytest
 import thistledown as td
-from boxes import Account, Doomed, Hoarder, Unwilling, alone, flood, make_and_use, use
+from boxes import Account, Diary, Doomed, Hoarder, Unwilling, alone, flood, make_and_use, use
 from pools import Workers
 from thistledown._boxes import Ending
+from thistledown._boxes_workers import make
 
 from leaks import eventually
 from support import PATIENCE
@@ -409,6 +412,94 @@ def test_a_handle_in_a_worker_follows_within_its_pool():
         assert result(account.move(pool)) is None
         assert result(one.await_partner("deposit")) == 2
         assert result(account.balance) == 2
+
+
+class Reluctant:
+    """An argument that is pickled when it may be."""
+
+    def __init__(self):
+        self.begins, self.may = threading.Event(), threading.Event()
+
+    def __reduce__(self):
+        self.begins.set()
+        assert self.may.wait(PATIENCE)
+        return int, ()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_calls_of_one_that_moves_keep_their_order_while_those_that_have_waited_are_sent(gate, fails):
+    with Workers(1) as pool, Workers(1) as other:
+        diary, reluctant = pool.actor(Diary, gate.path), Reluctant()
+        result(diary.words)
+        moving = diary._box.leave(Raises() if fails else functools.partial(make, other, False, {}, Diary))
+        gate.wait_for_arrivals()
+        tasks = [diary.note(1), diary.note(2, reluctant), diary.note(3)]
+        gate.open()
+        assert reluctant.begins.wait(PATIENCE)
+        tasks += [diary.note(4), diary.note(5)]
+        reluctant.may.set()
+        tasks.append(diary.note(6))
+        assert isinstance(moving.exception(PATIENCE), LookupError if fails else type(None))
+        for task in tasks:
+            result(task)
+        assert result(diary.words) == [1, 2, 3, 4, 5, 6]
+        diary.kill()
+
+
+class Raises:
+    def __call__(self, state):
+        raise LookupError
+
+
+def test_one_that_is_told_to_move_twice_moves_twice(gate):
+    with Workers(1) as pool, Workers(1) as other:
+        diary = pool.actor(Diary, gate.path)
+        moves = [diary._box.leave(Raises()), diary.move(other)]
+        task = diary.note("there")
+        gate.open(2)
+        assert isinstance(moves[0].exception(PATIENCE), LookupError)
+        result(moves[1])
+        result(task)
+        assert diary.place is other
+        diary.kill()
+
+
+def test_one_that_is_killed_while_it_moves_does_not_live_on():
+    with Workers(1) as pool:
+        account, made = pool.actor(Account), []
+
+        def settle(state):
+            account.kill()
+            made.append(make(pool, False, {}, Account, state))
+            return made[0]
+
+        result(account._box.leave(settle))
+        with pytest.raises(td.ActorDied):
+            result(made[0].read("balance"))
+        with pytest.raises(td.ActorDied):
+            result(account.balance)
+
+
+def test_the_way_to_one_that_has_moved_often_is_short():
+    with Workers(1) as pool:
+        account = pool.actor(Account)
+        for _ in range(350):
+            result(account.move(pool))
+        assert result(account.deposit()) == 1
+        assert account.place is pool
+
+
+def move_in_worker(actor):
+    with pytest.raises(TypeError, match="is moved from there"):
+        actor.move(td.workers())
+    return actor.deposit().result(PATIENCE)
+
+
+def test_one_of_the_programs_pool_is_not_moved_by_a_worker():
+    with Workers(1) as pool:
+        account = pool.actor(Account)
+        assert result(pool.go(move_in_worker, account)) == 1
+        assert result(account.deposit()) == 2
 
 
 def test_what_cannot_move_stays(place):
