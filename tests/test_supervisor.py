@@ -8,10 +8,12 @@ import contextlib
 import logging
 import math
 import pickle
+import sys
 import threading
 
 import pytest
 import thistledown as td
+from thistledown._supervisors import roots
 
 from support import PATIENCE, settle
 
@@ -594,6 +596,54 @@ def test_in_plain_code_it_has_a_thread_of_its_own():
             where.thread().result(PATIENCE)
         supervisor.start().result(PATIENCE)
     assert threads == ["thistledown-shop"] * 3
+
+
+def test_when_its_thread_cannot_start_it_can_be_started_later(monkeypatch):
+    supervisor = td.Supervisor([here(Account, 7)], name="shop")
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "thistledown-shop":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            supervisor.start()
+        with pytest.raises(RuntimeError, match="was not started"):
+            supervisor.stop()
+        with pytest.raises(RuntimeError, match="does not run"):
+            supervisor.start_child(here(Account, name="further"))
+        with pytest.raises(td.ActorStopped):
+            supervisor["Account"].deposit(1)
+    with supervisor:
+        assert supervisor["Account"].deposit(1).result(PATIENCE) == 8
+
+
+def test_supervisors_that_start_while_somebody_looks_at_the_tree_do_no_harm():
+    """At each line of Python that the look runs, one more is started, as another thread would do it."""
+    started = []
+
+    def at_each_line(frame, event, argument):
+        if event == "line" and len(started) < 30:
+            sys.settrace(None)
+            started.append(td.Supervisor(name=f"shop {len(started)}"))
+            started[-1].start().result(PATIENCE)
+            sys.settrace(at_each_line)
+        return at_each_line
+
+    before = sys.gettrace()
+    with td.Supervisor(name="first"):
+        sys.settrace(at_each_line)
+        try:
+            seen = roots()
+        finally:
+            sys.settrace(before)
+        assert [one.name for one in seen if one.name == "first"] == ["first"]
+        for one in started:
+            one.stop().result(PATIENCE)
+    assert len(started) > 2
 
 
 def test_a_plain_block_that_fails_raises_its_own_error_and_stops():

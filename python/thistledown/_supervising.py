@@ -79,10 +79,10 @@ class Supervising:
 
     def _go_in_run(self, scope: _core.Scope | None = None) -> Task[None]:
         """In the run of this thread; in a scope of that, for one in a supervisor."""
-        self._begin()
-        self._over = over = _core.go_in(self._main, (), {}, scope, None, f"work of {self._name}")
-        # Who is cancelled before his first turn does nothing at all.
-        over.add_done_callback(lambda _: self._tell_end(None))
+        started = self._begin()
+        over: Task[None] = _core.go_in(self._main, (), {}, scope, None, f"work of {self._name}")
+        self._over = over
+        self._is_over_with(over, started)
         return over
 
     @property
@@ -96,11 +96,19 @@ class Supervising:
         return self._over
 
     def _go_in_thread(self) -> None:
-        self._begin()
-        self._over = _core.pledge(self._name, True)
-        threading.Thread(target=self._thread, name=f"thistledown-{self._name}", daemon=True).start()
+        before = self._over
+        started = self._begin()
+        self._over = over = _core.pledge(self._name, True)
+        try:
+            threading.Thread(target=self._thread, args=(over,), name=f"thistledown-{self._name}", daemon=True).start()
+        except BaseException:
+            self._over = before
+            self._tell_end(None, started, self._inbox)
+            raise
+        self._is_over_with(over, started)
 
-    def _begin(self) -> None:
+    def _begin(self) -> Task[None]:
+        """Makes what each start has of its own; what tells when it has started."""
         if self._over is not None and not self._over.done():
             raise RuntimeError(f"{self._name} runs already")
         self._started = _core.pledge(f"start of {self._name}", True)
@@ -108,6 +116,17 @@ class Supervising:
         self._is_stopped = self._is_killed = False
         self._only_first()
         self._expect()
+        return self._started
+
+    def _is_over_with(self, over: Task[None], started: Task[None]) -> None:
+        """Who is cancelled before his first turn does nothing at all, so it is told here what has become of it."""
+        inbox = self._inbox
+
+        def ended(_: object) -> None:
+            if not started.done():
+                self._tell_end(None, started, inbox)
+
+        over.add_done_callback(ended)
 
     def _kill(self) -> None:
         """Ends everything now."""
@@ -124,19 +143,18 @@ class Supervising:
         if self._serving is not None:
             self._serving.cancel()
 
-    def _thread(self) -> None:
+    def _thread(self, over: Task[None]) -> None:
         from thistledown._run import run
 
-        assert self._over is not None
         try:
             # What is imported for its children there is no stall.
             run(self._main, stall_after=STALL_AFTER)
         except BaseException as error:
             if isinstance(error, ChildFailed) and not self._started_badly():
                 logger.error("%s", error, exc_info=error)
-            self._over._settle(None, error)
+            over._settle(None, error)
         else:
-            self._over._settle(None, None)
+            over._settle(None, None)
 
     def _started_badly(self) -> bool:
         """Whether who has started it hears of its failure."""
@@ -165,6 +183,8 @@ class Supervising:
 
     async def _work(self) -> ChildFailed | None:
         failure: ChildFailed | None = None
+        started, inbox = self._started, self._inbox
+        assert started is not None
         try:
             with _core.move_on_after(math.inf) as self._serving:
                 if self._is_stopped:
@@ -172,18 +192,17 @@ class Supervising:
                 failure = await self._serve()
         finally:
             await self._carry_out(self._machine.stop())
-            self._tell_end(failure)
+            self._tell_end(failure, started, inbox)
         return failure
 
-    def _tell_end(self, failure: ChildFailed | None) -> None:
+    def _tell_end(self, failure: ChildFailed | None, started: Task[None], inbox: _core.Channel[Any]) -> None:
         """Nothing of it runs any more: whoever waits for something of it is told."""
-        self._inbox.close()
-        self._refuse_demands()
+        inbox.close()
+        self._refuse_demands(inbox)
         if not self._is_nested:
             self._give_up()
-        assert self._started is not None
-        if not self._started.done():
-            self._started._settle(None, failure or RuntimeError(f"{self._name} was stopped while it started"))
+        if not started.done():
+            started._settle(None, failure or RuntimeError(f"{self._name} was stopped while it started"))
 
     async def _serve(self) -> ChildFailed | None:
         """Starts the children and sees to them. Gives why the supervisor has to end, unless it is stopped."""
@@ -327,11 +346,11 @@ class Supervising:
             raise error from None
         return answer
 
-    def _refuse_demands(self) -> None:
+    def _refuse_demands(self, inbox: _core.Channel[Any]) -> None:
         """What nobody will do any more is refused."""
         while True:
             try:
-                what, about = self._inbox.recv_nowait()
+                what, about = inbox.recv_nowait()
             except ChannelClosed:
                 return
             if what == "demand":

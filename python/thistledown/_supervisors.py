@@ -5,6 +5,7 @@ Source: Erlang/OTP, ``supervisor``.
 """
 
 import contextlib
+import functools
 import itertools
 import weakref
 from collections.abc import Generator, Iterable
@@ -22,7 +23,8 @@ from thistledown._task import Task
 __all__ = ["ChildState", "Supervisor", "end_all", "roots"]
 
 _numbers = itertools.count(1)
-_roots: "weakref.WeakSet[Supervisor]" = weakref.WeakSet()
+# Those that were started, by their `id`. No set that is weak itself: looking through one fails when it grows meanwhile.
+_roots: "dict[int, weakref.ref[Supervisor]]" = {}
 
 
 class ChildState(NamedTuple):
@@ -119,7 +121,7 @@ class Supervisor(Supervising):
             self._go_in_thread()
         else:
             self._go_in_run()
-        _roots.add(self)
+        _roots[id(self)] = weakref.ref(self, functools.partial(_forget, id(self)))
         assert self._started is not None
         return self._started
 
@@ -377,9 +379,14 @@ async def _quietly(task: Task[Any]) -> None:
         await task
 
 
+def _forget(number: int, _: object) -> None:
+    _roots.pop(number, None)
+
+
 def roots() -> list[Supervisor]:
     """The supervisors of this process that run and have none of their own."""
-    return [one for one in list(_roots) if not one._is_nested and one._over is not None and not one._over.done()]
+    found = [one for known in list(_roots.values()) if (one := known()) is not None]
+    return [one for one in found if not one._is_nested and one._over is not None and not one._over.done()]
 
 
 def end_all(is_kill: bool) -> None:

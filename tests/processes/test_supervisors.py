@@ -166,6 +166,24 @@ def test_kill_leaves_no_process(own_pool, gate):
         result(call)
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_supervisor_that_is_killed_while_it_starts_reports_no_task_of_its_own(is_alone, tmp_path, gate, caplog):
+    """What it asks a new actor, to hear that it is made, is its own affair."""
+    caplog.set_level(logging.ERROR, "thistledown")
+    (tmp_path / "made").mkdir()
+    with Workers(2) as pool:
+        slow = td.child(Slow, str(tmp_path / "made"), gate.path).options(place=Alone(pool) if is_alone else pool)
+        supervisor = td.Supervisor([slow])
+        started = supervisor.start()
+        gate.wait_for_arrivals()
+        supervisor.kill()
+        with pytest.raises(RuntimeError, match="was stopped while it started"):
+            result(started)
+        supervisor.wait(PATIENCE)
+    gc.collect()
+    assert caplog.messages == []
+
+
 def test_a_plain_function_has_a_process_of_its_own_and_is_started_again(default_pool, journal):
     """Once it ends by itself, once it is killed, and then it is stopped in the middle."""
     with td.Supervisor([td.child(serve, journal.path).options(shutdown=0)], max_restarts=5) as supervisor:
@@ -291,18 +309,3 @@ class Counter:
 
     async def count(self):
         return await self.slow.count()
-
-
-# --- a start that is broken off ----------------------------------------------------------------------------------
-
-
-def test_a_child_that_is_killed_while_it_starts_is_not_reported_as_a_failed_task(own_pool, caplog):
-    """What the supervisor asks it to know that it stands is nobody's task."""
-    supervisor = td.Supervisor([account(Alone(own_pool))], name="shop")
-    with caplog.at_level(logging.WARNING, "thistledown"):
-        started = supervisor.start()
-        supervisor.kill()
-        with pytest.raises(RuntimeError, match="stopped while it started"):
-            started.result(PATIENCE)
-        gc.collect()
-    assert "__module__" not in caplog.text
