@@ -34,6 +34,9 @@ pool = 0
 IMPORTER = "<frozen importlib._bootstrap>"
 """The file of the code that imports modules, as its frames have it."""
 
+LISTED = 5
+"""Tasks that a warning names one by one."""
+
 _inherited: list[_core.Child] = []
 _to_undo: list[Callable[[], None]] = []
 
@@ -216,7 +219,9 @@ def weightless(child: _core.Child, job: _core.Job) -> None:
 
 
 class WeightlessOver(Exception):
-    """No task is left: what they started and did not wait for is cancelled, or the worker would not be free."""
+    """No task is left: what they started and did not wait for is cancelled, or the worker would not be free. It may be
+    given a plain task, or told to leave, and that is not seen while such a run goes on.
+    """
 
 
 class _Left(Exception):
@@ -264,6 +269,7 @@ class Weightless:
                     if number in self.running:
                         self.running[number][1].cancel()
                 if not self.running:
+                    self.tell_of_rest()
                     raise WeightlessOver
                 await _core.select(_core.readable(bell), self.stir.recv())
 
@@ -309,6 +315,24 @@ class Weightless:
             self.child.failed_job(job, error)
         if not self.running:
             self.wake()
+
+    def tell_of_rest(self) -> None:
+        """What was begun here and goes on is about to be stopped, which is said: nobody may wait for it."""
+        started, ended, _, _ = _core.tallies()[0]
+        if started - ended == 1:
+            return  # The task that takes in the others.
+        own, thread = _core.current_task(), threading.get_ident()
+        rows = [row for run in _core.survey(sys.maxsize, [])[0] if run[0] == thread for row in run[4]]
+        names = [row[1].name for row in rows if row[1] not in (None, own) and row[3] != "running" and not row[7]]
+        if names:
+            import logging
+
+            more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+            logging.getLogger("thistledown").warning(
+                "stopped in its worker process, since no task of the program runs beside it there any more: %s. Who "
+                "has begun it there has not waited for it: write `await`, or `async with td.TaskGroup()`",
+                ", ".join(names[:LISTED]) + more,
+            )
 
     def wake(self) -> None:
         if not len(self.stir):

@@ -57,6 +57,7 @@ class Calls(Weightless):
                 if self.free:
                     continue
                 if not self.behind:
+                    self.tell_of_rest()
                     raise WeightlessOver
                 await _core.select(_core.readable(bell), self.stir.recv())
 

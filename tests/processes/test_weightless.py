@@ -362,6 +362,52 @@ def test_a_task_that_does_not_even_end_is_given_up():
         assert pool.go(give, 3).result(PATIENCE) == 3
 
 
+# --- what they begin ------------------------------------------------------------------------------------------
+
+
+async def in_background(path):
+    try:
+        await td.Channel(1).recv()
+    finally:
+        work.write(path, "cleaned up")
+
+
+async def begin(path):
+    td.go(in_background, path)
+    await td.sleep(0)
+
+
+class Beginner:
+    async def begin(self, path):
+        await begin(path)
+
+
+async def begin_and_wait():
+    async with td.TaskGroup() as group:
+        group.go(give, 1)
+        group.go(give, 2)
+    return await td.go(give, 3)
+
+
+@pytest.mark.parametrize("of_actor", [False, True])
+def test_what_they_begin_and_do_not_wait_for_is_stopped_with_the_last_of_them_and_named(journal, caplog, of_actor):
+    with Workers(1) as pool:
+        if of_actor:
+            pool.actor(Beginner).begin(journal.path).result(PATIENCE)
+        else:
+            pool.go(begin, journal.path).result(PATIENCE)
+    assert journal.lines() == ["cleaned up"]
+    (said,) = [record.getMessage() for record in caplog.records if "stopped in its worker" in record.getMessage()]
+    assert "in_background-" in said
+    assert "td.TaskGroup" in said
+
+
+def test_nothing_is_said_of_what_they_have_waited_for(caplog):
+    with Workers(1) as pool:
+        assert pool.go(begin_and_wait).result(PATIENCE) == 3
+    assert not caplog.records
+
+
 def test_a_run_inside_of_a_plain_task_finds_its_deadlock():
     with Workers(1) as pool:
         assert isinstance(pool.go(lambda: td.run(waits_for_nothing)).exception(PATIENCE), td.DeadlockError)
