@@ -193,7 +193,7 @@ def test_the_command_says_how_it_is_used():
         [sys.executable, "-m", "thistledown", "--help"], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     assert "tree" in done.stdout
-    assert asked("no number").returncode == 2
+    assert asked().returncode == 2
 
 
 async def opened():

@@ -1,14 +1,15 @@
-"""The command line: ``thistledown tree PID``, ``thistledown top [PID|NAME]``.
+"""The command line: ``thistledown tree PID|NAME``, ``thistledown top [PID|NAME]``.
 
 Each command is a function that gives the exit status. This module runs outside of the program that it asks, and needs
 nothing of the engine.
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 
-from thistledown._programs import Stuck, Unanswered, ask_tree, find
+from thistledown._programs import Stuck, Unanswered, ask_json, ask_tree, find
 
 __all__ = ["Unanswered", "ask_tree", "main"]
 
@@ -44,7 +45,7 @@ def _add_tree(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         description="Prints who waits for what, since when and at which line, in a running program of the same user. "
         "It answers from inside, also when it is stuck. THISTLEDOWN_TREE=0 in its environment switches that off.",
     )
-    tree.add_argument("pid", type=int, metavar="PID", help="the program's process")
+    tree.add_argument("program", metavar="PID|NAME", help="its process, or a part of its command line")
     tree.set_defaults(run=_tree)
 
 
@@ -60,24 +61,33 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     top.add_argument(
         "--web", action="store_true", help="serve a page on this machine's loopback, and print its address"
     )
-    top.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
+    top.add_argument("--port", type=_port, default=0, help="of the page (default: a free one)")
     top.set_defaults(run=_top)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"between two looks are 0.1 to 3600 seconds, not {text}")
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0.1 <= float(text) <= 3600:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"between two looks are 0.1 to 3600 seconds, not {text}")
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, or 0 for a free one, not {text}")
 
 
 def _tree(arguments: argparse.Namespace) -> int:
-    print(ask_tree(arguments.pid), end="")
+    print(ask_tree(find(arguments.program)), end="")
     return 0
 
 
 def _top(arguments: argparse.Namespace) -> int:
     pid = find(arguments.program)
+    # One that does not answer later is shown as such; one that never does is no program to be shown.
+    with contextlib.suppress(Stuck):
+        ask_json(pid, "view", {"after": 0.0})
     if arguments.web:
         from thistledown import _web
 
@@ -90,6 +100,13 @@ def _top(arguments: argparse.Namespace) -> int:
         print(
             "thistledown: the view in the terminal needs textual, which is not installed here: "
             "pip install 'thistledown[top]'; or write `thistledown top --web` for a page, which needs nothing",
+            file=sys.stderr,
+        )
+        return 1
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        print(
+            f"thistledown: the view needs a terminal, and here is none: write `thistledown tree {pid}` for a text, or "
+            "`thistledown top --web` for a page",
             file=sys.stderr,
         )
         return 1

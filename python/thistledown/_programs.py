@@ -95,7 +95,10 @@ def ask_json(pid: int, what: str, about: Any) -> dict[str, Any]:
     told = ask(pid, json.dumps({what: about}))
     if not told.startswith("{"):
         raise Stuck(told)
-    known: dict[str, Any] = json.loads(told)
+    try:
+        known: dict[str, Any] = json.loads(told)
+    except ValueError:
+        raise Unanswered(f"process {pid} has ended in the middle of its answer, or is about to") from None
     return known
 
 
@@ -128,7 +131,8 @@ def ask(pid: int, request: str) -> str:
         except TimeoutError:
             raise Unanswered(f"process {pid} does not answer: is it stopped?") from None
         except OSError:
-            pass
+            # What has come of it is no answer.
+            answer = b""
     if not answer:
         raise Unanswered(f"process {pid} is about to end")
     return answer.decode(errors="replace")

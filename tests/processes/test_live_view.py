@@ -1,6 +1,7 @@
 """`thistledown top`, without a screen: what a running program answers, and ending its tasks from outside."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -218,5 +219,81 @@ def test_without_textual_the_terminal_view_says_what_to_install(tmp_path):
 def test_top_without_a_program_says_so(capsys):
     assert _command.main(["top", "no program is called so"]) == 1
     assert "no Thistledown program" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--web"]])
+def test_top_of_a_process_that_cannot_be_seen_says_so_and_ends(more, capsys):
+    with subprocess.Popen([sys.executable, "-c", "print(input())"], stdin=subprocess.PIPE, text=True) as other:
+        assert _command.main(["top", *more, str(other.pid)]) == 1
+        told = capsys.readouterr()
+        assert (told.out, told.err.count("\n")) == ("", 1)
+        assert f"process {other.pid} is no Thistledown program" in told.err
+    assert _command.main(["top", *more, str(other.pid)]) == 1
+    assert capsys.readouterr() == ("", f"thistledown: there is no process {other.pid}\n")
+
+
+def test_top_without_a_terminal_says_what_to_write_and_ends(tmp_path):
+    with watched(tmp_path) as program:
+        command = [sys.executable, "-m", "thistledown", "top", str(program.pid)]
+        streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+        done = subprocess.run(command, timeout=PATIENCE, check=False, **streams)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"thistledown tree {program.pid}" in done.stderr
+    assert "top --web" in done.stderr
+
+
+def test_tree_finds_a_program_by_its_command_line(tmp_path, capsys):
+    with watched(tmp_path) as program:
+        assert _command.main(["tree", str(tmp_path)]) == 0
+    assert f"process {program.pid}" in capsys.readouterr().out
+    assert _command.main(["tree", "no program is called so"]) == 1
+    assert "no Thistledown program" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--every", "0"], "between two looks are 0.1 to 3600 seconds, not 0"),
+        (["--every", "x"], "between two looks are 0.1 to 3600 seconds, not x"),
+        (["--every", "nan"], "between two looks are 0.1 to 3600 seconds, not nan"),
+        (["--port", "99999"], "a port is a number from 1 to 65535, or 0 for a free one, not 99999"),
+        (["--port", "x"], "a port is a number from 1 to 65535, or 0 for a free one, not x"),
+    ],
+)
+def test_top_says_what_its_options_take(arguments, words, capsys):
     with pytest.raises(SystemExit):
-        _command.main(["top", "--every", "0"])
+        _command.main(["top", "--web", *arguments, "1"])
+    assert words in capsys.readouterr().err
+
+
+CUT_OFF = """
+import os, socket, sys, threading
+from thistledown._watching import Watching
+
+window = socket.socket(socket.AF_UNIX)
+window.bind(f"\\0thistledown-{os.getpid()}")
+window.listen()
+
+def answers(length):
+    while True:
+        asked = window.accept()[0]
+        asked.recv(length)
+        asked.sendall(b'{"version": 2, "tasks": [')
+        asked.close()
+
+threading.Thread(target=answers, args=(int(sys.argv[1]),), daemon=True).start()
+watching = Watching(os.getpid())
+print(watching.look(), watching.trouble == watching.ask("open", "task 1")["error"])
+print(watching.trouble)
+"""
+
+
+# What is left unread makes its end a reset.
+@pytest.mark.parametrize("length", [1000, 1], ids=["an end", "a reset"])
+def test_an_answer_that_is_cut_off_is_no_answer(length):
+    """The program ends while it answers."""
+    done = run_program(CUT_OFF, length)
+    assert done.stderr == ""
+    first, trouble = done.stdout.splitlines()
+    assert first == "False True"
+    assert re.fullmatch(r"process \d+ .*about to( end)?", trouble)
