@@ -14,7 +14,9 @@ use thistledown_kernel::{
     ChannelId, Event, Moment, Payload, RecvRefused, RunnerId, SendRefused, Start, TaskId, Turn, Wake, Want,
 };
 use thistledown_reactor::{Poller, Ready};
-use thistledown_runtime::{Clock, Flow, Host, Lock, Rest, SharedSpace, Wakes, Watchdog, Watched, World, run};
+use thistledown_runtime::{
+    Clock, Flow, Host, Lock, Name, Rest, SharedSpace, Wakes, Watchdog, Watched, World, run,
+};
 use thistledown_space::{Field, How, Template, Value, Wanted};
 
 struct Toy;
@@ -270,7 +272,8 @@ fn take_in_thread(world: &World<Toy>, space: &SharedSpace) -> i64 {
         }
         let at = space.enlist(world, now, &wanted, ticket);
         ticket = Some(at.ticket);
-        let wake = wait_in_thread(world, vec![Want::Called(at.spot)]);
+        let Name::Here(spot) = at.name else { panic!("{at:?}") };
+        let wake = wait_in_thread(world, vec![Want::Called(spot)]);
         assert_eq!(wake, Wake::Event { branch: 0, event: Event::Ready });
     };
     ticket.into_iter().for_each(|ticket| space.release(world, now, ticket));

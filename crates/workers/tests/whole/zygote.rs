@@ -50,7 +50,9 @@ pub(crate) fn launch(manner: Manner) -> Launch {
     let harness = ["zygote::is_one_when_it_is_started_as_one", "--exact", "--ignored", "--nocapture"];
     let shell = ["/bin/sh", "-c", "exec \"$0\" \"$@\" > /dev/null"];
     let command = shell.iter().map(OsString::from).chain([binary.into()]).chain(harness.map(OsString::from));
-    Launch { command: command.collect(), environment: Vec::new(), preparation: vec![manner as u8] }
+    // A sanitizer is told by its variables what is no finding.
+    let sanitizers = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().ends_with("SAN_OPTIONS"));
+    Launch { command: command.collect(), environment: sanitizers.collect(), preparation: vec![manner as u8] }
 }
 
 /// The descriptor that the engine names as the last argument.
