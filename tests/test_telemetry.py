@@ -10,16 +10,27 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from thistledown import telemetry
 
 from support import PATIENCE, settle
 
 
+class ByName(Sampler):
+    """Samples those whose parent has nothing to say, but for an outer one."""
+
+    def should_sample(self, parent_context, trace_id, name, *_, **__):
+        return SamplingResult(Decision.DROP if name.startswith("outer") else Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self):
+        return "by name"
+
+
 @pytest.fixture
-def exported():
+def exported(request):
     """The spans that were ended, with telemetry on while the test lasts."""
     exporter = InMemorySpanExporter()
-    provider = TracerProvider()
+    provider = TracerProvider(sampler=getattr(request, "param", None))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     telemetry.instrument(provider)
     yield exporter
@@ -36,6 +47,11 @@ async def child():
 
 
 async def parent():
+    await td.go(child)
+
+
+async def outer():
+    await td.go(parent)
     await td.go(child)
 
 
@@ -58,17 +74,23 @@ def test_tasks_are_spans_below_the_one_that_has_told_them_to_go(exported):
 
 
 def test_what_was_current_is_the_parent_and_stays_current(exported):
-    tracer = trace.get_tracer("test", tracer_provider=None)
-
     async def main():
         span = trace.NonRecordingSpan(trace.SpanContext(7, 9, False, trace.TraceFlags(1)))
         with trace.use_span(span):
             await td.go(child)
             assert trace.get_current_span() is span
 
-    assert tracer is not None
     td.run(main)
     assert by_name(exported)["child"].parent.span_id == 9
+
+
+@pytest.mark.parametrize("exported", [ParentBased(ByName())], indirect=True)
+def test_what_a_task_that_is_not_sampled_tells_to_go_is_not_either(exported):
+    """Trace API, "Sampling": the parent's decision reaches its children, whoever makes them."""
+    td.run(outer)
+    assert exported.get_finished_spans() == ()
+    td.run(child)
+    assert list(by_name(exported)) == ["child"]
 
 
 def test_a_failure_and_a_cancellation_are_told(exported):

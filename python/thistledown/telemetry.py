@@ -64,7 +64,8 @@ def _begin(trace: Any, tracer: Any, task: Task[Any], place: str, context: contex
     span = tracer.start_span(
         task.name, attributes={"thistledown.task.id": task.id, "thistledown.task.place": place}, record_exception=False
     )
-    if context is not None and span.is_recording():
+    # Also one that is not sampled, so that those below it are not either.
+    if context is not None and span.get_span_context().is_valid:
         context.run(_make_current, trace, span)
     task.add_done_callback(functools.partial(_end, trace, span))
 
