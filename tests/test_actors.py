@@ -1,6 +1,7 @@
 """Weightless actors, and the face of all actors: calls, order, ends, moves."""
 
 import contextlib
+import copy
 import gc
 import pickle
 import queue
@@ -431,6 +432,18 @@ async def test_a_handle_that_is_pickled_and_unpickled_in_its_process_is_of_the_s
     assert await again.deposit(5) == 5
     assert await account.balance == 5
     await account.stop()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+async def test_a_copy_of_a_handle_is_the_handle_and_keeps_no_actor_alive(copied):
+    account = td.here.actor(Account)
+    assert copied(account) is account
+    assert copied({"account": account})["account"] is account
+    instance = weakref.ref(account._box._instance)
+    del account
+    await settle()
+    gc.collect()
+    assert instance() is None
 
 
 def test_calls_from_other_threads_go_to_the_run_of_the_actor():

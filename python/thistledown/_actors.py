@@ -197,6 +197,13 @@ class Actor(Generic[C]):
     def __reduce__(self) -> Any:
         return handle, (self._box,)
 
+    def __copy__(self) -> Self:
+        """Itself: a handle has no state, and nothing is sent anywhere."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
     def __dir__(self) -> list[str]:
         return sorted({*OWN, *(name for name in dir(self._box.owner) if not name.startswith("_"))})
 
