@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) is_short: AtomicBool,
     /// This is a copy in a forked child.
     is_forked: AtomicBool,
+    /// Tickets that nobody keeps any more.
+    pub(crate) revoked: Mutex<Vec<(u64, TicketId)>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -79,6 +81,7 @@ impl Core {
             is_over: AtomicBool::new(false),
             is_short: AtomicBool::new(false),
             is_forked: AtomicBool::new(false),
+            revoked: Mutex::default(),
             thread: Mutex::default(),
         });
         let shared = Arc::clone(&core);
@@ -153,7 +156,17 @@ impl Core {
         });
     }
 
-    /// A handle is on its way no more.
+    /// A handle is on its way no more. Whoever has got it may have said so, and has not been heard yet: the thread revokes
+    /// the ticket when all was heard that had been said before.
+    pub(crate) fn revoke_later(&self, number: u64, ticket: TicketId) {
+        let mut revoked = self.revoked.lock();
+        revoked.push((number, ticket));
+        if revoked.len() == 1 {
+            drop(revoked);
+            self.bell.ring();
+        }
+    }
+
     pub(crate) fn revoke(&self, number: u64, ticket: TicketId) {
         self.change(number, |entry| {
             entry.tickets.remove(&ticket);
@@ -619,7 +632,7 @@ impl Drop for Ticket {
         }
         let core = self.exchange.core();
         match &self.link {
-            None => core.revoke(self.object, self.id),
+            None => core.revoke_later(self.object, self.id),
             Some(link) => {
                 let message = Request::Revoke { object: self.object, ticket: self.id };
                 link.connection.put(message, &Parcel::empty());

@@ -14,7 +14,7 @@ use rustix::net::SocketFlags;
 use thistledown_parcel::{Heard, Parcel, control};
 
 use crate::Broken;
-use crate::address::Party;
+use crate::address::{Party, TicketId};
 use crate::connection::{Connection, Sent};
 use crate::exchange::{BELL, Core, LISTENER};
 use crate::frame::{MAX_PACKET, Request, Response, VERSION};
@@ -33,12 +33,18 @@ const PACKETS: usize = 32;
 
 const EVENTS: usize = 64;
 
+/// Times that everybody is heard before a ticket is revoked, though there is always somebody who says something.
+const ROUNDS: usize = 64;
+
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
 pub(crate) fn run(core: &Arc<Core>) {
     let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
     let mut buffer = vec![0; MAX_PACKET];
+    let mut revocations = Revocations::default();
     while !core.is_over.load(Ordering::Acquire) {
         let is_short = core.is_short.swap(false, Ordering::AcqRel);
-        let timeout = is_short.then_some(&PATIENCE);
+        let timeout = if revocations.take(core) { Some(&AT_ONCE) } else { is_short.then_some(&PATIENCE) };
         if epoll::wait(&*core.epoll, spare_capacity(&mut events), timeout).is_err() {
             events.clear();
             continue;
@@ -46,6 +52,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         if is_short {
             send_all(core);
         }
+        let is_quiet = events.iter().all(|event| event.data.u64() == BELL);
         let mut post = Post::new(core);
         for event in events.drain(..) {
             match event.data.u64() {
@@ -54,8 +61,35 @@ pub(crate) fn run(core: &Arc<Core>) {
                 number => serve(core, number, event.flags, &mut buffer, &mut post),
             }
         }
+        drop(post);
+        revocations.carry_out(core, is_quiet);
     }
     close(core);
+}
+
+/// Tickets to be revoked, when nobody has said anything more that was not heard: with a ticket that is dropped because its
+/// handle has come, what that handle's process has said of it is on its way, or its connection is.
+#[derive(Default)]
+struct Revocations {
+    tickets: Vec<(u64, TicketId)>,
+    rounds: usize,
+}
+
+impl Revocations {
+    /// Takes those that are new. Whether there are any.
+    fn take(&mut self, core: &Core) -> bool {
+        self.tickets.append(&mut core.revoked.lock());
+        !self.tickets.is_empty()
+    }
+
+    fn carry_out(&mut self, core: &Core, is_quiet: bool) {
+        self.rounds = if self.tickets.is_empty() { 0 } else { self.rounds + 1 };
+        if is_quiet || self.rounds >= ROUNDS {
+            for (object, ticket) in self.tickets.drain(..) {
+                core.revoke(object, ticket);
+            }
+        }
+    }
 }
 
 /// Whoever waits for something is told that it will not come.
@@ -247,7 +281,7 @@ fn obey(core: &Arc<Core>, client: &Arc<Client>, message: Request, body: Parcel, 
         Request::Hold { object, ticket } => hold(core, client, object, ticket, post),
         Request::Release { object } => release(core, client, object, post),
         Request::Grant { object, ticket, once } => core.grant(object, ticket, once),
-        Request::Revoke { object, ticket } => core.revoke(object, ticket),
+        Request::Revoke { object, ticket } => core.revoke_later(object, ticket),
     }
     true
 }

@@ -58,6 +58,20 @@ fn a_lasting_ticket_is_good_until_it_is_dropped() {
 }
 
 #[test]
+fn a_ticket_that_is_dropped_when_its_handle_has_come_does_not_overtake_it() {
+    for _ in 0..200 {
+        let owner = Exchange::start().unwrap();
+        let (_shelf, here) = shelf(&owner, &[]);
+        let ticket = here.lasting_ticket().unwrap();
+        let other = Exchange::start().unwrap();
+        // Said, and not heard yet: the connection is new.
+        let there = other.hold(here.id(), Some(ticket.id()), None).unwrap();
+        drop((here, ticket));
+        assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    }
+}
+
+#[test]
 fn a_handle_passed_on_is_kept_on_its_way() {
     let owner = Exchange::start().unwrap();
     let (_shelf, here) = shelf(&owner, &[]);
