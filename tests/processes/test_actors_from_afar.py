@@ -309,6 +309,19 @@ def test_a_handle_that_comes_home_is_of_the_same_actor():
     in_a_run(main)
 
 
+def send(channel, value):
+    channel.send(value).wait(PATIENCE)
+
+
+def test_one_that_comes_home_through_a_channel_leaves_nothing_behind():
+    async def main(pool):
+        account, channel = td.here.actor(Account), td.Channel(1)
+        await pool.go(send, channel, account)
+        assert await channel.recv() == account
+
+    in_a_run(main)
+
+
 def test_nobody_far_keeps_an_actor_whose_handle_he_has_let_go():
     async def main(pool):
         account = td.here.actor(Account)

@@ -167,6 +167,12 @@ impl<V, W, B: Copy> Port<V, W, B> {
         }
     }
 
+    /// Whether who comes now to send would have to wait.
+    #[must_use]
+    pub fn is_full(&mut self) -> bool {
+        self.broken.is_none() && !self.is_closed && !self.senders.may_have(None, self.slots)
+    }
+
     /// Takes a slot, if there is one for who has this ticket: the value is to be said next.
     pub fn send(&mut self, ticket: Option<u64>) -> Now<(), B> {
         if let Some(why) = self.broken {

@@ -329,6 +329,10 @@ impl Shared {
     /// Sends at once if it can be; with `asks`, also when there is no slot here yet.
     pub(crate) fn send_now(&self, py: Python<'_>, value: &Py<PyAny>, asks: bool) -> PyResult<bool> {
         self.check_fork(py)?;
+        // What is packed and not sent would keep for ever what it names.
+        if !asks && self.hub.is_none() && self.at(|port, _| port.is_full()) {
+            return Ok(false);
+        }
         let parcel = freight::pack_message(value.bind(py))?;
         match self.send_with(py, None, &parcel)? {
             false if !asks && self.hub.is_none() => return Ok(false),
