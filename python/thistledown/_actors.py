@@ -37,8 +37,8 @@ class Actor(Generic[C]):
     underscore: a class that has such names is reached by ``handle.ask("stop", ...)``.
 
     Made by ``td.actor(Class, *args)``, ``pool.actor(...)`` and ``td.here.actor(...)``. Handles are equal when their
-    actor is the same. That of a weightless actor can be sent to any process of this user; that of a pool's actor to
-    the workers of that pool. An actor whose last handle is gone and that has nothing to answer is stopped.
+    actor is the same. They can be sent to any process of this user. An actor whose last handle is gone and that has
+    nothing to answer is stopped.
     """
 
     __slots__ = ("__weakref__", "_box")

@@ -26,12 +26,20 @@ CALL, READ, STOP, WATCH = range(4)
 class FarBox:
     """A box that lives in another process. See ``Box``."""
 
-    __slots__ = ("_far", "_heard", "_options", "_stopping", "_watching", "name", "number", "owner")
+    __slots__ = ("_far", "_heard", "_options", "_route", "_stopping", "_watching", "name", "number", "owner")
 
     def __init__(
-        self, far: "_core.Far", owner: type[Any], name: str, options: dict[str, Any], number: tuple[int, int]
+        self,
+        far: "_core.Far",
+        owner: type[Any],
+        name: str,
+        options: dict[str, Any],
+        number: tuple[int, int],
+        route: tuple[int, int] | None = None,
     ) -> None:
         self._far = far
+        # By what a pool's processes know it, if it lives in a worker process.
+        self._route = route
         self._options = options
         self._stopping: Task[None] | None = None
         self._heard: list[Heard] = []
@@ -102,7 +110,12 @@ class FarBox:
         )
 
     def __reduce__(self) -> Any:
-        return again, (self._far._reference(), self.owner, self.name, self._options, self.number)
+        reference, known = self._far._reference(), (self.owner, self.name, self._options, self.number)
+        if self._route is None:
+            return again, (reference, *known)
+        from thistledown._boxes_workers import again as again_in_pool
+
+        return again_in_pool, (*self._route, *known, reference)
 
 
 class Elsewhere:

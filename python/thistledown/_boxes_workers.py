@@ -3,9 +3,10 @@
 The engine of a pool has the box, by a number that its maker draws by lot (``_core.Mailbox``). What stands here knows
 whose it is: the class, the name and the options, and when nobody holds it any more.
 
-A box may be used from each process that has a way to its pool: the program, and the pool's own workers. There it may
-end while somebody elsewhere has not heard of it yet, so what is refused in a worker is its task's error, and not the
-call's.
+A box is used straight from each process that has a way to its pool: the program, and the pool's own workers. There it
+may end while somebody elsewhere has not heard of it yet, so what is refused in a worker is its task's error, and not
+the call's. From other processes it is used by way of one that has a way (``_boxes_far``): that which has sent the
+handle, or where that one had it from. What goes to the pool alone names no such way, and is only a number.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 from thistledown import _core
 from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, last, refusal
+from thistledown._boxes_far import FarBox
 from thistledown._errors import ActorDied, ActorStopped, NotPicklable
 from thistledown._lifetime import is_worker, worker_pool
 from thistledown._pickling import pack, unpack
@@ -73,11 +75,13 @@ class WorkerBox:
     __slots__ = (
         "__weakref__",
         "_because",
+        "_counter",
         "_forward",
         "_is_alone",
         "_is_asked",
         "_is_held",
         "_is_plain",
+        "_keeper",
         "_key",
         "_killed",
         "_lock",
@@ -126,6 +130,10 @@ class WorkerBox:
         self._killed = False
         # What it was killed for.
         self._because: BaseException | None = None
+        # What stands for it before processes without a way to the pool, since its handle was sent to one.
+        self._counter: _core.Counter | None = None
+        # In another process than the one that has sent it: what keeps it there, and how others may come to it.
+        self._keeper: _core.Far | None = None
         # A call goes its way without a question.
         self._is_plain = False
         self._mailbox = _core.Mailbox(pool._pool, key, name, options.get("timeout"))
@@ -354,9 +362,28 @@ class WorkerBox:
     def __reduce__(self) -> Any:
         if self._forward is not None:
             return self._forward.__reduce__()
-        # From now on nobody knows who holds it.
-        self._is_held = False
-        return again, (self._pool._token, self._key, self.owner, self.name, self._options, self.number)
+        reference = None
+        if self._mailbox.is_bound_for:
+            # From now on nobody knows who holds it.
+            self._is_held = False
+        else:
+            reference = self._reference()
+        return again, (*self._route, self.owner, self.name, self._options, self.number, reference)
+
+    @property
+    def _route(self) -> tuple[int, int]:
+        """By what processes with a way to the pool know it."""
+        return self._pool._token, self._key
+
+    def _reference(self) -> bytes:
+        """By what all other processes know it."""
+        if self._keeper is not None:
+            return self._keeper._reference()
+        if self._counter is None:
+            counter = self._counter = _core.Counter()
+            # Who watches does not keep the box.
+            self.watch(lambda _: counter._close())
+        return self._counter._reference(self)
 
 
 class Later(NamedTuple):
@@ -425,13 +452,27 @@ def box_of(number: int) -> WorkerBox | None:
 
 
 def again(
-    token: int, key: int, owner: type[Any], name: str, options: dict[str, Any], number: tuple[int, int]
-) -> WorkerBox:
+    token: int,
+    key: int,
+    owner: type[Any],
+    name: str,
+    options: dict[str, Any],
+    number: tuple[int, int],
+    reference: bytes | None,
+) -> Box:
     """A box that was sent to this process; one that was made here is itself.
+
+    Args:
+        token, key: by what processes with a way to its pool know it.
+        owner, name, options, number: as it has them.
+        reference: by what all others know it; None when it was sent to the pool alone.
 
     Raises:
         NotPicklable: there is no way from this process to the pool that it lives in.
     """
+    far: Any = None if reference is None else _core.Far._of(reference, name)
+    if far is not None and not isinstance(far, _core.Far):
+        return far  # type: ignore[no-any-return]  # it was sent from here
     if (known := _made.get(key)) is not None:
         return known
     if is_worker() and worker_pool() == token:
@@ -440,12 +481,16 @@ def again(
         pool: Any = workers()
     else:
         pool = _pools.get(token)
-    if pool is None:
-        raise NotPicklable(
-            f"{name} is an actor in a worker process of another pool, and cannot be reached from this process: send "
-            "its handle to tasks and actors of that pool alone"
-        )
-    return WorkerBox(pool, key, owner, name, options, number)
+    if pool is not None:
+        box = WorkerBox(pool, key, owner, name, options, number)
+        box._keeper = far
+        return box
+    if far is not None:
+        return FarBox(far, owner, name, options, number, (token, key))
+    raise NotPicklable(
+        f"{name} is an actor in a worker process of another pool, whose handle was pickled for the processes of that "
+        "pool alone: send the handle itself, and not bytes that were meant for another"
+    )
 
 
 def gone(actor: str, word: str, cause: BaseException | None) -> ActorStopped | ActorDied:

@@ -22,7 +22,7 @@ from typing import Any
 from thistledown import _core
 from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, Maker, refusal
 from thistledown._boxes import full as no_room
-from thistledown._errors import ActorDied, ActorStopped, Cancelled, NotPicklable
+from thistledown._errors import ActorDied, ActorStopped, Cancelled
 from thistledown._task import Task
 
 __all__ = ["Kept"]
@@ -110,6 +110,8 @@ class Kept:
         self._public: Public | None = None
         # The oldest first.
         self._held: dict[Held, None] = {}
+        # What stands for it before other processes, since its handle was sent to one.
+        self._counter: _core.Counter | None = None
 
     # --- for its supervisor -----------------------------------------------------------------------------------------
 
@@ -261,11 +263,17 @@ class Kept:
         if public is not None and public.is_kept:
             from thistledown._boxes_workers import again
 
-            return again, public.sent
-        inner = self._inner
-        if inner is None:
-            raise NotPicklable(f"actor {self._name} is being restarted, or does not run: send its handle when it runs")
-        return inner.__reduce__()
+            reference = None if public.mailbox.is_bound_for else self._reference()
+            return again, (*public.sent, reference)
+        from thistledown._boxes_far import again as again_far
+
+        return again_far, (self._reference(), self.owner, self._name, self.options, self._number)
+
+    def _reference(self) -> bytes:
+        """By what other processes know it. They come to it by way of this one."""
+        if self._counter is None:
+            self._counter = _core.Counter()
+        return self._counter._reference(self)
 
     @staticmethod
     def _worker_box() -> Any:
@@ -282,7 +290,7 @@ class Public:
         pool, options = inner._pool, inner.options
         self.mailbox = _core.Mailbox(pool._pool, key, kept.name, options.get("timeout"))
         self.limit: int = options.get("mailbox", MAILBOX)
-        # Only the program that has made the pool can do that; elsewhere a handle that is sent names the instance.
+        # Only the program that has made the pool can do that; elsewhere others come to the box by way of this process.
         self.is_kept = False
         self.sent = pool._token, key, kept.owner, kept.name, options, kept.number
 

@@ -121,13 +121,6 @@ def test_handles_are_results_arguments_and_state():
         assert pickle.loads(pickle.dumps(one)) == one
 
 
-def test_a_handle_of_another_pool_is_refused_with_words():
-    with Workers(1) as pool, Workers(1) as other:
-        account = pool.actor(Account)
-        with pytest.raises(td.NotPicklable, match="of another pool"):
-            result(other.go(use, account, 1))
-
-
 def test_large_arguments_travel(place):
     data = bytes(1_000_000)
     assert result(place(Account).echo(data)) == data

@@ -309,3 +309,28 @@ class Counter:
 
     async def count(self):
         return await self.slow.count()
+
+
+@pytest.mark.parametrize("kind", ["weightless", "alone"])
+def test_a_handle_in_a_process_without_a_way_to_the_pool_is_good_after_a_death(own_pool, kind):
+    place = td.here if kind == "weightless" else Alone(own_pool)
+    with Workers(1) as other, td.Supervisor([account(place, 100)]) as supervisor:
+        handle = supervisor["account"]
+        teller = other.actor(Teller, handle)
+        assert result(teller.deposit(5)) == 105
+        assert result(teller.back()) == handle
+        handle.kill()
+        eventually(lambda: supervisor.which_children()[0].restarts == 1, "no restart")
+        assert result(teller.deposit(5)) == 105
+
+
+def test_a_handle_that_is_sent_between_two_instances_is_good_for_the_next(own_pool, tmp_path, gate):
+    slow = td.child(Slow, str(tmp_path / "made"), gate.path).options(place=Alone(own_pool))
+    with Workers(1) as other, td.Supervisor([slow]) as supervisor:
+        handle = supervisor["Slow"]
+        os.kill(result(handle.pid()), signal.SIGKILL)
+        gate.wait_for_arrivals()
+        counter = other.actor(Counter, handle)
+        call = counter.count()
+        gate.open()
+        assert result(call) == 1

@@ -1,10 +1,10 @@
-//! What keeps a shared channel while handles to it are on their way, by what they are on their way in.
+//! What keeps a shared channel, or an actor, while handles to it are on their way, by what they are on their way in.
 //!
 //! A message or a result is unpacked once: its ticket is used up then. The arguments of a task may be unpacked again and
 //! again, until the task has ended, which drops the tickets. What else is pickled (functions, which are sent to each
 //! worker, and what a program pickles itself) is good as long as the channel is alive in the process that pickled it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use pyo3::PyResult;
 use rustix_futex_sync::Mutex;
@@ -21,6 +21,29 @@ pub(crate) enum Packing {
 
 thread_local! {
     static PACKING: RefCell<Packing> = const { RefCell::new(Packing::Anything) };
+    /// The pool whose processes alone get what is packed; 0: anybody may.
+    static BOUND_FOR: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Puts back where what was being packed before is bound for.
+struct Bound(u64);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        BOUND_FOR.set(self.0);
+    }
+}
+
+/// Packs what goes to the processes of this pool, or to the program that has made it, and nowhere else. So what it names
+/// of that pool needs no other way there.
+pub(crate) fn bound_for<T>(pool: u64, pack: impl FnOnce() -> T) -> T {
+    let _before = Bound(BOUND_FOR.replace(pool));
+    pack()
+}
+
+/// Whether what is packed now goes to this pool and nowhere else.
+pub(crate) fn is_bound_for(pool: u64) -> bool {
+    BOUND_FOR.get() == pool
 }
 
 /// Puts back what was being packed before, also on the way of a panic.

@@ -17,6 +17,7 @@ use rustix_futex_sync::Mutex;
 use thistledown_workers::{End, Errand, Given, Inheritance, Opened, Parcel, Reply, Verb, now};
 
 use crate::body;
+use crate::channel::tickets;
 use crate::context;
 use crate::current::Current;
 use crate::errors;
@@ -24,6 +25,7 @@ use crate::outside::outside;
 use crate::workers::freight::{self, Call, pickling};
 use crate::workers::imports::Importing;
 use crate::workers::options::is_retried;
+use crate::workers::pool::UPSTREAM;
 use crate::workers::traces::Traces;
 use crate::workers::upstream::{self, Upstream};
 
@@ -585,7 +587,7 @@ impl Child {
 
 /// What a task returned.
 fn success(py: Python<'_>, value: &Bound<'_, PyAny>) -> Finished {
-    match freight::pack_result(value) {
+    match tickets::bound_for(UPSTREAM, || freight::pack_result(value)) {
         Ok(parcel) => Finished { end: End::Value, parcel, retry: false },
         Err(error) => failure(py, &error, None),
     }

@@ -79,7 +79,7 @@ impl Mailbox {
         imports::check(py)?;
         pool.get().begin(function)?;
         let named = pool.get().named(function)?;
-        let (call, tickets) = pack(args, kwargs)?;
+        let (call, tickets) = self.pack(args, kwargs)?;
         let order = Order { memory, ..self.order(named.number, Name::given(&self.name), call) };
         self.send(py, Verb::Make { own, mailbox }, order, tickets, &self.name)
     }
@@ -95,7 +95,7 @@ impl Mailbox {
         let py = method.py();
         imports::check(py)?;
         let known = self.known(&self.methods, METHOD, method.to_str()?)?;
-        self.call_of(py, Verb::Call, known, pack(args, kwargs)?)
+        self.call_of(py, Verb::Call, known, self.pack(args, kwargs)?)
     }
 
     /// Has an attribute read.
@@ -154,6 +154,12 @@ impl Mailbox {
         }
     }
 
+    /// Whether what is packed in this thread now goes to the pool that the actor lives in, and nowhere else.
+    #[getter]
+    fn is_bound_for(&self) -> bool {
+        tickets::is_bound_for(self.source.number())
+    }
+
     /// Ends it now.
     fn kill(&self, py: Python<'_>) {
         outside(py, || match &self.source {
@@ -168,12 +174,13 @@ impl Mailbox {
 /// A call as a parcel, and what keeps the channels in it.
 type Packed = (Parcel, Vec<Ticketed>);
 
-fn pack(args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<Packed> {
-    let kwargs = Some(kwargs).filter(|kwargs| !kwargs.is_empty());
-    tickets::collect(|| freight::pack_call(args, kwargs, None))
-}
-
 impl Mailbox {
+    fn pack(&self, args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<Packed> {
+        let kwargs = Some(kwargs).filter(|kwargs| !kwargs.is_empty());
+        let pack = || tickets::collect(|| freight::pack_call(args, kwargs, None));
+        tickets::bound_for(self.source.number(), pack)
+    }
+
     fn known(&self, known: &Mutex<HashMap<String, Method>>, kind: u8, name: &str) -> PyResult<Method> {
         if let Some(method) = known.lock().get(name) {
             return Ok(method.clone());

@@ -42,6 +42,9 @@ pub(crate) enum Source {
     Above(Arc<Upstream>),
 }
 
+/// The number of the program's pool in its workers. Nothing stands at such an address.
+pub(crate) const UPSTREAM: u64 = 1;
+
 impl Source {
     pub(crate) fn is_running(&self, job: u64) -> bool {
         match self {
@@ -49,6 +52,14 @@ impl Source {
                 engine.upgrade().is_some_and(|engine| engine.is_running(JobId::from_number(job)))
             }
             Self::Above(_) => true,
+        }
+    }
+
+    /// The pool, among those that this process knows; never 0.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Own(engine) => engine.as_ptr() as u64,
+            Self::Above(_) => UPSTREAM,
         }
     }
 
@@ -114,7 +125,8 @@ impl Pool {
         let options = options.map(Bound::get);
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
         let retry_on = options.and_then(|options| options.retry_on.as_ref());
-        let (call, tickets) = tickets::collect(|| freight::pack_call(args, kwargs, retry_on))?;
+        let pack = || freight::pack_call(args, kwargs, retry_on);
+        let (call, tickets) = tickets::bound_for(self.place.number(), || tickets::collect(pack))?;
         let remote = Remote::new(self.place.source());
         remote.keep(tickets);
         let task = Task::make(py, Some(origin))?;
@@ -370,6 +382,14 @@ impl Place {
         match self {
             Self::Own { engine, .. } => Source::Own(Arc::downgrade(engine)),
             Self::Above(upstream) => Source::Above(Arc::clone(upstream)),
+        }
+    }
+
+    /// As [`Source::number`].
+    fn number(&self) -> u64 {
+        match self {
+            Self::Own { engine, .. } => Arc::as_ptr(engine) as u64,
+            Self::Above(_) => UPSTREAM,
         }
     }
 
