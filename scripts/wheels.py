@@ -42,7 +42,7 @@ def main() -> None:
     words = arguments()
     interpreters = [Path(shutil.which(name) or name) for name in words.python] or [found(name) for name in VERSIONS]
     words.out = words.out.resolve()
-    shutil.rmtree(words.out, ignore_errors=True)
+    empty(words.out)
     for interpreter in interpreters:
         maturin("build", "--release", "--zig", "--compatibility", COMPATIBILITY, "-i", interpreter, out=words.out)
     built = list(zip(interpreters, wheels(words.out, interpreters), strict=True))
@@ -58,9 +58,23 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", action="append", default=[], help="an interpreter to build for (again for more)")
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where the files go; emptied first")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "dist", help="where the files go; older ones are removed first"
+    )
     parser.add_argument("--sdist", action=argparse.BooleanOptionalAction, default=True, help="the sources too")
     return parser.parse_args()
+
+
+def empty(folder: Path) -> None:
+    """Removes what was built before; a folder with anything else in it is somebody's, and left as it is."""
+    if not folder.is_dir():
+        return
+    there = sorted(folder.iterdir())
+    others = [path.name for path in there if not (path.is_file() and path.name.endswith((".whl", ".tar.gz")))]
+    if others:
+        sys.exit(f"{folder} has more than wheels and sdists in it, as {others[0]}: give --out a folder of its own")
+    for path in there:
+        path.unlink()
 
 
 def found(version: str) -> Path:
