@@ -230,3 +230,60 @@ def test_bytes_that_are_pickled_by_a_program_stand_for_it_anywhere(account):
     assert pickle.loads(data) == account
     assert other.go(lambda data: pickle.loads(data).deposit().result(PATIENCE), data).result(PATIENCE) == 1
     account.stop().result(PATIENCE)
+
+
+# --- links ---------------------------------------------------------------------------------------------------
+
+
+class Linker:
+    """An actor that links two others, from where it lives."""
+
+    def __init__(self):
+        self.link = None
+
+    def join(self, one, other):
+        self.link = td.link(one, other)
+
+    def part(self):
+        self.link.unlink()
+
+
+def reason_of(actor):
+    return td.monitor(actor).wait(PATIENCE).reason
+
+
+def test_actors_of_two_pools_end_together_with_the_reason(account):
+    account, other = account
+    partner = alone(other, Account)
+    td.link(account, partner)
+    account.end(-signal.SIGKILL)
+    reasons = [reason_of(account), reason_of(partner)]
+    assert [type(reason) for reason in reasons] == [td.WorkerDied, td.WorkerDied]
+    assert {reason.exitcode for reason in reasons} == {-signal.SIGKILL}
+
+
+@pytest.mark.parametrize("dies", ["one", "another"])
+def test_a_link_that_is_made_in_a_third_process_holds_both_ways(account, dies):
+    account, other = account
+    partner, linker = alone(other, Account), other.actor(Linker)
+    linker.join(account, partner).result(PATIENCE)
+    first, then = (account, partner) if dies == "one" else (partner, account)
+    first.end(3)
+    assert reason_of(first).exitcode == 3
+    # A worker says to its own pool that an actor is to end, and not why.
+    reason = reason_of(then)
+    assert reason == "killed" if dies == "one" else reason.exitcode == 3
+
+
+def test_a_link_in_a_third_process_that_was_taken_away_or_of_one_that_stops_does_nothing(account):
+    account, other = account
+    partner, linker = alone(other, Account), other.actor(Linker)
+    linker.join(account, partner).result(PATIENCE)
+    linker.part().result(PATIENCE)
+    partner.kill()
+    assert reason_of(partner) == "killed"
+    assert account.deposit().result(PATIENCE) == 1
+    second = alone(other, Account)
+    linker.join(account, second).result(PATIENCE)
+    assert account.stop().result(PATIENCE) is None
+    assert second.deposit().result(PATIENCE) == 1
