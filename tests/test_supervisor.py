@@ -871,6 +871,18 @@ def test_a_body_that_runs_once_is_no_child():
     coroutine.close()
 
 
+async def test_a_supervisor_that_runs_is_nobodys_child():
+    inner = td.Supervisor([here(Account)], name="inner")
+    async with td.Supervisor([here(Account)], name="outer") as outer:
+        with pytest.raises(ValueError, match="outer is to be its own child"):
+            outer.start_child(outer)
+        await outer.start_child(inner)
+        with pytest.raises(td.ChildFailed, match="outer runs already: a supervisor runs once"):
+            await inner.start_child(outer)
+        assert await outer["Account"].deposit(1) == 1
+        assert await inner["Account"].deposit(2) == 2
+
+
 def test_an_unknown_child_has_near_names():
     with pytest.raises(KeyError, match="did you mean 'account'"):
         td.Supervisor([here(Account, name="account")])["acount"]

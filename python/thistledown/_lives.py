@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from thistledown import _core
 from thistledown._boxes import Ending
 from thistledown._children import SHUTDOWN, Child
+from thistledown._errors import ActorDied
 from thistledown._task import Task, TaskCancelled
 
 if TYPE_CHECKING:
@@ -180,6 +181,12 @@ class FunctionLife(TaskLife):
         self._box.kill()
         super()._done(task)
 
+    def _ended(self, ending: Ending) -> None:
+        # Nobody else knows of an actor here: what its process died of is what the function did.
+        if isinstance(ending.error, ActorDied) and ending.error.__cause__ is not None:
+            ending = Ending(ending.word, ending.error.__cause__)
+        super()._ended(ending)
+
     def kill(self) -> None:
         if self._box is not None:
             self._box.kill()
@@ -195,6 +202,11 @@ class SupervisorLife(Life):
         self.supervisor: Supervisor = spec._start
 
     async def begin(self) -> None:
+        over = self.supervisor._over
+        if over is not None and not over.done():
+            raise RuntimeError(
+                f"{self.supervisor.name} runs already: a supervisor runs once, by itself or as the child of one other"
+            )
         self.supervisor._is_nested = True
         over = self.supervisor._go_in_run(self.home)
         self.has_something = True
@@ -218,7 +230,8 @@ class SupervisorLife(Life):
         self.supervisor.stop()
 
     def kill(self) -> None:
-        self.supervisor.kill()
+        if self.has_something:
+            self.supervisor.kill()
 
 
 def _is_weightless(spec: Child) -> bool:

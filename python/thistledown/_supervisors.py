@@ -289,10 +289,12 @@ class Supervisor(Supervising):
             started; then it is not added. Not a cancel point.
 
         Raises:
-            TypeError: it can be no child.
+            TypeError, ValueError: it can be no child.
             RuntimeError: the supervisor does not run.
         """
         spec = as_child(child)
+        if spec._start is self:
+            raise ValueError(f"{self._name} is to be its own child: make a supervisor of its own for that")
 
         async def add() -> Any:
             known = self._machine.find(spec.name)

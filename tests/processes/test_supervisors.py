@@ -334,3 +334,19 @@ def test_a_handle_that_is_sent_between_two_instances_is_good_for_the_next(own_po
         call = counter.count()
         gate.open()
         assert result(call) == 1
+
+
+class OwnActor(type(td.actor)):
+    """`td.actor`, in a pool of the test's own."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.options = lambda **_: Alone(pool)
+
+
+def test_a_function_that_dies_is_told_as_such_and_as_no_actor(own_pool):
+    die = td.child(os._exit, 3).options(name="x", place=OwnActor(own_pool))
+    with pytest.raises(td.ChildFailed) as caught, td.Supervisor([die], max_restarts=0) as supervisor:
+        supervisor.wait(PATIENCE)
+    assert isinstance(caught.value.__cause__, td.WorkerDied)
+    assert "exit code 3" in str(caught.value.__cause__)
