@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from thistledown import _core
 from thistledown._errors import NotPicklable
 from thistledown._pickler import dumps_by_value
 
@@ -85,6 +86,15 @@ def _kind(value: Any) -> str:
 def _advice(value: Any) -> str:
     """What to do instead, by what it is."""
     name = type(value).__name__.lower()
+    if isinstance(value, _core.Operation):
+        return (
+            "it is something to wait for, and not a value: let the task wait, by `await` in an `async def`, or by "
+            "`.wait()` in a plain function"
+        )
+    if isinstance(value, _core.Claim):
+        return "only the process that has taken it can confirm it: send its tuple, or the space, and take it there"
+    if isinstance(value, _core.Transaction | _core.Watch):
+        return f"send the space, and make the {name} there"
     if hasattr(value, "add_done_callback"):
         return "send its result: `task.result()`, or `await task`"
     if "lock" in name or name in ("condition", "event", "semaphore", "barrier"):

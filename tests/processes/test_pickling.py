@@ -71,6 +71,24 @@ def test_the_argument_that_cannot_be_sent_is_named(pool, size):
         pool.go(work.echo, bytes(size), key=[lambda: (yield), (x for x in ())])
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda space: td.sleep(1), r"by `await` in an `async def`, or by `\.wait\(\)`"),
+        (lambda space: space.take((int,), lease=60.0).wait(PATIENCE), "only the process that has taken it"),
+        (lambda space: space.watch(), "send the space, and make the watch there"),
+        (lambda space: space.transaction(), "send the space, and make the transaction there"),
+    ],
+)
+def test_what_is_of_this_process_says_what_to_do_there(pool, make, words):
+    space = td.Space()
+    space.write((1,)).wait(PATIENCE)
+    with pytest.raises(td.NotPicklable, match=words):
+        pool.go(work.echo, make(space))
+    with pytest.raises(td.NotPicklable, match=r"the result cannot be sent.*`\.wait\(\)`"):
+        pool.go(td.sleep, 1).result(PATIENCE)
+
+
 def test_what_is_raised_while_an_argument_is_pickled(pool):
     class Interrupting:
         def __reduce__(self):
