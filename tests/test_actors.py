@@ -22,6 +22,7 @@ class Account:
     def __init__(self, balance=0):
         self.balance = balance
         self.seen = []
+        self._secret = "attribute"
 
     def deposit(self, amount, *, note=None):
         self.balance += amount
@@ -43,6 +44,9 @@ class Account:
         yield
         self.balance = before + amount
         return self.balance
+
+    async def listed(self):
+        yield self.balance
 
     def numbers(self):
         return (number for number in range(3))
@@ -126,6 +130,13 @@ def test_an_exception_that_nobody_asks_for_is_not_lost():
         (lambda account: account.ask("balance", 1), TypeError, "takes no arguments"),
         (lambda account: account.ask(3), TypeError, "a method of the actor's class or its name"),
         (lambda account: account.ask("_nothing"), AttributeError, "no method or attribute"),
+        (
+            lambda account: account.listed(),
+            TypeError,
+            r"async generator.*`await channel\.send\(value\)`",
+        ),
+        (lambda account: account.ask("listed"), TypeError, "async generator"),
+        (lambda account: account.ask("_secret", 1), TypeError, "is an attribute, which takes no arguments"),
         (lambda account: account.move(3), TypeError, "no place for actors"),
     ],
 )
@@ -143,6 +154,7 @@ async def test_names_that_the_handle_has_itself_are_asked_for(home):
     assert await account.ask(Account.deposit, 5, note="n") == 8
     assert await account.ask("balance") == 8
     assert await account.ask("_hidden") == "hidden"
+    assert await account.ask("_secret") == "attribute"
     assert await account.ask("ask") == 8
 
 

@@ -22,6 +22,9 @@ C = TypeVar("C")
 P = ParamSpec("P")
 R = TypeVar("R")
 
+NO_CLASS: Any = object()
+"""Stands for a class that was left out."""
+
 OWN = ("ask", "kill", "move", "name", "place", "stop")
 """What a handle has itself. A class that has such a name as well is reached by ``ask``."""
 
@@ -84,14 +87,14 @@ class Actor(Generic[C]):
 
         Args:
             method: a method of the class, as in ``handle.ask(Account.deposit, 5)``, which type checkers understand; or
-                its name.
+                its name, or that of an attribute, which is read.
             args, kwargs: for it. To a worker process they are copied.
 
         Returns:
             The task that gives what the method returns. Not a cancel point: nothing is waited for.
 
         Raises:
-            AttributeError: the class has no such method.
+            AttributeError: the class has no such method or attribute.
             TypeError: the method does not take these arguments.
             ActorStopped, ActorDied: the actor has ended, or is to.
             MailboxFull: so many messages are unanswered.
@@ -102,7 +105,7 @@ class Actor(Generic[C]):
             raise TypeError(f"ask takes a method of the actor's class or its name, got {method!r}")
         box = self._box
         messages = messages_of(box.owner)
-        if name in OWN or name.startswith("_") or messages.is_method(name):
+        if messages.is_method(name):
             messages.check(name, args, kwargs)
             return box.call(name, args, kwargs)
         if args or kwargs:
@@ -235,15 +238,21 @@ def handle(box: Box) -> Actor[Any]:
     return made
 
 
-def made_in(place: Any, owner: type[C], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Actor[C]:
-    """A new actor in a place.
+def made_in(
+    place: Any, owner: type[C], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_made_later: bool = True
+) -> Actor[C]:
+    """A new actor in a place. What its constructor does not take is refused, also where that is called later.
 
     Raises:
-        TypeError: no class.
+        TypeError: no class, or not these arguments.
     """
+    if owner is NO_CLASS:
+        raise TypeError("an actor is made of a class and the arguments of its constructor: `td.actor(Account, 100)`")
     if not isinstance(owner, type):
         hint = ": an actor is made of a class and the arguments of its constructor, not of an instance"
         raise TypeError(f"{owner!r} is no class{'' if callable(owner) else hint}")
+    if is_made_later:
+        messages_of(owner).check_making(args, kwargs)
     return handle(place._box_maker()(owner, (args, kwargs)))
 
 
@@ -262,7 +271,7 @@ class Alone:
     def __init__(self, options: dict[str, Any] | None = None) -> None:
         self._given = options or {}
 
-    def __call__(self, owner: Callable[P, C], /, *args: P.args, **kwargs: P.kwargs) -> Actor[C]:
+    def __call__(self, owner: Callable[P, C] = NO_CLASS, /, *args: P.args, **kwargs: P.kwargs) -> Actor[C]:
         """Makes an actor in a worker process of its own: an object whose methods are messages.
 
         ``account = td.actor(Account, 100)``, then ``await account.deposit(5)``. With ``async with td.actor(...) as a:``
@@ -276,7 +285,7 @@ class Alone:
             A handle, at once. When the constructor fails the actor has ended, and each message to it says so.
 
         Raises:
-            TypeError: no class.
+            TypeError: no class, or its constructor does not take these arguments.
             NotPicklable: the class or an argument cannot be sent.
             RuntimeError: the default pool was shut down.
         """

@@ -248,9 +248,10 @@ class WorkerBox:
         if forward is not None:
             forward.unwatch(heard)
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the end of the interpreter the names of this module may be gone.
         # One that is made again elsewhere, or was sent there, is held by others, for all that is known here.
-        if self._is_held and self._stopping is None and self._forward is None and not sys.is_finalizing():
+        if self._is_held and self._stopping is None and self._forward is None and not is_finalizing():
             self._mailbox.stop()
 
     # --- moving ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ with it, and forgotten with it.
 Not in here: instances. An attribute that only an instance has is known by its name in the code of the class.
 """
 
+import contextlib
 import types
 import weakref
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ __all__ = ["Messages", "messages_of"]
 
 VARIADIC = 0x04 | 0x08
 """Flags of a function's code: it takes any number of arguments, by position or by name."""
+
+ASYNC_GENERATOR = 0x200
+"""The flag of its code."""
 
 FREELY = frozenset({"setattr", "__dict__", "vars", "update"})
 """Names in the code of a class that may give instances attributes of any name."""
@@ -63,6 +67,27 @@ class Messages:
         if counts is not None and (kwargs or not counts.least <= len(args) <= counts.most):
             counts.explain(args, kwargs)
 
+    def check_making(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Whether an instance can be made of these arguments, as far as that can be known.
+
+        Raises:
+            TypeError: it cannot; in the words of a call.
+        """
+        owner = self.owner
+        is_plain = type(owner) is type and _found(owner, "__new__") is _found(object, "__new__")
+        if is_plain and isinstance(_found(owner, "__init__"), types.FunctionType):
+            self.check("__init__", args, kwargs)
+            return
+        import inspect
+
+        # Some that are not written in Python do not say.
+        with contextlib.suppress(ValueError):
+            making = inspect.signature(owner, follow_wrapped=False)
+            try:
+                making.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{owner.__qualname__}(): {error}") from None
+
 
 class Counts:
     """How many arguments a method takes by position."""
@@ -75,13 +100,20 @@ class Counts:
         self.function = function
         # What stands before them: the instance, or the class.
         self.bound = bound
-        # One that must be given by name is looked at with the names.
-        self.least = code.co_argcount - len(defaults) - bound if keyword_only == 0 else 1 << 30
+        # One that must be given by name is looked at with the names; an async generator is refused.
+        is_simple = keyword_only == 0 and not code.co_flags & ASYNC_GENERATOR
+        self.least = code.co_argcount - len(defaults) - bound if is_simple else 1 << 30
         self.most = 1 << 30 if code.co_flags & VARIADIC else code.co_argcount - bound
 
     def explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         import inspect
 
+        if self.function.__code__.co_flags & ASYNC_GENERATOR:
+            raise TypeError(
+                f"{self.function.__qualname__} is an async generator, whose values would be made outside of the "
+                "actor's turns: let it send them into a channel that it is given, `await channel.send(value)`, or "
+                "return a list"
+            )
         try:
             inspect.signature(self.function).bind(*(None,) * self.bound, *args, **kwargs)
         except TypeError as error:

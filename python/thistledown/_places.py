@@ -95,7 +95,7 @@ class Here:
         """
         from thistledown._actors import made_in
 
-        return made_in(self, owner, args, kwargs)  # type: ignore[arg-type]
+        return made_in(self, owner, args, kwargs, is_made_later=False)  # type: ignore[arg-type]
 
     def _box_maker(self) -> "Maker":
         from thistledown._boxes_here import maker

@@ -14,7 +14,7 @@ from thistledown._boxes import Ending
 from thistledown._boxes_workers import make
 
 from leaks import eventually
-from support import PATIENCE
+from support import PATIENCE, run_program
 
 KINDS = ["alone", "shared"]
 
@@ -471,6 +471,55 @@ def test_one_that_is_killed_while_it_moves_does_not_live_on():
             result(made[0].read("balance"))
         with pytest.raises(td.ActorDied):
             result(account.balance)
+
+
+class Made:
+    def __new__(cls, first):
+        return super().__new__(cls)
+
+
+class Spread:
+    def __init__(self, *args, **kwargs):
+        self.given = args, kwargs
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda pool: pool.actor(Account, 1, 2, 3), r"Account.__init__\(\): too many positional arguments"),
+        (lambda pool: pool.actor(Account, balnce=1), "unexpected keyword argument 'balnce'"),
+        (lambda pool: pool.actor(Made), "missing a required argument: 'first'"),
+        (lambda pool: td.actor(Account, 1, 2, 3), "too many positional arguments"),
+        (lambda pool: td.actor(), r"`td\.actor\(Account, 100\)`"),
+    ],
+)
+def test_what_a_constructor_does_not_take_is_an_error_where_the_actor_is_made(make, words):
+    with Workers(1) as pool:
+        with pytest.raises(TypeError, match=words):
+            make(pool)
+        assert result(pool.actor(Made, 1).ask("__class__")) is Made
+        assert result(pool.actor(Spread, 1, a=2).given) == ((1,), {"a": 2})
+        # Of this one nothing is known before it is called.
+        assert result(pool.actor(dict, a=2).get("a")) == 2
+
+
+def test_an_async_generator_is_refused_at_the_call():
+    class Lister:
+        async def values(self):
+            yield 1
+
+    with Workers(1) as pool, pytest.raises(TypeError, match="async generator"):
+        pool.actor(Lister).values()
+
+
+def test_a_handle_that_goes_with_the_interpreter_says_nothing(tmp_path):
+    """A test run keeps its modules until names in other modules are gone."""
+    module = "import thistledown as td\nKEPT = []\ndef test():\n    KEPT.append(td.actor(list))\n"
+    (tmp_path / "test_kept.py").write_text(module + "    KEPT[0].append(1).result()\n")
+    arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:thistledown", str(tmp_path)]
+    ended = run_program("import sys, pytest\nsys.exit(pytest.main(sys.argv[1:]))", *arguments)
+    assert "1 passed" in ended.stdout
+    assert "Exception ignored" not in ended.stderr
 
 
 def test_the_way_to_one_that_has_moved_often_is_short():
