@@ -116,7 +116,7 @@ fn exact_tuple<'a, 'py>(object: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&
             true => errors::wrong_type(format!("{what}, plain ones: write `tuple(...)` around {shown}")),
             false => {
                 let kind = class.name().map_or_else(|_| "something else".into(), |name| name.to_string());
-                errors::wrong_type(format!("{what}, not a {kind}: write `({shown}, ...)`"))
+                errors::wrong_type(format!("{what}, not one of type {kind}: write `({shown},)`"))
             }
         }
     })
