@@ -139,7 +139,7 @@ def test_what_is_no_plain_value_is_a_copy_found_by_its_exact_type():
     ("write", "words"),
     [
         (lambda: [1], "not a list"),
-        (lambda: "job", "not a str"),
+        (lambda: "job", "not one of type str"),
         (lambda: td.Selected(1, 2), "write `tuple"),
         (lambda: (1, int), "part of a template"),
         (lambda: (1, ...), "part of a template"),
