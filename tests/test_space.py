@@ -138,7 +138,7 @@ def test_what_is_no_plain_value_is_a_copy_found_by_its_exact_type():
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda: [1], "not a list"),
+        (lambda: [1], "not one of type list"),
         (lambda: "job", "not one of type str"),
         (lambda: td.Selected(1, 2), "write `tuple"),
         (lambda: (1, int), "part of a template"),
