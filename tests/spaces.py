@@ -35,6 +35,17 @@ def _on_file(path):
     return _kept[0]
 
 
+def _opened_by_two(pool, path):
+    """What another process owns, opened here too: by nothing but its path."""
+    assert _made_by(pool, _is_open, path)
+    return td.Space(path, fsync=False)
+
+
+def _is_open(path):
+    _on_file(path)
+    return True
+
+
 def new_space():
     """A space of the backend that the present test is for."""
     space = _make()
@@ -61,7 +72,7 @@ def owner():
         yield pool
 
 
-@pytest.fixture(params=["memory", "file", "worker", "file of a worker"])
+@pytest.fixture(params=["memory", "file", "worker", "file of a worker", "file of another program"])
 def backend(request, tmp_path_factory):
     """Each test of a module that uses this runs once with each."""
     global _make
@@ -73,6 +84,10 @@ def backend(request, tmp_path_factory):
             pool = request.getfixturevalue("owner")
             folder = tmp_path_factory.mktemp("spaces")
             _make = lambda: _made_by(pool, _on_file, os.fspath(folder / f"{next(_numbers)}.db"))  # noqa: E731
+        case "file of another program":
+            pool = request.getfixturevalue("owner")
+            folder = tmp_path_factory.mktemp("spaces")
+            _make = lambda: _opened_by_two(pool, os.fspath(folder / f"{next(_numbers)}.db"))  # noqa: E731
         case "memory":
             _make = td.Space
         case "file":

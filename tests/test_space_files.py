@@ -135,13 +135,6 @@ async def test_what_is_not_written_yet_is_seen_by_nobody_and_can_be_undone(path)
         assert space.read_all() == []
 
 
-def test_what_is_in_the_file_of_another_process_is_refused_with_words(path):
-    with td.Space(path):
-        ended = run_program("import sys, thistledown as td; td.Space(sys.argv[1])", os.fspath(path))
-    assert "SpaceBroken" in ended.stderr
-    assert "is open in another process" in ended.stderr
-
-
 def test_a_forked_child_opens_the_file_itself(path):
     with td.Space(path) as space:
         space.write_nowait(("a",))

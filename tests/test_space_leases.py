@@ -121,6 +121,7 @@ async def test_a_claim_that_a_cancelled_wait_was_handed_comes_back_at_once():
     space.write_nowait(("a",))
     with pytest.raises(td.TaskCancelled):
         await waiter
+    await settle()
     assert len(space) == 1
 
 

@@ -52,6 +52,7 @@ __all__ = [
     "_channel",
     "_shared_objects",
     "_space",
+    "_space_on_file",
     "after",
     "after_fork_in_child",
     "attend",
@@ -374,6 +375,7 @@ class Channel(_Generic[_T]):
 def _shared_objects() -> int: ...
 def _channel(name: bytes, capacity: int) -> Channel[Any]: ...
 def _space(name: bytes) -> Space: ...
+def _space_on_file(path: str | os.PathLike[str], fsync: bool) -> Space: ...
 
 @final
 class ChannelIterator:

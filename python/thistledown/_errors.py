@@ -144,10 +144,10 @@ class SpaceBroken(ThistledownError):
 
 
 class WatchLagged(ThistledownError):
-    """More tuples were written than a watch had room for, and the oldest were dropped. The watch goes on.
+    """A watch has not seen all: the oldest were dropped for want of room, or the file got another owner. It goes on.
 
     Attributes:
-        missed: how many were dropped.
+        missed: how many were dropped; 0 if the file has another owner now, and nobody knows of any.
     """
 
     def __init__(self, message: str, missed: int) -> None:

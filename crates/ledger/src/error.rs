@@ -32,7 +32,7 @@ pub enum Error {
         known: i64,
     },
     /// Another process has it open.
-    #[error("{path} is open in another process", path = .path.display())]
+    #[error("{path} is open in another process, which cannot be reached from here", path = .path.display())]
     Owned {
         /// The file.
         path: PathBuf,

@@ -58,6 +58,8 @@ struct Act {
 #[derive(Default)]
 struct Desk {
     laid: Vec<Act>,
+    /// What nobody waits for: it is written with what is laid down next.
+    later: Vec<Change>,
     /// The last number that was given.
     last: u64,
     /// It is no longer written to: it was closed, or could not be written.
@@ -137,6 +139,14 @@ impl Ledger {
         mark
     }
 
+    /// Lays down what nobody waits for, and what the file is as good without: it is written with the next act, or at the end.
+    pub fn lay_later(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut desk = self.shared.desk.lock();
+        if desk.over.is_none() {
+            desk.later.extend(changes);
+        }
+    }
+
     /// Where its owner can be found by others; see [`crate::address_of`].
     pub fn publish(&self, address: &str) -> Result<(), Error> {
         self.owner.publish(address)
@@ -156,6 +166,8 @@ impl Ledger {
             // A panic of its own has been shown.
             let _ = thread.join();
         }
+        // Who looks for the next owner is not to find this one.
+        self.owner.begin();
         self.owner.release();
     }
 }
@@ -177,8 +189,8 @@ impl Act {
 
 impl Shared {
     fn run(&self, mut file: File) {
-        while let Some((acts, last)) = self.next() {
-            let changes = acts.iter().flat_map(|act| &act.changes);
+        while let Some((acts, later, last)) = self.next() {
+            let changes = acts.iter().flat_map(|act| &act.changes).chain(&later);
             let result = file.write(changes, last);
             if let Err(error) = &result
                 && !matches!(error, Error::Full { .. })
@@ -190,14 +202,15 @@ impl Shared {
     }
 
     /// All that was laid down. None: it is over, and all is written.
-    fn next(&self) -> Option<(Vec<Act>, u64)> {
+    fn next(&self) -> Option<(Vec<Act>, Vec<Change>, u64)> {
         let mut desk = self.desk.lock();
         while desk.laid.is_empty() {
-            if desk.over.is_some() {
-                return None;
+            match desk.over {
+                Some(Error::Closed { .. }) if !desk.later.is_empty() => break,
+                Some(_) => return None,
+                None => desk = self.has_work.wait(desk),
             }
-            desk = self.has_work.wait(desk);
         }
-        Some((std::mem::take(&mut desk.laid), desk.last))
+        Some((std::mem::take(&mut desk.laid), std::mem::take(&mut desk.later), desk.last))
     }
 }

@@ -63,7 +63,7 @@ impl Owner {
         Ok(())
     }
 
-    /// A space is in the file.
+    /// A space is in the file, and its owner has no address.
     pub(crate) fn begin(&self) {
         // It is for telling later what was there; nothing else rests on it.
         let _ = self.publish(BEGUN);

@@ -129,7 +129,7 @@ mod _core {
     #[pymodule_export]
     use super::space::watch::Watch;
     #[pymodule_export]
-    use super::space::{Space, space_from};
+    use super::space::{Space, space_from, space_on_file};
     #[pymodule_export]
     use super::survey::{
         cancel_job, cancel_jobs, cancel_party, kill_job, spans, survey, survey_actors_in_workers,

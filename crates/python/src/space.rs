@@ -4,6 +4,7 @@ pub(crate) mod claim;
 pub(crate) mod far;
 pub(crate) mod fields;
 pub(crate) mod file;
+pub(crate) mod heir;
 pub(crate) mod home;
 pub(crate) mod hub;
 pub(crate) mod transaction;
@@ -52,15 +53,20 @@ static SPACES: AtomicU64 = AtomicU64::new(0);
 #[pyclass(frozen, weakref, module = "thistledown")]
 pub(crate) struct Space {
     number: u64,
-    seat: Seat,
-    /// The file that it is on.
-    file: Option<Opened>,
+    at: At,
+}
+
+/// Where it is.
+enum At {
+    Seat(Seat),
+    /// On a file, whose owner may be another one at any time.
+    File(Opened),
 }
 
 impl Space {
     /// What people call it.
     pub(crate) fn name(&self) -> String {
-        match &self.seat {
+        match self.seat() {
             Seat::Here(_) => format!("space {}", self.number),
             Seat::Far(far) => format!("space {} of process {}", far.id().number, far.id().owner.pid),
         }
@@ -68,27 +74,37 @@ impl Space {
 
     /// Where it is.
     pub(crate) fn seat(&self) -> Seat {
-        self.seat.clone()
+        match &self.at {
+            At::Seat(seat) => seat.clone(),
+            At::File(file) => file.seat(),
+        }
     }
 
-    fn at(seat: Seat) -> Self {
-        Self { number: SPACES.fetch_add(1, Ordering::Relaxed) + 1, seat, file: None }
+    fn file(&self) -> Option<&Opened> {
+        match &self.at {
+            At::Seat(_) => None,
+            At::File(file) => Some(file),
+        }
+    }
+
+    fn at(at: At) -> Self {
+        Self { number: SPACES.fetch_add(1, Ordering::Relaxed) + 1, at }
     }
 
     /// Whether it can be used; not when it was closed, or opened by the process from which this one was forked.
     pub(crate) fn check(&self) -> PyResult<()> {
-        self.file.as_ref().map_or(Ok(()), Opened::check)
+        self.file().map_or(Ok(()), Opened::check)
     }
 
     /// Whether it is on a file that another process has open, of which this one was forked.
     pub(crate) fn is_of_parent(&self) -> bool {
-        self.file.as_ref().is_some_and(Opened::is_of_parent)
+        self.file().is_some_and(Opened::is_of_parent)
     }
 
     /// Looks for a tuple that is not held: to read it, or within a transaction.
     pub(crate) fn look_now(&self, py: Python<'_>, wanted: Wanted) -> PyResult<Option<Py<PyTuple>>> {
         self.check()?;
-        match &self.seat {
+        match &self.seat() {
             Seat::Here(home) => {
                 let given = act(&home.shared, |space, outside| space.attempt(&wanted, None, outside));
                 let given = given.map_err(refused)?;
@@ -108,10 +124,8 @@ impl Space {
     fn take_far(slf: &Bound<'_, Self>, far: &Arc<FarSpace>, wanted: Wanted) -> PyResult<Option<Py<PyAny>>> {
         let (py, wanted) = (slf.py(), Arc::new(wanted));
         let told = far.look_now(py, &wanted)?;
-        told.map(|(tuple, asked)| {
-            claim::given_far(py, slf.as_unbound(), far, &wanted, &tuple, || {
-                asked.accept();
-            })
+        told.map(|(tuple, offered)| {
+            claim::given_far(py, slf.as_unbound(), far, &wanted, &tuple, || offered.accept())
         })
         .transpose()
     }
@@ -171,40 +185,41 @@ fn any_or(template: Option<&Bound<'_, PyAny>>) -> PyResult<Template> {
 #[pymethods]
 impl Space {
     /// Args:
-    ///     path: a file to keep it in; it is made if it is not there. ``None``: in memory.
+    ///     path: a file to keep it in; it is made if it is not there, readable for its user alone. ``None``: in memory. One
+    ///         process owns the file, and others of the same user that open it use it from there; when the owner is gone
+    ///         one of them takes over.
     ///     fsync: whether a write has reached the disk itself when it returns, so that it survives a loss of power. Without,
-    ///         it survives the death of the process alone, and takes less time.
+    ///         it survives the death of the process alone, and takes less time. As the file's owner has said it.
     ///     repair: a file that is damaged is replaced by what is whole in it, and kept beside.
     ///
     /// Raises:
     ///     SpaceDamaged: the file is not what was written. Says what is damaged.
-    ///     SpaceBroken: another process has the file open.
+    ///     SpaceBroken: another process has the file open and cannot be reached, for half a minute: it is of another user, or
+    ///         in another network namespace.
     ///     ValueError: it is a file of something else.
     ///     OSError: it cannot be opened.
     #[new]
     #[pyo3(signature = (path=None, /, *, fsync=true, repair=false))]
     fn new(py: Python<'_>, path: Option<PathBuf>, fsync: bool, repair: bool) -> PyResult<Self> {
-        let number = SPACES.fetch_add(1, Ordering::Relaxed) + 1;
-        let Some(path) = path else {
-            return Ok(Self { number, seat: Seat::Here(Home::new(Arc::default())), file: None });
-        };
-        let (home, file) = Opened::open(py, &path, fsync, repair)?;
-        Ok(Self { number, seat: Seat::Here(home), file: Some(file) })
+        Ok(Self::at(match path {
+            None => At::Seat(Seat::Here(Home::new(Arc::default()))),
+            Some(path) => At::File(Opened::open(py, &path, fsync, repair)?),
+        }))
     }
 
     /// Closes the file of a space that has one; what was waited for is in it. Nothing else can be done with the space then.
     ///
     /// The file stays open while this process has it open elsewhere. A space in memory has nothing to close.
     fn close(&self, py: Python<'_>) {
-        if let (Some(file), Seat::Here(home)) = (&self.file, &self.seat) {
-            file.close(py, home);
+        if let Some(file) = self.file() {
+            file.close(py);
         }
     }
 
     /// The file that it is on; ``None`` for a space in memory.
     #[getter]
     fn path(&self) -> Option<PathBuf> {
-        self.file.as_ref().map(|file| file.path().into())
+        self.file().map(|file| file.path().into())
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -254,8 +269,8 @@ impl Space {
     ) -> PyResult<()> {
         let (py, tuple, lease) = (tuple.py(), fields::tuple(tuple)?, self::lease(lease)?);
         self.check()?;
-        let shared = match &self.seat {
-            Seat::Here(home) => &home.shared,
+        let shared = &match &self.seat() {
+            Seat::Here(home) => Arc::clone(&home.shared),
             Seat::Far(far) => return far.ask(py, far::Act::Write(tuple, lease, None)).map(drop),
         };
         let pending = shared.begin_write(&WORLD, Run::now(), (tuple, lease), None);
@@ -316,11 +331,11 @@ impl Space {
         let wanted = wanted(template, how(lease)?)?;
         let (py, space) = (slf.py(), slf.get());
         space.check()?;
-        let shared = match &space.seat {
-            Seat::Here(home) => &home.shared,
+        let shared = &match &space.seat() {
+            Seat::Here(home) => Arc::clone(&home.shared),
             Seat::Far(far) => return Self::take_far(&slf, far, wanted),
         };
-        let look = shared.look(&WORLD, Run::now(), (&wanted, None), || None).map_err(refused)?;
+        let look = shared.look(&WORLD, Run::now(), (&wanted, None), None, || None).map_err(refused)?;
         let Some(look) = look else { return Ok(None) };
         if let Some(pending) = &look.pending
             && let Err(error) = pending.state().unwrap_or_else(|| outside(py, || pending.wait()))
@@ -349,7 +364,7 @@ impl Space {
         self.check()?;
         let template = any_or(template)?;
         let mut found: Vec<Tuple> = Vec::new();
-        match &self.seat {
+        match &self.seat() {
             Seat::Here(home) => act(&home.shared, |space, outside| {
                 space.visit(&template, outside, &mut |tuple| found.push(Arc::clone(tuple)));
             }),
@@ -369,7 +384,7 @@ impl Space {
     fn count(&self, py: Python<'_>, template: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         self.check()?;
         let template = any_or(template)?;
-        match &self.seat {
+        match &self.seat() {
             Seat::Here(home) => Ok(act(&home.shared, |space, outside| space.count(&template, outside))),
             Seat::Far(far) => far::number(&far.ask(py, far::Act::Count(template))?),
         }
@@ -407,16 +422,22 @@ impl Space {
         self.count(py, None)
     }
 
-    /// For another process: the space stays where it is, and a handle to it goes there.
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+    /// For another process: the space stays where it is, and a handle to it goes there. One on a file that this process does
+    /// not own is opened there, too, so that it goes on when its owner is gone.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let (py, space) = (slf.py(), slf.get());
         space.check()?;
-        let (id, ticket) = match &space.seat {
-            Seat::Here(home) => home.ticket()?,
-            Seat::Far(far) => far.ticket()?,
+        let core = py.import("thistledown._core")?;
+        let (id, ticket) = match (&space.at, space.seat()) {
+            (At::File(file), Seat::Far(_)) => {
+                let given = (file.path(), file.is_synced()).into_pyobject(py)?;
+                return Ok((core.getattr("_space_on_file")?, given));
+            }
+            (_, Seat::Here(home)) => home.ticket()?,
+            (_, Seat::Far(far)) => far.ticket(py)?,
         };
-        let name = tickets::written(id, ticket);
-        Ok((py.import("thistledown._core")?.getattr("_space")?, (PyBytes::new(py, &name),)))
+        let name = PyBytes::new(py, &tickets::written(id, ticket));
+        Ok((core.getattr("_space")?, (name,).into_pyobject(py)?))
     }
 
     fn __bool__(&self) -> bool {
@@ -424,10 +445,10 @@ impl Space {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let file = self.file.as_ref().map(|file| format!(" in {}", file.path().display()));
+        let file = self.file().map(|file| format!(" in {}", file.path().display()));
         let tuples = match self.count(py, None) {
             Ok(count) => format!("{count} tuples"),
-            Err(_) if matches!(self.seat, Seat::Far(_)) => "gone".into(),
+            Err(_) if matches!(self.seat(), Seat::Far(_)) => "gone".into(),
             Err(_) => "closed".into(),
         };
         let name = self.name();
@@ -438,10 +459,10 @@ impl Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
-        if let (Some(file), Seat::Here(home)) = (&self.file, &self.seat) {
+        if let Some(file) = self.file() {
             Python::attach(|py| {
                 let _pending = errors::Pending::set_aside(py);
-                file.close(py, home);
+                file.close(py);
             });
         }
     }
@@ -452,7 +473,14 @@ impl Drop for Space {
 #[pyo3(name = "_space")]
 pub(crate) fn space_from(name: &[u8]) -> PyResult<Space> {
     let (id, ticket) = tickets::read(name).ok_or_else(|| errors::wrong_value("this is no pickled space"))?;
-    Ok(Space::at(far::find(id, Some(ticket))?))
+    Ok(Space::at(At::Seat(far::find(id, Some(ticket))?)))
+}
+
+/// A space on a file, opened where it was sent to.
+#[pyfunction]
+#[pyo3(name = "_space_on_file")]
+pub(crate) fn space_on_file(py: Python<'_>, path: PathBuf, fsync: bool) -> PyResult<Space> {
+    Ok(Space::at(At::File(Opened::open(py, &path, fsync, false)?)))
 }
 
 /// Why a tuple cannot be written down.

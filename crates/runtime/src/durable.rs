@@ -14,10 +14,11 @@ use std::time::Duration;
 use thistledown_kernel::{Moment, Payload};
 use thistledown_ledger::{Change, Claim, Error, Lease, Ledger, Mark, Repaired, Told};
 use thistledown_space::{
-    ClaimId, CodecError, Entry, Given, Held, How, Outside, Prepared, Refused, Space, Ticket, TransactionId,
-    Tuple, Wanted, decode_tuple, encode_tuple,
+    ClaimId, CodecError, Entry, Given, Held, How, OperationId, Outside, Prepared, Refused, Space, Ticket,
+    TransactionId, Tuple, Wanted, decode_tuple, encode_tuple,
 };
 
+use crate::outcome::{self, Outcome};
 use crate::space::{Name, SharedSpace, since_epoch};
 use crate::sync::Mutex;
 use crate::world::{Wakes, World};
@@ -27,12 +28,14 @@ use crate::world::{Wakes, World};
 #[must_use]
 pub struct Pending {
     /// None: nothing has to be written.
-    mark: Option<Arc<Mark>>,
-    what: What,
+    pub(crate) mark: Option<Arc<Mark>>,
+    pub(crate) what: What,
+    /// Where it is written down for who may ask again.
+    pub(crate) row: Option<u64>,
 }
 
 #[derive(Debug)]
-enum What {
+pub(crate) enum What {
     Write {
         number: u64,
         entry: Entry,
@@ -70,10 +73,21 @@ impl Pending {
         self.mark.as_ref().map_or(Some(Ok(())), |mark| mark.state())
     }
 
+    /// Nobody is to be told of it again.
+    fn forgotten(&self) -> Option<Change> {
+        self.row.map(|number| Change::Forget { number })
+    }
+
     /// Whether somebody claims a tuple by it.
     #[must_use]
     pub fn is_claim(&self) -> bool {
         matches!(self.what, What::Claim { .. })
+    }
+
+    /// Where it is written down for who may ask again; see [`SharedSpace::forget`].
+    #[must_use]
+    pub fn row(&self) -> Option<u64> {
+        self.row
     }
 
     /// Sleeps until it is in the file.
@@ -87,7 +101,7 @@ impl Pending {
     clippy::disallowed_types,
     reason = "what is to mean something to the next process is in wall-clock terms"
 )]
-fn wall() -> u64 {
+pub(crate) fn wall() -> u64 {
     use std::time::SystemTime;
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -98,7 +112,7 @@ fn lease_until(until: Option<Duration>, now: Duration) -> Option<Lease> {
     Some(Lease { ends: wall().saturating_add(length), length })
 }
 
-fn end_of(lease: Option<Lease>, now: Duration) -> Option<Duration> {
+pub(crate) fn end_of(lease: Option<Lease>, now: Duration) -> Option<Duration> {
     now.checked_add(Duration::from_millis(lease?.left(wall())))
 }
 
@@ -111,6 +125,13 @@ fn bytes_of(tuple: &Tuple) -> Vec<u8> {
     encode_tuple(tuple).unwrap_or_default()
 }
 
+/// Names of transactions are not in the file: so that those of the owner before are not given again, each owner begins far
+/// behind the last number that it has written.
+fn after(last: u64) -> u64 {
+    const BITS: u32 = 32;
+    ((last >> BITS) + 1) << BITS
+}
+
 impl SharedSpace {
     /// A space on a file, with all that lies there.
     pub fn open(
@@ -120,7 +141,7 @@ impl SharedSpace {
         now: Moment,
     ) -> Result<(Self, Option<Repaired>), Error> {
         let (ledger, contents, repaired) = Ledger::open(path, fsync, repair)?;
-        let mut space = Space::that_holds(contents.last);
+        let mut space = Space::that_holds(after(contents.last));
         let now = since_epoch(now);
         let outside = &mut Outside { now, call: &mut |_| false };
         for found in contents.tuples {
@@ -134,7 +155,10 @@ impl SharedSpace {
             });
             space.restore(found.number, entry, claim, outside);
         }
-        Ok((Self { space: Mutex::new(space), ledger: Some(ledger), ..Self::default() }, repaired))
+        let (known, forgotten) = outcome::restore(contents.outcomes, &mut space, outside);
+        ledger.lay_later(forgotten);
+        let (space, known) = (Mutex::new(space), Mutex::new(known));
+        Ok((Self { space, ledger: Some(ledger), known, ..Self::default() }, repaired))
     }
 
     /// Its file, if it has one.
@@ -160,7 +184,7 @@ impl SharedSpace {
             self.with(world, now, |space, outside| space.write(tuple, lease, outside));
             return Ok(None);
         }
-        Ok(Some(self.begin_numbered(world, now, (tuple, lease), told)?.1))
+        Ok(Some(self.begin_numbered(world, now, (tuple, lease), None, told)?.1))
     }
 
     /// Looks without waiting, as [`Space::attempt`] does; what is found may be pending.
@@ -169,6 +193,7 @@ impl SharedSpace {
         world: &World<P>,
         now: Moment,
         (wanted, ticket): (&Wanted, Option<Ticket>),
+        operation: Option<OperationId>,
         told: impl FnOnce() -> Option<Told>,
     ) -> Result<Option<Look>, Refused> {
         self.with(world, now, |space, outside| {
@@ -176,22 +201,28 @@ impl SharedSpace {
             let Some(claim) = given.claim else { return Ok(Some(Look { given, pending: None })) };
             let number = given.number;
             if wanted.within.is_some() {
-                let pending = Pending { mark: None, what: What::Within { claim } };
+                let pending = Pending { mark: None, what: What::Within { claim }, row: None };
                 return Ok(Some(Look { given, pending: Some(pending) }));
             }
-            let (what, change) = match wanted.how {
+            let tuple = &given.tuple;
+            let (what, change, outcome) = match wanted.how {
                 How::Claim(lease) => {
                     let lease = lease_until(outside.now.checked_add(lease), outside.now);
                     let claimed = Claim { token: claim.number(), lease };
-                    (What::Claim { claim, number }, Change::Claim { number, claim: claimed })
+                    let outcome = Outcome::Claimed { claim, number, tuple };
+                    (What::Claim { claim, number }, Change::Claim { number, claim: claimed }, outcome)
                 }
                 _ => {
-                    let entry = Entry { tuple: Arc::clone(&given.tuple), until: given.until };
-                    (What::Take { claim, number, entry }, Change::Remove { number })
+                    let entry = Entry { tuple: Arc::clone(tuple), until: given.until };
+                    let lease = lease_until(given.until, outside.now);
+                    let outcome = Outcome::Taken { number, lease, tuple };
+                    (What::Take { claim, number, entry }, Change::Remove { number }, outcome)
                 }
             };
-            let mark = if self.ledger.is_some() { self.lay(space, vec![change], told()) } else { None };
-            Ok(Some(Look { given, pending: Some(Pending { mark, what }) }))
+            let mut changes = vec![change];
+            let row = self.note_outcome(space, operation, &outcome, &mut changes);
+            let mark = if self.ledger.is_some() { self.lay(space, changes, told()) } else { None };
+            Ok(Some(Look { given, pending: Some(Pending { mark, what, row }) }))
         })
     }
 
@@ -201,6 +232,7 @@ impl SharedSpace {
         world: &World<P>,
         now: Moment,
         id: TransactionId,
+        operation: Option<OperationId>,
         told: Option<Told>,
     ) -> Result<Pending, Refused> {
         self.with(world, now, |space, outside| {
@@ -210,9 +242,11 @@ impl SharedSpace {
                 .written
                 .iter()
                 .map(|(number, entry)| insert(*number, entry, bytes_of(&entry.tuple), outside.now));
-            let changes = if self.ledger.is_some() { taken.chain(written).collect() } else { Vec::new() };
+            let mut changes: Vec<_> =
+                if self.ledger.is_some() { taken.chain(written).collect() } else { Vec::new() };
+            let row = self.note_outcome(space, operation, &Outcome::Done, &mut changes);
             let mark = self.lay(space, changes, told);
-            Ok(Pending { mark, what: What::Commit(prepared) })
+            Ok(Pending { mark, what: What::Commit(prepared), row })
         })
     }
 
@@ -222,12 +256,15 @@ impl SharedSpace {
         world: &World<P>,
         now: Moment,
         claim: ClaimId,
+        operation: Option<OperationId>,
         told: Option<Told>,
     ) -> Result<Pending, Refused> {
         self.with(world, now, |space, outside| {
             let held = space.confirm(claim, outside)?;
-            let mark = self.lay(space, vec![Change::Remove { number: held.number }], told);
-            Ok(Pending { mark, what: What::Confirm(held) })
+            let mut changes = vec![Change::Remove { number: held.number }];
+            let row = self.note_outcome(space, operation, &Outcome::Done, &mut changes);
+            let mark = self.lay(space, changes, told);
+            Ok(Pending { mark, what: What::Confirm(held), row })
         })
     }
 
@@ -289,20 +326,31 @@ impl SharedSpace {
                 _ => return,
             };
             let Some((number, entry)) = space.put_last(claim, outside) else { return };
-            let changes = vec![
+            let mut changes = vec![
                 Change::Remove { number: old },
                 insert(number, &entry, bytes_of(&entry.tuple), outside.now),
             ];
+            changes.extend(pending.forgotten());
             self.lay(space, changes, None);
             space.offer_last(number, entry, outside);
         });
     }
 
     /// Takes back what was written, if it lies there still.
-    pub fn retract<P: Payload<Waker: Wakes>>(&self, world: &World<P>, now: Moment, number: u64) {
+    pub fn retract<P: Payload<Waker: Wakes>>(
+        &self,
+        world: &World<P>,
+        now: Moment,
+        number: u64,
+        row: Option<u64>,
+    ) {
         self.with(world, now, |space, outside| {
-            if space.retract(number, outside) {
-                self.lay(space, vec![Change::Remove { number }], None);
+            let is_there = space.retract(number, outside);
+            let removed = is_there.then_some(Change::Remove { number });
+            let changes: Vec<_> =
+                removed.into_iter().chain(row.map(|number| Change::Forget { number })).collect();
+            if !changes.is_empty() {
+                self.lay(space, changes, None);
             }
         });
     }
@@ -313,17 +361,23 @@ impl SharedSpace {
         world: &World<P>,
         now: Moment,
         (tuple, lease): (Tuple, Option<Duration>),
+        operation: Option<OperationId>,
         told: Option<Told>,
     ) -> Result<(u64, Pending), CodecError> {
         let data = if self.ledger.is_some() { encode_tuple(&tuple)? } else { Vec::new() };
         Ok(self.with(world, now, |space, outside| {
             let until = lease.and_then(|lease| outside.now.checked_add(lease));
             let (number, entry) = (space.reserve(), Entry { tuple, until });
+            let mut row = None;
             let mark = match &self.ledger {
-                Some(_) => self.lay(space, vec![insert(number, &entry, data, outside.now)], told),
+                Some(_) => {
+                    let mut changes = vec![insert(number, &entry, data, outside.now)];
+                    row = self.note_outcome(space, operation, &Outcome::Written(number), &mut changes);
+                    self.lay(space, changes, told)
+                }
                 None => None,
             };
-            (number, Pending { mark, what: What::Write { number, entry } })
+            (number, Pending { mark, what: What::Write { number, entry }, row })
         }))
     }
 
@@ -342,7 +396,8 @@ impl SharedSpace {
                 }
                 What::Commit(_) | What::Confirm(_) => return,
             };
-            self.lay(space, vec![change], None);
+            let changes = std::iter::once(change).chain(pending.forgotten()).collect();
+            self.lay(space, changes, None);
             match pending.what {
                 What::Take { claim, .. } | What::Claim { claim, .. } => drop(space.give_back(claim, outside)),
                 _ => {}

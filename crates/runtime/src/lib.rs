@@ -14,6 +14,7 @@
 mod clock;
 mod durable;
 mod lock;
+mod outcome;
 mod parker;
 mod run;
 mod space;
@@ -25,6 +26,7 @@ mod world;
 pub use clock::Clock;
 pub use durable::{Look, Pending};
 pub use lock::{Guard, Lock};
+pub use outcome::Recalled;
 pub use parker::{Parked, Parker, ParkerWaker};
 pub use run::{Flow, Host, Rest, run};
 pub use space::{AtSpace, Far, Name, SharedSpace};

@@ -17,6 +17,7 @@ use thistledown_kernel::{Moment, Payload, SpotId};
 use thistledown_ledger::{Change, Ledger};
 use thistledown_space::{Outside, Space, Ticket, Wanted};
 
+use crate::outcome::Known;
 use crate::sync::Mutex;
 use crate::world::{Wakes, World};
 
@@ -46,6 +47,8 @@ pub struct SharedSpace {
     pub(crate) far: OnceLock<Mutex<Weak<dyn Far>>>,
     /// Where it is written down what happens, in a space that is durable.
     pub(crate) ledger: Option<Ledger>,
+    /// What was done for those who used it when the file had another owner.
+    pub(crate) known: Mutex<Known>,
 }
 
 /// A wait at a space: its place there, the spot at which it is called, and when it looks by itself.

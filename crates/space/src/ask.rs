@@ -12,11 +12,22 @@ use crate::template::Template;
 use crate::transactions::TransactionId;
 use crate::value::Tuple;
 
+/// An operation, as whoever asks for it calls it: whoever asks again says the same, and it is done once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OperationId {
+    /// Who asks: a number that nobody else has.
+    pub asker: u64,
+    /// Which of his.
+    pub number: u64,
+}
+
 /// Something that is asked.
 #[derive(Debug)]
 pub struct Ask {
     /// What time it is for who asks, if that is not the system's: his clock is one of tests.
     pub now: Option<Duration>,
+    /// What it is called, if it may be asked again.
+    pub operation: Option<OperationId>,
     /// What.
     pub act: Act,
 }
@@ -52,6 +63,10 @@ pub enum Act {
     Commit(TransactionId),
     /// To roll it back.
     RollBack(TransactionId),
+    /// The operation is not wanted any more: what an earlier owner has done for it is undone.
+    Forsake,
+    /// Whoever asks has this claim, which an earlier owner gave him.
+    Keep(ClaimId),
 }
 
 /// What a process hears without having asked.
@@ -63,6 +78,8 @@ pub enum News {
     Seen(u64, Tuple),
     /// Who watches by this number has missed so many.
     Missed(u64, u64),
+    /// The space's file is closed here: another process may have it.
+    Closed,
 }
 
 impl Writer {
@@ -145,6 +162,8 @@ impl Ask {
     pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
         let mut writer = Writer::begin();
         writer.some_duration(self.now);
+        writer.option(self.operation.map(|operation| operation.asker));
+        self.operation.into_iter().for_each(|operation| writer.number(operation.number));
         match &self.act {
             Act::Write(tuple, lease, within) => {
                 writer.0.push(0);
@@ -179,6 +198,8 @@ impl Ask {
             Act::Commit(id) => writer.tagged(10, id.number()),
             Act::RollBack(id) => writer.tagged(11, id.number()),
             Act::LookAgain(number) => writer.tagged(12, *number),
+            Act::Forsake => writer.0.push(14),
+            Act::Keep(claim) => writer.tagged(15, claim.number()),
         }
         writer.finish()
     }
@@ -187,6 +208,10 @@ impl Ask {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut reader = Reader::begin(bytes)?;
         let now = reader.some_duration()?;
+        let operation = match reader.option()? {
+            Some(asker) => Some(OperationId { asker, number: reader.number()? }),
+            None => None,
+        };
         let act = match reader.byte()? {
             0 => {
                 let lease = reader.some_duration()?;
@@ -212,10 +237,12 @@ impl Ask {
             11 => Act::RollBack(reader.transaction()?),
             12 => Act::LookAgain(reader.number()?),
             13 => Act::Spoilt(reader.claim()?),
+            14 => Act::Forsake,
+            15 => Act::Keep(reader.claim()?),
             tag => return Err(CodecError::Tag { what: "thing to ask", tag }),
         };
         reader.finish()?;
-        Ok(Self { now, act })
+        Ok(Self { now, operation, act })
     }
 }
 
@@ -243,6 +270,7 @@ impl News {
                 writer.tagged(2, *number);
                 writer.number(*count);
             }
+            Self::Closed => writer.tagged(3, 0),
         }
         writer.finish()
     }
@@ -255,6 +283,7 @@ impl News {
             0 => Self::Enlisted(number, reader.some_duration()?),
             1 => Self::Seen(number, reader.tuple()?),
             2 => Self::Missed(number, reader.number()?),
+            3 => Self::Closed,
             tag => return Err(CodecError::Tag { what: "news", tag }),
         };
         reader.finish()?;
@@ -320,13 +349,16 @@ mod tests {
             Act::Begin,
             Act::Commit(TransactionId::from_number(9)),
             Act::RollBack(TransactionId::from_number(9)),
+            Act::Forsake,
+            Act::Keep(claim),
         ]
     }
 
     #[test]
     fn what_is_asked_comes_out_as_it_went_in_and_nothing_less_does() {
         for act in asks() {
-            let ask = Ask { now: Some(Duration::from_millis(2500)), act };
+            let operation = Some(OperationId { asker: u64::MAX, number: 8 });
+            let ask = Ask { now: Some(Duration::from_millis(2500)), operation, act };
             let bytes = ask.to_bytes().expect("it is small");
             let read = Ask::from_bytes(&bytes).expect("it was written");
             assert_eq!(format!("{read:?}"), format!("{ask:?}"));
@@ -344,6 +376,7 @@ mod tests {
             News::Enlisted(1, Some(Duration::from_secs(2))),
             News::Seen(2, Arc::clone(&tuple)),
             News::Missed(2, 17),
+            News::Closed,
         ];
         for news in all {
             let bytes = news.to_bytes().expect("it is small");

@@ -104,6 +104,11 @@ impl<N: Copy, S: Store> Space<N, S> {
         self.latest_look = at;
     }
 
+    /// Does what is due by now, for who asks how things stand.
+    pub fn settle_due(&mut self, outside: &mut Outside<'_, N>) {
+        self.settle(outside);
+    }
+
     /// Has all who wait look, and wait again.
     pub fn call_all(&mut self, outside: &mut Outside<'_, N>) {
         for waiter in self.waiters.all() {

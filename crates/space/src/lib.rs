@@ -33,7 +33,7 @@ mod waiters;
 mod watches;
 mod words;
 
-pub use ask::{Act, Ask, News, decode_given, decode_tuples, encode_given, encode_tuples};
+pub use ask::{Act, Ask, News, OperationId, decode_given, decode_tuples, encode_given, encode_tuples};
 pub use claims::{ClaimId, Held};
 pub use codec::{CodecError, decode_template, decode_tuple, encode_template, encode_tuple};
 pub use memory::Memory;

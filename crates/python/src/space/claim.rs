@@ -64,7 +64,12 @@ pub(crate) fn given_far(
 ) -> PyResult<Py<PyAny>> {
     let made = make(py, space, (&given.0, given.1), matches!(wanted.how, How::Claim(_)));
     match (&made, given.1) {
-        (Ok(_), _) => accept(),
+        (Ok(_), claim) => {
+            if let (Some(claim), How::Claim(_)) = (claim, wanted.how) {
+                far.note_claim(claim, true);
+            }
+            accept();
+        }
         (Err(_), Some(claim)) => far.tell(far::Act::Spoilt(claim)),
         (Err(_), None) => {}
     }
@@ -106,12 +111,13 @@ impl Claim {
         match space.seat() {
             Seat::Here(home) => {
                 let pending =
-                    home.shared.begin_confirm(&WORLD, Run::now(), self.id, None).map_err(refused)?;
+                    home.shared.begin_confirm(&WORLD, Run::now(), self.id, None, None).map_err(refused)?;
                 self.over.store(true, Ordering::Relaxed);
                 settle(py, &home.shared, pending)
             }
             Seat::Far(far) => {
                 far.ask(py, far::Act::Confirm(self.id))?;
+                far.note_claim(self.id, false);
                 self.over.store(true, Ordering::Relaxed);
                 Ok(())
             }
@@ -124,7 +130,10 @@ impl Claim {
         if self.space.get().check().is_ok() {
             match self.space.get().seat() {
                 Seat::Here(home) => home.shared.give_back(&WORLD, Run::now(), self.id),
-                Seat::Far(far) => far.tell(far::Act::GiveBack(self.id)),
+                Seat::Far(far) => {
+                    far.note_claim(self.id, false);
+                    far.tell(far::Act::GiveBack(self.id));
+                }
             }
         }
     }
@@ -178,5 +187,14 @@ impl Claim {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.space)?;
         visit.call(&self.tuple)
+    }
+}
+
+/// Nobody can confirm it any more: it ends with its time, whoever has the space then.
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let (false, Seat::Far(far)) = (self.over.load(Ordering::Relaxed), self.space.get().seat()) {
+            far.note_claim(self.id, false);
+        }
     }
 }

@@ -1,22 +1,30 @@
 //! A space that another process has: what is asked of it, and who waits for what comes of that.
 //!
 //! Waits are at spots of this process's kernel, which the thread of the exchange calls; it never takes the interpreter's
-//! lock. What is seen by a watch comes by itself, and is kept here.
+//! lock. A space on a file may have several owners, one after the other: what was asked of one that is gone is asked again
+//! of the next, by the same operation id, so that it happens once.
+//!
+//! No lock here is held while the space is asked, but that of the wait which is asked for.
 
-use std::collections::{HashMap, VecDeque};
+pub(crate) mod line;
+pub(crate) mod wait;
+pub(crate) mod watch;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use rustix_futex_sync::{Condvar, Mutex};
 use thistledown_exchange::{
-    Asked, Broken, Handle, Listener, ObjectId, Parcel, Ticket, TicketId, Told, Waiter,
+    Asked, Broken, Exchange, Handle, Listener, ObjectId, Parcel, Ticket, TicketId, Told, Waiter,
 };
-use thistledown_kernel::{Moment, SpotId, TaskId};
+use thistledown_kernel::Moment;
 pub(crate) use thistledown_space::Act;
 use thistledown_space::{
-    Ask, ClaimId, CodecError, Missed, News, Refused, Template, TransactionId, Tuple, Wanted, decode_given,
+    Ask, ClaimId, CodecError, How, News, OperationId, Refused, Template, TransactionId, Tuple, Wanted,
+    decode_given,
 };
 
 use crate::channel::{door, tickets};
@@ -24,11 +32,15 @@ use crate::current::{Current, Run};
 use crate::errors;
 use crate::outside::outside;
 use crate::payload::WORLD;
+use crate::space::far::line::{Gone, Line, Owner};
+use crate::space::far::wait::FarWait;
+use crate::space::far::watch::{FarWatch, Next};
+use crate::space::file::Place;
 use crate::space::home::Home;
-use crate::space::hub::{Hub, VERB, bytes_of, code};
+use crate::space::hub::{Hub, VERB, bytes_of, code, parcel};
 use crate::space::{cannot_be_written, refused};
 
-/// Names of waits and watches, for all spaces.
+/// Names of waits, watches and operations, for all spaces.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// Why a space of another process cannot be used.
@@ -54,7 +66,7 @@ pub(crate) fn refusal(why: u16, body: &Parcel) -> PyErr {
     match why {
         code::CLAIM_OVER => refused(Refused::ClaimOver),
         code::TRANSACTION_OVER => refused(Refused::TransactionOver),
-        code::FILE => Python::attach(|py| errors::space_broken(py, words())),
+        code::FILE | code::CLOSED => Python::attach(|py| errors::space_broken(py, words())),
         _ => errors::wrong_value(words()),
     }
 }
@@ -65,26 +77,22 @@ fn now() -> Option<Duration> {
     is_virtual.then(|| Run::now().since(Moment::default()))
 }
 
-/// Something is on its way that will come: a clock that jumps waits for it.
-fn hope() -> Option<TaskId> {
-    let run = Current::run().filter(|run| run.clock.is_virtual())?;
-    let runner = Some(run.runner);
-    Some(WORLD.with(|kernel| kernel.add_elsewhere(runner)))
-}
-
-fn call(spot: SpotId) {
-    WORLD.with(|kernel| kernel.call(spot));
-}
-
 /// A space of another process.
 pub(crate) struct FarSpace {
-    id: ObjectId,
-    /// Set right after it is made, before anybody else knows it.
-    handle: OnceLock<Handle>,
+    line: Mutex<Line>,
+    /// The line has another owner, or none.
+    changed: Condvar,
     waits: Mutex<HashMap<u64, Weak<FarWait>>>,
     watches: Mutex<HashMap<u64, Arc<FarWatch>>>,
-    broken: Mutex<Option<Broken>>,
     ticket: Mutex<Option<Ticket>>,
+    /// The file that it is on, which this process has opened.
+    file: Weak<Place>,
+    /// The name of this process in operations.
+    asker: u64,
+    /// What was given up, until an owner has heard of it.
+    forsaken: Mutex<HashMap<OperationId, Option<Asked>>>,
+    claims: Mutex<HashSet<ClaimId>>,
+    me: Weak<Self>,
 }
 
 /// Where a space is.
@@ -106,61 +114,226 @@ pub(crate) fn find(id: ObjectId, ticket: Option<TicketId>) -> PyResult<Seat> {
         let handle = exchange.hold(id, ticket, None).map_err(broken)?;
         return Ok(Seat::Here(Home::find(&hub, handle)));
     }
-    let far = Arc::new(FarSpace {
-        id,
-        handle: OnceLock::new(),
-        waits: Mutex::default(),
-        watches: Mutex::default(),
-        broken: Mutex::default(),
-        ticket: Mutex::default(),
-    });
-    let listener: Arc<dyn Listener> = Arc::clone(&far) as _;
-    match exchange.hold(id, ticket, Some(Arc::downgrade(&listener))) {
-        Ok(handle) => drop(far.handle.set(handle)),
-        Err(why) => *far.broken.lock() = Some(why),
+    let far = FarSpace::new(&exchange, id, Weak::new());
+    if let Err(why) = far.move_to(&exchange, id, ticket) {
+        far.fail(Gone::Broken(why));
     }
     Ok(Seat::Far(far))
 }
 
-impl FarSpace {
-    pub(crate) fn id(&self) -> ObjectId {
-        self.id
+/// Hears the owner of one turn.
+struct Ear {
+    space: Weak<FarSpace>,
+    turn: u64,
+}
+
+impl Listener for Ear {
+    fn noted(&self, _verb: u8, body: Parcel) {
+        let Some(space) = self.space.upgrade() else { return };
+        if let Ok(news) = bytes_of(&body).and_then(|bytes| News::from_bytes(&bytes)) {
+            space.hear(self.turn, news);
+        }
     }
 
-    fn handle(&self) -> PyResult<&Handle> {
-        let known = *self.broken.lock();
-        let why = || broken(known.unwrap_or(Broken::NoObject { pid: self.id.owner.pid }));
-        self.handle.get().ok_or_else(why)
+    fn broken(&self, why: Broken) {
+        if let Some(space) = self.space.upgrade() {
+            space.lose(self.turn, why);
+        }
+    }
+}
+
+impl FarSpace {
+    /// A space of which nobody is asked anything yet.
+    pub(crate) fn new(exchange: &Exchange, id: ObjectId, file: Weak<Place>) -> Arc<Self> {
+        let line = Line { turn: 0, id, owner: Owner::Between, listener: None };
+        let asker = exchange.address().nonce;
+        Arc::new_cyclic(|me| Self {
+            line: Mutex::new(line),
+            changed: Condvar::new(),
+            waits: Mutex::default(),
+            watches: Mutex::default(),
+            ticket: Mutex::default(),
+            file,
+            asker,
+            forsaken: Mutex::default(),
+            claims: Mutex::default(),
+            me: Weak::clone(me),
+        })
+    }
+
+    pub(crate) fn id(&self) -> ObjectId {
+        self.line.lock().id
+    }
+
+    fn is_on_file(&self) -> bool {
+        self.file.strong_count() > 0
+    }
+
+    fn owner(&self) -> (u64, Owner) {
+        let line = self.line.lock();
+        (line.turn, line.owner.clone())
+    }
+
+    /// The owner, whom it waits for if there is none now.
+    fn owner_or_next(&self) -> Result<(u64, Arc<Handle>), Gone> {
+        let mut line = self.line.lock();
+        loop {
+            match &line.owner {
+                Owner::Known(handle) => return Ok((line.turn, Arc::clone(handle))),
+                Owner::Gone(gone) => return Err(gone.clone()),
+                Owner::Between => line = self.changed.wait(line),
+            }
+        }
+    }
+
+    /// From now on this is who is asked; [`Self::introduce`] asks again whatever was asked of an earlier owner.
+    pub(crate) fn move_to(
+        &self,
+        exchange: &Exchange,
+        id: ObjectId,
+        ticket: Option<TicketId>,
+    ) -> Result<(), Broken> {
+        let turn = self.line.lock().turn + 1;
+        let listener: Arc<dyn Listener> = Arc::new(Ear { space: Weak::clone(&self.me), turn });
+        let handle = Arc::new(exchange.hold(id, ticket, Some(Arc::downgrade(&listener)))?);
+        if handle.is_here() {
+            exchange.listen(id.number, Arc::downgrade(&listener));
+        }
+        let line = Line { turn, id, owner: Owner::Known(Arc::clone(&handle)), listener: Some(listener) };
+        let before = std::mem::replace(&mut *self.line.lock(), line);
+        self.changed.notify_all();
+        drop(before);
+        let ticket = self.ticket.lock().take();
+        drop(ticket);
+        Ok(())
+    }
+
+    /// Tells the next owner what this process has, wants, and wants no more.
+    pub(crate) fn introduce(&self) {
+        let Owner::Known(handle) = self.owner().1 else { return };
+        let claims: Vec<ClaimId> = self.claims.lock().iter().copied().collect();
+        claims.into_iter().for_each(|claim| self.tell(Act::Keep(claim)));
+        let forsaken: Vec<OperationId> = self.forsaken.lock().keys().copied().collect();
+        forsaken.into_iter().for_each(|operation| self.forsake(operation));
+        let watches: Vec<_> = self.watches.lock().values().cloned().collect();
+        watches.into_iter().for_each(|watch| watch.resume(&handle));
+        let mut waits: Vec<_> = self.waits.lock().values().filter_map(Weak::upgrade).collect();
+        // In the order in which they came.
+        waits.sort_unstable_by_key(|wait| wait.number);
+        waits.into_iter().for_each(|wait| wait.ask());
+    }
+
+    /// The owner of this turn is gone: of a file the next one is looked for.
+    pub(crate) fn lose(&self, turn: u64, why: Broken) {
+        let place = self.file.upgrade().filter(|_| why != Broken::Forked);
+        let Some(place) = place else { return self.fail(Gone::Broken(why)) };
+        let before = {
+            let mut line = self.line.lock();
+            if line.turn != turn || !matches!(line.owner, Owner::Known(_)) {
+                return;
+            }
+            (std::mem::replace(&mut line.owner, Owner::Between), line.listener.take())
+        };
+        drop(before);
+        place.find_next();
+    }
+
+    /// There is no owner, and there will be none.
+    pub(crate) fn fail(&self, gone: Gone) {
+        let before = {
+            let mut line = self.line.lock();
+            if matches!(line.owner, Owner::Gone(_)) {
+                return;
+            }
+            (std::mem::replace(&mut line.owner, Owner::Gone(gone.clone())), line.listener.take())
+        };
+        self.changed.notify_all();
+        drop(before);
+        let watches: Vec<_> = self.watches.lock().values().cloned().collect();
+        watches.into_iter().for_each(|watch| watch.call());
+        let waits: Vec<_> = self.waits.lock().values().filter_map(Weak::upgrade).collect();
+        waits.into_iter().for_each(|wait| wait.fail(self.told_gone(&gone)));
+    }
+
+    fn told_gone(&self, gone: &Gone) -> Told {
+        match gone {
+            Gone::Broken(why) => Told::Broken(*why),
+            Gone::File(error) => {
+                Told::Refusal { code: code::FILE, body: parcel(error.to_string().as_bytes()) }
+            }
+            Gone::Words(words) => Told::Refusal { code: code::FILE, body: parcel(words.as_bytes()) },
+        }
     }
 
     /// What names it for another process, and keeps it until that has it.
-    pub(crate) fn ticket(&self) -> PyResult<(ObjectId, TicketId)> {
-        Ok((self.id, tickets::ticket(self.handle()?, &self.ticket).map_err(broken)?))
+    pub(crate) fn ticket(&self, py: Python<'_>) -> PyResult<(ObjectId, TicketId)> {
+        let (_, handle) = outside(py, || self.owner_or_next()).map_err(|gone| gone.error())?;
+        Ok((handle.id(), tickets::ticket(&handle, &self.ticket).map_err(broken)?))
     }
 
-    fn body(act: Act) -> PyResult<Parcel> {
-        let bytes = Ask { now: now(), act }.to_bytes().map_err(cannot_be_written)?;
+    /// What an act is called that must happen once though it is asked twice.
+    fn operation(&self, act: &Act) -> Option<OperationId> {
+        let has_name = match act {
+            Act::Write(_, _, None) | Act::Confirm(_) | Act::Commit(_) => true,
+            Act::Look(wanted, _) => wanted.within.is_none() && wanted.how != How::Read,
+            _ => false,
+        };
+        let number = || NUMBERS.fetch_add(1, Ordering::Relaxed);
+        (has_name && self.is_on_file()).then(|| OperationId { asker: self.asker, number: number() })
+    }
+
+    fn body(operation: Option<OperationId>, act: Act) -> PyResult<Parcel> {
+        let bytes = Ask { now: now(), operation, act }.to_bytes().map_err(cannot_be_written)?;
         Parcel::new(&bytes, &[]).map_err(|error| errors::system(&error))
+    }
+
+    /// Asks, and sleeps until it is told; again, until somebody has told. An offer stands until what is asked is dropped.
+    fn ask_and_hear(&self, py: Python<'_>, body: &Parcel) -> PyResult<(Asked, Told)> {
+        let heard = outside(py, || {
+            loop {
+                let (turn, handle) = self.owner_or_next()?;
+                let lost = match handle.ask_and_hear(VERB, body) {
+                    Ok((_, Told::Broken(why))) => why,
+                    Ok((_, Told::Refusal { code: code::CLOSED, .. })) if self.is_on_file() => {
+                        Broken::NoObject { pid: handle.id().owner.pid }
+                    }
+                    Ok(heard) => return Ok(heard),
+                    Err(why) => why,
+                };
+                self.lose(turn, lost);
+            }
+        });
+        heard.map_err(|gone: Gone| gone.error())
     }
 
     /// Asks, and waits for what comes of it in this thread. An offer is taken.
     pub(crate) fn ask(&self, py: Python<'_>, act: Act) -> PyResult<Vec<u8>> {
-        let (handle, body) = (self.handle()?, Self::body(act)?);
-        match outside(py, || handle.ask_and_wait(VERB, &body)).map_err(broken)? {
-            Told::Answer(body) | Told::Offer(body) => bytes_of(&body).map_err(garbled),
+        let body = Self::body(self.operation(&act), act)?;
+        let (asked, told) = self.ask_and_hear(py, &body)?;
+        match told {
+            Told::Answer(body) => bytes_of(&body).map_err(garbled),
+            Told::Offer(body) => {
+                asked.accept();
+                bytes_of(&body).map_err(garbled)
+            }
             Told::Refusal { code, body } => Err(refusal(code, &body)),
             Told::Broken(why) => Err(broken(why)),
         }
     }
 
     /// Takes or claims what is there now: it is this process's when what is given with it says so.
-    pub(crate) fn look_now(&self, py: Python<'_>, wanted: &Arc<Wanted>) -> PyResult<Option<(Given, Asked)>> {
-        let (handle, body) = (self.handle()?, Self::body(Act::Look(Arc::clone(wanted), None))?);
-        let (asked, told) = outside(py, || handle.ask_and_hear(VERB, &body)).map_err(broken)?;
+    pub(crate) fn look_now(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        wanted: &Arc<Wanted>,
+    ) -> PyResult<Option<(Given, Offered)>> {
+        let act = Act::Look(Arc::clone(wanted), None);
+        let operation = self.operation(&act);
+        let (asked, told) = self.ask_and_hear(py, &Self::body(operation, act)?)?;
         match told {
             Told::Offer(body) => {
                 let given = bytes_of(&body).and_then(|bytes| decode_given(&bytes)).map_err(garbled)?;
-                Ok(Some((given, asked)))
+                Ok(Some((given, Offered { asked: Some(asked), operation, space: Arc::clone(self) })))
             }
             Told::Answer(_) => Ok(None),
             Told::Refusal { code, body } => Err(refusal(code, &body)),
@@ -170,10 +343,39 @@ impl FarSpace {
 
     /// Tells it something, if it is there.
     pub(crate) fn tell(&self, act: Act) {
-        if let (Ok(handle), Ok(body)) = (self.handle(), Self::body(act)) {
+        if let (Owner::Known(handle), Ok(body)) = (self.owner().1, Self::body(None, act)) {
             // Who is gone need not be told.
             let _ = handle.tell(VERB, &body);
         }
+    }
+
+    /// What was asked by this name is not wanted any more. An owner who has heard that says so; else the next one is told.
+    fn forsake(&self, operation: OperationId) {
+        let (turn, owner) = self.owner();
+        let before = self.forsaken.lock().insert(operation, None);
+        drop(before);
+        let (Owner::Known(handle), Ok(body)) = (owner, Self::body(Some(operation), Act::Forsake)) else {
+            return;
+        };
+        let waiter = Arc::new(Forsaking { space: Weak::clone(&self.me), operation });
+        match handle.ask(VERB, &body, waiter) {
+            Ok(asked) => {
+                if let Some(kept) = self.forsaken.lock().get_mut(&operation) {
+                    *kept = Some(asked);
+                }
+            }
+            Err(why) => self.lose(turn, why),
+        }
+    }
+
+    /// This process has a claim, or has it no more.
+    pub(crate) fn note_claim(&self, claim: ClaimId, is_held: bool) {
+        let mut claims = self.claims.lock();
+        if is_held {
+            claims.insert(claim)
+        } else {
+            claims.remove(&claim)
+        };
     }
 
     /// Asks for something that may take long; `act` gets its number.
@@ -182,32 +384,20 @@ impl FarSpace {
         within: Option<TransactionId>,
         act: impl FnOnce(u64) -> Act,
     ) -> PyResult<Arc<FarWait>> {
-        let handle = self.handle()?;
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let body = Self::body(act(number))?;
-        let spot = WORLD.with(|kernel| kernel.open_outside_spot());
-        let state = WaitState { told: None, is_heard: false, left: None, looks: None, hope: hope() };
-        let wait = Arc::new(FarWait {
-            number,
-            within,
-            spot,
-            state: Mutex::new(state),
-            heard: Condvar::new(),
-            asked: Mutex::new(None),
-            space: Arc::clone(self),
-        });
-        self.waits.lock().insert(number, Arc::downgrade(&wait));
-        let waiter: Arc<dyn Waiter> = Arc::clone(&wait) as _;
-        match handle.ask(VERB, &body, waiter) {
-            Ok(asked) => {
-                *wait.asked.lock() = Some(asked);
-                Ok(wait)
-            }
-            Err(why) => {
-                wait.end();
-                Err(broken(why))
-            }
+        if let Owner::Gone(gone) = self.owner().1 {
+            return Err(gone.error());
         }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let act = act(number);
+        let operation = self.operation(&act);
+        let wait = FarWait::new(number, within, (operation, Self::body(operation, act)?), self);
+        self.waits.lock().insert(number, Arc::downgrade(&wait));
+        wait.ask();
+        Ok(wait)
+    }
+
+    fn forget_wait(&self, number: u64) {
+        self.waits.lock().remove(&number);
     }
 
     pub(crate) fn watch(
@@ -217,15 +407,20 @@ impl FarSpace {
         capacity: usize,
     ) -> PyResult<Arc<FarWatch>> {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let spot = WORLD.with(|kernel| kernel.open_outside_spot());
-        let watch = Arc::new(FarWatch { number, spot, capacity, seen: Mutex::default() });
+        let body = Self::body(None, Act::Watch(template, number, capacity as u64))?;
+        let watch = Arc::new(FarWatch::new(number, capacity, body.clone()));
         self.watches.lock().insert(number, Arc::clone(&watch));
-        let asked = self.ask(py, Act::Watch(template, number, capacity as u64));
-        if let Err(error) = asked {
-            self.unwatch(&watch);
-            return Err(error);
+        match self.ask_and_hear(py, &body) {
+            Ok((_, Told::Refusal { code, body })) => {
+                self.unwatch(&watch);
+                Err(refusal(code, &body))
+            }
+            Ok(_) => Ok(watch),
+            Err(error) => {
+                self.unwatch(&watch);
+                Err(error)
+            }
         }
-        Ok(watch)
     }
 
     /// Ends a watch. False: it had ended before.
@@ -238,22 +433,10 @@ impl FarSpace {
         was_there
     }
 
-    /// What a watch saw next. None: nothing yet.
-    pub(crate) fn next_seen(&self, watch: &FarWatch) -> PyResult<Result<Option<Tuple>, Missed>> {
-        let (next, is_more) = {
-            let mut seen = watch.seen.lock();
-            let next = match std::mem::take(&mut seen.missed) {
-                0 => Ok(seen.tuples.pop_front()),
-                missed => Err(Missed(missed)),
-            };
-            (next, !seen.tuples.is_empty())
-        };
-        if is_more {
-            call(watch.spot);
-        }
-        let why = *self.broken.lock();
-        match (next, why) {
-            (Ok(None), Some(why)) => Err(broken(why)),
+    /// What a watch saw next.
+    pub(crate) fn next_seen(&self, watch: &FarWatch) -> PyResult<Next> {
+        match (watch.next(), self.owner().1) {
+            (Next::Nothing | Next::Gap, Owner::Gone(gone)) => Err(gone.error()),
             (next, _) => Ok(next),
         }
     }
@@ -267,40 +450,36 @@ impl FarSpace {
     pub(crate) fn is_watched(&self, watch: &FarWatch) -> bool {
         self.watches.lock().contains_key(&watch.number)
     }
-}
 
-impl Listener for FarSpace {
-    fn noted(&self, _verb: u8, body: Parcel) {
-        let Ok(news) = bytes_of(&body).and_then(|bytes| News::from_bytes(&bytes)) else { return };
+    fn hear(&self, turn: u64, news: News) {
+        let watch = |number| self.watches.lock().get(&number).cloned();
         match news {
             News::Enlisted(number, left) => {
                 let wait = self.waits.lock().get(&number).and_then(Weak::upgrade);
                 wait.into_iter().for_each(|wait| wait.enlisted(left));
             }
-            News::Seen(number, tuple) => self.see(number, |watch, seen| {
-                if seen.tuples.len() == watch.capacity {
-                    seen.tuples.pop_front();
-                    seen.missed += 1;
-                }
-                seen.tuples.push_back(tuple);
-            }),
-            News::Missed(number, count) => self.see(number, |_, seen| seen.missed += count),
+            News::Seen(number, tuple) => watch(number).into_iter().for_each(|watch| watch.see(tuple.clone())),
+            News::Missed(number, count) => watch(number).into_iter().for_each(|watch| watch.miss(count)),
+            News::Closed if self.is_on_file() => {
+                self.lose(turn, Broken::NoObject { pid: self.id().owner.pid });
+            }
+            News::Closed => {}
         }
-    }
-
-    fn broken(&self, why: Broken) {
-        *self.broken.lock() = Some(why);
-        let watches: Vec<_> = self.watches.lock().values().cloned().collect();
-        watches.into_iter().for_each(|watch| watch.call());
     }
 }
 
-impl FarSpace {
-    fn see(&self, number: u64, work: impl FnOnce(&FarWatch, &mut Seen)) {
-        let watch = self.watches.lock().get(&number).cloned();
-        if let Some(watch) = watch {
-            work(&watch, &mut watch.seen.lock());
-            watch.call();
+/// Hears that an owner knows what was given up.
+struct Forsaking {
+    space: Weak<FarSpace>,
+    operation: OperationId,
+}
+
+impl Waiter for Forsaking {
+    fn told(&self, told: Told) {
+        let knows = matches!(told, Told::Answer(_) | Told::Offer(_));
+        if let Some(space) = self.space.upgrade().filter(|_| knows) {
+            let kept = space.forsaken.lock().remove(&self.operation);
+            drop(kept);
         }
     }
 }
@@ -308,142 +487,32 @@ impl FarSpace {
 /// A tuple that is offered, and what holds it.
 pub(crate) type Given = (Tuple, Option<ClaimId>);
 
+/// What keeps a tuple for this process, until it is taken; or, dropped, gives it back, also with the next owner.
+pub(crate) struct Offered {
+    asked: Option<Asked>,
+    operation: Option<OperationId>,
+    space: Arc<FarSpace>,
+}
+
+impl Offered {
+    pub(crate) fn accept(mut self) {
+        if let Some(asked) = self.asked.take() {
+            asked.accept();
+        }
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked.take() {
+            drop(asked);
+            self.operation.into_iter().for_each(|operation| self.space.forsake(operation));
+        }
+    }
+}
+
 /// A number that was answered.
 pub(crate) fn number(bytes: &[u8]) -> PyResult<usize> {
     let number = bytes.try_into().map(u64::from_le_bytes).map_err(|_| garbled(CodecError::Truncated))?;
     usize::try_from(number).map_err(|_| garbled(CodecError::Truncated))
-}
-
-/// What a watch has seen and not shown.
-#[derive(Default)]
-struct Seen {
-    tuples: VecDeque<Tuple>,
-    missed: u64,
-}
-
-/// A watch of a space that is elsewhere.
-pub(crate) struct FarWatch {
-    number: u64,
-    pub(crate) spot: SpotId,
-    capacity: usize,
-    seen: Mutex<Seen>,
-}
-
-impl FarWatch {
-    /// All who wait look.
-    fn call(&self) {
-        WORLD.with(|kernel| while kernel.call(self.spot) {});
-    }
-}
-
-struct WaitState {
-    told: Option<Told>,
-    /// It was told something, or that nothing is there.
-    is_heard: bool,
-    /// How long it is until it is to look, as it was just said.
-    left: Option<Duration>,
-    /// When it is to look.
-    looks: Option<Moment>,
-    hope: Option<TaskId>,
-}
-
-/// Something that was asked of a space that is elsewhere, and who waits for it.
-pub(crate) struct FarWait {
-    number: u64,
-    within: Option<TransactionId>,
-    pub(crate) spot: SpotId,
-    state: Mutex<WaitState>,
-    /// Something was heard.
-    heard: Condvar,
-    asked: Mutex<Option<Asked>>,
-    space: Arc<FarSpace>,
-}
-
-impl FarWait {
-    /// Sleeps until it is told something, or that nothing is there.
-    pub(crate) fn listen(&self) {
-        let mut state = self.state.lock();
-        while !state.is_heard {
-            state = self.heard.wait(state);
-        }
-    }
-
-    pub(crate) fn take_told(&self) -> Option<Told> {
-        self.state.lock().told.take()
-    }
-
-    /// Takes what was offered.
-    pub(crate) fn accept(&self) {
-        if let Some(asked) = self.asked.lock().take() {
-            asked.accept();
-        }
-    }
-
-    fn revoke(&self) {
-        let asked = self.asked.lock().take();
-        drop(asked);
-        self.told(Told::Refusal { code: code::TRANSACTION_OVER, body: Parcel::empty() });
-    }
-
-    /// When it is to look by itself.
-    pub(crate) fn looks(&self) -> Moment {
-        let mut state = self.state.lock();
-        if let Some(left) = state.left.take() {
-            state.looks = Some(Run::now().after(left));
-        }
-        state.looks.unwrap_or(Moment::NEVER)
-    }
-
-    /// It is over, however it ended: what was offered and not taken goes back.
-    pub(crate) fn end(&self) {
-        self.space.waits.lock().remove(&self.number);
-        let asked = self.asked.lock().take();
-        drop(asked);
-        let hope = self.state.lock().hope.take();
-        end(hope);
-        WORLD.with(|kernel| kernel.drop_spot(self.spot));
-    }
-
-    /// Has the space look, if that is due.
-    pub(crate) fn look_if_due(&self) {
-        {
-            let mut state = self.state.lock();
-            if state.looks.is_none_or(|at| at > Run::now()) {
-                return;
-            }
-            state.looks = None;
-        }
-        let hope = hope();
-        let old = std::mem::replace(&mut self.state.lock().hope, hope);
-        end(old);
-        self.space.tell(Act::LookAgain(self.number));
-    }
-
-    fn enlisted(&self, left: Option<Duration>) {
-        let hope = {
-            let mut state = self.state.lock();
-            (state.left, state.looks, state.is_heard) = (left, None, true);
-            state.hope.take()
-        };
-        self.heard.notify_all();
-        call(self.spot);
-        end(hope);
-    }
-}
-
-fn end(hope: Option<TaskId>) {
-    hope.into_iter().for_each(|id| WORLD.with(|kernel| kernel.finish(id)));
-}
-
-impl Waiter for FarWait {
-    fn told(&self, told: Told) {
-        let hope = {
-            let mut state = self.state.lock();
-            (state.told, state.is_heard) = (Some(told), true);
-            state.hope.take()
-        };
-        self.heard.notify_all();
-        call(self.spot);
-        end(hope);
-    }
 }

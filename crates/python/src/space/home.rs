@@ -1,4 +1,5 @@
-//! A space in the process that has it, and its door for others, which is opened when it is first pickled.
+//! A space in the process that has it, and its door for others, which is opened when it is first pickled; that of a space
+//! on a file, with the file.
 
 use std::sync::Arc;
 
@@ -55,6 +56,15 @@ impl Home {
             Ok((door.handle.id(), ticket))
         });
         opened.unwrap_or(Err(Broken::Forked)).map_err(far::broken)
+    }
+
+    /// Opens its door to whoever opens its file: the object that they ask.
+    pub(crate) fn admit(self: &Arc<Self>) -> PyResult<ObjectId> {
+        let mut door = self.door.lock();
+        if let Some(door) = &*door {
+            return Ok(door.handle.id());
+        }
+        Ok(door.insert(self.open()?).handle.id())
     }
 
     fn open(self: &Arc<Self>) -> PyResult<Door> {

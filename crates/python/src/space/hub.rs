@@ -23,9 +23,9 @@ use std::time::Duration;
 use rustix_futex_sync::Mutex;
 use thistledown_exchange::{Object, Parcel, Party, Post, RequestId, WeakExchange};
 use thistledown_kernel::Moment;
-use thistledown_ledger::Ledger;
+use thistledown_ledger::{Error, Ledger};
 use thistledown_runtime::{Far, Look, SharedSpace};
-use thistledown_space::{Act, Ask, ClaimId, CodecError, News, Refused, TransactionId};
+use thistledown_space::{Act, Ask, ClaimId, CodecError, News, OperationId, Refused, TransactionId};
 
 use crate::current::Run;
 use crate::payload::WORLD;
@@ -42,6 +42,8 @@ pub(crate) mod code {
     pub(crate) const FILE: u16 = 3;
     /// It cannot be told; the body says why.
     pub(crate) const WORDS: u16 = 4;
+    /// The file is closed here: another process may have it.
+    pub(crate) const CLOSED: u16 = 5;
 }
 
 /// All that is asked and told is of one kind; its body says what.
@@ -118,13 +120,20 @@ impl Hub {
         &self.shared
     }
 
-    /// Its file is closed: whoever waits will not get anything.
+    /// Its file is closed: whoever waits will not get anything from here.
     pub(crate) fn close(&self) {
-        let waits: Vec<Wait> = self.state.lock().waits.drain().map(|(_, wait)| wait).collect();
+        let (waits, parties): (Vec<Wait>, Vec<Party>) = {
+            let mut state = self.state.lock();
+            let waits = state.waits.drain().map(|(_, wait)| wait).collect();
+            (waits, state.parties.keys().copied().collect())
+        };
         let Some(Err(why)) = self.shared.ledger().map(Ledger::check) else { return };
         self.with_post(|post| {
             for wait in waits {
-                self.refuse(wait.request, code::FILE, &why.to_string(), post);
+                self.refuse_file(wait.request, &why, post);
+            }
+            for party in parties {
+                self.note(party, &News::Closed, post);
             }
         });
     }
@@ -161,18 +170,23 @@ impl Hub {
         }
     }
 
+    fn refuse_file(&self, request: RequestId, why: &Error, post: &mut Post<'_>) {
+        let code = if matches!(why, Error::Closed { .. }) { code::CLOSED } else { code::FILE };
+        self.refuse(request, code, &why.to_string(), post);
+    }
+
     fn refuse_as(&self, request: RequestId, why: Refused, post: &mut Post<'_>) {
         let code = if why == Refused::ClaimOver { code::CLAIM_OVER } else { code::TRANSACTION_OVER };
         self.refuse(request, code, "", post);
     }
 
-    fn heard(&self, body: &Parcel) -> Result<Act, CodecError> {
+    fn heard(&self, body: &Parcel) -> Result<(Option<OperationId>, Act), CodecError> {
         let ask = Ask::from_bytes(&bytes_of(body)?)?;
         if ask.now.is_some() {
             let mut state = self.state.lock();
             state.now = state.now.max(ask.now);
         }
-        Ok(ask.act)
+        Ok((ask.operation, ask.act))
     }
 
     fn with_belongings<R>(&self, party: Party, work: impl FnOnce(&mut Belongings) -> R) -> R {
@@ -200,10 +214,10 @@ impl Object for Hub {
     fn asked(&self, request: RequestId, _verb: u8, body: Parcel, post: &mut Post<'_>) {
         self.state.lock().open.insert(request, None);
         if let Some(Err(why)) = self.shared.ledger().map(Ledger::check) {
-            return self.refuse(request, code::FILE, &why.to_string(), post);
+            return self.refuse_file(request, &why, post);
         }
         match self.heard(&body) {
-            Ok(act) => self.act(request, act, post),
+            Ok((operation, act)) => self.act(request, operation, act, post),
             Err(error) => self.refuse(request, code::WORDS, &error.to_string(), post),
         }
     }
@@ -221,14 +235,19 @@ impl Object for Hub {
     }
 
     fn accepted(&self, request: RequestId, _post: &mut Post<'_>) {
-        let Some(Offered::Look(_, Look { given, pending: Some(pending) })) = self.take_offered(request)
-        else {
-            return;
+        let pending = match self.take_offered(request) {
+            Some(Offered::Look(_, Look { given, pending: Some(pending) })) => {
+                if let Some(claim) = given.claim.filter(|_| pending.is_claim()) {
+                    self.with_belongings(request.party, |has| has.claims.insert(claim));
+                }
+                pending
+            }
+            Some(Offered::Write(_, Some(row)) | Offered::Settled(row)) => return self.shared.forget(row),
+            _ => return,
         };
-        if let Some(claim) = given.claim.filter(|_| pending.is_claim()) {
-            self.with_belongings(request.party, |has| has.claims.insert(claim));
-        }
+        let row = pending.row();
         self.shared.finish(&WORLD, self.now(), pending, true);
+        row.into_iter().for_each(|row| self.shared.forget(row));
     }
 
     fn declined(&self, request: RequestId, _post: &mut Post<'_>) {
@@ -238,9 +257,13 @@ impl Object for Hub {
     }
 
     fn told(&self, party: Party, _verb: u8, body: Parcel, post: &mut Post<'_>) {
-        if let Ok(act) = self.heard(&body) {
+        if let Ok((_, act)) = self.heard(&body) {
             self.hear(party, act, post);
         }
+    }
+
+    fn attached(&self, party: Party, _post: &mut Post<'_>) {
+        self.with_belongings(party, |_| ());
     }
 
     fn detached(&self, party: Party, _post: &mut Post<'_>) {

@@ -148,7 +148,7 @@ impl Transaction {
                 return far.ask(py, far::Act::Commit(self.id)).map(drop);
             }
         };
-        let pending = home.shared.begin_commit(&WORLD, Run::now(), self.id, None).map_err(refused)?;
+        let pending = home.shared.begin_commit(&WORLD, Run::now(), self.id, None, None).map_err(refused)?;
         settle(py, &home.shared, pending)
     }
 

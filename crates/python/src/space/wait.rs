@@ -19,7 +19,8 @@ use crate::operation::{Target, Wants};
 use crate::outside::outside;
 use crate::payload::WORLD;
 use crate::space::claim;
-use crate::space::far::{self, FarSpace, FarWait, Seat};
+use crate::space::far::wait::FarWait;
+use crate::space::far::{self, FarSpace, Seat};
 use crate::space::hub::bytes_of;
 use crate::space::watch::Watch;
 use crate::space::{Space, act, cannot_be_written, refused};
@@ -101,6 +102,11 @@ impl SpaceOperation {
     pub(crate) fn attempt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let space = self.space.get();
         space.check()?;
+        let known = self.far.lock().clone();
+        if let Some(wait) = known {
+            // Wherever the space is by now.
+            return self.hear_far(py, &wait);
+        }
         let shared = match (space.seat(), &self.act) {
             (_, Act::Receive(watch)) => return watch.get().next(py),
             (Seat::Far(far), _) => return self.attempt_far(py, &far),
@@ -132,7 +138,7 @@ impl SpaceOperation {
             Act::Look(wanted) => {
                 let mut disk = None;
                 let told = || Some(tell(&mut disk));
-                let look = shared.look(&WORLD, Run::now(), (wanted, self.ticket()), told);
+                let look = shared.look(&WORLD, Run::now(), (wanted, self.ticket()), None, told);
                 let Some(look) = look.map_err(refused)? else { return Ok(None) };
                 let Some(disk) = disk else { return claim::given(py, &self.space, &shared, look).map(Some) };
                 // It waits for the disk now, and not for tuples.
@@ -143,31 +149,32 @@ impl SpaceOperation {
         }
     }
 
-    /// Asks a space that is elsewhere, or looks what came of that.
+    /// Asks a space that is elsewhere.
     fn attempt_far(&self, py: Python<'_>, far: &Arc<FarSpace>) -> PyResult<Option<Py<PyAny>>> {
-        let known = self.far.lock().clone();
-        let Some(wait) = known else {
-            let within = match &self.act {
-                Act::Look(wanted) => wanted.within,
-                _ => None,
-            };
-            let wait = far.begin(within, |number| match &self.act {
-                Act::Write(tuple, lease, within) => far::Act::Write(Arc::clone(tuple), *lease, *within),
-                Act::Look(wanted) => far::Act::Look(Arc::clone(wanted), Some(number)),
-                Act::Receive(_) => unreachable!("a watch has what it has seen"),
-            })?;
-            *self.far.lock() = Some(Arc::clone(&wait));
-            if !self.hurries.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            outside(py, || wait.listen());
-            return self.attempt_far(py, far);
+        let within = match &self.act {
+            Act::Look(wanted) => wanted.within,
+            _ => None,
         };
+        let wait = far.begin(within, |number| match &self.act {
+            Act::Write(tuple, lease, within) => far::Act::Write(Arc::clone(tuple), *lease, *within),
+            Act::Look(wanted) => far::Act::Look(Arc::clone(wanted), Some(number)),
+            Act::Receive(_) => unreachable!("a watch has what it has seen"),
+        })?;
+        *self.far.lock() = Some(Arc::clone(&wait));
+        if !self.hurries.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        outside(py, || wait.listen());
+        self.hear_far(py, &wait)
+    }
+
+    /// Looks what came of what was asked.
+    fn hear_far(&self, py: Python<'_>, wait: &FarWait) -> PyResult<Option<Py<PyAny>>> {
         let Some(told) = wait.take_told() else {
             wait.look_if_due();
             return Ok(None);
         };
-        let result = self.told(py, far, &wait, told);
+        let result = self.told(py, &wait.space, wait, told);
         self.leave_far();
         result.map(Some)
     }

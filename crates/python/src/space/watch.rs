@@ -12,7 +12,8 @@ use crate::channel::ChannelIterator;
 use crate::errors;
 use crate::operation::Operation;
 use crate::payload::WORLD;
-use crate::space::far::{FarSpace, FarWatch, Seat};
+use crate::space::far::watch::{FarWatch, Next};
+use crate::space::far::{FarSpace, Seat};
 use crate::space::fields;
 use crate::space::home::Home;
 use crate::space::wait::{Act, SpaceOperation};
@@ -70,15 +71,28 @@ impl Watch {
     pub(crate) fn next(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let (seen, goes_on) = match &self.at {
             At::Here(home, id) => {
-                act(&home.shared, |space, outside| (space.next_seen(*id, outside), space.is_watched(*id)))
+                let (seen, goes_on) = act(&home.shared, |space, outside| {
+                    (space.next_seen(*id, outside), space.is_watched(*id))
+                });
+                let seen = match seen {
+                    Ok(Some(tuple)) => Next::Tuple(tuple),
+                    Ok(None) => Next::Nothing,
+                    Err(missed) => Next::Missed(missed),
+                };
+                (seen, goes_on)
             }
             At::Far(far, watch) => (far.next_seen(watch)?, far.is_watched(watch)),
         };
         match seen {
-            Ok(Some(tuple)) => Ok(Some(fields::to_python(py, &tuple)?.into_any().unbind())),
-            Ok(None) if goes_on => Ok(None),
-            Ok(None) => Err(errors::channel_closed(py, "the watch is closed")),
-            Err(missed) => Err(errors::watch_lagged(py, &missed.to_string(), missed.0)),
+            Next::Tuple(tuple) => Ok(Some(fields::to_python(py, &tuple)?.into_any().unbind())),
+            Next::Nothing | Next::Gap if !goes_on => Err(errors::channel_closed(py, "the watch is closed")),
+            Next::Nothing => Ok(None),
+            Next::Missed(missed) => Err(errors::watch_lagged(py, &missed.to_string(), missed.0)),
+            Next::Gap => {
+                let words = "the process that had the space's file has ended, and what was written until the next one had it \
+                             may be missing";
+                Err(errors::watch_lagged(py, words, 0))
+            }
         }
     }
 

@@ -3,16 +3,26 @@
 use std::sync::Arc;
 
 use thistledown_exchange::{Party, Post, RequestId};
-use thistledown_space::{Act, encode_tuples};
+use thistledown_runtime::{Look, Recalled};
+use thistledown_space::{Act, OperationId, encode_tuples};
 
 use crate::payload::WORLD;
 use crate::space::hub::waits::Wait;
-use crate::space::hub::written::Job;
+use crate::space::hub::written::{Job, Offered};
 use crate::space::hub::{Hub, code};
 
 impl Hub {
-    pub(super) fn act(&self, request: RequestId, act: Act, post: &mut Post<'_>) {
+    pub(super) fn act(
+        &self,
+        request: RequestId,
+        operation: Option<OperationId>,
+        act: Act,
+        post: &mut Post<'_>,
+    ) {
         let now = self.now();
+        if let Some(recalled) = operation.and_then(|asked| self.shared.recall(&WORLD, now, asked)) {
+            return self.again(request, recalled, act, post);
+        }
         match act {
             Act::Write(tuple, lease, Some(id)) => {
                 let written = self
@@ -25,14 +35,14 @@ impl Hub {
             }
             Act::Write(tuple, lease, None) => {
                 let slot = self.slot();
-                match self.shared.begin_numbered(&WORLD, now, (tuple, lease), self.told(&slot)) {
+                match self.shared.begin_numbered(&WORLD, now, (tuple, lease), operation, self.told(&slot)) {
                     Ok((number, pending)) => {
                         self.when_written(&slot, Job::Write { request, number, pending }, post);
                     }
                     Err(error) => self.refuse(request, code::WORDS, &error.to_string(), post),
                 }
             }
-            Act::Look(wanted, waits) => self.look(request, wanted, waits, post),
+            Act::Look(wanted, waits) => self.look(request, (wanted, waits), operation, post),
             Act::All(template) => {
                 let mut found = Vec::new();
                 self.shared.with(&WORLD, now, |space, outside| {
@@ -54,7 +64,7 @@ impl Hub {
             }
             Act::Confirm(claim) => {
                 let slot = self.slot();
-                match self.shared.begin_confirm(&WORLD, now, claim, self.told(&slot)) {
+                match self.shared.begin_confirm(&WORLD, now, claim, operation, self.told(&slot)) {
                     Ok(pending) => {
                         self.with_belongings(request.party, |has| has.claims.remove(&claim));
                         self.when_written(&slot, Job::Settle { request, pending }, post);
@@ -77,7 +87,7 @@ impl Hub {
             Act::Commit(id) => {
                 let slot = self.slot();
                 self.with_belongings(request.party, |has| has.transactions.remove(&id));
-                match self.shared.begin_commit(&WORLD, now, id, self.told(&slot)) {
+                match self.shared.begin_commit(&WORLD, now, id, operation, self.told(&slot)) {
                     Ok(pending) => self.when_written(&slot, Job::Settle { request, pending }, post),
                     Err(why) => self.refuse_as(request, why, post),
                 }
@@ -86,6 +96,29 @@ impl Hub {
                 self.hear(request.party, told, post);
                 self.answer(request, &[], post);
             }
+        }
+    }
+
+    /// An earlier owner of the file has done it: who asks hears what came of it, or it is undone.
+    fn again(&self, request: RequestId, recalled: Recalled, act: Act, post: &mut Post<'_>) {
+        let offered = match (recalled, &act) {
+            (Recalled::Look(look), Act::Look(wanted, _)) => {
+                let wanted = Arc::clone(wanted);
+                return self.done(Job::Look { request, wanted, look }, post);
+            }
+            (Recalled::Look(Look { pending, .. }), _) => {
+                pending.into_iter().for_each(|pending| self.shared.undo(&WORLD, self.now(), pending));
+                return self.answer(request, &[], post);
+            }
+            (Recalled::Written(number, row), _) => Offered::Write(number, Some(row)),
+            (Recalled::Done(row), _) => Offered::Settled(row),
+        };
+        match act {
+            Act::Forsake => {
+                self.undo(offered);
+                self.answer(request, &[], post);
+            }
+            _ => self.offer(request, offered, &[], post),
         }
     }
 
@@ -115,6 +148,7 @@ impl Hub {
                     self.serve(ours, post);
                 }
             }
+            Act::Keep(claim) => drop(self.with_belongings(party, |has| has.claims.insert(claim))),
             Act::Spoilt(claim) => {
                 self.state.lock().spoilt.insert(claim);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thistledown_exchange::{Post, RequestId};
 use thistledown_kernel::Moment;
-use thistledown_space::{News, Ticket, Wanted};
+use thistledown_space::{News, OperationId, Ticket, Wanted};
 
 use crate::payload::WORLD;
 use crate::space::hub::Hub;
@@ -16,6 +16,7 @@ pub(super) struct Wait {
     /// His number for it.
     pub(super) number: u64,
     pub(super) wanted: Arc<Wanted>,
+    pub(super) operation: Option<OperationId>,
     pub(super) ticket: Option<Ticket>,
     pub(super) turn: Turn,
 }
@@ -44,8 +45,8 @@ impl Hub {
     pub(super) fn look(
         &self,
         request: RequestId,
-        wanted: Arc<Wanted>,
-        waits: Option<u64>,
+        (wanted, waits): (Arc<Wanted>, Option<u64>),
+        operation: Option<OperationId>,
         post: &mut Post<'_>,
     ) {
         if let Some(number) = waits {
@@ -54,14 +55,14 @@ impl Hub {
                 state.last += 1;
                 let ours = state.last;
                 let turn = Turn::default();
-                state.waits.insert(ours, Wait { request, number, wanted, ticket: None, turn });
+                state.waits.insert(ours, Wait { request, number, wanted, operation, ticket: None, turn });
                 state.open.insert(request, Some(ours));
                 ours
             };
             return self.serve(ours, post);
         }
         let slot = self.slot();
-        match self.shared.look(&WORLD, self.now(), (&wanted, None), || self.told(&slot)) {
+        match self.shared.look(&WORLD, self.now(), (&wanted, None), operation, || self.told(&slot)) {
             Ok(Some(look)) => self.when_written(&slot, Job::Look { request, wanted, look }, post),
             Ok(None) => self.answer(request, &[], post),
             Err(why) => self.refuse_as(request, why, post),
@@ -71,16 +72,16 @@ impl Hub {
     /// Looks for somebody who waits: he is given what there is, or waits on.
     pub(super) fn serve(&self, ours: u64, post: &mut Post<'_>) {
         loop {
-            let (request, wanted, ticket) = {
+            let (request, wanted, operation, ticket) = {
                 let mut state = self.state.lock();
                 let Some(wait) = state.waits.get_mut(&ours) else { return };
                 if !wait.turn.begin() {
                     return;
                 }
-                (wait.request, Arc::clone(&wait.wanted), wait.ticket)
+                (wait.request, Arc::clone(&wait.wanted), wait.operation, wait.ticket)
             };
             let (slot, now) = (self.slot(), self.now());
-            let look = self.shared.look(&WORLD, now, (&wanted, ticket), || self.told(&slot));
+            let look = self.shared.look(&WORLD, now, (&wanted, ticket), operation, || self.told(&slot));
             if let Ok(None) = look {
                 let at = self.shared.enlist_far(&WORLD, now, &wanted, ticket, ours);
                 let left = (at.looks != Moment::NEVER).then(|| at.looks.since(now));

@@ -13,8 +13,11 @@ use crate::space::hub::{Hub, code, parcel};
 
 /// What was offered, and is taken or not.
 pub(super) enum Offered {
-    Write(u64),
+    /// The number of the tuple; and the row of the outcome, for who may ask again.
+    Write(u64, Option<u64>),
     Look(Arc<Wanted>, Look),
+    /// It is done, whatever becomes of the offer; who takes it does not ask again.
+    Settled(u64),
 }
 
 /// What is done when it is in the file.
@@ -88,10 +91,11 @@ impl Hub {
         let now = self.now();
         match job {
             Job::Write { request, number, pending } => {
+                let row = pending.row();
                 self.shared.finish(&WORLD, now, pending, state.is_ok());
                 match state {
-                    Ok(()) => self.offer(request, Offered::Write(number), &[], post),
-                    Err(error) => self.refuse(request, code::FILE, &error.to_string(), post),
+                    Ok(()) => self.offer(request, Offered::Write(number, row), &[], post),
+                    Err(error) => self.refuse_file(request, &error, post),
                 }
             }
             Job::Look { request, wanted, look } => {
@@ -105,13 +109,17 @@ impl Hub {
                         if let Some(pending) = look.pending {
                             self.shared.finish(&WORLD, now, pending, false);
                         }
-                        self.refuse(request, code::FILE, &error.to_string(), post);
+                        self.refuse_file(request, &error, post);
                     }
                 }
             }
             Job::Settle { request, pending } => {
+                let row = pending.row();
                 self.shared.finish(&WORLD, now, pending, state.is_ok());
-                self.answer_or_refuse(request, state, post);
+                match (row, &state) {
+                    (Some(row), Ok(())) => self.offer(request, Offered::Settled(row), &[], post),
+                    _ => self.answer_or_refuse(request, state, post),
+                }
             }
             Job::Renew { request, .. } => self.answer_or_refuse(request, state, post),
         }
@@ -120,7 +128,7 @@ impl Hub {
     pub(super) fn answer_or_refuse(&self, request: RequestId, state: Result<(), Error>, post: &mut Post<'_>) {
         match state {
             Ok(()) => self.answer(request, &[], post),
-            Err(error) => self.refuse(request, code::FILE, &error.to_string(), post),
+            Err(error) => self.refuse_file(request, &error, post),
         }
     }
 
@@ -153,7 +161,8 @@ impl Hub {
     pub(super) fn undo(&self, offered: Offered) {
         let now = self.now();
         match offered {
-            Offered::Write(number) => self.shared.retract(&WORLD, now, number),
+            Offered::Write(number, row) => self.shared.retract(&WORLD, now, number, row),
+            Offered::Settled(row) => self.shared.forget(row),
             Offered::Look(wanted, Look { given, pending: None }) => {
                 // What its own transaction has written is there again.
                 if let Some(id) = wanted.within.filter(|_| wanted.how == How::Take) {

@@ -1,0 +1,291 @@
+"""Several programs open one file: one of them owns it, and when that is gone, however it goes, another one does.
+
+The owners here are programs of their own, which are killed; who asks them again and again is this one.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+
+import pytest
+import thistledown as td
+
+from support import started_program
+
+PATIENCE = 60.0
+# How many tuples, and how many deaths: more on demand, as `THISTLEDOWN_SPACE_TUPLES=10000`.
+COUNT = int(os.environ.get("THISTLEDOWN_SPACE_TUPLES", "1000"))
+
+OWNER = """
+    import sys
+    import thistledown as td
+
+    space = td.Space(sys.argv[1], fsync=False)
+    print(space.path, flush=True)
+    for line in sys.stdin:
+        print(eval(line), flush=True)
+    space.close()
+"""
+
+
+class Owner:
+    """A program that has opened the file, and does what it is told."""
+
+    def __init__(self, process):
+        self.process = process
+        self.pid = process.pid
+        assert process.stdout.readline()
+
+    def does(self, expression):
+        self.process.stdin.write(expression + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def is_killed(self):
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def ends(self):
+        self.process.stdin.close()
+        assert self.process.wait(PATIENCE) == 0
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def owner(path):
+    with started_program(OWNER, path) as process:
+        yield Owner(process)
+
+
+WAYS = [Owner.is_killed, Owner.ends]
+
+
+def test_two_programs_use_one_file_and_see_each_other(owner, path):
+    with td.Space(path) as space, td.Space(path) as same:
+        assert str(owner.pid) in repr(space)
+        assert owner.does("space.write_nowait(('a', 1))") == "None"
+        assert space.take_nowait(("a", int)) == ("a", 1)
+        same.write_nowait(("b", 2))
+        assert owner.does("space.take_nowait(('b', int))") == "('b', 2)"
+        assert space.path == path
+
+
+@pytest.mark.parametrize("end", WAYS)
+def test_who_waits_goes_on_waiting_at_the_next_owner(owner, path, end):
+    with td.Space(path) as space:
+        space.write_nowait(("kept",))
+
+        async def main():
+            async with td.TaskGroup() as group:
+                takes = [group.go(space.take(("job", int))) for _ in range(3)]
+                # What is asked later is answered later, so they stand.
+                await td.sleep(0)
+                await space.write(("stands",))
+                await td.thread(end, owner)
+                for number in range(3):
+                    await space.write(("job", number))
+            return [await take for take in takes]
+
+        assert td.run(main) == [("job", 0), ("job", 1), ("job", 2)]
+        assert space.read_all() == [("kept",), ("stands",)]
+        assert "of process" not in repr(space)
+
+
+@pytest.mark.parametrize("end", WAYS)
+def test_a_claim_is_its_holders_at_the_next_owner_too(owner, path, end):
+    with td.Space(path) as space:
+        for number in range(3):
+            space.write_nowait(("job", number))
+        claims = [space.take(("job", int), lease=1000).wait(PATIENCE) for _ in range(3)]
+        end(owner)
+        assert len(space) == 0
+        claims[0].confirm()
+        claims[1].give_back()
+        claims[2].renew(2000)
+        assert space.read_all() == [("job", 1)]
+        with pytest.raises(td.LeaseExpired):
+            claims[0].confirm()
+    with td.Space(path) as space:
+        assert space.read_all() == [("job", 1)]
+
+
+@pytest.mark.parametrize("end", WAYS)
+def test_a_transaction_of_an_owner_that_is_gone_has_not_happened(owner, path, end):
+    with td.Space(path) as space:
+        space.write_nowait(("account", 10))
+        act = space.transaction()
+        act.take(("account", int)).wait(PATIENCE)
+        act.write(("account", 0)).wait(PATIENCE)
+        end(owner)
+        with pytest.raises(RuntimeError, match="begin another one"):
+            act.commit()
+        assert space.read_all() == [("account", 10)]
+
+
+@pytest.mark.parametrize("end", WAYS)
+def test_a_watch_goes_on_and_says_that_something_may_be_missing(owner, path, end):
+    with td.Space(path) as space, space.watch(("a", int)) as watch:
+        space.write_nowait(("a", 1))
+        end(owner)
+        assert watch.recv().wait(PATIENCE) == ("a", 1)
+        with pytest.raises(td.WatchLagged, match="may be missing"):
+            watch.recv().wait(PATIENCE)
+        space.write_nowait(("a", 2))
+        assert watch.recv().wait(PATIENCE) == ("a", 2)
+
+
+def test_who_gave_up_while_there_was_no_owner_has_taken_nothing(owner, path):
+    with td.Space(path) as space:
+        os.kill(owner.pid, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            space.take(("a",)).wait(0.01)
+        with pytest.raises(TimeoutError):
+            space.write(("b",)).wait(0.01)
+        owner.is_killed()
+        space.write_nowait(("a",))
+        assert space.read_all() == [("a",)]
+
+
+def test_one_of_many_takes_over_and_the_others_go_to_it(owner, path):
+    with started_program(OWNER, path) as second, started_program(OWNER, path) as third:
+        others = [Owner(second), Owner(third)]
+        with td.Space(path) as space:
+            owner.is_killed()
+            for number, other in enumerate(others):
+                assert other.does(f"space.write_nowait(('a', {number}))") == "None"
+            assert space.read_all() == [("a", 0), ("a", 1)]
+            others[0].is_killed()
+            assert others[1].does("space.take_nowait(('a', 0))") == "('a', 0)"
+            others[1].is_killed()
+            assert space.read_all() == [("a", 1)]
+            assert "of process" not in repr(space)
+
+
+def test_a_worker_of_a_program_that_does_not_own_the_file_goes_on_too(owner, path, pair):
+    def answer(space):
+        space.write_nowait(("begun",))
+        number = space.take(("question", int)).wait(PATIENCE)[1]
+        space.write_nowait(("answer", number**2))
+
+    with td.Space(path) as space:
+        task = pair.go(answer, space)
+        space.take(("begun",)).wait(PATIENCE)
+        owner.is_killed()
+        space.write_nowait(("question", 7))
+        assert space.take(("answer", int)).wait(PATIENCE) == ("answer", 49)
+        task.result(PATIENCE)
+
+
+def test_what_is_written_and_taken_while_owners_are_killed_is_there_once(tmp_path):
+    """This process writes and takes all the while; whoever owns the file is killed at some moment of that."""
+    chance, rounds = random.Random(17), 8
+    for turn in range(rounds):
+        path, count = tmp_path / f"{turn}.db", COUNT // rounds
+        with started_program(OWNER, path) as process:
+            owner = Owner(process)
+            with td.Space(path, fsync=False) as space:
+                moment, taken, is_time = chance.randrange(count), [], threading.Event()
+
+                def take(taken=taken, space=space, count=count, moment=moment, is_time=is_time):
+                    for number in range(count):
+                        taken.append(space.take(("job", int)).wait(PATIENCE)[1])
+                        if number == moment:
+                            is_time.set()
+
+                taker = threading.Thread(target=take)
+                killer = threading.Thread(target=lambda: is_time.wait(PATIENCE) and owner.is_killed())  # noqa: B023
+                taker.start()
+                killer.start()
+                for number in range(count):
+                    space.write(("job", number)).wait(PATIENCE)
+                taker.join(PATIENCE)
+                killer.join(PATIENCE)
+                assert sorted(taken) == list(range(count)), "a tuple was lost, or taken twice"
+                assert space.read_all() == []
+
+
+WORKER = """
+    import os, sys
+    import thistledown as td
+
+    space = td.Space(sys.argv[1], fsync=False)
+    told = os.open(sys.argv[2], os.O_APPEND | os.O_WRONLY)
+    print("begun", flush=True)
+    while True:
+        claim = space.take(("job", int), lease=2.0).wait(120)
+        try:
+            claim.confirm()
+        except td.LeaseExpired:
+            continue
+        os.write(told, b"%d\\n" % claim.tuple[1])
+"""
+
+
+def test_each_tuple_is_confirmed_once_while_programs_are_killed_that_own_the_file_or_not(path, tmp_path):
+    """Two programs claim and confirm; one after the other is killed, whichever has the file, and another one begun."""
+    chance, kills = random.Random(23), max(6, COUNT // 250)
+    journal = tmp_path / "confirmed"
+    journal.touch()
+    with td.Space(path, fsync=False) as space:
+        for number in range(COUNT):
+            space.write_nowait(("job", number))
+    running = []
+
+    def confirmed():
+        return [int(line) for line in journal.read_text().splitlines()]
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            running.append(_begun(stack, path, journal))
+        for kill in range(kills):
+            _until(lambda kill=kill: len(confirmed()) >= COUNT * kill // kills)
+            victim = running.pop(chance.randrange(2))
+            victim.kill()
+            victim.wait(PATIENCE)
+            running.append(_begun(stack, path, journal))
+        # A claim of an owner that was killed is back when its lease is over; then whoever lives confirms it.
+        _until(lambda: len(confirmed()) >= COUNT - kills)
+        with td.Space(path, fsync=False) as space:
+            deadline = time.monotonic() + PATIENCE
+            while len(confirmed()) < COUNT - kills or len(space):
+                assert time.monotonic() < deadline
+                td.sleep(0.01).wait()
+            for process in running:
+                process.kill()
+                process.wait(PATIENCE)
+            left = _all_that_comes_back(space)
+    done = confirmed()
+    assert len(done) == len(set(done)), "a tuple was confirmed twice"
+    assert not set(done) & set(left), "a tuple that was confirmed is back"
+    # Who is killed between confirming and saying so is silent about one.
+    assert len(done) + len(left) >= COUNT - kills - 2, "a tuple was lost"
+
+
+def _begun(stack, path, journal):
+    process = stack.enter_context(started_program(WORKER, path, journal))
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def _until(condition):
+    deadline = time.monotonic() + 2 * PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        td.sleep(0.002).wait()
+
+
+def _all_that_comes_back(space):
+    """Takes until nothing has come for longer than a lease."""
+    left = []
+    while True:
+        try:
+            left.append(space.take(("job", int)).wait(3.0)[1])
+        except TimeoutError:
+            return left
