@@ -98,3 +98,97 @@ impl<C> Hall<C> {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use thistledown_wire::Errand;
+
+    use super::*;
+    use crate::name::Name;
+    use crate::parcel::Parcel;
+    use crate::terms::Config;
+
+    const NAME: u64 = 7;
+
+    fn hall() -> Hall<u32> {
+        let config = Config { size: 1, grace: Duration::ZERO, concurrency: 1, max_tasks_per_child: None };
+        Hall::new(&config)
+    }
+
+    /// Asks by the name; the customers whose answer is there.
+    fn ask(hall: &mut Hall<u32>, verb: Verb, customer: u32) -> Result<(), u32> {
+        let function = hall.functions.intern(b"method", false).expect("room for a function");
+        let order = Order {
+            name: Name::given("call"),
+            function,
+            call: Parcel::empty(),
+            priority: 0,
+            key: None,
+            timeout: None,
+            memory: None,
+            retries: 0,
+            errand: Some(Errand { actor: NAME, verb }),
+        };
+        match hall.order(order, Owner::Customer(customer), None, 0) {
+            Ok(job) => {
+                assert_eq!(job, None, "what waits for an actor is no job");
+                Ok(())
+            }
+            Err(Owner::Customer(customer)) => Err(customer),
+            Err(owner) => panic!("the owner that was given comes back: {owner:?}"),
+        }
+    }
+
+    fn told(hall: &mut Hall<u32>) -> Vec<(u32, Outcome)> {
+        std::mem::take(&mut hall.desk.ended)
+    }
+
+    fn customers(told: &[(u32, Outcome)]) -> Vec<u32> {
+        told.iter().map(|(customer, _)| *customer).collect()
+    }
+
+    #[test]
+    fn what_is_asked_by_a_kept_name_waits_up_to_the_limit() {
+        let mut hall = hall();
+        hall.keep(NAME, 2);
+        assert_eq!(ask(&mut hall, Verb::Call, 1), Ok(()));
+        assert_eq!(ask(&mut hall, Verb::Call, 2), Ok(()));
+        assert_eq!(ask(&mut hall, Verb::Call, 3), Err(3), "there is room for two");
+        assert!(told(&mut hall).is_empty(), "they wait");
+        hall.release(NAME);
+        let told = told(&mut hall);
+        assert_eq!(customers(&told), [1, 2], "in their order");
+        assert!(told.iter().all(|(_, outcome)| matches!(outcome, Outcome::Gone(_))), "{told:?}");
+    }
+
+    #[test]
+    fn without_a_kept_name_and_for_all_but_calls_there_is_an_answer_at_once() {
+        let mut hall = hall();
+        assert_eq!(ask(&mut hall, Verb::Call, 1), Ok(()));
+        assert_eq!(customers(&told(&mut hall)), [1], "nobody keeps the name");
+        hall.keep(NAME, 2);
+        assert_eq!(ask(&mut hall, Verb::Watch, 2), Ok(()));
+        assert_eq!(customers(&told(&mut hall)), [2], "there is no instance that could end");
+    }
+
+    #[test]
+    fn the_end_of_a_pool_is_the_end_of_what_waits() {
+        let mut hall = hall();
+        hall.keep(NAME, 2);
+        assert_eq!(ask(&mut hall, Verb::Call, 1), Ok(()));
+        hall.close(false, 0);
+        let told = told(&mut hall);
+        assert!(matches!(told.as_slice(), [(1, Outcome::Gone(Gone::Closed))]), "{told:?}");
+    }
+
+    #[test]
+    fn an_actor_that_does_not_live_cannot_have_the_name() {
+        let mut hall = hall();
+        hall.keep(NAME, 2);
+        assert_eq!(ask(&mut hall, Verb::Call, 1), Ok(()));
+        hall.renew(NAME, 99, 0);
+        assert!(told(&mut hall).is_empty(), "it waits on");
+    }
+}
