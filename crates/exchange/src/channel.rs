@@ -25,6 +25,7 @@ mod machine;
 mod port;
 mod queue;
 mod side;
+pub mod speech;
 
 pub use machine::{Act, Given, Machine};
 pub use port::{End, Now, Port, Say};

@@ -59,19 +59,24 @@
 //! another arrives in order, and all that the system has taken arrives before the news of its end.
 
 mod address;
+mod asked;
 pub mod channel;
 mod connection;
+mod core;
 mod desk;
 mod exchange;
 pub mod frame;
+mod handle;
 mod link;
 mod object;
 mod tables;
 mod thread;
 
 pub use address::{Address, ObjectId, Party, TicketId};
+pub use asked::Asked;
 pub use desk::{Told, Waiter};
-pub use exchange::{Asked, Exchange, Handle, Ticket, WeakExchange};
+pub use exchange::{Exchange, WeakExchange};
+pub use handle::{Handle, Ticket};
 pub use link::Listener;
 pub use object::{Object, Post, RequestId};
 pub use thistledown_parcel::{Parcel, Word};

@@ -13,8 +13,8 @@ use thistledown_parcel::Parcel;
 use crate::Broken;
 use crate::address::Address;
 use crate::connection::Connection;
+use crate::core::Core;
 use crate::desk::Desk;
-use crate::exchange::Core;
 use crate::frame::{Request, Response, VERSION};
 
 /// Who hears what an object notes.

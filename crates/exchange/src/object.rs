@@ -9,8 +9,8 @@ use thistledown_parcel::Parcel;
 
 use crate::address::Party;
 use crate::connection::Connection;
+use crate::core::Core;
 use crate::desk::{Desk, Told};
-use crate::exchange::Core;
 use crate::frame::Response;
 
 /// Which request, and whose.

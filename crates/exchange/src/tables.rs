@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use crate::address::{Address, TicketId};
 use crate::connection::Connection;
-use crate::exchange::Shared;
+use crate::core::Shared;
 use crate::link::Link;
 use crate::object::{Client, Object};
 

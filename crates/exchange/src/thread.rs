@@ -16,7 +16,7 @@ use thistledown_parcel::{Heard, Parcel, control};
 use crate::Broken;
 use crate::address::{Party, TicketId};
 use crate::connection::{Connection, Sent};
-use crate::exchange::{BELL, Core, LISTENER};
+use crate::core::{BELL, Core, LISTENER};
 use crate::frame::{MAX_PACKET, Request, Response, VERSION};
 use crate::link::{Link, NO_OBJECT, is_same_user};
 use crate::object::{Client, Post};

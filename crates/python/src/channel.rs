@@ -3,7 +3,6 @@
 pub(crate) mod door;
 mod hub;
 pub(crate) mod shared;
-mod speech;
 pub(crate) mod tickets;
 
 use std::sync::{Arc, OnceLock};

@@ -4,12 +4,12 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
 
 use rustix_futex_sync::Mutex;
+use thistledown_exchange::channel::speech::{OPEN, given, heard, number};
 use thistledown_exchange::channel::{Act, Machine};
 use thistledown_exchange::{Object, Parcel, Party, Post, RequestId};
 use thistledown_kernel::SpotId;
 
 use crate::channel::shared::Shared;
-use crate::channel::speech::{given, heard, number, verb};
 use crate::payload::WORLD;
 
 /// The channel itself.
@@ -95,7 +95,7 @@ impl Object for Hub {
     fn declined(&self, _request: RequestId, _post: &mut Post<'_>) {}
 
     fn told(&self, party: Party, verb: u8, body: Parcel, post: &mut Post<'_>) {
-        if verb == verb::OPEN {
+        if verb == OPEN {
             self.change(post, |machine, acts| machine.attach(party, acts));
         } else if let Some(say) = heard(verb, body) {
             self.change(post, |machine, acts| machine.hear(party, say, acts));

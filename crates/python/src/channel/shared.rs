@@ -1,7 +1,7 @@
 //! A channel that other processes use: this process's port, and, where it was made, the channel itself.
 //!
 //! The state machines are in `thistledown_exchange::channel`. Here and in `hub` are their locks, the waits in the kernel,
-//! and how they talk: in the owner's process by calls, elsewhere through the exchange, in the words of `speech`.
+//! and how they talk: in the owner's process by calls, elsewhere through the exchange, in the words of its `speech`.
 //!
 //! What a port says arrives in the order in which it came to it: so the port is used with the machine locked, or
 //! elsewhere with a lock for its turn to speak. The order of locks: the machine's or that one, then the port's, then the
@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
+use thistledown_exchange::channel::speech::{OPEN, STATE, noted, number_of, said};
 use thistledown_exchange::channel::{End, Given, Machine, Now, Port, Say};
 use thistledown_exchange::{
     Broken, Exchange, Handle, Listener, ObjectId, Parcel, Party, Ticket, TicketId, Told, Word,
@@ -19,7 +20,6 @@ use thistledown_exchange::{
 use thistledown_kernel::{SpotId, Want};
 
 use crate::channel::hub::{Hub, call};
-use crate::channel::speech::{noted, number_of, said, verb};
 use crate::channel::{door, tickets};
 use crate::errors;
 use crate::operation::Wants;
@@ -168,7 +168,7 @@ impl Shared {
         if let Some(hub) = &self.hub {
             let _ = hub.here.set(Arc::downgrade(self));
         }
-        self.tell([(verb::OPEN, Parcel::empty())]);
+        self.tell([(OPEN, Parcel::empty())]);
     }
 
     /// Where it was made, and is kept.
@@ -255,7 +255,7 @@ impl Shared {
     /// it is closed.
     fn ask_state(&self, py: Python<'_>) -> PyResult<(bool, usize)> {
         let Some(handle) = self.handle.get() else { return Err(self.error(py, self.end())) };
-        let told = outside(py, || handle.ask_and_wait(verb::STATE, &Parcel::empty()));
+        let told = outside(py, || handle.ask_and_wait(STATE, &Parcel::empty()));
         match told.map_err(|why| self.error(py, End::Broken(why)))? {
             Told::Answer(body) => {
                 let state = number_of(&body).unwrap_or_default();

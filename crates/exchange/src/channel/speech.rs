@@ -2,42 +2,49 @@
 
 use std::sync::Arc;
 
-use thistledown_exchange::channel::{Given, Say};
-use thistledown_exchange::{Parcel, Word};
+use thistledown_parcel::{Parcel, Word};
+
+use super::{Given, Say};
+
+/// Told: a port begins.
+pub const OPEN: u8 = 0;
+/// Asked: how many values there are, and whether it is closed.
+pub const STATE: u8 = 19;
 
 /// What is told to the channel, and by it: a verb, and a number behind it or a value.
-pub(super) mod verb {
-    pub(in crate::channel) const OPEN: u8 = 0;
-    pub(in crate::channel) const WANT: u8 = 1;
-    pub(in crate::channel) const UNWANT: u8 = 2;
-    pub(in crate::channel) const NEED: u8 = 3;
-    pub(in crate::channel) const UNNEED: u8 = 4;
-    pub(in crate::channel) const TAKEN: u8 = 5;
-    pub(in crate::channel) const RETURNED: u8 = 6;
-    pub(in crate::channel) const RECALLED: u8 = 7;
-    pub(in crate::channel) const SLOTS_RETURNED: u8 = 8;
-    pub(in crate::channel) const VALUE: u8 = 10;
-    pub(in crate::channel) const CLOSE: u8 = 11;
-    pub(in crate::channel) const SETTLED: u8 = 12;
-    pub(in crate::channel) const SLOTS: u8 = 13;
-    pub(in crate::channel) const SLOTS_AHEAD: u8 = 14;
-    pub(in crate::channel) const RECALL: u8 = 15;
-    pub(in crate::channel) const SETTLE: u8 = 16;
-    pub(in crate::channel) const CLOSED: u8 = 17;
-    pub(in crate::channel) const ENDED: u8 = 18;
-    /// Asked: how many values there are, and whether it is closed.
-    pub(in crate::channel) const STATE: u8 = 19;
-    pub(in crate::channel) const WORD: u8 = 20;
-    pub(in crate::channel) const AHEAD: u8 = 21;
-    pub(in crate::channel) const REVOKED: u8 = 22;
-    pub(in crate::channel) const ANEW: u8 = 23;
+mod verb {
+    pub(super) const WANT: u8 = 1;
+    pub(super) const UNWANT: u8 = 2;
+    pub(super) const NEED: u8 = 3;
+    pub(super) const UNNEED: u8 = 4;
+    pub(super) const TAKEN: u8 = 5;
+    pub(super) const RETURNED: u8 = 6;
+    pub(super) const RECALLED: u8 = 7;
+    pub(super) const SLOTS_RETURNED: u8 = 8;
+    pub(super) const VALUE: u8 = 10;
+    pub(super) const CLOSE: u8 = 11;
+    pub(super) const SETTLED: u8 = 12;
+    pub(super) const SLOTS: u8 = 13;
+    pub(super) const SLOTS_AHEAD: u8 = 14;
+    pub(super) const RECALL: u8 = 15;
+    pub(super) const SETTLE: u8 = 16;
+    pub(super) const CLOSED: u8 = 17;
+    pub(super) const ENDED: u8 = 18;
+    pub(super) const WORD: u8 = 20;
+    pub(super) const AHEAD: u8 = 21;
+    pub(super) const REVOKED: u8 = 22;
+    pub(super) const ANEW: u8 = 23;
 }
 
-pub(super) fn number(number: u64) -> Parcel {
+/// A number as a body.
+#[must_use]
+pub fn number(number: u64) -> Parcel {
     Parcel::Inline(Arc::from(number.to_le_bytes()))
 }
 
-pub(super) fn number_of(body: &Parcel) -> Option<u64> {
+/// A body as a number. Nothing: it is none.
+#[must_use]
+pub fn number_of(body: &Parcel) -> Option<u64> {
     body.inline().try_into().map(u64::from_le_bytes).ok()
 }
 
@@ -60,7 +67,7 @@ fn pair_of(body: &Parcel) -> Option<(usize, usize)> {
 }
 
 /// What a port says, as it is told.
-pub(super) fn said(say: Say<Parcel>) -> (u8, Parcel) {
+pub fn said(say: Say<Parcel>) -> (u8, Parcel) {
     match say {
         Say::Want(count) => (verb::WANT, written(count)),
         Say::Unwant(count) => (verb::UNWANT, written(count)),
@@ -79,7 +86,7 @@ pub(super) fn said(say: Say<Parcel>) -> (u8, Parcel) {
 }
 
 /// The same, as it was heard. Nothing: it is none.
-pub(super) fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
+pub fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
     Some(match verb {
         verb::WANT => Say::Want(count_of(&body)?),
         verb::UNWANT => Say::Unwant(count_of(&body)?),
@@ -99,7 +106,7 @@ pub(super) fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
 }
 
 /// What a port is given, as it is noted.
-pub(super) fn given(given: &Given<Parcel>) -> (u8, Parcel) {
+pub fn given(given: &Given<Parcel>) -> (u8, Parcel) {
     match given {
         Given::Value(value) => (verb::VALUE, value.clone()),
         Given::Unwanted(count, removed) => (verb::UNWANT, pair(*count, *removed)),
@@ -117,7 +124,7 @@ pub(super) fn given(given: &Given<Parcel>) -> (u8, Parcel) {
 }
 
 /// The same, as it came. Nothing: it is none.
-pub(super) fn noted(verb: u8, body: Parcel) -> Option<Given<Parcel>> {
+pub fn noted(verb: u8, body: Parcel) -> Option<Given<Parcel>> {
     Some(match verb {
         verb::VALUE => Given::Value(body),
         verb::UNWANT => pair_of(&body).map(|(count, removed)| Given::Unwanted(count, removed))?,
@@ -133,4 +140,44 @@ pub(super) fn noted(verb: u8, body: Parcel) -> Option<Given<Parcel>> {
         verb::ENDED => Given::Ended,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_heard() {
+        let counts = [0, 1, usize::MAX];
+        let says = counts.into_iter().flat_map(|count| {
+            [Say::Want(count), Say::Unwant(count), Say::Need(count), Say::Unneed(count), Say::Anew(count)]
+        });
+        for say in says.chain([
+            Say::Taken(u64::MAX),
+            Say::Returned(7),
+            Say::HasWord(9),
+            Say::Settled,
+            Say::Recalled,
+            Say::Close,
+        ]) {
+            let (verb, body) = said(say);
+            let (again, same) = said(heard(verb, body.clone()).expect("it is one"));
+            assert_eq!((again, same.inline()), (verb, body.inline()));
+        }
+        assert!(heard(verb::WANT, Parcel::empty()).is_none());
+        assert!(heard(verb::VALUE + 100, Parcel::empty()).is_none());
+    }
+
+    #[test]
+    fn what_is_given_is_noted() {
+        for act in
+            [Given::Slots(usize::MAX, true), Given::Unwanted(usize::MAX, 1), Given::Ahead, Given::Revoked]
+        {
+            let (verb, body) = given(&act);
+            let (again, same) = given(&noted(verb, body.clone()).expect("it is one"));
+            assert_eq!((again, same.inline()), (verb, body.inline()));
+        }
+        assert!(noted(verb::WORD, Parcel::empty()).is_none());
+        assert!(noted(verb::UNWANT, number(7)).is_none());
+    }
 }
