@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds something else has failed")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use proptest::prelude::*;
 use thistledown_exchange::Party;
@@ -512,4 +513,33 @@ fn without_words_values_are_lent_to_those_who_wait_alone() {
         assert!(world.processes[2].given.is_empty() && world.machine.is_empty());
     }
     assert_eq!(numbers(&world, 2), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_channel_keeps_nothing_of_what_was_taken_once_it_has_looked() {
+    let mut machine = Machine::new(64, || Word::new().ok());
+    let mut port: Port<Rc<u64>, u64, ()> = Port::default();
+    (0..=2).for_each(|party| machine.attach(Party(party), &mut Vec::new()));
+    let (mut kept, mut says, mut acts) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..20 {
+        let value = Rc::new(number);
+        kept.push(Rc::downgrade(&value));
+        port.await_value(number, 0, &mut says, &mut |_| ());
+        machine.hear(Party(0), Say::Need(1), &mut acts);
+        machine.hear(Party(0), Say::Value(value), &mut acts);
+        while !says.is_empty() || !acts.is_empty() {
+            for (party, given) in std::mem::take(&mut acts) {
+                if party == Party(2) {
+                    port.hear(given, &mut says, &mut |_| ());
+                }
+            }
+            says.drain(..).for_each(|say| machine.hear(Party(2), say, &mut acts));
+        }
+        assert!(matches!(port.receive(Some(number), &mut says), Now::Done(_)));
+        port.release(number, &mut says, &mut |_| ());
+    }
+    assert_eq!(says, [], "it says nothing of what it takes");
+    assert_eq!(kept.iter().filter(|value| value.strong_count() > 0).count(), 1);
+    machine.hear(Party(2), Say::Look, &mut acts);
+    assert!(kept.iter().all(|value| value.strong_count() == 0));
 }

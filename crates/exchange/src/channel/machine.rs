@@ -177,6 +177,8 @@ impl<V: Clone> Machine<V> {
                 acts.push((party, Given::Unneeded(count, removed)));
             }
             Say::HasWord(number) => side.has_word(number),
+            // As before all that is given out.
+            Say::Look => {}
             Say::Taken(number) => drop(side.take(number)),
             Say::Returned(number) => {
                 if let Some((place, value)) = side.take(number) {

@@ -29,6 +29,8 @@ pub enum Say<V> {
     /// A wait has committed to the value that was lent under this number. Where this stands in a word it is said only if
     /// somebody wants to know.
     Taken(u64),
+    /// It has taken something that is to be let go of at once: the channel looks what that was.
+    Look,
     /// It comes back.
     Returned(u64),
     /// All that was lent before it was heard that a value comes back has come back too.

@@ -34,6 +34,7 @@ mod verb {
     pub(super) const AHEAD: u8 = 21;
     pub(super) const REVOKED: u8 = 22;
     pub(super) const ANEW: u8 = 23;
+    pub(super) const LOOK: u8 = 24;
 }
 
 /// A number as a body.
@@ -76,6 +77,7 @@ pub fn said(say: Say<Parcel>) -> (u8, Parcel) {
         Say::Anew(count) => (verb::ANEW, written(count)),
         Say::HasWord(first) => (verb::WORD, number(first)),
         Say::Taken(which) => (verb::TAKEN, number(which)),
+        Say::Look => (verb::LOOK, Parcel::empty()),
         Say::Returned(which) => (verb::RETURNED, number(which)),
         Say::Settled => (verb::SETTLED, Parcel::empty()),
         Say::Recalled => (verb::RECALLED, Parcel::empty()),
@@ -95,6 +97,7 @@ pub fn heard(verb: u8, body: Parcel) -> Option<Say<Parcel>> {
         verb::ANEW => Say::Anew(count_of(&body)?),
         verb::WORD => Say::HasWord(number_of(&body)?),
         verb::TAKEN => Say::Taken(number_of(&body)?),
+        verb::LOOK => Say::Look,
         verb::RETURNED => Say::Returned(number_of(&body)?),
         verb::SETTLED => Say::Settled,
         verb::RECALLED => Say::Recalled,
@@ -156,6 +159,7 @@ mod tests {
             Say::Taken(u64::MAX),
             Say::Returned(7),
             Say::HasWord(9),
+            Say::Look,
             Say::Settled,
             Say::Recalled,
             Say::Close,

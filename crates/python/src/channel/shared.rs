@@ -305,10 +305,20 @@ impl Shared {
         waits.tickets
     }
 
+    /// Takes a value if there is one. A large one is not to be kept by the channel until somebody asks.
+    fn receive(&self, ticket: Option<u64>) -> Now<Parcel, Broken> {
+        self.at(|port, says| {
+            let now = port.receive(ticket, says);
+            let is_large = matches!(&now, Now::Done(value) if value.needs_blob());
+            says.extend((is_large && self.hub.is_none()).then_some(Say::Look));
+            now
+        })
+    }
+
     /// Receives what is here already; with `asks`, also what is not.
     pub(crate) fn receive_now(&self, py: Python<'_>, asks: bool) -> PyResult<Option<Py<PyAny>>> {
         self.check_fork(py)?;
-        match self.at(|port, says| port.receive(None, says)) {
+        match self.receive(None) {
             Now::Done(value) => return self.unpack(py, &value).map(Some),
             Now::Over(end) => return Err(self.error(py, end)),
             Now::Nothing if !asks && self.hub.is_none() => return Ok(None),
@@ -317,7 +327,7 @@ impl Shared {
         let ticket = self.next_ticket();
         self.at(|port, says| port.await_value(ticket, None, says, &mut call));
         let asked = if self.hub.is_none() { self.ask_state(py).map(drop) } else { Ok(()) };
-        let now = self.at(|port, says| port.receive(Some(ticket), says));
+        let now = self.receive(Some(ticket));
         self.at(|port, says| port.release(ticket, says, &mut call));
         match now {
             Now::Done(value) => self.unpack(py, &value).map(Some),
@@ -409,7 +419,7 @@ impl Shared {
         if let Some(value) = value {
             return Ok(self.send_with(py, Some(ticket), &value)?.then(|| py.None()));
         }
-        match self.at(|port, says| port.receive(Some(ticket), says)) {
+        match self.receive(Some(ticket)) {
             Now::Done(value) => self.unpack(py, &value).map(Some),
             Now::Over(end) => Err(self.error(py, end)),
             Now::Nothing => Ok(None),
