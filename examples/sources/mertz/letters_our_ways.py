@@ -156,3 +156,7 @@ WAYS: dict[Callable[[str], Counts], int] = {
     primed_generators: 20_000,
     switching_generators: 20_000,
 }
+
+
+if __name__ == "__main__":
+    print(f"{len(WAYS)} ways: `python letters.py` runs and times them")
