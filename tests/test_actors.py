@@ -5,6 +5,7 @@ import copy
 import gc
 import pickle
 import queue
+import re
 import threading
 import weakref
 
@@ -269,7 +270,7 @@ async def test_a_call_into_an_actor_that_waits_for_the_caller_is_a_deadlock():
 
 async def test_an_actor_that_asks_itself_and_waits_is_a_deadlock():
     account = td.here.actor(Account)
-    with pytest.raises(td.DeadlockError, match="its key"):
+    with pytest.raises(td.DeadlockError, match="its turn at its actor, which is held by the task that would wait"):
         await account.ask("ask", account)
 
 
@@ -568,3 +569,20 @@ def test_idle_actors_are_small():
         """
     )
     assert done.stdout == "small\n", done.stderr
+
+
+# --- what is said of a circle --------------------------------------------------------------------------------
+
+
+async def test_a_circle_of_calls_is_told_without_keys_and_places_that_nobody_has_written():
+    class Talker:
+        async def talk(self, *path):
+            return await path[0].talk(*path[1:])
+
+    one, other = td.here.actor(Talker), td.here.actor(Talker)
+    with pytest.raises(td.DeadlockError) as caught:
+        await one.talk(other, one)
+    first, *lines = str(caught.value).splitlines()
+    assert re.search(r"Talker\.talk-\d+, which waits for it in turn, at .*test_actors\.py:\d+:$", first)
+    assert any(re.search(r"waits for its turn at its actor, which .*Talker\.talk-\d+ holds$", line) for line in lines)
+    assert not any("no line" in line or "its key" in line for line in lines)

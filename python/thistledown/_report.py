@@ -30,13 +30,17 @@ LISTED = 50
 Waiting = tuple[Task[Any], Any, str]
 
 
+NOWHERE = "no line of Python"
+"""Where a task stands that has not begun, or whose body has no frames."""
+
+
 def where(body: Any) -> str:
     """File and line where a generator or coroutine stands: the innermost frame of its own, none of this package."""
-    place = "no line of Python"
+    place = NOWHERE
     seen = 0
     while body is not None and seen < 1_000:
         frame = getattr(body, "gi_frame", None) or getattr(body, "cr_frame", None) or getattr(body, "ag_frame", None)
-        if frame is not None and (place == "no line of Python" or not frame.f_code.co_filename.startswith(PACKAGE)):
+        if frame is not None and (place == NOWHERE or not frame.f_code.co_filename.startswith(PACKAGE)):
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         following = getattr(body, "gi_yieldfrom", None)
         body = following if following is not None else getattr(body, "cr_await", None)
@@ -44,9 +48,17 @@ def where(body: Any) -> str:
     return place
 
 
+def _at(body: Any) -> str:
+    place = where(body)
+    return "" if place == NOWHERE else f" at {place}"
+
+
 def _line(waiting: Waiting) -> str:
     task, body, operation = waiting
-    return f"  {task.name} waits for {operation} at {where(body)}"
+    if type(body).__name__ == "Message":
+        # One that has not begun, of an actor, whose key nobody has written.
+        operation = operation.replace("its key, which", "its turn at its actor, which")
+    return f"  {task.name} waits for {operation}{_at(body)}"
 
 
 def _lines(waiting: list[Waiting]) -> str:
@@ -60,8 +72,9 @@ def cycle(closing: Waiting, others: list[Waiting]) -> str:
     """A wait that would close a cycle."""
     task, body, operation = closing
     if not others:
-        return f"{task.name} would wait for {operation}, which is itself, at {where(body)}"
-    return f"{task.name} would wait for {operation}, which waits for it in turn, at {where(body)}:\n{_lines(others)}"
+        return f"{task.name} would wait for {operation}, which is itself,{_at(body)}".removesuffix(",")
+    words = f"{task.name} would wait for {operation}, which waits for it in turn,{_at(body)}"
+    return f"{words.removesuffix(',')}:\n{_lines(others)}"
 
 
 def nothing_can_happen(waiting: list[Waiting]) -> str:
