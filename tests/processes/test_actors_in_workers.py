@@ -250,13 +250,14 @@ def test_a_death_in_the_constructor_is_told(place):
 def test_whoever_watches_hears_once_also_who_comes_late(place):
     account = place(Account)
     early, late, never = [], [], []
-    account._box.watch(early.append)
     account._box.watch(never.append)
+    # Told after the one before it.
+    account._box.watch(early.append)
     account._box.unwatch(never.append)
     assert result(account.stop()) is None
     eventually(lambda: early, "nobody hears of its end")
     account._box.watch(late.append)
-    assert (early, late) == ([Ending("normal")], [Ending("normal")])
+    assert (early, late, never) == ([Ending("normal")], [Ending("normal")], [])
 
 
 def test_a_full_mailbox_refuses(gate):
