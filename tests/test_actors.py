@@ -7,12 +7,16 @@ import pickle
 import queue
 import re
 import threading
+import warnings
 import weakref
 
 import pytest
 import thistledown as td
 
 from support import PATIENCE, run_program, settle
+
+# Account has them on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:Account has `ask`, `stop`, as a handle has itself:RuntimeWarning")
 
 
 class Account:
@@ -157,6 +161,7 @@ async def test_names_that_the_handle_has_itself_are_asked_for(home):
     assert await account.ask("_hidden") == "hidden"
     assert await account.ask("_secret") == "attribute"
     assert await account.ask("ask") == 8
+    assert await account.ask("__module__") == __name__
 
 
 async def test_what_an_instance_may_have_is_known_by_the_code_of_its_class():
@@ -445,6 +450,40 @@ async def test_a_handle_that_is_pickled_and_unpickled_in_its_process_is_of_the_s
     assert await again.deposit(5) == 5
     assert await account.balance == 5
     await account.stop()
+
+
+async def test_a_class_with_a_name_that_the_handle_has_is_warned_of_once():
+    class Robot:
+        def __init__(self):
+            self.place = "shed"
+
+        def stop(self):
+            return "stands"
+
+        @property
+        def name(self):
+            return "Marvin"
+
+    with pytest.warns(RuntimeWarning, match=r"Robot has `name`, `stop`, as a handle has itself: ") as caught:
+        robot = td.here.actor(Robot)
+    assert caught[0].filename == __file__
+    assert "`handle.name` is the handle's, and `handle.ask('name', ...)` that of the actor" in str(caught[0].message)
+    assert (await robot.ask("name"), await robot.ask(Robot.stop)) == ("Marvin", "stands")
+    await robot.stop()
+    with warnings.catch_warnings(record=True) as again:
+        warnings.simplefilter("always")
+        await td.here.actor(Robot).stop()
+    assert again == []
+
+
+def test_a_supervised_class_with_a_name_that_the_handle_has_is_warned_of():
+    class Robot:
+        def move(self):
+            pass
+
+    with pytest.warns(RuntimeWarning, match=r"Robot has `move`, as a handle has itself: ") as caught:
+        td.Supervisor([Robot])
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])

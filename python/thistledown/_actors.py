@@ -7,6 +7,8 @@ face of Ray's actors and of Pykka's proxies.
 """
 
 import functools
+import warnings
+import weakref
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
@@ -16,7 +18,7 @@ from thistledown._boxes import Box, Maker
 from thistledown._messages import messages_of
 from thistledown._task import Task
 
-__all__ = ["Actor", "ActorOptions", "actor", "made_in"]
+__all__ = ["Actor", "ActorOptions", "actor", "look_at_names", "made_in"]
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -37,7 +39,7 @@ class Actor(Generic[C]):
     Messages of one sender are answered in order. An exception of a method is its task's, and the actor goes on.
 
     ``ask``, ``stop``, ``kill``, ``move``, ``name`` and ``place`` are the handle's own, and so is what begins with an
-    underscore: a class that has such names is reached by ``handle.ask("stop", ...)``.
+    underscore: a class that has such names is reached by ``handle.ask("stop", ...)``, and a warning says so.
 
     Made by ``td.actor(Class, *args)``, ``pool.actor(...)`` and ``td.here.actor(...)``. Handles are equal when their
     actor is the same. They can be sent to any process of this user. An actor whose last handle is gone and that has
@@ -253,7 +255,36 @@ def made_in(
         raise TypeError(f"{owner!r} is no class{'' if callable(owner) else hint}")
     if is_made_later:
         messages_of(owner).check_making(args, kwargs)
+    if id(owner) not in _looked_at:
+        look_at_names(owner, 4)
     return handle(place._box_maker()(owner, (args, kwargs)))
+
+
+# Classes whose names were looked at, by their `id`: an actor of one that is known pays nothing for it.
+_looked_at: "dict[int, weakref.ref[type[Any]]]" = {}
+
+
+def look_at_names(owner: type[Any], level: int) -> None:
+    """Warns, once for a class, of names that the class has and the handle as well: the handle's is the one that counts.
+
+    Args:
+        owner: the class.
+        level: how far above this the line stands that the warning is about.
+    """
+    hidden = [name for name in OWN if any(name in kind.__dict__ for kind in owner.__mro__)]
+    if hidden:
+        names = ", ".join(f"`{name}`" for name in hidden)
+        warnings.warn(
+            f"{owner.__qualname__} has {names}, as a handle has itself: `handle.{hidden[0]}` is the handle's, and "
+            f"`handle.ask({hidden[0]!r}, ...)` that of the actor",
+            RuntimeWarning,
+            level,
+        )
+    _looked_at[id(owner)] = weakref.ref(owner, functools.partial(_forget, id(owner)))
+
+
+def _forget(number: int, _: object) -> None:
+    _looked_at.pop(number, None)
 
 
 class ActorOptions(TypedDict, total=False):

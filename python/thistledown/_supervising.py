@@ -374,8 +374,9 @@ class Supervising:
     def _keep(self, spec: Child) -> None:
         """An actor has a box that outlives its instances."""
         if isinstance(spec._start, type):
-            from thistledown._actors import actor
+            from thistledown._actors import actor, look_at_names
 
+            look_at_names(spec._start, 5)
             place = spec._given.get("place", actor)
             self._kept[spec.name] = Kept(spec._start, spec.name, place, (spec._args, spec._kwargs))
 

@@ -140,12 +140,12 @@ def test_a_worker_that_waits_gives_up_its_place():
         with Workers(1) as pool:
 
             class Relay:
-                async def ask(self):
+                async def echoes(self):
                     # The one worker waits for this call; there is a place for another task all the same.
                     return await pool.go(echo, "through")
 
             relay = td.here.actor(Relay)
-            return await pool.go(lambda actor: actor.ask("ask").result(PATIENCE), relay)
+            return await pool.go(lambda actor: actor.echoes().result(PATIENCE), relay)
 
     assert td.run(main()) == "through"
 
