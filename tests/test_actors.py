@@ -329,15 +329,44 @@ async def test_stop_answers_what_was_asked_before_and_refuses_what_comes_after(h
     account = td.here.actor(Account)
     tasks = [account.slowly(1) for _ in range(3)]
     stopping = account.stop()
-    assert account.stop() is stopping
+    again = account.stop()
     with pytest.raises(td.ActorStopped, match="takes no more messages"):
         account.deposit(1)
     await stopping
+    await again
     assert [task.result() for task in tasks] == [1, 2, 3]
     with pytest.raises(td.ActorStopped):
         account.ask("balance")
     await account.stop()
     account.kill()
+
+
+async def test_who_cancels_a_stop_waits_no_more_and_the_actor_ends_all_the_same(home):
+    gate, account = td.Channel(0), td.here.actor(Account, 7)
+    waiting, monitor = account.wait_for(gate), td.monitor(account)
+    stops = [account.stop() for _ in range(3)]
+    await settle()
+    assert stops[0].cancel()
+    with pytest.raises(td.TaskCancelled):
+        await stops[0]
+    with pytest.raises(td.ActorStopped):
+        account.deposit(1)
+    assert stops[2].cancel()
+    await gate.send("through")
+    assert await waiting == "through"
+    await stops[1]
+    assert (await monitor).reason == "normal"
+
+
+async def test_who_waits_for_a_stop_no_longer_than_he_has_time_does_not_undo_it(home):
+    gate, account = td.Channel(0), td.here.actor(Account)
+    waiting, monitor = account.wait_for(gate), td.monitor(account)
+    stopping = account.stop()
+    await settle()
+    stopping.cancel()
+    await gate.send("through")
+    assert await waiting == "through"
+    assert (await monitor).reason == "normal"
 
 
 async def test_kill_fails_what_is_begun_and_what_is_queued(home):

@@ -3,9 +3,11 @@
 import gc
 import itertools
 import threading
+import weakref
 
 import pytest
 import thistledown as td
+from thistledown._deathwatch import Watch
 
 from support import PATIENCE, settle
 
@@ -125,6 +127,18 @@ async def test_a_monitor_that_is_let_go_watches_no_more(home):
     del monitors
     gc.collect()
     assert actor._box._extra.watchers == []
+
+
+async def test_a_task_does_not_keep_those_who_watch_it_no_more(home):
+    task, told = td.go(Worker().wait_for(td.Channel(0))), []
+    watches = [Watch(task, told.append) for _ in range(2)]
+    gone = weakref.ref(watches[0])
+    watches.pop(0).stop()
+    gc.collect()
+    assert gone() is None
+    task.cancel()
+    assert (await td.monitor(task)).reason == "cancelled"
+    assert told == ["cancelled"]
 
 
 async def test_what_is_monitored_has_not_been_given_up(home):

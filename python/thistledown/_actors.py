@@ -118,7 +118,8 @@ class Actor(Generic[C]):
         """Ends the actor when what it was asked before is answered. From now on, further messages are refused.
 
         Returns:
-            A task that is done when the actor has ended, and is the same each time.
+            A task that is done when the actor has ended. Each caller has one of his own: who cancels it, or whose
+            timeout is over, does not wait any more, and the actor ends all the same.
         """
         return self._box.stop()
 

@@ -110,7 +110,9 @@ class Box(Protocol):
         ...
 
     def stop(self) -> Task[None]:
-        """A message behind which there are none. Its task is done when the box has ended; the same task each time."""
+        """A message behind which there are none. Gives a task that is done when the box has ended, each caller one of
+        his own: who cancels it does not wait any more, and the box is to end all the same.
+        """
         ...
 
     @property

@@ -10,6 +10,7 @@ error of the task, and not of the call. Who dies after he has sent a message has
 
 import contextvars
 import functools
+import threading
 from typing import Any, NoReturn
 
 from thistledown import _carried, _core
@@ -21,12 +22,14 @@ from thistledown._task import Task, TaskCancelled
 __all__ = ["FarBox", "again", "home_gone", "received", "sent"]
 
 CALL, READ, STOP, WATCH = range(4)
+# Of all boxes. Held while it changes who watches, and never while he is told.
+_lock = threading.RLock()
 
 
 class FarBox:
     """A box that lives in another process. See ``Box``."""
 
-    __slots__ = ("_far", "_heard", "_options", "_route", "_stopping", "_watching", "name", "number", "owner")
+    __slots__ = ("_far", "_heard", "_options", "_route", "_watching", "name", "number", "owner")
 
     def __init__(
         self,
@@ -41,7 +44,6 @@ class FarBox:
         # By what a pool's processes know it, if it lives in a worker process.
         self._route = route
         self._options = options
-        self._stopping: Task[None] | None = None
         self._heard: list[Heard] = []
         self._watching: Task[Any] | None = None
         self.owner = owner
@@ -63,9 +65,7 @@ class FarBox:
         return self._far._ask(READ, attribute, (), None)
 
     def stop(self) -> Task[None]:
-        if self._stopping is None:
-            self._stopping = self._far._ask(STOP, "stop", (), None)
-        return self._stopping
+        return self._far._ask(STOP, "stop", (), None)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -79,10 +79,12 @@ class FarBox:
         self._far._kill(because)
 
     def watch(self, heard: Heard) -> None:
-        self._heard.append(heard)
-        if self._watching is None:
-            self._watching = self._far._ask(WATCH, "watch", (), None)
-        self._watching.add_done_callback(self._ended)
+        with _lock:
+            self._heard.append(heard)
+            watching = self._watching
+            if watching is None:
+                watching = self._watching = self._far._ask(WATCH, "watch", (), None)
+        watching.add_done_callback(self._ended)
 
     def _ended(self, task: Any) -> None:
         try:
@@ -93,15 +95,20 @@ class FarBox:
             ending = Ending("died", error.__cause__ or error)
         else:
             ending = Ending(word, None if packed is None else unpack_error(packed))
-        while self._heard:
-            self._heard.pop(0)(ending)
+        with _lock:
+            heard, self._heard = self._heard, []
+        for one in heard:
+            one(ending)
 
     def unwatch(self, heard: Heard) -> None:
-        if heard in self._heard:
-            self._heard.remove(heard)
-        if not self._heard and self._watching is not None and not self._watching.done():
-            self._watching.cancel()
+        with _lock:
+            if heard in self._heard:
+                self._heard.remove(heard)
+            watching = self._watching
+            if self._heard or watching is None or watching.done():
+                return
             self._watching = None
+        watching.cancel()
 
     def leave(self, settle: Any) -> NoReturn:
         raise TypeError(

@@ -35,7 +35,7 @@ class Extra:
         self.name: str | None = None
         self.number: tuple[int, int] | None = None
         self.watchers: list[Heard] = []
-        # The task that stops it, since it was asked to.
+        # What stops it, since it was asked to. Who has asked waits for a message behind this one.
         self.stopping: Task[None] | None = None
         self.ending: Ending | None = None
         # The box that the instance has gone to.
@@ -165,15 +165,19 @@ class HereBox(_core.HereBox):
 
     def stop(self) -> Task[None]:
         more = self._more()
-        if more.stopping is None:
-            if more.ending is None and more.moved is not None and not self._is_busy:
-                return more.moved.stop()
-            try:
-                more.stopping = self._send_own("_stopped", ()) if more.ending is None else _done(self.name)
-            except RuntimeError:
-                self._gone()
-                more.stopping = _done(self.name)
-        return more.stopping
+        moved = self._moved
+        if more.stopping is None and more.ending is None and moved is not None and not self._is_busy:
+            return moved.stop()
+        if more.ending is not None:
+            return _done(self.name)
+        try:
+            if more.stopping is None:
+                # Nobody else has it, so nobody cancels it.
+                more.stopping = self._send_own("_stopped", ())
+            return self._send_own("_stopped", ())
+        except RuntimeError:
+            self._gone()
+            return _done(self.name)
 
     def _stopped(self) -> Any:
         moved = self._moved
@@ -256,7 +260,7 @@ class HereBox(_core.HereBox):
             moved = self._moved
             if moved is None and heard in more.watchers:
                 more.watchers.remove(heard)
-                if not more.watchers:
+                if not more.watchers and not self._is_kept:
                     self._home._watch(self, False)
         if moved is not None:
             moved.unwatch(heard)
@@ -273,6 +277,8 @@ class HereBox(_core.HereBox):
             return _left_there(more.moved, settle)
         if more.ending is not None:
             raise refusal(self.name, more.ending)
+        from thistledown._moves import pickled
+
         other = settle(pickled(self._instance))
         with _lock:
             if more.ending is None:
@@ -284,6 +290,8 @@ class HereBox(_core.HereBox):
             raise refusal(self.name, more.ending)
         self._forget_instance()
         self._home._watch(self, False)
+        if more.counter is not None:
+            other.watch(self._has_ended_there)
         for heard in watchers:
             other.watch(heard)
         return None
@@ -298,7 +306,32 @@ class HereBox(_core.HereBox):
         with _lock:
             if more.counter is None:
                 more.counter = _core.Counter()
-        return sent(more.counter, self)
+        standing = sent(more.counter, self)
+        if self._is_kept:
+            self._closes_with_its_end()
+        return standing
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether handles that are nowhere keep it until its end, or that of its run."""
+        counter = self._more().counter
+        return counter is not None and counter._is_lasting
+
+    def _closes_with_its_end(self) -> None:
+        more = self._more()
+        with _lock:
+            ending, moved = more.ending, self._moved
+            if ending is None and moved is None:
+                self._home._watch(self, True)
+        if ending is not None or (moved is None and self._home._is_over):
+            self._has_ended_there(_run_over())
+        elif moved is not None:
+            moved.watch(self._has_ended_there)
+
+    def _has_ended_there(self, _: Ending) -> None:
+        counter = self._more().counter
+        if counter is not None:
+            counter._close()
 
 
 def _run_over() -> Ending:
@@ -320,23 +353,10 @@ def _done(name: str) -> Task[None]:
     return task
 
 
-def pickled(instance: object) -> bytes:
-    """An instance on its way to another box."""
-    import pickle
+def _rebuilt(state: bytes) -> Any:
+    from thistledown._moves import rebuilt
 
-    from thistledown._pickling import pack
-
-    data, buffers = pack(instance)
-    return pickle.dumps((data, [bytes(buffer) for buffer in buffers]))
-
-
-def unpickled(data: bytes) -> Any:
-    """The same where it has come."""
-    import pickle
-
-    from thistledown._pickling import unpack
-
-    return unpack(*pickle.loads(data))
+    return rebuilt(state)
 
 
 def maker(options: dict[str, Any]) -> Maker:
@@ -348,7 +368,7 @@ def maker(options: dict[str, Any]) -> Maker:
     home = _core.home()
 
     def make(owner: type[Any], made: Made, like: Box | None = None) -> Box:
-        instance = unpickled(made) if isinstance(made, bytes) else owner(*made[0], **made[1])
+        instance = _rebuilt(made) if isinstance(made, bytes) else owner(*made[0], **made[1])
         known = {} if like is None else like.options
         box = HereBox(instance, options.get("mailbox") or known.get("mailbox") or MAILBOX, home)
         name = options.get("name") or (None if like is None else like.name)

@@ -11,7 +11,6 @@ handle, or where that one had it from. What goes to the pool alone names no such
 
 import itertools
 import os
-import pickle
 import sys
 import threading
 import weakref
@@ -24,10 +23,10 @@ from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, last, refusal
 from thistledown._boxes_far import FarBox
 from thistledown._errors import ActorDied, ActorStopped, NotPicklable
 from thistledown._lifetime import is_worker, worker_pool
-from thistledown._pickling import pack, unpack
+from thistledown._moves import rebuilt
 from thistledown._task import Task
 
-__all__ = ["WorkerBox", "box_of", "gone", "make", "pickled"]
+__all__ = ["WorkerBox", "box_of", "gone", "make"]
 
 WORDS = {"stopped": "normal", "closed": "killed", "killed": "killed", "unmade": "failed"}
 """What the engine says of the end of a box, and what an ``Ending`` does; all others have died."""
@@ -81,6 +80,7 @@ class WorkerBox:
         "_is_asked",
         "_is_held",
         "_is_plain",
+        "_is_stopping",
         "_keeper",
         "_key",
         "_killed",
@@ -89,7 +89,6 @@ class WorkerBox:
         "_making",
         "_options",
         "_pool",
-        "_stopping",
         "_waiting",
         "_watch",
         "name",
@@ -118,7 +117,8 @@ class WorkerBox:
         self._is_asked = False
         # When it is gone, nobody holds the box any more.
         self._is_held = False
-        self._stopping: Task[None] | None = None
+        # It takes no more calls.
+        self._is_stopping = False
         self._watch: Watch | None = None
         # Held while what is below is looked at and changed, and never while code of others may run.
         self._lock = threading.RLock()
@@ -166,7 +166,7 @@ class WorkerBox:
 
     def _asked(self, what: str, elsewhere: Callable[[Box], Task[Any]], here: Callable[[], Task[Any]]) -> Task[Any]:
         with self._lock:
-            if self._stopping is not None and (self._waiting is not None or self._forward is None):
+            if self._is_stopping and (self._waiting is not None or self._forward is None):
                 raise refusal(self.name, Ending("normal"))
             if self._waiting is not None:
                 return self._later(f"{self.name}.{what}", elsewhere, here)
@@ -195,21 +195,13 @@ class WorkerBox:
 
     def stop(self) -> Task[None]:
         with self._lock:
-            if self._waiting is not None:
-                if self._stopping is None:
-                    self._stopping = self._later(
-                        f"the end of {self.name}", lambda box: box.stop(), lambda: self._mailbox.stop()
-                    )
-                return self._stopping
-            forward = self._on
-            if forward is None and self._stopping is None:
+            forward = self._on if self._waiting is None else None
+            if forward is None:
                 self._is_plain = False
-                self._stopping = self._mailbox.stop()
-            stopping = self._stopping
-        if forward is not None:
-            return forward.stop()
-        assert stopping is not None
-        return stopping
+                self._is_stopping = True
+            if self._waiting is not None:
+                return self._later(f"the end of {self.name}", lambda box: box.stop(), lambda: self._mailbox.stop())
+        return self._mailbox.stop() if forward is None else forward.stop()
 
     def kill(self, because: BaseException | None = None) -> None:
         with self._lock:
@@ -235,23 +227,25 @@ class WorkerBox:
                 self._is_wanted()
                 self._watch = Watch(self.name, self._mailbox.watch(), self._because)
             watch = self._watch
+            is_enlisted = forward is None and watch is not None and watch.enlist(heard)
         if forward is not None:
             forward.watch(heard)
-        elif watch is not None:
-            watch.add(heard)
+        elif watch is not None and not is_enlisted:
+            watch.tell(heard)
 
     def unwatch(self, heard: Heard) -> None:
         with self._lock:
             forward, watch = self._on, self._watch
-        if watch is not None:
-            watch.remove(heard)
+            if watch is not None and watch.remove(heard) and forward is None:
+                self._watch = None
+                self._mailbox.unwatch(watch.task)
         if forward is not None:
             forward.unwatch(heard)
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # At the end of the interpreter the names of this module may be gone.
         # One that is made again elsewhere, or was sent there, is held by others, for all that is known here.
-        if self._is_held and self._stopping is None and self._forward is None and not is_finalizing():
+        if self._is_held and not self._is_stopping and self._forward is None and not is_finalizing():
             self._mailbox.stop()
 
     # --- moving ---------------------------------------------------------------------------------------------------
@@ -265,7 +259,7 @@ class WorkerBox:
                         f"{self.name} lives in a pool of the program's, and is moved from there: send a message to "
                         "somebody who lives in the program, and who calls `move`"
                     )
-                if self._stopping is not None:
+                if self._is_stopping:
                     raise refusal(self.name, Ending("normal"))
                 name = f"the move of {self.name}"
                 if self._waiting is not None:
@@ -316,6 +310,7 @@ class WorkerBox:
             other.kill(self._because)
         if watch is not None:
             watch.follow(other)
+            self._mailbox.unwatch(watch.task)
         if isinstance(other, WorkerBox) and other._pool is self._pool:
             self._mailbox.moved(other._mailbox)
         else:
@@ -402,6 +397,7 @@ class Watch:
     def __init__(self, name: str, task: Task[Any], because: BaseException | None) -> None:
         self.name = name
         self.because = because
+        self.task = task
         self.lock = threading.Lock()
         # What is below is changed by whoever has the lock, which nobody has who calls somebody.
         self.heard: list[Heard] = []
@@ -411,19 +407,29 @@ class Watch:
         task.add_done_callback(self.ended)
 
     def add(self, heard: Heard) -> None:
-        with self.lock:
-            ending, follows = self.ending, self.follows
-            if ending is None and follows is None:
-                self.heard.append(heard)
-        if ending is not None:
-            heard(ending)
-        elif follows is not None:
-            follows.watch(heard)
+        if not self.enlist(heard):
+            self.tell(heard)
 
-    def remove(self, heard: Heard) -> None:
+    def enlist(self, heard: Heard) -> bool:
+        """He will be told. False: he is to be told now."""
+        with self.lock:
+            is_open = self.ending is None and self.follows is None
+            if is_open:
+                self.heard.append(heard)
+            return is_open
+
+    def tell(self, heard: Heard) -> None:
+        if self.ending is not None:
+            heard(self.ending)
+        elif self.follows is not None:
+            self.follows.watch(heard)
+
+    def remove(self, heard: Heard) -> bool:
+        """Gives whether it is to end, and nobody wants to hear of that any more."""
         with self.lock:
             if heard in self.heard:
                 self.heard.remove(heard)
+            return not self.heard and self.ending is None and self.follows is None
 
     def follow(self, other: Box) -> None:
         """The box has not ended, but lives on as this one."""
@@ -506,21 +512,6 @@ def _ending(actor: str, word: str, error: BaseException | None) -> Ending:
     if word not in WORDS and error is None:
         error = RuntimeError(f"nobody knows of {actor} any more")
     return Ending(WORDS.get(word, "died"), error)
-
-
-def pickled(instance: Any) -> bytes:
-    """What an instance is, for ``leave``. The engine calls this, in the worker.
-
-    Raises:
-        NotPicklable: it cannot be sent.
-    """
-    data, buffers = pack(instance)
-    return pickle.dumps((data, [bytes(buffer) for buffer in buffers]))
-
-
-def rebuilt(state: bytes) -> Any:
-    """The instance again."""
-    return unpack(*pickle.loads(state))
 
 
 def _carrying(start: Callable[[], Task[Any]]) -> Task[Any]:

@@ -48,15 +48,19 @@ class Watch:
     def __init__(self, who: Mortal, told: Told) -> None:
         self._box = _watched(who)
         self._told: Told | None = told
+        # Until it has ended; with the very object that it will call.
+        self._task: tuple[Task[Any], Callable[[Any], None]] | None = None
         if self._box is not None:
             self._box.watch(self._heard)
         else:
-            _task_of(who).add_done_callback(self._done)
+            task, done = self._task = _task_of(who), self._done
+            task.add_done_callback(done)
 
     def _heard(self, ending: Ending) -> None:
         self._tell(ending.word if ending.error is None else ending.error)
 
     def _done(self, task: Any) -> None:
+        self._task = None
         if self._told is not None:
             self._tell(_reason(task))
 
@@ -70,6 +74,10 @@ class Watch:
             self._told = None
             if self._box is not None:
                 self._box.unwatch(self._heard)
+            elif self._task is not None:
+                task, done = self._task
+                self._task = None
+                task._forget_callback(done)
 
 
 def _watched(who: Mortal) -> Box | End | None:

@@ -3,12 +3,15 @@
 import asyncio
 import gc
 import os
+import pickle
 import signal
+import weakref
 
 import pytest
 import thistledown as td
 from boxes import Account
 from pools import Workers
+from thistledown import _core
 from thistledown._errors import RemoteTraceback
 
 from leaks import engine_threads, eventually
@@ -241,6 +244,47 @@ def test_a_stop_from_afar_answers_what_was_asked_before():
     in_a_run(main)
 
 
+def test_who_cancels_a_stop_from_afar_undoes_nobodys():
+    def stop_and_think_better_of_it(actor):
+        one, other = actor.stop(), actor.stop()
+        assert one.cancel()
+        with pytest.raises(td.TaskCancelled):
+            one.result(PATIENCE)
+        return other.cancelled()
+
+    async def main(pool):
+        slow = td.here.actor(Slow)
+        opened, has_begun = slow._box._instance.opened, slow._box._instance.has_begun
+        waits, monitor, stopping = slow.wait(), td.monitor(slow), slow.stop()
+        await has_begun.recv()
+        assert not await pool.go(stop_and_think_better_of_it, slow)
+        await opened.send(None)
+        await waits
+        await stopping
+        assert (await monitor).reason == "normal"
+
+    in_a_run(main)
+
+
+def test_a_monitor_from_afar_that_is_let_go_leaves_nothing():
+    def monitor_and_let_go(actor):
+        monitors = [td.monitor(actor) for _ in range(2)]
+        gc.collect()
+        before = sum(isinstance(one, td.Task) for one in gc.get_objects())
+        for _ in range(20):
+            monitors.append(td.monitor(actor))
+            monitors.clear()
+        gc.collect()
+        return sum(isinstance(one, td.Task) for one in gc.get_objects()) - before
+
+    async def main(pool):
+        account = td.here.actor(Account)
+        assert await pool.go(monitor_and_let_go, account) < 0
+        eventually(lambda: not account._box._extra.watchers, "somebody far is still watching")
+
+    in_a_run(main)
+
+
 def test_a_kill_from_afar_fails_what_waits():
     async def main(pool):
         slow = td.here.actor(Slow)
@@ -325,14 +369,39 @@ def test_one_that_comes_home_through_a_channel_leaves_nothing_behind():
 def test_nobody_far_keeps_an_actor_whose_handle_he_has_let_go():
     async def main(pool):
         account = td.here.actor(Account)
-        import weakref
-
         instance = weakref.ref(account._box._instance)
         assert await pool.go(deposit_each, account, 3) == [1, 2, 3]
         del account
         eventually(lambda: gc.collect() is None or instance() is None, "the actor is still there")
 
     in_a_run(main)
+
+
+def test_a_handle_that_was_pickled_by_hand_keeps_its_actor_no_longer_than_the_run():
+    async def main():
+        account = td.here.actor(Account)
+        pickle.dumps(account)
+        monitor = td.monitor(account)
+        del monitor
+        assert _core._shared_objects() == 1
+        return weakref.ref(account._box._instance)
+
+    instance = td.run(main())
+    eventually(lambda: gc.collect() is None or instance() is None, "the actor is still there")
+    eventually(lambda: _core._shared_objects() == 0, "what stood for it is still there")
+
+
+def test_what_stands_for_one_that_has_moved_goes_with_it():
+    async def main(pool):
+        account = td.here.actor(Account)
+        pickle.dumps(account)
+        await account.move(pool)
+        assert _core._shared_objects() == 1
+        account.kill()
+        await td.monitor(account)
+
+    in_a_run(main)
+    eventually(lambda: _core._shared_objects() == 0, "what stood for it is still there")
 
 
 def test_a_handle_on_its_way_keeps_the_actor():

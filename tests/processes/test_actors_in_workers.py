@@ -1,6 +1,7 @@
 """Actors in worker processes: order, places, handles, and the ways of their ends."""
 
 import functools
+import gc
 import os
 import pickle
 import signal
@@ -152,10 +153,76 @@ def test_a_stop_answers_what_was_asked_before(place, gate):
     stopping = account.stop()
     with pytest.raises(td.ActorStopped, match="stopped"):
         account.deposit()
-    assert account.stop() is stopping
+    again, never = account.stop(), account.stop()
+    assert never.cancel()
     gate.open()
     assert result(stopping) is None
+    assert result(again) is None
+    assert never.cancelled()
     assert [result(call) for call in [first, *calls]] == [0, *range(1, 101)]
+
+
+def test_who_cancels_a_stop_waits_no_more_and_the_actor_ends_all_the_same(place, gate):
+    account = place(Account)
+    waiting, monitor = account.pass_gate(gate.path), td.monitor(account)
+    gate.wait_for_arrivals()
+    stopping = account.stop()
+    assert stopping.cancel()
+    with pytest.raises(td.ActorStopped):
+        account.deposit()
+    gate.open()
+    assert result(waiting) == 0
+    assert monitor.wait(PATIENCE).reason == "normal"
+
+
+class Witness:
+    """Sees what else is in its process."""
+
+    def accounts(self):
+        gc.collect()
+        return sum(type(one) is Account for one in gc.get_objects())
+
+
+def test_nothing_is_left_of_one_that_has_moved_or_was_stopped_by_who_did_not_wait(gate):
+    with Workers(1) as pool:
+        witness, account = pool.actor(Witness), pool.actor(Account)
+        for _ in range(3):
+            result(account.move(pool))
+        assert result(account.deposit()) == 1
+        eventually(lambda: result(witness.accounts()) == 1, "one that has moved is still there")
+        waiting = account.pass_gate(gate.path)
+        gate.wait_for_arrivals()
+        account.stop().cancel()
+        gate.open()
+        result(waiting)
+        eventually(lambda: result(witness.accounts()) == 0, "one that was stopped is still there")
+
+
+def count_tasks():
+    gc.collect()
+    return sum(isinstance(one, td.Task) for one in gc.get_objects())
+
+
+def monitor_and_let_go(actor):
+    td.monitor(actor)
+
+
+@pytest.mark.parametrize("where", ["program", "worker"])
+def test_a_monitor_that_is_let_go_leaves_nothing(where):
+    with Workers(1) as pool:
+        account = pool.actor(Account)
+        result(account.balance)
+
+        def there(function, *args):
+            return function(*args) if where == "program" else result(pool.go(function, *args))
+
+        before = there(count_tasks)
+        for _ in range(10):
+            there(monitor_and_let_go, account)
+        eventually(lambda: there(count_tasks) <= before, "what monitors were told by is still there")
+        monitor = td.monitor(account)
+        result(account.stop())
+        assert monitor.wait(PATIENCE).reason == "normal"
 
 
 def test_a_worker_of_ones_own_goes_with_it():

@@ -37,6 +37,8 @@ pub(crate) struct Life<C> {
 pub(crate) struct Actors<C> {
     numbers: HashMap<u64, ActorId>,
     pub(crate) lives: SecondaryMap<ActorId, Life<C>>,
+    /// Which actor's end a task of a worker waits for, that the worker knows by this number.
+    watched: HashMap<(WorkerId, u64), u64>,
     graves: HashMap<u64, Gone>,
     /// The oldest first.
     order: VecDeque<u64>,
@@ -47,6 +49,7 @@ impl<C> Default for Actors<C> {
         Self {
             numbers: HashMap::new(),
             lives: SecondaryMap::new(),
+            watched: HashMap::new(),
             graves: HashMap::new(),
             order: VecDeque::new(),
         }
@@ -73,6 +76,11 @@ impl<C> Actors<C> {
     /// It has ended so. Gives who wants to hear of it.
     pub(crate) fn bury(&mut self, id: ActorId, gone: Gone) -> Vec<Owner<C>> {
         let Some(life) = self.lives.remove(id) else { return Vec::new() };
+        for owner in &life.watchers {
+            if let Owner::Worker(worker, reference) = owner {
+                self.watched.remove(&(*worker, *reference));
+            }
+        }
         for number in life.others.into_iter().chain([life.number]) {
             self.numbers.remove(&number);
             if self.order.len() >= GRAVES
@@ -106,8 +114,34 @@ impl<C> Actors<C> {
         }
     }
 
+    /// This one wants to hear of the end of an actor that lives.
+    pub(crate) fn watch(&mut self, number: u64, id: ActorId, owner: Owner<C>) {
+        let Some(life) = self.lives.get_mut(id) else { return };
+        if let Owner::Worker(worker, reference) = owner {
+            self.watched.insert((worker, reference), number);
+        }
+        life.watchers.push(owner);
+    }
+
+    /// Who wanted to hear of the end of this actor does not any more. Gives him, if he has not heard.
+    pub(crate) fn unwatch(&mut self, number: u64, is_he: impl Fn(&Owner<C>) -> bool) -> Option<Owner<C>> {
+        let watchers = &mut self.lives.get_mut(self.find(number)?)?.watchers;
+        let at = watchers.iter().position(is_he)?;
+        Some(watchers.swap_remove(at))
+    }
+
+    /// The same, of a worker's task.
+    pub(crate) fn unwatch_by(&mut self, worker: WorkerId, reference: u64) -> Option<Owner<C>> {
+        let number = self.watched.remove(&(worker, reference))?;
+        self.unwatch(
+            number,
+            |owner| matches!(owner, Owner::Worker(by, known) if (*by, *known) == (worker, reference)),
+        )
+    }
+
     /// A worker is gone: it wants to hear of nothing.
     pub(crate) fn forget_watches_of(&mut self, worker: WorkerId) {
+        self.watched.retain(|(watcher, _), _| *watcher != worker);
         for life in self.lives.values_mut() {
             life.watchers.retain(|owner| !matches!(owner, Owner::Worker(watcher, _) if *watcher == worker));
         }
@@ -115,6 +149,7 @@ impl<C> Actors<C> {
 
     /// Takes everybody who wants to hear of an end.
     pub(crate) fn take_watchers(&mut self) -> Vec<Owner<C>> {
+        self.watched.clear();
         self.lives.values_mut().flat_map(|life| std::mem::take(&mut life.watchers)).collect()
     }
 }
@@ -122,6 +157,27 @@ impl<C> Actors<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_watch_any_more_is_forgotten_also_after_a_move() {
+        let mut actors: Actors<u8> = Actors::default();
+        let [old, new] = [1, 2].map(|number| ActorId::from_number((1 << 32) | number));
+        let worker = WorkerId::from_number((1 << 32) | 1);
+        actors.born(old, 7, Name::given("account"));
+        actors.watch(7, old, Owner::Worker(worker, 3));
+        actors.watch(7, old, Owner::Worker(worker, 4));
+        actors.watch(7, old, Owner::Customer(5));
+        actors.born(new, 8, Name::given("account"));
+        actors.move_in(7, old, new);
+        assert!(matches!(actors.unwatch_by(worker, 3), Some(Owner::Worker(_, 3))));
+        assert!(actors.unwatch_by(worker, 3).is_none());
+        let is_he = |owner: &Owner<u8>| matches!(owner, Owner::Customer(5));
+        assert!(matches!(actors.unwatch(7, is_he), Some(Owner::Customer(5))));
+        assert!(actors.unwatch(7, is_he).is_none());
+        assert_eq!(actors.lives[new].watchers.len(), 1);
+        assert_eq!(actors.bury(new, Gone::Stopped).len(), 1);
+        assert!(actors.watched.is_empty());
+    }
 
     #[test]
     fn what_has_ended_is_remembered_for_a_while() {

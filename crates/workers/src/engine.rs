@@ -101,6 +101,11 @@ impl<C: Customer> Engine<C> {
         self.change(|hall| hall.kill_actor(actor, clock::now()));
     }
 
+    /// A customer who wanted to hear of the end of an actor does not any more: he is told that he was cancelled.
+    pub fn unwatch_actor(&self, actor: u64, is_he: impl Fn(&C) -> bool) {
+        self.change(|hall| hall.unwatch(actor, is_he));
+    }
+
     /// Starts the thread, which launches the zygote at once: before there is a job, so that both can be made ready at the
     /// same time. Nothing is done when that has been done before, or no job would be taken.
     pub fn start(&self, launch: Launch) {

@@ -253,6 +253,12 @@ impl Counter {
         Ok(PyBytes::new(py, &tickets::written(handle.id(), ticket)))
     }
 
+    /// Whether handles that are nowhere keep the box.
+    #[getter]
+    fn _is_lasting(&self) -> bool {
+        self.ticket.lock().is_some()
+    }
+
     /// The box has ended: handles that are nowhere keep it no more.
     fn _close(&self) {
         let ticket = self.ticket.lock().take();

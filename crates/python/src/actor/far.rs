@@ -59,14 +59,19 @@ impl Call {
         &self.actor
     }
 
+    /// If it only wants to hear of an end: it is over, and the other process says nothing more. False: it asks for
+    /// something, and is stopped there.
+    pub(crate) fn withdraw(&self) -> bool {
+        let is_watch = self.verb == verb::WATCH;
+        if is_watch {
+            self.close();
+        }
+        is_watch
+    }
+
     /// Has it stopped. It ends when the other process says so.
     pub(crate) fn cancel(&self) -> Cancel {
         let Some(handle) = self.open.lock().handle.clone() else { return Cancel::TooLate };
-        if self.verb == verb::WATCH {
-            // Nobody says anything more.
-            self.close();
-            return Cancel::Asked;
-        }
         let number = Parcel::Inline(Arc::from(self.number.to_le_bytes()));
         match handle.tell(verb::CANCEL, &number) {
             Ok(_) => Cancel::Asked,

@@ -36,7 +36,7 @@ impl Task {
         }
     }
 
-    pub(super) fn remote(&self) -> Option<Arc<Remote>> {
+    pub(crate) fn remote(&self) -> Option<Arc<Remote>> {
         if self.id.load(Ordering::Relaxed) != REMOTE {
             return None;
         }

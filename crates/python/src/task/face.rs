@@ -149,6 +149,11 @@ impl Task {
         }
     }
 
+    /// Takes a callback back, this very object, if it was not called yet.
+    fn _forget_callback(&self, r#fn: &Bound<'_, PyAny>) {
+        drop(self.forget_callback(r#fn));
+    }
+
     pub(crate) fn __await__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
         let py = slf.py();
         if Current::task().is_none() {

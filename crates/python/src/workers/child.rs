@@ -415,8 +415,8 @@ impl Child {
                 .ok_or_else(|| errors::misuse("the actor does not live here any more"))
         };
         if errand.verb == Verb::Give {
-            let boxes = py.import(intern!(py, "thistledown._boxes_workers"))?;
-            return boxes.call_method1(intern!(py, "pickled"), (instance()?,)).map(Some);
+            let moves = py.import(intern!(py, "thistledown._moves"))?;
+            return moves.call_method1(intern!(py, "pickled"), (instance()?,)).map(Some);
         }
         match self.asked(py, job.function)? {
             Asked::Attribute(name) => instance()?.getattr(name).map(Some),

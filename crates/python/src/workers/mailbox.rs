@@ -122,6 +122,18 @@ impl Mailbox {
         self.ask_plainly(py, Verb::Watch)
     }
 
+    /// Nobody wants to hear of the end any more by this task, which ``watch`` has given.
+    fn unwatch(&self, watch: &Bound<'_, Task>) {
+        let Some(remote) = watch.get().remote() else { return };
+        outside(watch.py(), || match &self.source {
+            Source::Own(engine) => {
+                let is_he = |ticket: &Ticket| Arc::ptr_eq(&ticket.0, &remote);
+                engine.upgrade().into_iter().for_each(|engine| engine.unwatch_actor(self.actor, is_he));
+            }
+            Source::Above(_) => drop(remote.stop()),
+        });
+    }
+
     /// After ``give``: what it was asked, the other one answers, which lives in the same pool; None: it does so itself.
     #[pyo3(signature = (other))]
     fn moved(&self, py: Python<'_>, other: Option<&Self>) {

@@ -254,15 +254,24 @@ impl Remote {
     }
 
     /// Stops it. False: it has ended.
-    pub(crate) fn cancel(&self, py: Python<'_>) -> bool {
+    pub(crate) fn cancel(self: &Arc<Self>, py: Python<'_>) -> bool {
         outside(py, || self.stop())
     }
 
     /// The same for those who need no interpreter.
-    pub(crate) fn stop(&self) -> bool {
+    pub(crate) fn stop(self: &Arc<Self>) -> bool {
         let state = self.state.lock();
         let job = state.job.filter(|_| state.ended.is_none());
         drop(state);
+        if let Runs::Home(call) = &self.runner
+            && job.is_some()
+            && call.withdraw()
+        {
+            let settling = settling();
+            Self::settle_all([(Arc::clone(self), Outcome::Cancelled)]);
+            drop(settling);
+            return true;
+        }
         job.is_some_and(|job| self.runner.cancel(job) != Cancel::TooLate)
     }
 

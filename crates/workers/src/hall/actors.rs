@@ -46,7 +46,11 @@ impl<C> Hall<C> {
             },
         };
         // One that is to be stopped and ends with its pool anyway need not be told.
-        if errand.verb == Verb::Watch || (errand.verb == Verb::Stop && self.closing && by.is_none()) {
+        if errand.verb == Verb::Watch {
+            self.desk.actors.watch(errand.actor, actor, owner);
+            return Ok(None);
+        }
+        if errand.verb == Verb::Stop && self.closing && by.is_none() {
             if let Some(life) = self.desk.actors.lives.get_mut(actor) {
                 life.watchers.push(owner);
             }
@@ -137,6 +141,21 @@ impl<C> Hall<C> {
             }
         }
         self.act();
+    }
+
+    /// A customer does not want to hear of the end of an actor any more.
+    pub(crate) fn unwatch(&mut self, number: u64, is_he: impl Fn(&C) -> bool) {
+        let is_owner = |owner: &Owner<C>| matches!(owner, Owner::Customer(customer) if is_he(customer));
+        if let Some(owner) = self.desk.actors.unwatch(number, is_owner) {
+            self.desk.conclude(owner, Outcome::Cancelled);
+        }
+    }
+
+    /// A worker's task does not.
+    pub(super) fn unwatch_by(&mut self, worker: WorkerId, reference: u64) {
+        if let Some(owner) = self.desk.actors.unwatch_by(worker, reference) {
+            self.desk.conclude(owner, Outcome::Cancelled);
+        }
     }
 
     /// A worker has to let go of an actor.

@@ -90,11 +90,10 @@ impl<C> Hall<C> {
                 }
             }
             Reply::Spawn { .. } => self.spawn(id, reply, body, now)?,
-            Reply::CancelSpawned { reference } => {
-                if let Some(job) = self.desk.started_as(id, reference) {
-                    let _ = self.cancel(job, now);
-                }
-            }
+            Reply::CancelSpawned { reference } => match self.desk.started_as(id, reference) {
+                Some(job) => drop(self.cancel(job, now)),
+                None => self.unwatch_by(id, reference),
+            },
             Reply::Waiting => self.policy.waiting(&mut self.desk, id, now),
             Reply::Resumed => self.policy.resumed(&mut self.desk, id, now),
             Reply::Say => self.said.push(body),

@@ -326,6 +326,9 @@ impl Policy {
         host.hungry.retain(|&other| other != id);
         if host.own {
             self.needless.push(host_id);
+        } else if ending == Ending::Stopped {
+            // What told it to end there may have been taken back, and one that has moved was told nothing.
+            self.actions.push(Action::Discard(host_id, id));
         }
     }
 
