@@ -9,7 +9,6 @@ error of the task, and not of the call. Who dies after he has sent a message has
 """
 
 import contextvars
-import functools
 import threading
 from typing import Any, NoReturn
 
@@ -162,26 +161,28 @@ def again(reference: bytes, owner: type[Any], name: str, options: dict[str, Any]
     return FarBox(far, owner, name, options, number) if isinstance(far, _core.Far) else far
 
 
-def received(
-    box: Box, letter: "_core.Letter", args: tuple[Any, ...], kwargs: dict[str, Any], extras: dict[str, Any] | None
-) -> None:
+def received(box: Box, letter: "_core.Letter") -> None:
     """Does what a letter asks. The herald calls this, in the process that has the box."""
-    number, what, *values = args
-    verb = letter._verb
-    if verb == WATCH:
+    if letter._verb == WATCH:
         watch(box, letter)
         return
+    task: Task[Any] = box.stop() if letter._verb == STOP else passed_on(box, letter)
+    letter._begun(task)
+    answered: Any = letter._answer
+    task.add_done_callback(answered)
+
+
+def passed_on(box: Box, letter: "_core.Letter") -> Task[Any]:
+    """What a letter asks, as a message to this box. Raises as ``Box.call``."""
+    if isinstance(box, _core.HereBox):
+        task: Task[Any] = box.take(letter)  # type: ignore[attr-defined]  # all of its boxes derive from it
+        return task
+    args, kwargs, extras = letter._read()
     context = contextvars.copy_context()
     context.run(_carried.enter, extras)
-    if verb == STOP:
-        task: Task[Any] = box.stop()
-    elif verb == READ:
-        task = context.run(box.read, what)
-    else:
-        task = context.run(box.call, what, tuple(values), kwargs)
-    letter._begun(number, task)
-    answered: Any = functools.partial(letter._answer, number)
-    task.add_done_callback(answered)
+    if letter._verb == READ:
+        return context.run(box.read, letter._what)
+    return context.run(box.call, letter._what, args, kwargs)
 
 
 def watch(box: Box, letter: "_core.Letter") -> None:

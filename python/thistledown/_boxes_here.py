@@ -120,6 +120,22 @@ class HereBox(_core.HereBox):
                 return moved.read(attribute)
         return self._sent(attribute, None, None)
 
+    def take(self, letter: "_core.Letter") -> Task[Any]:
+        """A message of another process, whose arguments are read when it is its turn. Raises as ``call``."""
+        if self._extra is not None:
+            moved = self._open()
+            if moved is not None:
+                from thistledown._boxes_far import passed_on
+
+                return passed_on(moved, letter)
+        try:
+            task = self._send_letter(letter)
+        except RuntimeError:
+            raise self._gone() from None
+        if task is None:
+            raise full(self.name, self._limit)
+        return task
+
     def _sent(self, name: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any] | None) -> Task[Any]:
         try:
             task = self._send(name, args, kwargs)

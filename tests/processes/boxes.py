@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import thistledown as td
 import work
@@ -107,6 +108,21 @@ class Diary:
     def __getstate__(self):
         work.pass_gate(self.path)
         return vars(self)
+
+
+class Stuck:
+    """A number that does not come out of its pickle before it may, where that is unpickled."""
+
+    begins, may = threading.Event(), threading.Event()
+
+    def __reduce__(self):
+        return Stuck.pass_on, ()
+
+    @staticmethod
+    def pass_on():
+        Stuck.begins.set()
+        assert Stuck.may.wait(PATIENCE)
+        return 5
 
 
 class Doomed:

@@ -4,12 +4,14 @@ import asyncio
 import gc
 import os
 import pickle
+import queue
 import signal
+import threading
 import weakref
 
 import pytest
 import thistledown as td
-from boxes import Account
+from boxes import Account, Stuck
 from pools import Workers
 from thistledown import _core
 from thistledown._errors import RemoteTraceback
@@ -224,6 +226,69 @@ def test_a_full_mailbox_is_the_tasks_error():
         waits = slow.wait()
         assert await pool.go(flood, slow, 3) == ["MailboxFull"] * 3
         waits.cancel()
+
+    in_a_run(main)
+
+
+def send_what_is_stuck(actor, other):
+    actor.deposit(Stuck())
+    return other.deposit().result(PATIENCE)
+
+
+def test_an_argument_that_is_slow_to_come_out_of_its_pickle_holds_up_its_own_run_alone():
+    actors, over = queue.SimpleQueue(), threading.Event()
+
+    async def other_run():
+        actors.put(td.here.actor(Account))
+        await td.thread(over.wait)
+
+    async def main(pool):
+        account = td.here.actor(Account)
+        there = await td.thread(actors.get)
+        try:
+            assert await pool.go(send_what_is_stuck, there, account) == 1
+            await td.thread(Stuck.begins.wait)
+            assert await account.deposit() == 2
+        finally:
+            Stuck.may.set()
+        assert await td.thread(lambda: there.deposit().result(PATIENCE)) == 6
+        over.set()
+
+    Stuck.may.clear()
+    thread = threading.Thread(target=td.run, args=(other_run,))
+    thread.start()
+    try:
+        in_a_run(main)
+    finally:
+        over.set()
+        thread.join()
+
+
+def flood_and_tell(actor, count, room, told):
+    tasks = [actor.deposit() for _ in range(count)]
+    errors = [task.exception(PATIENCE) for task in tasks[room:]]
+    told.send([(type(error).__name__, actor.name in str(error)) for error in errors]).wait(PATIENCE)
+    return [task.result(PATIENCE) for task in tasks[:room]]
+
+
+def test_no_more_lies_before_a_thread_that_has_to_wait_than_the_mailbox_has_room_for():
+    holds, may = threading.Event(), threading.Event()
+
+    def hold(_):
+        holds.set()
+        may.wait(PATIENCE)
+
+    async def main(pool):
+        account, told = td.here.options(mailbox=5).actor(Account), td.Channel(1)
+        assert await pool.go(deposit_each, account, 1) == [1]
+        pool.go(int).add_done_callback(hold)
+        await td.thread(holds.wait)
+        flooding = pool.go(flood_and_tell, account, 8, 5, told)
+        try:
+            assert await told.recv() == [("MailboxFull", True)] * 3
+        finally:
+            may.set()
+        assert await flooding == [2, 3, 4, 5, 6]
 
     in_a_run(main)
 

@@ -27,6 +27,7 @@ use crate::payload::WORLD;
 use crate::run::Given;
 use crate::runner::{self, Runner};
 use crate::task::Task;
+use counter::Letter;
 use message::{Message, To};
 
 #[derive(Default)]
@@ -74,10 +75,13 @@ impl HereBox {
             To::Instance => this.origin(py, &name)?,
             To::Box => name.clone(),
         };
-        let message = Message::new(slf.clone().unbind(), to, name.unbind(), args, kwargs);
-        this.unanswered.fetch_add(1, Ordering::Relaxed);
+        this.spawn(py, Message::new(slf.clone().unbind(), to, name.unbind(), args, kwargs), origin)
+    }
+
+    fn spawn(&self, py: Python<'_>, message: Message, origin: Bound<'_, PyString>) -> PyResult<Py<Task>> {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
         let message = Bound::new(py, message)?.into_any();
-        this.home.get().spawn(py, message, origin, Given { line: Some(&this.line), ..Given::default() })
+        self.home.get().spawn(py, message, origin, Given { line: Some(&self.line), ..Given::default() })
     }
 
     /// What people call a message: the method's name with its class.
@@ -139,6 +143,17 @@ impl HereBox {
         }
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty()).map(Bound::unbind);
         Self::send(slf, To::Instance, name, args, kwargs).map(Some)
+    }
+
+    /// The same for what another process asks. Its arguments are read when it is its turn.
+    fn _send_letter(slf: &Bound<'_, Self>, letter: Py<Letter>) -> PyResult<Option<Py<Task>>> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.unanswered.load(Ordering::Relaxed) >= this.limit {
+            return Ok(None);
+        }
+        let name = PyString::new(py, letter.get().what());
+        let origin = this.origin(py, &name)?;
+        this.spawn(py, Message::written(slf.clone().unbind(), name.unbind(), letter), origin).map(Some)
     }
 
     /// A message to the box itself: a call of this method of it, behind all messages that there are.

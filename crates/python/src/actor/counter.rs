@@ -2,7 +2,9 @@
 //!
 //! A letter comes in a thread that knows no Python, and is read by the herald's, in the order in which it came. What it
 //! asks becomes a message to the box, as any other; the end of its task is the answer. So the messages of one process
-//! stand in the order in which it sent them, among those of this one.
+//! stand in the order in which it sent them, among those of this one. The herald reads what is asked, and not with which
+//! arguments, which may be slow to come out of their pickles: that is done in the turn of a weightless actor's message. No
+//! more letters lie before the herald than the mailbox has room for.
 //!
 //! The object keeps the box, and is kept by the handles of other processes, and by tickets. A [`Counter`] is the box's own,
 //! and keeps neither. Nothing is undone when whoever has asked is gone: what was sent was sent; only a watch is over.
@@ -10,23 +12,26 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 use rustix_futex_sync::Mutex;
 use thistledown_exchange::{
     Exchange, Object, ObjectId, Parcel, Party, Post, RequestId, Ticket, WeakExchange,
 };
+use thistledown_workers::Opened;
 
 use crate::channel::{door, tickets};
 use crate::errors;
 use crate::task::Task;
-use crate::workers::freight;
+use crate::workers::freight::{self, Call};
 use crate::workers::herald::{self, Needed};
 
 /// What is asked and told. The other kinds of message are known to `_boxes_far` alone.
 pub(super) mod verb {
+    pub(crate) const READ: u8 = 1;
     pub(crate) const STOP: u8 = 2;
     pub(crate) const WATCH: u8 = 3;
     /// Told, with an error or nothing.
@@ -39,18 +44,26 @@ pub(super) mod verb {
 pub(super) mod code {
     pub(crate) const ERROR: u16 = 0;
     pub(crate) const CANCELLED: u16 = 1;
+    /// So many letters lie there that more are not taken.
+    pub(crate) const FULL: u16 = 2;
 }
 
 /// A box, as other processes see it.
 struct Served {
     target: Py<PyAny>,
     exchange: WeakExchange,
+    /// How many letters may lie before the herald, and how many do.
+    limit: usize,
+    lying: AtomicUsize,
     /// What is begun, by who asked and his number of it.
     begun: Mutex<HashMap<(Party, u64), Py<Task>>>,
     /// Who is told of the end of the box.
     watches: Mutex<HashMap<RequestId, Py<PyAny>>>,
     _needed: Needed,
 }
+
+/// Letters that may lie before the herald, if the box does not say: `_boxes.MAILBOX`.
+const MAILBOX: usize = 100_000;
 
 struct Window(Arc<Served>);
 
@@ -75,7 +88,12 @@ impl Window {
 }
 
 impl Object for Window {
-    fn asked(&self, request: RequestId, verb: u8, body: Parcel, _post: &mut Post<'_>) {
+    fn asked(&self, request: RequestId, verb: u8, body: Parcel, post: &mut Post<'_>) {
+        let is_message = !matches!(verb, verb::STOP | verb::WATCH);
+        if self.0.lying.fetch_add(1, Ordering::Relaxed) >= self.0.limit && is_message {
+            self.0.lying.fetch_sub(1, Ordering::Relaxed);
+            return post.refuse(request, code::FULL, &Parcel::empty());
+        }
         self.deliver(What::Asked(request, verb, body));
     }
 
@@ -107,7 +125,10 @@ impl Mail {
     pub(crate) fn read(self, py: Python<'_>) {
         let Self { served, what } = self;
         let done = match what {
-            What::Asked(request, verb, body) => Self::pass_on(py, &served, request, verb, &body),
+            What::Asked(request, verb, body) => {
+                served.lying.fetch_sub(1, Ordering::Relaxed);
+                Self::pass_on(py, &served, request, verb, &body)
+            }
             What::Told(party, verb::CANCEL, body) => {
                 let number = body.inline().try_into().map(u64::from_le_bytes).unwrap_or_default();
                 let task = served.begun.lock().get(&(party, number)).map(|task| task.clone_ref(py));
@@ -133,13 +154,23 @@ impl Mail {
         verb: u8,
         body: &Parcel,
     ) -> PyResult<()> {
-        let letter = Bound::new(py, Letter { served: Arc::clone(served), request, verb })?;
         let opened = body.open().map_err(|error| errors::system(&error));
-        let call = opened.and_then(|opened| freight::unpack_message_call(py, &opened));
-        let passed = call.and_then(|call| {
-            let args = (&served.target, &letter, call.args, call.kwargs, call.more);
-            py.import("thistledown._boxes_far")?.call_method1(intern!(py, "received"), args)
-        });
+        let read = opened.and_then(|opened| Ok((freight::read_address(&opened)?, opened)));
+        let (address, opened, unread) = match read {
+            Ok((address, opened)) => (address, Some(opened), None),
+            Err(error) => (<(u64, String)>::default(), None, Some(error)),
+        };
+        let (number, what) = address;
+        let opened = Mutex::new(opened);
+        let letter = Letter { served: Arc::clone(served), request, verb, number, what, opened };
+        let letter = Bound::new(py, letter)?;
+        let passed = unread.map_or_else(
+            || {
+                let far = py.import("thistledown._boxes_far")?;
+                far.call_method1(intern!(py, "received"), (&served.target, &letter)).map(drop)
+            },
+            Err,
+        );
         if let Err(error) = passed {
             letter.get().fail(error.value(py));
         }
@@ -162,9 +193,33 @@ pub(crate) struct Letter {
     request: RequestId,
     #[pyo3(get, name = "_verb")]
     verb: u8,
+    /// By which who has asked knows it.
+    #[pyo3(get, name = "_number")]
+    number: u64,
+    /// The method or attribute.
+    #[pyo3(get, name = "_what")]
+    what: String,
+    /// Its arguments, until they are read.
+    opened: Mutex<Option<Opened>>,
 }
 
 impl Letter {
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether an attribute is asked for.
+    pub(super) fn reads(&self) -> bool {
+        self.verb == verb::READ
+    }
+
+    /// Reads its arguments, once.
+    pub(super) fn open<'py>(&self, py: Python<'py>) -> PyResult<Call<'py>> {
+        let opened = self.opened.lock().take();
+        let opened = opened.ok_or_else(|| errors::misuse("the letter was read before"))?;
+        freight::unpack_letter(py, &opened)
+    }
+
     fn post(&self, answer: impl FnOnce(&mut Post<'_>)) {
         // Without an exchange nobody waits.
         if let Some(exchange) = self.served.exchange.upgrade() {
@@ -175,14 +230,20 @@ impl Letter {
 
 #[pymethods]
 impl Letter {
-    /// The message is this task, and has this number with whoever asked.
-    fn _begun(&self, number: u64, task: Py<Task>) {
-        self.served.begun.lock().insert((self.request.party, number), task);
+    /// Its arguments, and what goes with them.
+    fn _read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let call = self.open(py)?;
+        (call.args, call.kwargs, call.more).into_pyobject(py)
+    }
+
+    /// The message is this task.
+    fn _begun(&self, task: Py<Task>) {
+        self.served.begun.lock().insert((self.request.party, self.number), task);
     }
 
     /// The task has ended: that is the answer.
-    fn _answer(&self, number: u64, task: &Bound<'_, Task>) -> PyResult<()> {
-        let known = self.served.begun.lock().remove(&(self.request.party, number));
+    fn _answer(&self, task: &Bound<'_, Task>) -> PyResult<()> {
+        let known = self.served.begun.lock().remove(&(self.request.party, self.number));
         drop(known);
         match task.get().outcome(task.py()) {
             None => {}
@@ -272,7 +333,11 @@ impl Counter {
         exchange: &Exchange,
         target: Bound<'_, PyAny>,
     ) -> PyResult<thistledown_exchange::Handle> {
+        let options = target.getattr(intern!(target.py(), "options"))?;
+        let limit = options.get_item(intern!(target.py(), "mailbox")).and_then(|limit| limit.extract());
         let served = Arc::new(Served {
+            limit: limit.unwrap_or(MAILBOX),
+            lying: AtomicUsize::new(0),
             _needed: Needed::new(target.py())?,
             target: target.unbind(),
             exchange: exchange.downgrade(),

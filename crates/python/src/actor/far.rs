@@ -109,6 +109,7 @@ impl Waiter for Answered {
         let outcome = match told {
             Told::Answer(value) | Told::Offer(value) => Outcome::Value(value),
             Told::Refusal { code: code::CANCELLED, .. } => Outcome::Cancelled,
+            Told::Refusal { code: code::FULL, .. } => Outcome::Full,
             Told::Refusal { body, .. } => Outcome::Error(body),
             // Who wants it to end has got that.
             Told::Broken(_) if self.call.verb == verb::STOP => Outcome::Value(freight::nothing()),
@@ -150,12 +151,9 @@ impl Far {
     ) -> PyResult<Py<Task>> {
         let py = what.py();
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let args = PyTuple::new(py, [number.into_pyobject(py)?.into_any(), what.clone().into_any()])?
-            .as_sequence()
-            .concat(args.as_sequence())?
-            .to_tuple()?;
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
-        let (body, kept) = tickets::collect(|| freight::pack_call(&args, kwargs, None))?;
+        let words = what.to_str()?;
+        let (body, kept) = tickets::collect(|| freight::pack_letter(number, words, args, kwargs))?;
         let call = Arc::new(Call {
             actor: Arc::clone(&self.name),
             number,

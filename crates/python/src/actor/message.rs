@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use rustix_futex_sync::Mutex;
 
 use super::HereBox;
+use super::counter::Letter;
 use crate::body;
 use crate::operation::{Kind, Operation};
 use crate::payload::{Body, WORLD};
@@ -36,6 +37,8 @@ pub(crate) struct Message {
     /// Without: the attribute is asked for, and nothing is called.
     args: Option<Py<PyTuple>>,
     kwargs: Option<Py<PyDict>>,
+    /// From another process, which has the arguments.
+    letter: Option<Py<Letter>>,
     /// What takes its place, once it has begun.
     next: Mutex<Option<Py<PyAny>>>,
 }
@@ -48,7 +51,14 @@ impl Message {
         args: Option<Py<PyTuple>>,
         kwargs: Option<Py<PyDict>>,
     ) -> Self {
-        Self { to_box, to, name, args, kwargs, next: Mutex::new(None) }
+        Self { to_box, to, name, args, kwargs, letter: None, next: Mutex::new(None) }
+    }
+
+    /// Of another process.
+    pub(super) fn written(to_box: Py<HereBox>, name: Py<PyString>, letter: Py<Letter>) -> Self {
+        let mut message = Self::new(to_box, To::Instance, name, None, None);
+        message.letter = Some(letter);
+        message
     }
 
     /// The box that it is for.
@@ -57,18 +67,36 @@ impl Message {
     }
 
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(letter) = self.letter.as_ref().map(|letter| letter.bind(py).get()) else {
+            return self.begin_with(py, self.args.as_ref(), self.kwargs.as_ref());
+        };
+        let call = letter.open(py)?;
+        if let Some(with) = call.more {
+            py.import(intern!(py, "thistledown._carried"))?.call_method1(intern!(py, "enter"), (with,))?;
+        }
+        let args = (!letter.reads()).then(|| call.args.unbind());
+        let kwargs = Some(call.kwargs).filter(|kwargs| !kwargs.is_empty()).map(Bound::unbind);
+        self.begin_with(py, args.as_ref(), kwargs.as_ref())
+    }
+
+    fn begin_with<'py>(
+        &self,
+        py: Python<'py>,
+        args: Option<&Py<PyTuple>>,
+        kwargs: Option<&Py<PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let target = match self.to {
             To::Box => Some(self.to_box.clone_ref(py).into_any()),
             To::Instance => self.to_box.get().instance(py),
         };
         let Some(target) = target else {
             let without = intern!(py, "_without_instance");
-            let made = self.to_box.bind(py).call_method1(without, (&self.name, &self.args, &self.kwargs))?;
+            let made = self.to_box.bind(py).call_method1(without, (&self.name, args, kwargs))?;
             return Ok(self.replace(made));
         };
         let found = target.bind(py).getattr(&self.name)?;
-        let Some(args) = &self.args else { return Ok(found) };
-        let made = found.call(args.bind(py), self.kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?;
+        let Some(args) = args else { return Ok(found) };
+        let made = found.call(args.bind(py), kwargs.map(|kwargs| kwargs.bind(py)))?;
         if body::state(&made).is_none() || (is_generator(&made) && !body::makes_body(&found)?) {
             return Ok(made);
         }
@@ -109,6 +137,7 @@ impl Message {
         visit.call(&self.to_box)?;
         visit.call(&self.args)?;
         visit.call(&self.kwargs)?;
+        visit.call(&self.letter)?;
         match self.next.try_lock() {
             Some(next) => visit.call(&*next),
             None => Ok(()),

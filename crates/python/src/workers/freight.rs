@@ -94,8 +94,35 @@ pub(crate) fn pack_call(
     kwargs: Option<&Bound<'_, PyDict>>,
     retry_on: Option<&Py<PyTuple>>,
 ) -> PyResult<Parcel> {
+    pack_behind(Vec::new(), args, kwargs, retry_on)
+}
+
+/// Packs a call of an actor of another process. What it is called, and what is asked, stands before all, to be read
+/// without the arguments.
+pub(crate) fn pack_letter(
+    number: u64,
+    what: &str,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Parcel> {
+    let mut address = Vec::new();
+    let is_written = Plain::Integer(number.cast_signed()).write(&mut address)
+        && Plain::Text(what.as_bytes()).write(&mut address);
+    match is_written {
+        true => pack_behind(address, args, kwargs, None),
+        false => Err(errors::wrong_value("the name of a message is longer than 4096 bytes")),
+    }
+}
+
+/// Packs a call behind what stands before it.
+fn pack_behind(
+    before: Vec<u8>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+    retry_on: Option<&Py<PyTuple>>,
+) -> PyResult<Parcel> {
     let py = args.py();
-    let front = front(py)?;
+    let front = [before, front(py)?].concat();
     let is_plain = retry_on.is_none() && !context::has_variables(py)?;
     if is_plain {
         let mut head = Vec::with_capacity(front.len() + 64);
@@ -224,7 +251,7 @@ pub(crate) struct Call<'py> {
 
 /// Unpacks a call.
 pub(crate) fn unpack_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
-    read_call(py, opened)
+    read_call(py, opened, Reader::new(opened.head()))
         .map_err(|error| noted(py, error, "the arguments of the task were rebuilt in its worker"))
 }
 
@@ -242,14 +269,29 @@ fn noted(py: Python<'_>, error: PyErr, during: &str) -> PyErr {
     error
 }
 
-/// Unpacks a call of an actor that lives here.
-pub(crate) fn unpack_message_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
-    read_call(py, opened)
+/// What a letter is called by who sent it, and what is asked: the name of a method or of an attribute.
+pub(crate) fn read_address(opened: &Opened) -> PyResult<(u64, String)> {
+    let (number, what) = address(&mut Reader::new(opened.head())).map_err(not_whole)?;
+    Ok((number, String::from_utf8_lossy(what).into_owned()))
+}
+
+fn address<'a>(reader: &mut Reader<'a>) -> Result<(u64, &'a [u8]), NotWhole> {
+    match (reader.plain()?, reader.plain()?) {
+        (Plain::Integer(number), Plain::Text(what)) => Ok((number.cast_unsigned(), what)),
+        _ => Err(NotWhole),
+    }
+}
+
+/// Unpacks the call of a letter.
+pub(crate) fn unpack_letter<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
+    let mut reader = Reader::new(opened.head());
+    address(&mut reader).map_err(not_whole)?;
+    read_call(py, opened, reader)
         .map_err(|error| noted(py, error, "the arguments of the call were rebuilt where the actor lives"))
 }
 
-fn read_call<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Call<'py>> {
-    let mut reader = Reader::new(opened.head());
+/// Reads a call, which begins where the reader stands.
+fn read_call<'py>(py: Python<'py>, opened: &Opened, mut reader: Reader<'_>) -> PyResult<Call<'py>> {
     if let Some(filters) = reader.filters().map_err(not_whole)? {
         filters::heard(py, filters)?;
     }

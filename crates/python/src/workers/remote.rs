@@ -175,6 +175,10 @@ impl Remote {
         if let (Runs::Home(call), Ended::HomeGone(why)) = (&self.runner, ended) {
             return Some(task::Outcome::Error(errors::home_gone(py, call.actor(), *why)));
         }
+        if let (Runs::Home(call), Ended::Full) = (&self.runner, ended) {
+            let full = errors::mailbox_full(py, call.actor());
+            return Some(task::Outcome::Error(full.into_value(py).into_any()));
+        }
         let Some(asked) = &self.asked else { return ended.unpack(py, name) };
         let made = match ended {
             Ended::Over(_) if asked.verb == Verb::Stop => Ok(task::Outcome::Value(py.None())),
