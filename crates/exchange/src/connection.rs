@@ -95,9 +95,10 @@ impl Connection {
                 }
                 Err(error) if is_short(&error) => return Sent::Short,
                 Err(_) => {
-                    // The thread hears of the end by reading.
+                    // Both sides hear of the end by reading, whatever was wrong; what is on its way here is still read.
                     out.dead = true;
                     out.packets.clear();
+                    let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
                 }
             }
         }

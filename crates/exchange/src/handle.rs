@@ -185,6 +185,7 @@ impl Drop for Handle {
         match &self.link {
             None => drop(core.count_handle(self.id.number, false, None)),
             Some(link) => {
+                link.forget_listeners(self.id.number);
                 link.connection.put(Request::Release { object: self.id.number }, &Parcel::empty());
                 core.send(&link.connection);
             }

@@ -1,6 +1,7 @@
 //! A link: this process's connection to the owner of objects, as long as somebody has handles or waits for answers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -52,7 +53,18 @@ impl Link {
         }))
     }
 
-    /// Who hears what this object notes. Those who are there no more are forgotten.
+    /// A handle to this object is let go: of its listeners, those who are there no more are forgotten.
+    pub(crate) fn forget_listeners(&self, object: u64) {
+        let mut listeners = self.listeners.lock();
+        if let Entry::Occupied(mut known) = listeners.entry(object) {
+            known.get_mut().retain(|listener| listener.strong_count() > 0);
+            if known.get().is_empty() {
+                known.remove();
+            }
+        }
+    }
+
+    /// Who hears what this object notes.
     fn listeners(&self, object: u64) -> Vec<Arc<dyn Listener>> {
         let listeners = self.listeners.lock();
         listeners.get(&object).into_iter().flatten().filter_map(Weak::upgrade).collect()
