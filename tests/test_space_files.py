@@ -77,6 +77,37 @@ def test_every_verb_of_a_closed_space_says_so(path):
     assert "closed" in repr(space)
 
 
+def test_who_waits_at_a_space_that_is_closed_is_told_so(path):
+    async def main():
+        space = td.Space(path)
+        watch = space.watch()
+        waits = [space.take(("never",)), space.read(("never",)), space.take(("never",), lease=5), watch.recv()]
+        tasks = [td.go(wait) for wait in waits]
+        in_thread = td.thread(lambda: space.take(("never",)).wait(PATIENCE))
+        await td.sleep(0.01)
+        space.close()
+        for task in [*tasks, in_thread]:
+            with pytest.raises(td.SpaceBroken, match="open it again"):
+                await task
+
+    td.run(main)
+
+
+def test_who_has_the_file_open_once_more_waits_on(path):
+    async def main():
+        one, other = td.Space(path), td.Space(path)
+        told, goes_on = td.go(one.take(("job", int))), td.go(other.take(("job", int)))
+        await td.sleep(0.01)
+        one.close()
+        with pytest.raises(td.SpaceBroken):
+            await told
+        await other.write(("job", 1))
+        assert await goes_on == ("job", 1)
+        other.close()
+
+    td.run(main)
+
+
 def test_a_claim_and_a_lease_go_on_in_the_next_process(path):
     program = """
         import os, sys
@@ -156,6 +187,8 @@ def test_what_cannot_be_opened_is_an_error_that_says_why(tmp_path):
         td.Space(tmp_path / "nowhere" / "jobs.db")
     with pytest.raises(IsADirectoryError):
         td.Space(tmp_path)
+    with pytest.raises(ValueError, match=r"td\.Space\(\)"):
+        td.Space(":memory:")
     text = tmp_path / "text"
     text.write_text("just text, and no space at all\n" * 500)
     with pytest.raises(td.SpaceDamaged, match="not a database"):

@@ -314,7 +314,7 @@ class WorkerBox:
         if isinstance(other, WorkerBox) and other._pool is self._pool:
             self._mailbox.moved(other._mailbox)
         else:
-            self._mailbox.stop()
+            self._mailbox.moved_out()
         self._settle(other)
 
     def _later(

@@ -106,3 +106,38 @@ def test_who_watches_a_moved_actor_hears_of_its_end_alone():
         assert down.reason.exitcode == 3
 
     run_with_a_pool(main)
+
+
+def deposit_until_told(actor, stop):
+    """How many deposits were answered; the others were refused."""
+    tasks = []
+    while True:
+        try:
+            tasks += [actor.deposit() for _ in range(20)]
+        except td.ActorStopped:
+            break
+        if len(stop):
+            break
+    answered = 0
+    for task in tasks:
+        try:
+            task.result(PATIENCE)
+            answered += 1
+        except td.ActorStopped:
+            pass
+    return answered
+
+
+@pytest.mark.parametrize("round", range(5))
+def test_a_call_of_a_worker_that_stands_behind_a_move_out_of_the_pool_is_refused_and_not_lost(round):
+    async def main(pool):
+        account, stop = pool.actor(Account), td.Channel(1)
+        caller = pool.go(deposit_until_told, account, stop)
+        while await account.balance < 50:
+            await td.sleep(0.001)
+        await account.move(td.here)
+        await stop.send(None)
+        answered = await caller
+        assert await account.balance == answered
+
+    run_with_a_pool(main)

@@ -203,11 +203,18 @@ impl Space {
     fn new(py: Python<'_>, path: Option<PathBuf>, fsync: bool, repair: bool) -> PyResult<Self> {
         Ok(Self::at(match path {
             None => At::Seat(Seat::Here(Home::new(Arc::default()))),
+            // A word of SQLite's, which somebody may know.
+            Some(path) if path.as_os_str() == ":memory:" => {
+                return Err(errors::wrong_value(
+                    "a space in memory has no name: write `td.Space()`, or `\"./:memory:\"` for a file of that name",
+                ));
+            }
             Some(path) => At::File(Opened::open(py, &path, fsync, repair)?),
         }))
     }
 
-    /// Closes the file of a space that has one; what was waited for is in it. Nothing else can be done with the space then.
+    /// Closes the file of a space that has one; what was waited for is in it. Nothing else can be done with the space then:
+    /// who waits at it, in this process or in a worker, gets ``SpaceBroken``.
     ///
     /// The file stays open while this process has it open elsewhere. A space in memory has nothing to close.
     fn close(&self, py: Python<'_>) {

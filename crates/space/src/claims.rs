@@ -109,10 +109,13 @@ impl<N: Copy, S: Store> Space<N, S> {
         self.settle(outside);
     }
 
-    /// Has all who wait look, and wait again.
+    /// Has all who wait look, and wait again; and all who watch.
     pub fn call_all(&mut self, outside: &mut Outside<'_, N>) {
         for waiter in self.waiters.all() {
             waiter.called |= (outside.call)(waiter.name);
+        }
+        for watch in self.watches.values() {
+            (outside.call)(watch.name);
         }
     }
 

@@ -22,7 +22,7 @@ pub struct Missed(pub u64);
 #[derive(Debug)]
 pub(crate) struct Watch<N> {
     template: Template,
-    name: N,
+    pub(crate) name: N,
     capacity: usize,
     seen: VecDeque<Tuple>,
     missed: u64,

@@ -83,6 +83,11 @@ impl<C: Customer> Engine<C> {
         self.change(|hall| hall.moved(from, to, clock::now()));
     }
 
+    /// An actor that has given itself lives on outside of this pool: what it was asked since is refused.
+    pub fn moved_actor_out(&self, actor: u64) {
+        self.change(|hall| hall.moved_out(actor, clock::now()));
+    }
+
     /// From now on what is asked of an actor by this name waits while there is none that has it, up to a limit.
     pub fn keep_actor(&self, name: u64, limit: usize) {
         self.change(|hall| hall.keep(name, limit));

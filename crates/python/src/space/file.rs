@@ -14,6 +14,7 @@ use thistledown_ledger::{Error, Repaired};
 
 use crate::errors;
 use crate::outside::outside;
+use crate::space::act;
 use crate::space::far::line::Gone;
 use crate::space::far::{FarSpace, Seat};
 use crate::space::heir::{self, Failure};
@@ -194,6 +195,10 @@ impl Opened {
                 self.place.close();
             }
         });
+        // Who waits by what is closed now, is told so when he looks.
+        if let Seat::Here(home) = self.seat() {
+            act(&home.shared, |space, outside| space.call_all(outside));
+        }
     }
 }
 

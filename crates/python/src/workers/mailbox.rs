@@ -145,6 +145,15 @@ impl Mailbox {
         }
     }
 
+    /// After ``give``: it lives on outside of this pool. What it was asked since is refused.
+    fn moved_out(&self, py: Python<'_>) {
+        if let Source::Own(engine) = &self.source {
+            outside(py, || {
+                engine.upgrade().into_iter().for_each(|engine| engine.moved_actor_out(self.actor))
+            });
+        }
+    }
+
     /// By this number an actor can be asked that has one of its own, and the next when it has died: what is asked between
     /// them waits. False: this process is not the pool's own, and keeps nothing.
     fn keep(&self, py: Python<'_>, mailbox: u32) -> bool {

@@ -143,6 +143,14 @@ impl<C> Hall<C> {
         self.act();
     }
 
+    /// An actor that has given itself lives elsewhere.
+    pub(crate) fn moved_out(&mut self, actor: u64, now: u64) {
+        if let Some(id) = self.desk.actors.find(actor) {
+            self.policy.moved_out(&mut self.desk, id, now);
+            self.act();
+        }
+    }
+
     /// A customer does not want to hear of the end of an actor any more.
     pub(crate) fn unwatch(&mut self, number: u64, is_he: impl Fn(&C) -> bool) {
         let is_owner = |owner: &Owner<C>| matches!(owner, Owner::Customer(customer) if is_he(customer));

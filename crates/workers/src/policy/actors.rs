@@ -467,6 +467,15 @@ impl Policy {
         }
     }
 
+    /// An actor that stands still lives elsewhere from now on, where this pool does not reach it. What it was asked
+    /// meanwhile is refused, as what comes later is.
+    pub fn moved_out(&mut self, floor: &mut impl Floor, id: ActorId, now: Nanos) {
+        if self.actors.get(id).is_some_and(|actor| actor.halted) {
+            self.end_actor(id, Ending::Stopped, Ending::Stopped);
+            self.dispatch(floor, None, now);
+        }
+    }
+
     /// What an actor that stands still was asked, is asked of another from now on, behind what that was asked. Gives it, in
     /// order. The one has ended then.
     pub fn hand_over(
