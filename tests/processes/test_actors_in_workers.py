@@ -327,6 +327,12 @@ def test_whoever_watches_hears_once_also_who_comes_late(place):
     assert (early, late, never) == ([Ending("normal")], [Ending("normal")], [])
 
 
+def test_a_mailbox_for_one_takes_one_while_the_actor_is_made():
+    with Workers(1) as pool:
+        for _ in range(5):
+            assert result(pool.options(mailbox=1).actor(Account).deposit()) == 1
+
+
 def test_a_full_mailbox_refuses(gate):
     with Workers(1) as pool:
         account = pool.options(mailbox=2).actor(Account)

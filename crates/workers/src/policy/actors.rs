@@ -172,7 +172,9 @@ impl Policy {
         if !(actor.is_open() || (spec.last && actor.standing == Standing::Stopping)) {
             return Err(Refused::Over);
         }
-        if actor.calls >= actor.spec.mailbox && !spec.last {
+        // The first makes it what it is, and was asked by nobody.
+        let limit = actor.spec.mailbox + usize::from(actor.ended == 0);
+        if actor.calls >= limit && !spec.last {
             return Err(Refused::Full);
         }
         if spec.last {

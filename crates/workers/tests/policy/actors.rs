@@ -69,9 +69,11 @@ fn the_time_of_a_call_does_not_begin_before_it_does() {
 }
 
 #[test]
-fn a_mailbox_has_a_limit_which_the_stop_does_not_count_for() {
+fn a_mailbox_has_a_limit_which_the_first_call_and_the_stop_do_not_count_for() {
     let mut rig = Rig::new(Config::of_size(1));
     let actor = rig.open(true, 2).expect("the door is open");
+    // What makes it.
+    rig.call(actor);
     rig.call(actor);
     rig.call(actor);
     let call = JobSpec { actor: Some(actor), ..JobSpec::default() };
