@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from thistledown._errors import ActorDied, ActorStopped, MailboxFull
 from thistledown._task import Task
 
-__all__ = ["MAILBOX", "Box", "Ending", "Heard", "Made", "Maker", "full", "last", "refusal"]
+__all__ = ["MAILBOX", "Box", "Ending", "Heard", "Made", "Maker", "full", "last", "making", "refusal"]
 
 MAILBOX = 100_000
 """Calls that an actor may have unanswered, if nothing else was said; one more raises ``MailboxFull``."""
@@ -168,6 +168,12 @@ def last(box: Box) -> Box:
     while (further := box.further) is not None:
         box = further
     return box
+
+
+def making(box: Box) -> Task[Any] | None:
+    """The task that makes what is in a box in another process; None: it was made with the box."""
+    task: Task[Any] | None = getattr(box, "_making", None)
+    return task
 
 
 def refusal(name: str, ending: Ending) -> ActorStopped | ActorDied:

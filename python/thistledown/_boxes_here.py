@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from thistledown import _core
-from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, Maker, full, last, refusal
+from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, Maker, full, last, making, refusal
 from thistledown._errors import Cancelled
 from thistledown._task import Task
 
@@ -296,6 +296,20 @@ class HereBox(_core.HereBox):
         from thistledown._moves import pickled
 
         other = settle(pickled(self._instance))
+        made = making(other)
+        return self._gone_to(other) if made is None else self._gone_when_made(other, made)
+
+    async def _gone_when_made(self, other: Box, made: Task[Any]) -> None:
+        """Only what is whole there is let go here."""
+        try:
+            await made
+        except Cancelled:
+            other.kill()
+            raise
+        self._gone_to(other)
+
+    def _gone_to(self, other: Box) -> None:
+        more = self._more()
         with _lock:
             if more.ending is None:
                 more.moved = other
@@ -310,7 +324,6 @@ class HereBox(_core.HereBox):
             other.watch(self._has_ended_there)
         for heard in watchers:
             other.watch(heard)
-        return None
 
     def __reduce__(self) -> Any:
         more = self._more()

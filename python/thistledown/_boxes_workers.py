@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from thistledown import _core
-from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, last, refusal
+from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, last, making, refusal
 from thistledown._boxes_far import FarBox
 from thistledown._errors import ActorDied, ActorStopped, NotPicklable
 from thistledown._lifetime import is_worker, worker_pool
@@ -291,12 +291,31 @@ class WorkerBox:
             try:
                 other = settle(state)
             except BaseException as error:
-                self._mailbox.moved(None)
-                self._settle(self)
-                promise._settle(None, error)
+                stays(error)
+                return
+            made = making(other)
+            if made is None:
+                goes(other)
             else:
-                self._moved(other)
-                promise._settle(None, None)
+                # Only what is whole there is let go here.
+                made.add_done_callback(lambda made: arrived(other, made))
+
+        def arrived(other: Box, made: Any) -> None:
+            try:
+                made.result()
+            except BaseException as error:
+                stays(error)
+            else:
+                goes(other)
+
+        def goes(other: Box) -> None:
+            self._moved(other)
+            promise._settle(None, None)
+
+        def stays(error: BaseException) -> None:
+            self._mailbox.moved(None)
+            self._settle(self)
+            promise._settle(None, error)
 
         leaving.add_done_callback(left)
 

@@ -7,6 +7,7 @@ import pytest
 import thistledown as td
 from boxes import Account
 from pools import Workers
+from thistledown._actors import handle
 from thistledown._boxes_workers import make
 
 from support import PATIENCE
@@ -139,5 +140,36 @@ def test_a_call_of_a_worker_that_stands_behind_a_move_out_of_the_pool_is_refused
         await stop.send(None)
         answered = await caller
         assert await account.balance == answered
+
+    run_with_a_pool(main)
+
+
+class Fragile:
+    """It cannot be rebuilt in another process."""
+
+    def __init__(self):
+        self.home, self.count = os.getpid(), 0
+
+    def add(self):
+        self.count += 1
+        return self.count
+
+    def __setstate__(self, state):
+        if os.getpid() != state["home"]:
+            raise OSError("no such device here")
+        self.__dict__.update(state)
+
+
+def test_one_that_cannot_be_rebuilt_there_stays_and_goes_on():
+    async def main(pool):
+        for place in (td.here, pool, Own(pool)):
+            actor = handle(place._box_maker()(Fragile, ((), {})))
+            assert await actor.add() == 1
+            with Workers(1) as other:
+                moving, added = actor.move(other), actor.add()
+                with pytest.raises(OSError, match="no such device here"):
+                    await moving
+            assert await added == 2
+            assert await actor.add() == 3
 
     run_with_a_pool(main)
