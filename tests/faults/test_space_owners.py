@@ -4,6 +4,7 @@ The owners here are programs of their own, which are killed; who asks them again
 """
 
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ import time
 import pytest
 import thistledown as td
 
+from leaks import eventually
 from support import started_program
 
 PATIENCE = 60.0
@@ -75,6 +77,55 @@ def test_two_programs_use_one_file_and_see_each_other(owner, path):
         same.write_nowait(("b", 2))
         assert owner.does("space.take_nowait(('b', int))") == "('b', 2)"
         assert space.path == path
+
+
+def test_a_transaction_of_an_owner_that_has_written_nothing_is_none_of_the_next_owners(owner, path):
+    with td.Space(path) as space:
+        old = space.transaction()
+        old.write_nowait(("old",))
+        owner.is_killed()
+        new = space.transaction()
+        new.write_nowait(("new",))
+        with pytest.raises(RuntimeError, match="has ended"):
+            old.write_nowait(("old",))
+        new.commit()
+        assert space.read_all() == [("new",)]
+
+
+BUSY_OWNER = """
+    import sys, threading
+    import thistledown as td
+
+    space = td.Space(sys.argv[1])
+    space.write_nowait(("wanted", 1))
+
+    def write():
+        for number in range(10**9):
+            space.write_nowait(("other", number))
+
+    threading.Thread(target=write, daemon=True).start()
+    print("writes", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_take_that_was_given_up_is_undone_though_the_owner_dies_over_it(tmp_path):
+    """The owner has said that it is undone, or the next one undoes it: whenever the death comes."""
+    chance = random.Random(3)
+    for turn in range(12):
+        path = tmp_path / f"{turn}.db"
+        with started_program(BUSY_OWNER, path) as process:
+            owner = Owner(process)
+            with td.Space(path) as space:
+                taken = 0
+                with contextlib.suppress(TimeoutError):
+                    taken = len(space.take(("wanted", int)).wait(0.0005 + 0.002 * chance.random())) // 2
+                until = time.monotonic() + 0.003 * chance.random()
+                while time.monotonic() < until:
+                    pass
+                owner.is_killed()
+                left = functools.partial(space.count, ("wanted", int))
+                eventually(lambda left=left, wanted=1 - taken: left() == wanted, "it is lost, or there twice")
 
 
 @pytest.mark.parametrize("end", WAYS)

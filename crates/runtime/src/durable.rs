@@ -126,7 +126,7 @@ fn bytes_of(tuple: &Tuple) -> Vec<u8> {
 }
 
 /// Names of transactions are not in the file: so that those of the owner before are not given again, each owner begins far
-/// behind the last number that it has written.
+/// behind the last number in the file, and writes down where.
 fn after(last: u64) -> u64 {
     const BITS: u32 = 32;
     ((last >> BITS) + 1) << BITS
@@ -141,7 +141,13 @@ impl SharedSpace {
         now: Moment,
     ) -> Result<(Self, Option<Repaired>), Error> {
         let (ledger, contents, repaired) = Ledger::open(path, fsync, repair)?;
-        let mut space = Space::that_holds(after(contents.last));
+        let first = after(contents.last);
+        // With a full disk it is opened all the same: what is there can be read.
+        match ledger.lay(Vec::new(), first, None).wait() {
+            Ok(()) | Err(Error::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let mut space = Space::that_holds(first);
         let now = since_epoch(now);
         let outside = &mut Outside { now, call: &mut |_| false };
         for found in contents.tuples {
@@ -165,6 +171,12 @@ impl SharedSpace {
     #[must_use]
     pub fn ledger(&self) -> Option<&Ledger> {
         self.ledger.as_ref()
+    }
+
+    /// Says when all that was laid down before is in the file, what nobody waits for included.
+    pub fn flush(&self, told: Option<Told>) -> Option<Arc<Mark>> {
+        let space = self.space.lock();
+        self.lay(&space, Vec::new(), told)
     }
 
     /// Lays down what has changed, for who has the lock.

@@ -199,8 +199,15 @@ impl FarSpace {
         if handle.is_here() {
             exchange.listen(id.number, Arc::downgrade(&listener));
         }
-        let line = Line { turn, id, owner: Owner::Known(Arc::clone(&handle)), listener: Some(listener) };
-        let before = std::mem::replace(&mut *self.line.lock(), line);
+        let next = Line { turn, id, owner: Owner::Known(Arc::clone(&handle)), listener: Some(listener) };
+        let before = {
+            let mut line = self.line.lock();
+            match line.owner {
+                // It was closed meanwhile.
+                Owner::Gone(_) => next,
+                _ => std::mem::replace(&mut *line, next),
+            }
+        };
         self.changed.notify_all();
         drop(before);
         let ticket = self.ticket.lock().take();
@@ -351,9 +358,10 @@ impl FarSpace {
 
     /// What was asked by this name is not wanted any more. An owner who has heard that says so; else the next one is told.
     fn forsake(&self, operation: OperationId) {
-        let (turn, owner) = self.owner();
+        // First it is noted: whoever becomes the owner from here on is told by `introduce`.
         let before = self.forsaken.lock().insert(operation, None);
         drop(before);
+        let (turn, owner) = self.owner();
         let (Owner::Known(handle), Ok(body)) = (owner, Self::body(Some(operation), Act::Forsake)) else {
             return;
         };

@@ -75,7 +75,7 @@ impl Hub {
             Act::Renew(claim, lease) => {
                 let slot = self.slot();
                 match self.shared.renew(&WORLD, now, (claim, lease), self.told(&slot)) {
-                    Ok(mark) => self.when_written(&slot, Job::Renew { request, mark }, post),
+                    Ok(mark) => self.when_written(&slot, Job::Note { request, mark }, post),
                     Err(why) => self.refuse_as(request, why, post),
                 }
             }
@@ -92,11 +92,21 @@ impl Hub {
                     Err(why) => self.refuse_as(request, why, post),
                 }
             }
+            // What it was, if it was heard, was given up before this.
+            Act::Forsake => self.answer_when_undone(request, post),
             told => {
                 self.hear(request.party, told, post);
                 self.answer(request, &[], post);
             }
         }
+    }
+
+    /// Who hears that something is undone does not ask the next owner to undo it: so all of that is in the file by then.
+    /// What was on its way into the file when it was given up, is undone when it is there: so that is waited for first.
+    fn answer_when_undone(&self, request: RequestId, post: &mut Post<'_>) {
+        let slot = self.slot();
+        let mark = self.shared.flush(self.told(&slot));
+        self.when_written(&slot, Job::Undo { request, mark }, post);
     }
 
     /// An earlier owner of the file has done it: who asks hears what came of it, or it is undone.
@@ -108,7 +118,7 @@ impl Hub {
             }
             (Recalled::Look(Look { pending, .. }), _) => {
                 pending.into_iter().for_each(|pending| self.shared.undo(&WORLD, self.now(), pending));
-                return self.answer(request, &[], post);
+                return self.answer_when_undone(request, post);
             }
             (Recalled::Written(number, row), _) => Offered::Write(number, Some(row)),
             (Recalled::Done(row), _) => Offered::Settled(row),
@@ -116,7 +126,7 @@ impl Hub {
         match act {
             Act::Forsake => {
                 self.undo(offered);
-                self.answer(request, &[], post);
+                self.answer_when_undone(request, post);
             }
             _ => self.offer(request, offered, &[], post),
         }

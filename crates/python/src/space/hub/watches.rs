@@ -25,9 +25,15 @@ impl Hub {
         };
         let id =
             self.shared.with(&WORLD, self.now(), |space, _| space.watch(template, capacity, Name::Far(ours)));
-        let mut state = self.state.lock();
-        state.watches.insert(ours, Watch { party, number, id, turn: Turn::default() });
-        state.parties.entry(party).or_default().watches.insert(number, ours);
+        let before = {
+            let mut state = self.state.lock();
+            state.watches.insert(ours, Watch { party, number, id, turn: Turn::default() });
+            state.parties.entry(party).or_default().watches.insert(number, ours)
+        };
+        // Who did not hear whether he was heard has asked again.
+        if let Some(before) = before {
+            self.unwatch(before);
+        }
     }
 
     pub(super) fn unwatch(&self, ours: u64) {

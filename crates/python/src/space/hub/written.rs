@@ -22,10 +22,30 @@ pub(super) enum Offered {
 
 /// What is done when it is in the file.
 pub(super) enum Job {
-    Write { request: RequestId, number: u64, pending: Pending },
-    Look { request: RequestId, wanted: Arc<Wanted>, look: Look },
-    Settle { request: RequestId, pending: Pending },
-    Renew { request: RequestId, mark: Option<Arc<Mark>> },
+    Write {
+        request: RequestId,
+        number: u64,
+        pending: Pending,
+    },
+    Look {
+        request: RequestId,
+        wanted: Arc<Wanted>,
+        look: Look,
+    },
+    Settle {
+        request: RequestId,
+        pending: Pending,
+    },
+    /// What lay before it is in the file, and what was given up meanwhile has been undone.
+    Undo {
+        request: RequestId,
+        mark: Option<Arc<Mark>>,
+    },
+    /// Nothing is left to do but to answer.
+    Note {
+        request: RequestId,
+        mark: Option<Arc<Mark>>,
+    },
 }
 
 impl Job {
@@ -33,7 +53,9 @@ impl Job {
         match self {
             Self::Write { pending, .. } | Self::Settle { pending, .. } => pending.state(),
             Self::Look { look, .. } => look.pending.as_ref().map_or(Some(Ok(())), Pending::state),
-            Self::Renew { mark, .. } => mark.as_ref().map_or(Some(Ok(())), |mark| mark.state()),
+            Self::Undo { mark, .. } | Self::Note { mark, .. } => {
+                mark.as_ref().map_or(Some(Ok(())), |mark| mark.state())
+            }
         }
     }
 }
@@ -121,7 +143,12 @@ impl Hub {
                     _ => self.answer_or_refuse(request, state, post),
                 }
             }
-            Job::Renew { request, .. } => self.answer_or_refuse(request, state, post),
+            Job::Undo { request, .. } => {
+                let slot = self.slot();
+                let mark = self.shared.flush(self.told(&slot));
+                self.when_written(&slot, Job::Note { request, mark }, post);
+            }
+            Job::Note { request, .. } => self.answer_or_refuse(request, state, post),
         }
     }
 
