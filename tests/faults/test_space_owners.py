@@ -92,6 +92,16 @@ def test_a_transaction_of_an_owner_that_has_written_nothing_is_none_of_the_next_
         assert space.read_all() == [("new",)]
 
 
+@pytest.mark.parametrize("is_late", [True, False])
+def test_a_claim_that_is_given_back_as_the_owner_dies_comes_back(owner, path, is_late):
+    with td.Space(path) as space:
+        space.write_nowait(("job", 1))
+        claim = space.take_nowait(("job", int), lease=600)
+        for act in [owner.is_killed, claim.give_back] if is_late else [claim.give_back, owner.is_killed]:
+            act()
+        assert space.take(("job", int)).wait(PATIENCE) == ("job", 1)
+
+
 BUSY_OWNER = """
     import sys, threading
     import thistledown as td

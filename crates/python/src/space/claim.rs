@@ -130,10 +130,7 @@ impl Claim {
         if self.space.get().check().is_ok() {
             match self.space.get().seat() {
                 Seat::Here(home) => home.shared.give_back(&WORLD, Run::now(), self.id),
-                Seat::Far(far) => {
-                    far.note_claim(self.id, false);
-                    far.tell(far::Act::GiveBack(self.id));
-                }
+                Seat::Far(far) => far.give_back(self.id),
             }
         }
     }

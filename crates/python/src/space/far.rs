@@ -90,7 +90,7 @@ pub(crate) struct FarSpace {
     /// The name of this process in operations.
     asker: u64,
     /// What was given up, until an owner has heard of it.
-    forsaken: Mutex<HashMap<OperationId, Option<Asked>>>,
+    owed: Mutex<HashMap<Owed, Option<Asked>>>,
     claims: Mutex<HashSet<ClaimId>>,
     me: Weak<Self>,
 }
@@ -155,7 +155,7 @@ impl FarSpace {
             ticket: Mutex::default(),
             file,
             asker,
-            forsaken: Mutex::default(),
+            owed: Mutex::default(),
             claims: Mutex::default(),
             me: Weak::clone(me),
         })
@@ -220,8 +220,8 @@ impl FarSpace {
         let Owner::Known(handle) = self.owner().1 else { return };
         let claims: Vec<ClaimId> = self.claims.lock().iter().copied().collect();
         claims.into_iter().for_each(|claim| self.tell(Act::Keep(claim)));
-        let forsaken: Vec<OperationId> = self.forsaken.lock().keys().copied().collect();
-        forsaken.into_iter().for_each(|operation| self.forsake(operation));
+        let owed: Vec<Owed> = self.owed.lock().keys().copied().collect();
+        owed.into_iter().for_each(|owed| self.owe(owed));
         let watches: Vec<_> = self.watches.lock().values().cloned().collect();
         watches.into_iter().for_each(|watch| watch.resume(&handle));
         let mut waits: Vec<_> = self.waits.lock().values().filter_map(Weak::upgrade).collect();
@@ -356,19 +356,32 @@ impl FarSpace {
         }
     }
 
-    /// What was asked by this name is not wanted any more. An owner who has heard that says so; else the next one is told.
+    /// What was asked by this name is not wanted any more.
     fn forsake(&self, operation: OperationId) {
+        self.owe(Owed::Undoing(operation));
+    }
+
+    /// Ends a claim: its tuple comes back.
+    pub(crate) fn give_back(&self, claim: ClaimId) {
+        self.note_claim(claim, false);
+        self.owe(Owed::Claim(claim));
+    }
+
+    /// An owner who has done it says so, when that is in the file; else the next one is told.
+    fn owe(&self, owed: Owed) {
         // First it is noted: whoever becomes the owner from here on is told by `introduce`.
-        let before = self.forsaken.lock().insert(operation, None);
+        let before = self.owed.lock().insert(owed, None);
         drop(before);
         let (turn, owner) = self.owner();
-        let (Owner::Known(handle), Ok(body)) = (owner, Self::body(Some(operation), Act::Forsake)) else {
-            return;
+        let (operation, act) = match owed {
+            Owed::Undoing(operation) => (Some(operation), Act::Forsake),
+            Owed::Claim(claim) => (None, Act::GiveBack(claim)),
         };
-        let waiter = Arc::new(Forsaking { space: Weak::clone(&self.me), operation });
+        let (Owner::Known(handle), Ok(body)) = (owner, Self::body(operation, act)) else { return };
+        let waiter = Arc::new(Owing { space: Weak::clone(&self.me), owed });
         match handle.ask(VERB, &body, waiter) {
             Ok(asked) => {
-                if let Some(kept) = self.forsaken.lock().get_mut(&operation) {
+                if let Some(kept) = self.owed.lock().get_mut(&owed) {
                     *kept = Some(asked);
                 }
             }
@@ -476,17 +489,26 @@ impl FarSpace {
     }
 }
 
-/// Hears that an owner knows what was given up.
-struct Forsaking {
-    space: Weak<FarSpace>,
-    operation: OperationId,
+/// What an owner has to do before it is as if it had never been.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Owed {
+    /// To undo what was asked by this name.
+    Undoing(OperationId),
+    /// To end this claim.
+    Claim(ClaimId),
 }
 
-impl Waiter for Forsaking {
+/// Hears that it is done.
+struct Owing {
+    space: Weak<FarSpace>,
+    owed: Owed,
+}
+
+impl Waiter for Owing {
     fn told(&self, told: Told) {
         let knows = matches!(told, Told::Answer(_) | Told::Offer(_));
         if let Some(space) = self.space.upgrade().filter(|_| knows) {
-            let kept = space.forsaken.lock().remove(&self.operation);
+            let kept = space.owed.lock().remove(&self.owed);
             drop(kept);
         }
     }

@@ -94,6 +94,11 @@ impl Hub {
             }
             // What it was, if it was heard, was given up before this.
             Act::Forsake => self.answer_when_undone(request, post),
+            Act::GiveBack(claim) => {
+                self.with_belongings(request.party, |has| has.claims.remove(&claim));
+                self.shared.give_back(&WORLD, now, claim);
+                self.answer_when_undone(request, post);
+            }
             told => {
                 self.hear(request.party, told, post);
                 self.answer(request, &[], post);
@@ -135,10 +140,6 @@ impl Hub {
     pub(super) fn hear(&self, party: Party, act: Act, post: &mut Post<'_>) {
         let now = self.now();
         match act {
-            Act::GiveBack(claim) => {
-                self.with_belongings(party, |has| has.claims.remove(&claim));
-                self.shared.give_back(&WORLD, now, claim);
-            }
             Act::RollBack(id) => {
                 self.with_belongings(party, |has| has.transactions.remove(&id));
                 self.shared.with(&WORLD, now, |space, outside| space.roll_back(id, outside));
