@@ -297,6 +297,8 @@ async def test_a_cancelled_take_takes_nothing_even_when_it_is_cancelled_as_a_tup
     space.write_nowait(("a",))
     with pytest.raises(td.TaskCancelled):
         await waiter
+    # What is on its way into a file is undone when it is there: then it can be seen again.
+    assert await space.read(("a",)) == ("a",)
     assert space.read_all() == [("a",)]
 
 
@@ -312,6 +314,7 @@ async def test_a_take_that_has_committed_is_not_cancelled(request):
     except td.TaskCancelled:
         # It commits when that is in the file, and until then it can be undone.
         assert request.node.callspec.params["backend"] != "memory"
+        assert await space.read(("a",)) == ("a",)
         assert space.read_all() == [("a",)]
 
 
