@@ -35,6 +35,9 @@ MAIN = {
     "fib(27), 64 times": "a computation in 2 worker processes",
     "A NumPy array of 100 MB as an argument": "an array of 100 MB to a worker process",
     "A worker process is killed": "a killed worker: until the next result",
+    "Messages to another process, as fast": "a message to another process, in a stream",
+    "A message to another process and back": "a message to another process, and its answer",
+    "A write and a take by two leading values, among 1,000,000": "a write and a take, among 1,000,000 tuples",
 }
 
 WIDTH, LABEL, VALUE = 960, 310, 250
