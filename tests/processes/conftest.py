@@ -30,6 +30,15 @@ SIZE = 2
 POOLS = ("pool", "default_pool")
 
 
+@pytest.fixture
+def no_exchange_left(request):
+    """When nothing is shared with another process any more, the thread of the exchange ends, with its descriptors."""
+    yield
+    request.node.funcargs.clear()
+    gc.collect()
+    eventually(lambda: not engine_threads("exchange"), "the exchange is still there")
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(first_pipes, request):
     """No process, thread or descriptor more than before; pools of the file have the workers that they had."""

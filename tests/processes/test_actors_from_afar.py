@@ -16,17 +16,10 @@ from pools import Workers
 from thistledown import _core
 from thistledown._errors import RemoteTraceback
 
-from leaks import engine_threads, eventually
+from leaks import eventually
 from support import PATIENCE
 
-
-@pytest.fixture(autouse=True)
-def no_exchange_left(request):
-    """When no handle is anywhere else any more, the thread of the exchange ends."""
-    yield
-    request.node.funcargs.clear()
-    gc.collect()
-    eventually(lambda: not engine_threads("exchange"), "the exchange is still there")
+pytestmark = pytest.mark.usefixtures("no_exchange_left")
 
 
 class Slow(Account):

@@ -11,17 +11,10 @@ import work
 from boxes import Account, alone
 from pools import Workers
 
-from leaks import engine_threads, eventually
+from leaks import eventually
 from support import PATIENCE
 
-
-@pytest.fixture(autouse=True)
-def no_exchange_left(request):
-    """When no handle is anywhere else any more, the thread of the exchange ends."""
-    yield
-    request.node.funcargs.clear()
-    gc.collect()
-    eventually(lambda: not engine_threads("exchange"), "the exchange is still there")
+pytestmark = pytest.mark.usefixtures("no_exchange_left")
 
 
 @pytest.fixture(params=["shared", "alone"])

@@ -9,17 +9,10 @@ import pytest
 import thistledown as td
 from pools import Workers
 
-from leaks import engine_threads, eventually
+from leaks import eventually
 from support import PATIENCE, run_program
 
-
-@pytest.fixture(autouse=True)
-def no_exchange_left(request):
-    """When no space is shared any more, the thread of the exchange ends, and its descriptors are closed."""
-    yield
-    request.node.funcargs.clear()
-    gc.collect()
-    eventually(lambda: not engine_threads("exchange"), "the exchange is still there")
+pytestmark = pytest.mark.usefixtures("no_exchange_left")
 
 
 def answer(space):

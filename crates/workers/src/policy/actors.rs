@@ -301,7 +301,7 @@ impl Policy {
         actor.ended += 1;
         match state {
             State::Queued | State::Held => actor.line.forget(|job| self.jobs.contains_key(job)),
-            State::Offered(_) if actor.laid.front() == Some(&job) => drop(actor.laid.pop_front()),
+            State::Offered(_) if actor.is_first(job) => drop(actor.laid.pop_front()),
             State::Offered(_) => actor.laid.retain(|&other| other != job),
         }
         if !actor.line.is_empty() {
