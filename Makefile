@@ -6,6 +6,8 @@ PYTHON ?=
 # More arguments: `make test PYTEST_ARGS='-k channel -x'`, `make test CARGO_TEST_ARGS=timers`,
 # `make bench BENCH_ARGS=--help`, `make demo DEMO_ARGS=--help`, `make wheels WHEELS_ARGS='--python python3.12'`.
 PYTEST_ARGS ?=
+# How many processes share the Python tests; 0 runs them in one, as a debugger needs it.
+PYTEST_JOBS ?= logical
 CARGO_TEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
@@ -60,7 +62,7 @@ test-rust: | doctor
 	fi
 
 test-python: build browser
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PYTEST_JOBS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 check: format rust-lint python-lint types layers docs ## Formatting, lints, types, stubs, layers and documentation
 
