@@ -706,6 +706,48 @@ def test_calls_before_a_start_that_fails_fail_with_it():
             task.result(PATIENCE)
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_start_that_fails_is_handled_by_who_handles_it(home, is_late):
+    """A failure that reaches somebody is no failure of the run, whenever he asks for it."""
+
+    class Broken(Account):
+        def __init__(self):
+            raise OSError("no disk")
+
+    supervisor = td.Supervisor([here(Broken)])
+    started = supervisor.start()
+    if is_late:
+        await settle()
+        assert started.done()
+    with pytest.raises(td.ChildFailed, match="no disk"):
+        await started
+    with pytest.raises(td.ChildFailed):
+        await supervisor.stop()
+
+
+def test_a_start_that_fails_and_that_nobody_hears_of_is_raised_once_by_the_run():
+    class Broken(Account):
+        def __init__(self):
+            raise OSError("no disk")
+
+    async def main():
+        td.Supervisor([here(Broken)]).start()
+
+    with pytest.raises(td.ChildFailed, match="no disk"):
+        td.run(main)
+
+
+def test_a_start_that_is_stopped_is_no_failure_of_the_run():
+    async def main():
+        supervisor = td.Supervisor([td.Supervisor([here(Account)])])
+        started = supervisor.start()
+        await supervisor.stop()
+        return started
+
+    started = td.run(main)
+    assert "stopped while it started" in str(started.exception())
+
+
 def test_a_start_that_a_run_ends_before_its_first_turn_leaves_nobody_waiting():
     supervisor = td.Supervisor([here(Account)])
     asked = []
@@ -716,7 +758,7 @@ def test_a_start_that_a_run_ends_before_its_first_turn_leaves_nobody_waiting():
 
     with pytest.raises(KeyboardInterrupt):
         td.run(main)
-    with pytest.raises(RuntimeError, match="stopped while it started"):
+    with pytest.raises(td.TaskCancelled):
         asked[0].result(PATIENCE)
     with pytest.raises(td.ActorStopped):
         asked[1].result(PATIENCE)
@@ -830,6 +872,39 @@ async def test_the_tree_shows_supervisors_with_their_children_and_restarts(home)
     assert td.tree().of_kind("supervisor") == ()
 
 
+async def test_the_tree_leaves_out_what_a_supervisor_runs_itself_while_it_rests(home):
+    log = Log()
+    inner = td.Supervisor([log.body("a")], name="inner")
+    async with td.Supervisor([here(Account), inner], name="shop") as supervisor:
+        await log.until("+a")
+        await settle()
+        tree = td.tree()
+        tasks = [node.name for run in tree.of_kind("run") for node in run.nodes() if node.kind == "task"]
+        assert "a" in tasks
+        assert not [name for name in tasks if "shop" in name or "inner" in name]
+        assert "_supervising.py" not in str(tree)
+        assert not any("1073741824" in node.state for node in tree.of_kind("channel"))
+        assert supervisor.name == "shop"
+
+
+async def test_the_tree_shows_what_holds_a_supervisor_up(home):
+    gate = td.Channel(0)
+
+    async def stubborn():
+        with td.shield():
+            await gate.recv()
+
+    supervisor = td.Supervisor([td.child(stubborn).options(shutdown=math.inf)], name="shop")
+    await supervisor.start()
+    await settle()
+    over = supervisor.stop()
+    await settle()
+    held_up = td.tree().find("work of shop").waits_for
+    assert held_up == "the end of task end of child stubborn"
+    await gate.send(None)
+    await over
+
+
 # --- misuse --------------------------------------------------------------------------------------------------
 
 
@@ -881,6 +956,18 @@ async def test_a_supervisor_that_runs_is_nobodys_child():
             await inner.start_child(outer)
         assert await outer["Account"].deposit(1) == 1
         assert await inner["Account"].deposit(2) == 2
+
+
+def test_a_child_of_a_supervisor_that_was_not_started_says_what_to_write():
+    supervisor = td.Supervisor([here(Account), Log().body("task")], name="shop")
+    with pytest.raises(RuntimeError, match=r"was not started: write `with supervisor:`.*`supervisor\.start\(\)`"):
+        supervisor["Account"].deposit(1)
+    with pytest.raises(KeyError, match="start the supervisor first"):
+        supervisor["task"]
+    with supervisor:
+        assert supervisor["Account"].deposit(1).result(PATIENCE) == 1
+    with pytest.raises(td.ActorStopped):
+        supervisor["Account"].deposit(1)
 
 
 def test_an_unknown_child_has_near_names():

@@ -521,6 +521,11 @@ def again(
 
 def gone(actor: str, word: str, cause: BaseException | None) -> ActorStopped | ActorDied:
     """The error of what is asked of an actor that is no more. The engine calls this."""
+    if word == "killed" and cause is not None:
+        # The end of its process is what the kill was, and no reason for it.
+        killed = refusal(actor, Ending(word))
+        killed.__cause__ = cause
+        return killed
     return refusal(actor, _ending(actor, word, cause))
 
 

@@ -104,8 +104,9 @@ class Kept:
         self._inner: Box | None = None
         # How the last instance has ended; None before there was one.
         self._last = Ending("normal")
-        # Whether there is to be a next one.
+        # Whether there is to be a next one, and whether its supervisor was ever started.
         self._is_awaited = False
+        self._is_known = False
         # In the pool that has the instances: by what other processes name this box.
         self._public: Public | None = None
         # The oldest first.
@@ -122,12 +123,12 @@ class Kept:
     def expect(self) -> None:
         """There will be an instance."""
         with self._lock:
-            self._is_awaited = True
+            self._is_awaited = self._is_known = True
 
     def renew(self, inner: Box) -> None:
         """This one answers from now on, what was held first."""
         with self._lock:
-            self._is_awaited = True
+            self._is_awaited = self._is_known = True
             while self._held:
                 held, self._held = self._held, {}
                 for one in held:
@@ -150,7 +151,7 @@ class Kept:
         with self._lock:
             self._is_awaited = False
             held, self._held = self._held, {}
-            error = refusal(self._name, self._last)
+            error = self._refusal()
         for one in held:
             one.settle(None, error)
         if self._public is not None:
@@ -199,12 +200,21 @@ class Kept:
             if self._inner is not None and self._inner is not inner:
                 return self._ask(name, args, kwargs)
             if not self._is_awaited:
-                raise refusal(self._name, self._last)
+                raise self._refusal()
             if len(self._held) >= MAILBOX:
                 raise no_room(self._name, MAILBOX)
             held = Held(self, name, args, kwargs)
             self._held[held] = None
             return held.answer
+
+    def _refusal(self) -> Exception:
+        """The error of what is asked while there is no instance and will be none."""
+        if self._is_known:
+            return refusal(self._name, self._last)
+        return RuntimeError(
+            f"actor {self._name} does not run, because its supervisor was not started: write `with supervisor:`, in a "
+            "coroutine `async with supervisor:`, or `supervisor.start()`"
+        )
 
     def stop(self) -> Task[None]:
         """Ends the instance. Its supervisor decides whether there is a next one."""
@@ -247,7 +257,7 @@ class Kept:
         with self._lock:
             inner = self._inner
             if inner is None:
-                raise refusal(self._name, self._last)
+                raise self._refusal()
 
         def settled(state: bytes) -> Box:
             other = settle(state)

@@ -48,6 +48,9 @@ class Supervising:
         self._name = name
         self._specs = specs
         self._machine = Supervision(strategy, max_restarts, within)
+        # Both are made by each start.
+        self._started: Task[None] | None = None
+        self._over: Task[None] | None = None
         # Of all children, also those that were added later.
         self._known = dict(specs)
         # The boxes of those that are actors.
@@ -57,9 +60,6 @@ class Supervising:
         self._lives: dict[str, Life] = {}
         self._inbox: _core.Channel[Any] = _core.Channel(INBOX)
         self._inbox.close()
-        # Both are made by each start.
-        self._started: Task[None] | None = None
-        self._over: Task[None] | None = None
         # The scope of all that runs of it, that of its work, and that of its patience with a child that is to end.
         self._home: _core.Scope | None = None
         self._serving: _core.Scope | None = None
@@ -80,10 +80,27 @@ class Supervising:
     def _go_in_run(self, scope: _core.Scope | None = None) -> Task[None]:
         """In the run of this thread; in a scope of that, for one in a supervisor."""
         started = self._begin()
-        over: Task[None] = _core.go_in(self._main, (), {}, scope, None, f"work of {self._name}")
+        over: Task[None] = _core.go_in(self._main, (), {}, scope, _Answers(self._is_told), f"work of {self._name}")
         self._over = over
         self._is_over_with(over, started)
         return over
+
+    def _go_tell_start(self) -> Task[None]:
+        """A task of the run that tells how the start went. So a failure that somebody handles is handled, and one that
+        nobody hears of is raised by the run.
+        """
+        name = f"start of {self._name}"
+        return _core.go_in(self._tell_start, (self._started,), {}, None, _Answers(_is_no_failure), name)
+
+    async def _tell_start(self, started: Task[None]) -> None:
+        _rests(None)
+        # It ends when the supervisor does, however that comes about.
+        with _core.shield():
+            await started
+
+    def _is_told(self, _: BaseException) -> bool:
+        """Whether the task that tells how the start went has that failure too."""
+        return not self._is_nested and self._started_badly()
 
     @property
     def name(self) -> str:
@@ -161,6 +178,7 @@ class Supervising:
         return self._started is not None and self._started._has_failed()
 
     async def _main(self) -> None:
+        _rests(self._inbox)
         # Who ends the whole run asks for an orderly end by that: the children are not cancelled beside each other.
         sentry = (
             None if self._is_nested else _core.go_in(self._stand_sentry, (), {}, None, None, f"end of {self._name}")
@@ -176,6 +194,7 @@ class Supervising:
 
     async def _stand_sentry(self) -> None:
         """Stops the supervisor when the run is cancelled."""
+        _rests(None)
         try:
             await _core.sleep(math.inf)
         finally:
@@ -378,7 +397,8 @@ class Supervising:
 
             look_at_names(spec._start, 5)
             place = spec._given.get("place", actor)
-            self._kept[spec.name] = Kept(spec._start, spec.name, place, (spec._args, spec._kwargs))
+            kept = self._kept[spec.name] = Kept(spec._start, spec.name, place, (spec._args, spec._kwargs))
+            kept._is_known = self._over is not None
 
     def _expect(self) -> None:
         """Who asks an actor that has not begun yet waits for it."""
@@ -411,6 +431,25 @@ class Supervising:
                     start._give_up()
                 elif name in self._kept:
                     self._kept[name].give_up()
+
+
+def _rests(at: "_core.Channel[Any] | None") -> None:
+    """The task that has its turn is a supervisor's own: ``td.tree`` leaves it out while it waits there, or always."""
+    task = _core.current_task()
+    if task is not None:
+        task._rests_at = at
+
+
+class _Answers:
+    """In place of a task's group: whether somebody else answers for a failure, so that the run does not raise it."""
+
+    def __init__(self, answers: Callable[[BaseException], bool]) -> None:
+        self._failed = answers
+
+
+def _is_no_failure(error: BaseException) -> bool:
+    """One who was stopped while it started has not failed."""
+    return not isinstance(error, ChildFailed)
 
 
 def known_of(spec: Child) -> Known:

@@ -119,11 +119,13 @@ class Supervisor(Supervising):
             self._has_thread = True
             _ends.before(end_all)
             self._go_in_thread()
+            started = self._started
         else:
             self._go_in_run()
+            started = self._go_tell_start()
         _roots[id(self)] = weakref.ref(self, functools.partial(_forget, id(self)))
-        assert self._started is not None
-        return self._started
+        assert started is not None
+        return started
 
     def stop(self) -> Task[None]:
         """Stops the children, the last one first, each within its ``shutdown`` time, and then itself.
@@ -254,7 +256,8 @@ class Supervisor(Supervising):
             return spec._start
         task = getattr(self._lives.get(name), "task", None)
         if task is None:
-            raise KeyError(f"the task of child {name!r} does not run now")
+            hint = ": start the supervisor first, by `with supervisor:` or `start()`" if self._over is None else ""
+            raise KeyError(f"the task of child {name!r} does not run now{hint}")
         return task
 
     def __contains__(self, name: object) -> bool:

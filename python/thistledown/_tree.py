@@ -227,6 +227,11 @@ def _run(surveyed: Any, channels: dict[int, Target], places: Places) -> Node:
         inside, behind = rows[number][0], tuple(reversed(children[number]))
         _, task, _, state, _, _, _, is_cancelled, _, _ = rows[number]
         node: Node | None
+        if _rests(rows[number]):
+            # A supervisor's own task, which people know by the supervisor. What it has started stands in its place.
+            inner = tuple(each for child in behind for each in (child.children if child.kind == "group" else (child,)))
+            (top if inside is None else children[inside]).extend(reversed(inner))
+            continue
         if state == "group":
             node = _group(is_cancelled, behind)
         elif state == "elsewhere":
@@ -245,6 +250,16 @@ def _run(surveyed: Any, channels: dict[int, Target], places: Places) -> Node:
     name = f"{'run' if loop is None else loop.name} in thread {thread_name(thread)}"
     name += ", on a virtual clock" if is_virtual else ""
     return Node("run", name, "running" if is_running else "waiting", children=nodes, unlisted=max(0, count - named))
+
+
+_NOWHERE = object()
+
+
+def _rests(row: Any) -> bool:
+    """Whether it is a supervisor's own task, with nothing to do or about to look what there is."""
+    _, task, _, state, _, _, targets, _, _, _ = row
+    at = getattr(task, "_rests_at", _NOWHERE)
+    return at is not _NOWHERE and (at is None or state == "ready" or [what for _, what in targets] == [at])
 
 
 def _loop(event_loop: Any, thread: int) -> "_tree_asyncio.Loop":

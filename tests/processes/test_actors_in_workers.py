@@ -250,7 +250,7 @@ def test_one_that_is_killed_with_a_hundred_calls_fails_all(place, gate):
     calls = [account.deposit() for _ in range(100)]
     account.kill()
     for call in [begun, *calls]:
-        with pytest.raises(td.ActorDied, match="killed"):
+        with pytest.raises(td.ActorDied, match=r"has ended: it was killed$"):
             result(call)
     with pytest.raises(td.ActorDied, match="killed"):
         account.deposit()
