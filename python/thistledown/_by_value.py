@@ -31,7 +31,7 @@ from thistledown import _variables
 from thistledown._lifetime import is_worker
 from thistledown._reach import is_importable
 
-__all__ = ["Settled", "dumps", "loads"]
+__all__ = ["Settled", "dumps", "loads", "names_of_main"]
 
 
 def dumps(
@@ -162,6 +162,11 @@ _marks: dict[str, object] = {}
 
 _changed = 0
 """Which change of the marks was the last."""
+
+
+def names_of_main() -> dict[str, Any]:
+    """In a worker: what came with functions of the program's main module, by its names there."""
+    return _names
 
 
 class SettledNames:

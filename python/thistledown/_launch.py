@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from thistledown import _carried, _chunks, _core, _functions, _pickler, _pickling, _reach
+from thistledown import _carried, _chunks, _core, _functions, _pickler, _pickling, _reach, _spaces
 from thistledown._errors import NotPicklable
 
 __all__ = ["cores", "launch", "packed_initializer"]
@@ -73,7 +73,12 @@ def launch(
     command = [sys.executable, *flags, "-c", START.format(folder=FOLDER)]
     environment = dict(os.environ)
     environment |= _carried.thread_limits(max(1, cores() // size), environment)
-    settings = {"telling": _carried.telling(), "initializer": initializer, "pool": token}
+    settings = {
+        "telling": _carried.telling(),
+        "initializer": initializer,
+        "pool": token,
+        "program": _spaces.program(),
+    }
     preparation = {
         "path": _functions.tell_path(),
         "cwd": folder or "/",

@@ -23,13 +23,16 @@ from thistledown._group import TaskGroup
 from thistledown._run import run
 from thistledown._task import Task
 
-__all__ = ["Weightless", "WeightlessOver", "child", "main", "pool", "weightless"]
+__all__ = ["Weightless", "WeightlessOver", "child", "main", "pool", "program", "weightless"]
 
 child: _core.Child | None = None
 """This process as the engine knows it; None in a process that is no worker."""
 
 pool = 0
 """The number of the pool that this worker is of."""
+
+program = ""
+"""The program that it works for; see ``_spaces.program``."""
 
 IMPORTER = "<frozen importlib._bootstrap>"
 """The file of the code that imports modules, as its frames have it."""
@@ -133,11 +136,11 @@ def _reseed() -> None:
 
 def _initialized(child: _core.Child, settings: bytes) -> bool:
     """Sets up what was asked for; False when that failed, which the parent then knows."""
-    global pool
+    global pool, program
     sys.breakpointhook = _no_terminal
     try:
         wanted = _pickling.unpack(settings)
-        pool = wanted["pool"]
+        pool, program = wanted["pool"], wanted["program"]
         _to_undo.append(_carried.tell(wanted["telling"], child.say, child.task))
         function, args = wanted["initializer"]
         if function is not None:
