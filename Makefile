@@ -26,6 +26,7 @@ PYTHON_SOURCES := $(wildcard python tests benches examples scripts fuzz)
 # The extension crate is a library for Python to load: it has no Rust tests, and no test binary of it would link.
 RUST_TESTED    := --workspace --exclude thistledown-python
 MODELLED       := $(patsubst crates/%/tests/model.rs,-p thistledown-%,$(wildcard crates/*/tests/model.rs))
+LOOM           := RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom
 
 # In continuous integration the lock file is law; at a desk it follows Cargo.toml.
 ifdef CI
@@ -72,6 +73,7 @@ format: $(STAMPS)/tools
 
 rust-lint: $(STAMPS)/tools
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	$(LOOM) cargo clippy $(LOCKED) $(MODELLED) --test model -- -D warnings
 
 python-lint: $(STAMPS)/tools
 	$(BIN)/ruff check $(PYTHON_SOURCES)
@@ -95,7 +97,7 @@ docs: build $(STAMPS)/docs ## The documentation as a web site, in site/; a warni
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 model: | doctor ## The models of what threads share, checked by loom (seconds)
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(LOCKED) --release $(MODELLED) --test model
+	$(LOOM) cargo test $(LOCKED) --release $(MODELLED) --test model
 
 # SQLite is compiled for the sanitizer too, by the C compiler, whose private globals two units may share.
 fuzz: export ASAN_OPTIONS := detect_odr_violation=0

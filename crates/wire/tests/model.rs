@@ -144,7 +144,7 @@ fn what_is_revoked_while_the_receiver_comes_past_gives_its_room_back() {
         taken.extend(std::iter::from_fn(|| take(&mut receiver)));
         let expected = [(b"a", !late), (b"b", !revoked), (b"c", third)];
         let expected: Vec<_> =
-            expected.into_iter().filter_map(|(frame, comes)| comes.then(|| frame.to_vec())).collect();
+            expected.into_iter().filter(|(_, comes)| *comes).map(|(frame, _)| frame.to_vec()).collect();
         assert_eq!(taken, expected);
     });
 }
