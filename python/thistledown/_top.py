@@ -17,6 +17,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Sparkline, Static, TabbedContent, TabPane
 
+from thistledown._top_columns import Column, clipped, fitted, line_of
 from thistledown._watching import PLACES, Watching, actor_counts, age, amount
 
 __all__ = ["Top", "show"]
@@ -24,12 +25,55 @@ __all__ = ["Top", "show"]
 Row = dict[str, Any]
 
 COLUMNS = {
-    "tasks": ("task", "place", "state", "for", "waits for, or is at"),
-    "workers": ("worker", "pool", "state", "for", "cpu", "memory", "tasks", "runs", "at"),
-    "failures": ("ago", "task", "place", "what", "at"),
-    "actors": ("actor", "class", "place", "state", "for", "mailbox", "done", "runs", "waits for, or is at"),
-    "channels": ("channel", "state", "shared with other processes"),
+    "tasks": (
+        Column("task", 0, 16, 40),
+        Column("place", 4, 12, 30),
+        Column("state", 2, 7, 20),
+        Column("for", 1, 5),
+        Column("is at", 0, 20, 60),
+        Column("waits for", 3, 10, 40),
+    ),
+    "workers": (
+        Column("worker", 0, 6),
+        Column("pool", 8, 4),
+        Column("state", 3, 7),
+        Column("for", 4, 5),
+        Column("cpu", 5, 4),
+        Column("memory", 6, 8),
+        Column("tasks", 7, 5),
+        Column("runs", 0, 16, 40),
+        Column("is at", 1, 16),
+    ),
+    "failures": (
+        Column("ago", 1, 5),
+        Column("task", 0, 16, 40),
+        Column("place", 4, 5),
+        Column("what", 0, 30, 80),
+        Column("at", 2, 16),
+    ),
+    "actors": (
+        Column("actor", 0, 12, 30),
+        Column("class", 6, 8, 20),
+        Column("place", 8, 12, 30),
+        Column("state", 3, 7, 20),
+        Column("for", 4, 5),
+        Column("mailbox", 2, 12),
+        Column("done", 5, 5),
+        Column("runs", 1, 12, 30),
+        Column("is at", 1, 16, 60),
+        Column("waits for", 7, 10, 40),
+    ),
+    "channels": (Column("channel", 0, 12), Column("state", 0, 24), Column("shared with other processes", 1, 6)),
 }
+
+FOLLOWS = {
+    "cancel": "It is told to end, as by `task.cancel()`; nobody else is.",
+    "kill": "Its worker process is killed, with what runs in it; another one takes its place.",
+}
+"""What comes of it when somebody says yes."""
+
+SCROLLBAR = 2
+"""Cells at the right of a table that are its own."""
 
 ORDERS: dict[str, Callable[[Row], Any]] = {
     "longest first": lambda row: -(row["since"] or 0.0),
@@ -56,12 +100,13 @@ class Asked(ModalScreen[bool]):
     ]
     CSS = "Asked { align: center middle; } Asked Static { width: 70; padding: 1 2; border: thick $warning; }"
 
-    def __init__(self, question: str) -> None:
+    def __init__(self, question: str, follows: str) -> None:
         super().__init__()
         self.question = question
+        self.follows = follows
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(f"{self.question}\n\ny  yes      n  no"), id="question")
+        yield Static(Text(f"{self.question}\n{self.follows}\n\ny  yes      n  no"), id="question")
 
 
 class Opened(ModalScreen[None]):
@@ -115,6 +160,7 @@ class Top(App[None]):
         self.wanted = ""
         self.is_paused = False
         self.rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
+        self.layouts: dict[str, list[tuple[int, int]]] = {}
 
     def compose(self) -> ComposeResult:
         yield Static(id="head")
@@ -128,8 +174,6 @@ class Top(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        for name, columns in COLUMNS.items():
-            self.table(name).add_columns(*columns)
         self.table("tasks").focus()
         self.refresh_program()
         self.set_interval(self.every, self.refresh_program)
@@ -197,7 +241,8 @@ class Top(App[None]):
         unlisted = f"   {seen['unlisted']} tasks not listed" if seen["unlisted"] else ""
         actors = actor_counts(seen)
         more += f"   {actors}" if actors else ""
-        first = f"{seen['pid']}  {seen['program']}{used}   {more}{unlisted}{shown}"
+        program = clipped(seen["program"], max(16, self.size.width // 3))
+        first = f"{seen['pid']}  {program}{used}   {more}{unlisted}{shown}"
         return Text("\n".join([first, "   ".join(places) or "nothing was told to go yet"]), no_wrap=True)
 
     def task_rows(self) -> list[tuple[Row, tuple[Any, ...]]]:
@@ -210,7 +255,7 @@ class Top(App[None]):
         cpu = f"{used['cpu']:.0%}" if used else ""
         memory = amount(used["memory_bytes"]) if used else ""
         known = row["pid"] or "not born yet", row["pool"], row["state"], age(row["since"]), cpu, memory
-        return row, (*known, row["tasks"], row["task"] or "", row["where"] or "")
+        return row, (*known, row["tasks"], row["task"] or "", line_of(row["where"]))
 
     def kept(self, rows: list[Row]) -> list[Row]:
         """Those that the filter lets through."""
@@ -224,9 +269,15 @@ class Top(App[None]):
         table = self.table(name)
         old = self.chosen(name)
         self.rows[name] = [row for row, _ in rows]
-        table.clear()
-        for _, cells in rows:
-            table.add_row(*(Text(str(cell)) for cell in cells))
+        words = [[str(cell) for cell in cells] for _, cells in rows]
+        layout = fitted(COLUMNS[name], words, self.size.width - SCROLLBAR)
+        is_other = layout != self.layouts.get(name)
+        table.clear(columns=is_other)
+        self.layouts[name] = layout
+        for place, width in layout if is_other else ():
+            table.add_column(clipped(COLUMNS[name][place].title, width), width=width)
+        for cells in words:
+            table.add_row(*(Text(clipped(cells[place], width)) for place, width in layout))
         ids = [row.get("id") for row in self.rows[name]]
         if old is not None and old.get("id") in ids:
             table.move_cursor(row=ids.index(old.get("id")), scroll=False)
@@ -255,6 +306,11 @@ class Top(App[None]):
     def on_input_changed(self, event: Input.Changed) -> None:
         self.wanted = event.value.strip()
         self.show_all()
+
+    def on_resize(self) -> None:
+        """Another width shows other columns."""
+        if self.watching.seen:
+            self.show_all()
 
     def on_input_submitted(self, _: Input.Submitted) -> None:
         self.table(self.shown()).focus()
@@ -289,7 +345,7 @@ class Top(App[None]):
             return
         name = row.get("runs") or row.get("name") or f"worker {row.get('pid')}"
         answered = functools.partial(self.end_if, what, row["id"])
-        self.push_screen(Asked(f"{what} {name}?"), answered)
+        self.push_screen(Asked(f"{what} {name}?", FOLLOWS[what]), answered)
 
     def end_if(self, what: str, about: str, is_meant: bool | None) -> None:
         if is_meant:
@@ -304,20 +360,19 @@ class Top(App[None]):
 
 def _task(row: Row, indent: bool) -> tuple[Any, ...]:
     name = "  " * min(row["depth"], 20) + row["name"] if indent else row["name"]
-    at = f"{row['waits_for']}  " if row["waits_for"] else ""
-    return name, row["place"], row["state"], age(row["since"]), at + (row["where"] or "")
+    place = row["place"].removeprefix("run in ")
+    return name, place, row["state"], age(row["since"]), line_of(row["where"]), row["waits_for"] or ""
 
 
 def _actor(row: Row) -> tuple[Any, ...]:
-    at = f"{row['waits_for']}  " if row["waits_for"] else ""
     mailbox = f"{row['mailbox']:,} of {row['limit']:,}"
     done = "" if row["done"] is None else f"{row['done']:,}"
     known = row["name"], row["class"] or "", row["place"], row["state"], age(row["since"]), mailbox, done
-    return *known, row["runs"] or "", at + (row["where"] or "")
+    return *known, row["runs"] or "", line_of(row["where"]), row["waits_for"] or ""
 
 
 def _failure(row: Row) -> tuple[Any, ...]:
-    return age(row["ago"]), row["task"], row["place"], row["error"], row["where"]
+    return age(row["ago"]), row["task"], row["place"], row["error"], line_of(row["where"])
 
 
 def _stalled(row: Row) -> str:

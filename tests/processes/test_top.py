@@ -14,6 +14,7 @@ import time
 import pytest
 from textual.widgets import Static
 from thistledown._top import Asked, Opened, Top
+from thistledown._top_columns import Column, fitted, line_of
 from thistledown._watching import Watching
 
 from support import PATIENCE
@@ -133,7 +134,8 @@ def test_it_ends_a_task_when_it_was_told_twice(tmp_path, key, name, end):
             point_at(view, name)
             await pilot.press(key)
             assert isinstance(view.screen, Asked)
-            assert name in view.screen.question
+            assert view.screen.question == f"{'cancel' if key == 'c' else 'kill'} {name}?"
+            assert ("worker process" in view.screen.follows) == (key == "k")
             await pilot.press(answer, "p")
             assert not isinstance(view.screen, Asked)
             assert answer == "y" or name in names(view)
@@ -141,6 +143,78 @@ def test_it_ends_a_task_when_it_was_told_twice(tmp_path, key, name, end):
         await until(pilot, lambda: name not in names(view))
 
     viewed(tmp_path, "wait", "hold")(check)
+
+
+def drawn(view):
+    """The lines of the screen, as they are seen."""
+    return ["".join(part.text for part in strip) for strip in view.screen._compositor.render_strips()]
+
+
+@pytest.mark.parametrize(
+    ("width", "titles"),
+    [
+        (80, ["task", "state", "for", "is at", "waits for"]),
+        (110, ["task", "place", "state", "for", "is at", "waits for"]),
+        (160, ["task", "place", "state", "for", "is at", "waits for"]),
+    ],
+)
+def test_names_and_functions_are_seen_in_a_terminal_of_any_width(tmp_path, width, titles):
+    async def check(_, view, pilot):
+        await pilot.resize_terminal(width, 40)
+        await until(pilot, lambda: any(row[0] == "held" and "running" in row for row in shown(view, "tasks")))
+        await pilot.pause()
+        assert [str(column.label) for column in view.table("tasks").ordered_columns] == titles
+        [waiter] = [line for line in drawn(view) if line.strip().startswith("waiter")]
+        assert "waits  program.py:" in waiter
+        assert view.table("tasks").virtual_size.width <= width
+        [opens] = [line for line in drawn(view) if "Account.opens-" in line and "Account.opens  " in line]
+        assert "waiting" in opens
+        view.query_one("#tabs").active = "pane-actors"
+        await until(pilot, lambda: any("2 of 100,000" in line for line in drawn(view)))
+        [alone] = [line for line in drawn(view) if line.strip().startswith("alone ")]
+        assert "alone.reads-" in alone
+        assert "reads  program" in alone
+        view.query_one("#tabs").active = "pane-workers"
+        await until(pilot, lambda: any("held  program.py:" in line and "busy" in line for line in drawn(view)))
+
+    viewed(tmp_path, "wait", "hold", "boxes")(check)
+
+
+COLUMNS = [Column("name", 0, 4), Column("place", 2, 6), Column("state", 1, 5, 8)]
+ROWS = [("a long name", "thread MainThread", "waiting for it")]
+
+
+@pytest.mark.parametrize(
+    ("width", "layout"),
+    [
+        (100, [(0, 11), (1, 17), (2, 14)]),
+        (44, [(0, 11), (1, 17), (2, 10)]),
+        (35, [(0, 11), (1, 10), (2, 8)]),
+        (27, [(0, 10), (1, 6), (2, 5)]),
+        (20, [(0, 11), (2, 5)]),
+        (10, [(0, 8)]),
+        (1, [(0, 4)]),
+    ],
+)
+def test_columns_that_matter_least_are_made_narrower_first_and_then_left_out(width, layout):
+    assert fitted(COLUMNS, ROWS, width) == layout
+
+
+def test_without_rows_columns_have_the_width_of_their_titles():
+    assert fitted(COLUMNS, [], 100) == [(0, 4), (1, 5), (2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("/a b/shop.py:12 in Shop.sell", "Shop.sell  shop.py:12"),
+        ("<stdin>:1 in <module>", "<module>  <stdin>:1"),
+        ("nowhere", "nowhere"),
+        (None, ""),
+    ],
+)
+def test_a_line_is_told_with_its_function_first(where, words):
+    assert line_of(where) == words
 
 
 def test_it_says_why_it_sees_nothing_new_and_goes_on(tmp_path):
