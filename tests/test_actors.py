@@ -152,6 +152,58 @@ async def test_a_slip_is_an_error_where_it_is_made(slip, error, words):
     assert await account.seen == []
 
 
+async def test_a_slip_is_an_error_also_when_the_method_was_called_before(home):
+    account = td.here.actor(Account)
+    deposit = account.deposit
+    assert await deposit(1) == 1
+    for slip in (lambda: deposit(), lambda: deposit(1, 2), lambda: account.deposit(1, not_this=2)):
+        with pytest.raises(TypeError, match=r"Account\.deposit"):
+            slip()
+    assert await deposit(1) == 2
+
+
+async def test_what_ends_an_iterator_is_an_error_when_a_method_raises_it(home):
+    class Empty:
+        def first(self):
+            return next(iter(()))
+
+    task = td.here.actor(Empty).first()
+    with contextlib.suppress(RuntimeError):
+        await task
+    assert isinstance(task.exception(), StopIteration)
+
+
+async def test_a_method_that_was_taken_before_the_end_is_refused_after_it(home):
+    stopped, killed = td.here.actor(Account), td.here.actor(Account)
+    before = [stopped.deposit, killed.deposit]
+    await before[0](1)
+    stopped.stop()
+    killed.kill()
+    for deposit, error in zip(before, (td.ActorStopped, td.ActorDied), strict=True):
+        with pytest.raises(error):
+            deposit(1)
+
+
+async def test_a_class_is_forgotten_though_its_methods_were_called(home):
+    def forgotten():
+        class Base:
+            def add(self, number):
+                return number + 1
+
+        class Derived(Base):
+            def add(self, number):
+                return super().add(number)
+
+        return td.here.actor(Derived), weakref.ref(Derived)
+
+    actor, owner = forgotten()
+    assert await actor.add(1) == 2
+    assert await actor.add(2) == 3
+    del actor
+    gc.collect()
+    assert owner() is None
+
+
 async def test_names_that_the_handle_has_itself_are_asked_for(home):
     account = td.here.actor(Account, 3)
     assert await account.ask("stop", "me") == "stopped me"

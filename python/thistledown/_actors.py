@@ -31,7 +31,7 @@ OWN = ("ask", "kill", "move", "name", "place", "stop")
 """What a handle has itself. A class that has such a name as well is reached by ``ask``."""
 
 
-class Actor(Generic[C]):
+class Actor(_core.Handle, Generic[C]):
     """The handle of an actor: an object in a box of its own, which answers one message at a time.
 
     ``handle.method(*args)`` sends a message and gives its ``Task``; ``await handle.deposit(5)``, in a plain thread
@@ -46,15 +46,13 @@ class Actor(Generic[C]):
     nothing to answer is stopped.
     """
 
-    __slots__ = ("__weakref__", "_box")
+    __slots__ = ("__weakref__",)
 
-    _box: Box
-
-    def __init__(self, *_: object) -> None:
+    def __new__(cls, *_: object) -> Self:
         raise TypeError("actors are made by `td.actor(Class, *args)`, `pool.actor(...)` or `td.here.actor(...)`")
 
     def __getattr__(self, name: str) -> Any:
-        """A method, to be called, or a task that gives an attribute.
+        """A method, to be called, or a task that gives an attribute. A method is found on the class the next time.
 
         Raises:
             AttributeError: the class has neither.
@@ -65,8 +63,14 @@ class Actor(Generic[C]):
                 name=name,
                 obj=self,
             )
-        box = self._box
-        return Method(box, name) if messages_of(box.owner).is_method(name) else box.read(name)
+        owner = self._box.owner
+        messages = messages_of(owner)
+        if not messages.is_method(name):
+            return self._box.read(name)
+        handles = handles_of(owner)
+        if name not in handles.__dict__:
+            setattr(handles, name, messages.route(name))
+        return handles.__dict__[name].__get__(self, handles)
 
     @overload
     def ask(
@@ -217,28 +221,21 @@ class Actor(Generic[C]):
         return f"<thistledown.Actor {self._box.name}>"
 
 
-class Method:
-    """A method of an actor, to be called."""
-
-    __slots__ = ("box", "name")
-
-    def __init__(self, box: Box, name: str) -> None:
-        self.box = box
-        self.name = name
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Task[Any]:
-        messages_of(self.box.owner).check(self.name, args, kwargs)
-        return self.box.call(self.name, args, kwargs)
-
-    def __repr__(self) -> str:
-        return f"<method {self.box.owner.__qualname__}.{self.name} of {self.box.name}>"
-
-
 def handle(box: Box) -> Actor[Any]:
     """A handle of this box."""
-    made: Actor[Any] = object.__new__(Actor)
-    object.__setattr__(made, "_box", box)
-    return made
+    return _core.Handle.__new__(handles_of(box.owner), box)
+
+
+_handles: "weakref.WeakKeyDictionary[type[Any], type[Actor[Any]]]" = weakref.WeakKeyDictionary()
+
+
+def handles_of(owner: type[Any]) -> type[Actor[Any]]:
+    """The handles of a class of actors, on which the methods stand that somebody has asked for."""
+    known = _handles.get(owner)
+    if known is None:
+        space = {"__slots__": (), "__module__": Actor.__module__, "__doc__": Actor.__doc__}
+        known = _handles[owner] = type("Actor", (Actor,), space)
+    return known
 
 
 def made_in(

@@ -1,9 +1,10 @@
 """Boxes of weightless actors: what is rare about them.
 
-The engine's part of the class has the instance and the line of messages, and sends. Here is how a box ends, is watched
-and is left. It stops and is left in the thread of the run that it is in, by messages to the box itself; it is asked,
-watched and killed from any thread. So what is rare about a box is changed by whoever has the lock of all boxes, which
-is held for as long as that takes, and never while anybody is called.
+The engine's part of the class has the instance and the line of messages, and sends: what a handle is called with goes
+there at once, until the box is to end or was left; from then on it comes by here. Here is also how a box ends, is
+watched and is left. It stops and is left in the thread of the run that it is in, by messages to the box itself; it is
+asked, watched and killed from any thread. So what is rare about a box is changed by whoever has the lock of all boxes,
+which is held for as long as that takes, and never while anybody is called.
 """
 
 import itertools
@@ -190,6 +191,7 @@ class HereBox(_core.HereBox):
             if more.stopping is None:
                 # Nobody else has it, so nobody cancels it.
                 more.stopping = self._send_own("_stopped", ())
+                self._is_asked_first()
             return self._send_own("_stopped", ())
         except RuntimeError:
             self._gone()

@@ -16,6 +16,7 @@ from typing import Generic as _Generic
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
+from thistledown._boxes import Box as _Box
 from thistledown._operations import Selected
 from thistledown._shared import Shared as _Shared
 from thistledown._task import Task as _Task
@@ -31,14 +32,17 @@ __all__ = [
     "Far",
     "Group",
     "Guest",
+    "Handle",
     "HereBox",
     "Job",
     "Letter",
     "Mailbox",
+    "Method",
     "Operation",
     "Options",
     "Pattern",
     "Pool",
+    "Route",
     "Runner",
     "Scope",
     "Slice",
@@ -182,6 +186,7 @@ class HereBox:
     def _send_letter(self, letter: Letter) -> _Task[Any] | None: ...
     def _send_own(self, name: str, args: tuple[Any, ...]) -> _Task[Any]: ...
     def _cancel_all(self) -> None: ...
+    def _is_asked_first(self) -> None: ...
     @property
     def _is_busy(self) -> bool: ...
     @property
@@ -195,6 +200,21 @@ class HereBox:
     def _extra(self) -> Any: ...
     @_extra.setter
     def _extra(self, extra: object, /) -> None: ...
+
+@disjoint_base
+class Handle:
+    def __new__(cls, to_box: _Box) -> Self: ...
+    @property
+    def _box(self) -> _Box: ...
+
+@final
+class Route:
+    def __new__(cls, name: str, origin: str, least: int, most: int) -> Self: ...
+    def __get__(self, handle: object, owner: type[Any] | None = None, /) -> Any: ...
+
+@final
+class Method:
+    def __call__(self, *args: Any, **kwargs: Any) -> _Task[Any]: ...
 
 @final
 class Counter:

@@ -7,18 +7,24 @@ Not in here: instances. An attribute that only an instance has is known by its n
 """
 
 import contextlib
+import sys
 import types
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Messages", "messages_of"]
+from thistledown import _core
+
+__all__ = ["Messages", "check", "messages_of"]
 
 VARIADIC = 0x04 | 0x08
 """Flags of a function's code: it takes any number of arguments, by position or by name."""
 
 ASYNC_GENERATOR = 0x200
 """The flag of its code."""
+
+MANY = 1 << 30
+"""More arguments than there are."""
 
 FREELY = frozenset({"setattr", "__dict__", "vars", "update"})
 """Names in the code of a class that may give instances attributes of any name."""
@@ -65,7 +71,15 @@ class Messages:
             raise AttributeError(f"{self.owner.__qualname__}.{name} is an attribute and not a method", name=name)
         counts = self._methods[name]
         if counts is not None and (kwargs or not counts.least <= len(args) <= counts.most):
-            counts.explain(args, kwargs)
+            _explain(_function(_found(self.owner, name)), counts.bound, args, kwargs)
+
+    def route(self, name: str) -> _core.Route:
+        """A method as the engine knows it, so that a call of it need not be looked at here when its arguments fit."""
+        counts = self._methods[name]
+        found = getattr(self.owner, name, None)
+        origin = getattr(found, "__qualname__", None)
+        least, most = (0, MANY) if counts is None else (counts.least, counts.most)
+        return _core.Route(sys.intern(name), origin if isinstance(origin, str) else name, least, most)
 
     def check_making(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Whether an instance can be made of these arguments, as far as that can be known.
@@ -92,38 +106,46 @@ class Messages:
 class Counts:
     """How many arguments a method takes by position."""
 
-    __slots__ = ("bound", "function", "least", "most")
+    __slots__ = ("bound", "least", "most")
 
     def __init__(self, function: types.FunctionType, bound: int) -> None:
         code, defaults = function.__code__, function.__defaults__ or ()
         keyword_only = code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
-        self.function = function
         # What stands before them: the instance, or the class.
         self.bound = bound
         # One that must be given by name is looked at with the names; an async generator is refused.
         is_simple = keyword_only == 0 and not code.co_flags & ASYNC_GENERATOR
-        self.least = code.co_argcount - len(defaults) - bound if is_simple else 1 << 30
-        self.most = 1 << 30 if code.co_flags & VARIADIC else code.co_argcount - bound
-
-    def explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        import inspect
-
-        if self.function.__code__.co_flags & ASYNC_GENERATOR:
-            raise TypeError(
-                f"{self.function.__qualname__} is an async generator, whose values would be made outside of the "
-                "actor's turns: let it send them into a channel that it is given, `await channel.send(value)`, or "
-                "return a list"
-            )
-        try:
-            inspect.signature(self.function).bind(*(None,) * self.bound, *args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.function.__qualname__}(): {error}") from None
+        self.least = code.co_argcount - len(defaults) - bound if is_simple else MANY
+        self.most = MANY if code.co_flags & VARIADIC else code.co_argcount - bound
 
 
 def _counts(found: Any) -> Counts | None:
-    bound = 0 if isinstance(found, staticmethod) else 1
+    function = _function(found)
+    return None if function is None else Counts(function, 0 if isinstance(found, staticmethod) else 1)
+
+
+def _function(found: Any) -> types.FunctionType | None:
+    """The function that a method is, if it is one. It may keep its class, so it is not remembered with that."""
     function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
-    return Counts(function, bound) if isinstance(function, types.FunctionType) else None
+    return function if isinstance(function, types.FunctionType) else None
+
+
+def _explain(function: types.FunctionType | None, bound: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuses arguments in the words of a call. ``bound``: how many stand before them, as the instance does."""
+    import inspect
+
+    if function is None:
+        return
+    if function.__code__.co_flags & ASYNC_GENERATOR:
+        raise TypeError(
+            f"{function.__qualname__} is an async generator, whose values would be made outside of the "
+            "actor's turns: let it send them into a channel that it is given, `await channel.send(value)`, or "
+            "return a list"
+        )
+    try:
+        inspect.signature(function).bind(*(None,) * bound, *args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{function.__qualname__}(): {error}") from None
 
 
 def _found(owner: type[Any], name: str) -> Any:
@@ -179,3 +201,8 @@ def messages_of(owner: type[Any]) -> Messages:
     if known is None:
         known = _known[owner] = Messages(owner)
     return known
+
+
+def check(owner: type[Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Whether a method of this class takes these arguments. The engine calls this. Raises as ``Messages.check``."""
+    messages_of(owner).check(name, args, kwargs)

@@ -10,6 +10,7 @@
 pub(crate) mod census;
 pub(crate) mod counter;
 pub(crate) mod far;
+pub(crate) mod handle;
 pub(crate) mod message;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -43,13 +44,38 @@ struct Inside {
 pub(crate) struct HereBox {
     home: Py<Runner>,
     line: Line,
-    /// How many messages may be unanswered, and how many are.
+    /// How many messages may be unanswered, and how many are; in the highest bit of these the mark [`ASKS_FIRST`].
     limit: u32,
     unanswered: AtomicU32,
     inside: Mutex<Inside>,
 }
 
+/// Whoever has a message asks Python first, which knows whether the box still takes it: it is to end, has ended, or was
+/// left. So many are never unanswered.
+const ASKS_FIRST: u32 = 1 << 31;
+
 impl HereBox {
+    /// Calls a method by a message, when there is nothing to be asked first. Nothing: it is asked in Python, which says why
+    /// when it does not do so either.
+    pub(crate) fn call_at_once(
+        slf: &Bound<'_, Self>,
+        name: &Py<PyString>,
+        origin: &Py<PyString>,
+        args: &Bound<'_, PyTuple>,
+    ) -> Option<Py<Task>> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.unanswered.load(Ordering::Relaxed) >= this.limit {
+            return None;
+        }
+        let args = Some(args.clone().unbind());
+        let message = Message::new(slf.clone().unbind(), To::Instance, name.clone_ref(py), args, None);
+        this.spawn(py, message, origin.bind(py).clone()).ok()
+    }
+
+    fn is_full(&self) -> bool {
+        self.count_unanswered() >= self.limit
+    }
+
     pub(crate) fn instance(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.inside.lock().instance.as_ref().map(|instance| instance.clone_ref(py))
     }
@@ -98,7 +124,7 @@ impl HereBox {
 
     /// How many messages are unanswered.
     pub(super) fn count_unanswered(&self) -> u32 {
-        self.unanswered.load(Ordering::Relaxed)
+        self.unanswered.load(Ordering::Relaxed) & !ASKS_FIRST
     }
 
     /// What few boxes have.
@@ -119,7 +145,7 @@ impl HereBox {
         Self {
             home,
             line: Line::default(),
-            limit,
+            limit: limit.min(ASKS_FIRST - 1),
             unanswered: AtomicU32::new(0),
             inside: Mutex::new(Inside { instance: Some(instance), extra: None }),
         }
@@ -138,7 +164,7 @@ impl HereBox {
         args: Option<Py<PyTuple>>,
         kwargs: Option<Bound<'_, PyDict>>,
     ) -> PyResult<Option<Py<Task>>> {
-        if slf.get().unanswered.load(Ordering::Relaxed) >= slf.get().limit {
+        if slf.get().is_full() {
             return Ok(None);
         }
         let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty()).map(Bound::unbind);
@@ -148,7 +174,7 @@ impl HereBox {
     /// The same for what another process asks. Its arguments are read when it is its turn.
     fn _send_letter(slf: &Bound<'_, Self>, letter: Py<Letter>) -> PyResult<Option<Py<Task>>> {
         let (py, this) = (slf.py(), slf.get());
-        if this.unanswered.load(Ordering::Relaxed) >= this.limit {
+        if this.is_full() {
             return Ok(None);
         }
         let name = PyString::new(py, letter.get().what());
@@ -193,8 +219,14 @@ impl HereBox {
         self.instance(py)
     }
 
+    /// From now on whoever has a message asks first.
+    fn _is_asked_first(&self) {
+        self.unanswered.fetch_or(ASKS_FIRST, Ordering::Relaxed);
+    }
+
     /// Lets go of the instance.
     fn _forget_instance(&self) {
+        self._is_asked_first();
         let instance = self.inside.lock().instance.take();
         if instance.is_some() {
             census::over(self);

@@ -73,6 +73,8 @@ mod _core {
     #[pymodule_export]
     use super::actor::far::Far;
     #[pymodule_export]
+    use super::actor::handle::{Handle, Method, Route};
+    #[pymodule_export]
     use super::actor::{HereBox, home};
     #[pymodule_export]
     use super::asyncio::awaiting::Wait;

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use thistledown_kernel::{Event, TaskId, Turn, Wake};
 use thistledown_runtime::Rest;
 
-use crate::actor::message;
+use crate::actor::message::{Begun, Message};
 use crate::asyncio::foreign;
 use crate::current::{BUDGET, Current, Run};
 use crate::errors;
@@ -119,6 +119,12 @@ fn nothing(py: Python<'_>) -> Bound<'_, PyAny> {
 }
 
 fn advance<'py>(py: Python<'py>, run: &Run, task: TaskId, body: &mut Body, mut input: Input<'py>) -> Ended {
+    if let Ok(message) = body.iterator.bind(py).cast_exact::<Message>() {
+        let message = message.clone().unbind();
+        if let Some(answered) = answer(py, body, message, &input) {
+            return Ended::Done(answered);
+        }
+    }
     loop {
         input = match resume(py, &body.iterator, input) {
             Output::Yielded(value) if value.is_none() => {
@@ -143,12 +149,6 @@ fn advance<'py>(py: Python<'py>, run: &Run, task: TaskId, body: &mut Body, mut i
                 },
                 Err(other) => {
                     let other = other.into_inner();
-                    if let Some((message, next)) = message::begun(&other) {
-                        body.iterator = Root::new(next);
-                        body.extra.get_or_insert_default().message = Some(message);
-                        input = Input::Send(nothing(py));
-                        continue;
-                    }
                     match foreign::wait_for(py, run, task, body, &other) {
                         Some(Ok(())) => return Ended::Waits,
                         Some(Err(error)) => Input::Throw(error),
@@ -165,6 +165,28 @@ fn advance<'py>(py: Python<'py>, run: &Run, task: TaskId, body: &mut Body, mut i
                 false => return Ended::Done(Err(error)),
             },
         };
+    }
+}
+
+/// A message to an actor begins: what it is answered with, or nothing, because it has become another body. One that was
+/// cancelled before never begins.
+fn answer(
+    py: Python<'_>,
+    body: &mut Body,
+    message: Py<Message>,
+    input: &Input<'_>,
+) -> Option<PyResult<Py<PyAny>>> {
+    if let Input::Throw(error) = input {
+        return Some(Err(error.clone_ref(py)));
+    }
+    match message.get().begin(py) {
+        Ok(Begun::Value(value)) => Some(Ok(value)),
+        Ok(Begun::Body(next)) => {
+            body.iterator = Root::new(next);
+            body.extra.get_or_insert_default().message = Some(message);
+            None
+        }
+        Err(error) => Some(Err(error)),
     }
 }
 

@@ -1,17 +1,15 @@
 //! Messages: bodies of tasks that have their first turn when it is their turn in a box.
 //!
-//! A message is an iterator, which is the body of its task until it begins. Then the method is called. What a plain method
-//! returns is the end of the task. A coroutine, or what a generator function made, takes the message's place as the body,
-//! so that its waits cost what those of any task do; the message stays beside it, to be counted as unanswered.
+//! A message is the body of its task until it begins. Then the method is called. What a plain method returns is the end of
+//! the task. A coroutine, or what a generator function made, takes the message's place as the body, so that its waits cost
+//! what those of any task do; the message stays beside it, to be counted as unanswered.
 #![allow(unsafe_code, reason = "the interpreter is asked what a generator is")]
 
-use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use rustix_futex_sync::Mutex;
 
 use super::HereBox;
 use super::counter::Letter;
@@ -39,8 +37,14 @@ pub(crate) struct Message {
     kwargs: Option<Py<PyDict>>,
     /// From another process, which has the arguments.
     letter: Option<Py<Letter>>,
-    /// What takes its place, once it has begun.
-    next: Mutex<Option<Py<PyAny>>>,
+}
+
+/// What comes of a message when its turn has come.
+pub(crate) enum Begun {
+    /// It is answered.
+    Value(Py<PyAny>),
+    /// This is the body from now on.
+    Body(Py<PyAny>),
 }
 
 impl Message {
@@ -51,7 +55,7 @@ impl Message {
         args: Option<Py<PyTuple>>,
         kwargs: Option<Py<PyDict>>,
     ) -> Self {
-        Self { to_box, to, name, args, kwargs, letter: None, next: Mutex::new(None) }
+        Self { to_box, to, name, args, kwargs, letter: None }
     }
 
     /// Of another process.
@@ -66,7 +70,8 @@ impl Message {
         self.to_box.clone_ref(py)
     }
 
-    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// Its turn has come.
+    pub(crate) fn begin(&self, py: Python<'_>) -> PyResult<Begun> {
         let Some(letter) = self.letter.as_ref().map(|letter| letter.bind(py).get()) else {
             return self.begin_with(py, self.args.as_ref(), self.kwargs.as_ref());
         };
@@ -79,12 +84,12 @@ impl Message {
         self.begin_with(py, args.as_ref(), kwargs.as_ref())
     }
 
-    fn begin_with<'py>(
+    fn begin_with(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         args: Option<&Py<PyTuple>>,
         kwargs: Option<&Py<PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<Begun> {
         let target = match self.to {
             To::Box => Some(self.to_box.clone_ref(py).into_any()),
             To::Instance => self.to_box.get().instance(py),
@@ -92,20 +97,15 @@ impl Message {
         let Some(target) = target else {
             let without = intern!(py, "_without_instance");
             let made = self.to_box.bind(py).call_method1(without, (&self.name, args, kwargs))?;
-            return Ok(self.replace(made));
+            return Ok(Begun::Body(made.unbind()));
         };
         let found = target.bind(py).getattr(&self.name)?;
-        let Some(args) = args else { return Ok(found) };
+        let Some(args) = args else { return Ok(Begun::Value(found.unbind())) };
         let made = found.call(args.bind(py), kwargs.map(|kwargs| kwargs.bind(py)))?;
         if body::state(&made).is_none() || (is_generator(&made) && !body::makes_body(&found)?) {
-            return Ok(made);
+            return Ok(Begun::Value(made.unbind()));
         }
-        Ok(self.replace(made))
-    }
-
-    fn replace<'py>(&self, made: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
-        *self.next.lock() = Some(made.clone().unbind());
-        made
+        Ok(Begun::Body(made.unbind()))
     }
 }
 
@@ -116,32 +116,11 @@ fn is_generator(object: &Bound<'_, PyAny>) -> bool {
 
 #[pymethods]
 impl Message {
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        let given = slf.get().begin(slf.py())?;
-        match slf.get().next.lock().is_some() {
-            true => Ok(slf.clone().into_any().unbind()),
-            false => Err(PyStopIteration::new_err((given.unbind(),))),
-        }
-    }
-
-    /// It is cancelled before it has begun.
-    fn throw(&self, error: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        Err(PyErr::from_value(error))
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.to_box)?;
         visit.call(&self.args)?;
         visit.call(&self.kwargs)?;
-        visit.call(&self.letter)?;
-        match self.next.try_lock() {
-            Some(next) => visit.call(&*next),
-            None => Ok(()),
-        }
+        visit.call(&self.letter)
     }
 }
 
@@ -149,13 +128,6 @@ impl Drop for Message {
     fn drop(&mut self) {
         self.to_box.get().answered();
     }
-}
-
-/// What a message that has begun has made, to be the body in its place. Nothing: this is no message, or it is over.
-pub(crate) fn begun(yielded: &Bound<'_, PyAny>) -> Option<(Py<Message>, Py<PyAny>)> {
-    let message = yielded.cast_exact::<Message>().ok()?;
-    let next = message.get().next.lock().take()?;
-    Some((message.clone().unbind(), next))
 }
 
 /// The wait for a task was refused, since it waits for who waits. If it is a message that has not begun, it never does.
