@@ -40,6 +40,7 @@ class TaskFunction(Generic[P, T]):
             )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Calls the function as if it were not decorated, here and now."""
         return self._function(*args, **kwargs)
 
     def __get__(self, instance: object, owner: type | None = None) -> "TaskFunction[..., T]":
@@ -63,6 +64,12 @@ class TaskFunction(Generic[P, T]):
     def go(self, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """Starts it as a task, as ``td.go`` does: weightless here, or in the default pool.
 
+        Args:
+            args, kwargs: for the function.
+
+        Returns:
+            The task.
+
         Raises:
             RuntimeError: it is weightless, and no run in this thread.
             NotPicklable: an argument cannot be sent to a worker process.
@@ -76,14 +83,31 @@ class TaskFunction(Generic[P, T]):
         return (place.options(**self._options) if self._options else place).go(self, *args, **kwargs)
 
     def map(self, *iterables: Iterable[Any], **options: Any) -> "Results[T]":
-        """Calls it for each item in the default pool; see ``Workers.map``."""
+        """Calls it for each item in the default pool.
+
+        Args:
+            iterables, options: as of ``Workers.map``.
+
+        Returns:
+            The results in the order of the items, as of ``Workers.map``.
+
+        Raises:
+            TypeError, ValueError, NotPicklable: as ``Workers.map``.
+        """
         from thistledown._workers import workers
 
         place = workers()
         return (place.options(**self._options) if self._options else place).map(self, *iterables, **options)
 
     def options(self, **options: "Unpack[Options]") -> "TaskFunction[P, T]":
-        """The same function with options; see ``Workers.options``."""
+        """The same function with options on top of those that it was decorated with.
+
+        Args:
+            options: those of ``Workers.options``; of a weightless body ``name`` and ``key``.
+
+        Raises:
+            TypeError, ValueError: there is no such option, or it cannot have this value.
+        """
         from thistledown._options import checked
 
         return TaskFunction(self._function, {**self._options, **checked({**options}, self._options)})
@@ -109,7 +133,14 @@ def task(
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Decorates a function that is to be used as a task: ``@td.task``, or with options ``@td.task(timeout=5)``.
 
-    It stays callable as it is; ``f.go(x)`` starts it. The options are those of ``Workers.options``.
+    It stays callable as it is; ``f.go(x)`` starts it.
+
+    Args:
+        function: plain, or a coroutine or generator function, which is a weightless task.
+        options: those of ``Workers.options``; of a weightless task ``name`` and ``key``.
+
+    Returns:
+        A ``TaskFunction``; with options alone, what makes one of the function.
 
     Raises:
         TypeError, ValueError: this is no function, or no such option; says which.

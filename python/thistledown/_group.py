@@ -78,6 +78,10 @@ class TaskGroup(_core.Group):
         When the group is cancelled ``Cancelled`` is raised in the call, between two bytecodes; one that has not begun
         never does. A thread cannot be killed: the block's end waits for a call that stands in C code.
 
+        Args:
+            fn: any callable.
+            args, kwargs: for it.
+
         Returns:
             The task.
 
@@ -91,6 +95,9 @@ class TaskGroup(_core.Group):
         """Takes in a task that was started in a pool: ``tg.add(pool.options(timeout=5).go(f, x))``.
 
         From now on it is a member like any other.
+
+        Args:
+            task: of a worker process, in whatever pool.
 
         Returns:
             The task itself.

@@ -64,6 +64,13 @@ class Here:
     def go(self, body: Callable[..., Any] | Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Starts a weightless task, as ``td.go`` does.
 
+        Args:
+            body: a coroutine or generator function or object, or an object with ``__await__``.
+            args, kwargs: for the function.
+
+        Returns:
+            The task.
+
         Raises:
             TypeError: no task body: a plain function, for one, which does not run here but in a worker process.
             RuntimeError: no run in this thread, and no asyncio loop.

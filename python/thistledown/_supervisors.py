@@ -242,6 +242,9 @@ class Supervisor(Supervising):
     def __getitem__(self, name: str) -> Any:
         """A child: the handle of an actor, the task that runs now, or a supervisor.
 
+        Args:
+            name: by which the supervisor knows it.
+
         Raises:
             KeyError: there is no such child, or it is a task that does not run now.
         """
@@ -317,6 +320,9 @@ class Supervisor(Supervising):
     def terminate_child(self, name: str) -> Task[None]:
         """Stops a child. It stays known, and can be restarted or deleted; a temporary one is forgotten.
 
+        Args:
+            name: of the child.
+
         Returns:
             A task that is done when the child has ended. It fails with ``KeyError`` when there is no such child.
 
@@ -329,6 +335,9 @@ class Supervisor(Supervising):
 
     def restart_child(self, name: str) -> Task[Any]:
         """Starts a child that does not run.
+
+        Args:
+            name: of the child.
 
         Returns:
             A task that gives what ``supervisor[name]`` does. It fails with ``KeyError`` when there is no such child,
@@ -349,6 +358,9 @@ class Supervisor(Supervising):
 
     def delete_child(self, name: str) -> Task[None]:
         """Forgets a child that does not run.
+
+        Args:
+            name: of the child.
 
         Returns:
             A task that is done when that is so. It fails with ``KeyError`` when there is no such child, and with

@@ -99,11 +99,18 @@ class Tree:
             yield from child.nodes()
 
     def of_kind(self, kind: Kind) -> tuple[Node, ...]:
-        """The nodes of one kind, wherever they stand."""
+        """The nodes of one kind, wherever they stand.
+
+        Args:
+            kind: as of ``Node.kind``.
+        """
         return tuple(node for node in self.nodes() if node.kind == kind)
 
     def find(self, name: str) -> Node:
         """The first node of this name.
+
+        Args:
+            name: of a task, an actor, a channel, a supervisor, or what else is in the tree.
 
         Raises:
             LookupError: there is none.

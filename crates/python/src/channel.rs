@@ -234,7 +234,13 @@ impl Channel {
 
     /// An operation that sends a value: done when somebody received it, or it lies in the buffer.
     ///
-    /// Raises ``ChannelClosed`` when the channel is closed, also while it waits.
+    /// Args:
+    ///     value: anything; in a channel that is shared with other processes, what can be pickled.
+    ///
+    /// Raises:
+    ///     ChannelClosed: when it is waited for: the channel is closed, also while it waits.
+    ///     ChannelBroken: the process that made the channel has ended.
+    ///     NotPicklable: the value cannot be sent to another process.
     #[pyo3(signature = (value, /))]
     pub(crate) fn send(slf: Bound<'_, Self>, value: Py<PyAny>) -> Quick<Bound<'_, Operation>> {
         let py = slf.py();
@@ -243,7 +249,12 @@ impl Channel {
 
     /// An operation that receives the next value.
     ///
-    /// Raises ``ChannelClosed`` when the channel is closed and nothing is left in it.
+    /// Returns:
+    ///     An operation that gives it.
+    ///
+    /// Raises:
+    ///     ChannelClosed: when it is waited for: the channel is closed and nothing is left in it.
+    ///     ChannelBroken: the process that made the channel has ended.
     pub(crate) fn recv(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
         let py = slf.py();
         objects::operation(py, || Kind::Receive(slf.unbind()))
@@ -251,7 +262,13 @@ impl Channel {
 
     /// Sends without waiting, from any thread.
     ///
-    /// Raises ``ChannelFull`` (a ``queue.Full``) when it would have to wait, ``ChannelClosed`` when it is closed.
+    /// Args:
+    ///     value: as of ``send``.
+    ///
+    /// Raises:
+    ///     ChannelFull: it would have to wait; a ``queue.Full``.
+    ///     ChannelClosed: the channel is closed.
+    ///     NotPicklable: the value cannot be sent to another process.
     fn send_nowait(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<()> {
         let sent = match self.shared() {
             Some(shared) => shared.send_now(py, &value, true)?,
@@ -265,8 +282,12 @@ impl Channel {
 
     /// Receives without waiting, from any thread.
     ///
-    /// Raises ``ChannelEmpty`` (a ``queue.Empty``) when it would have to wait, ``ChannelClosed`` when it is closed
-    /// and nothing is left in it.
+    /// Returns:
+    ///     The next value.
+    ///
+    /// Raises:
+    ///     ChannelEmpty: it would have to wait; a ``queue.Empty``.
+    ///     ChannelClosed: the channel is closed and nothing is left in it.
     fn recv_nowait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let received = match self.shared() {
             Some(shared) => shared.receive_now(py, true)?,

@@ -356,12 +356,21 @@ impl Space {
     }
 
     /// Gives a copy of a tuple that is there now, or ``None``; from any thread.
+    ///
+    /// Args:
+    ///     template: what it must be like.
     #[pyo3(signature = (template, /))]
     fn read_nowait(&self, template: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyTuple>>> {
         self.look_now(template.py(), wanted(template, How::Read)?)
     }
 
-    /// Copies of all tuples that are there now, in the order in which they were written; by default all.
+    /// Copies of all tuples that are there now and match, in the order in which they were written.
+    ///
+    /// Args:
+    ///     template: what they must be like; by default anything.
+    ///
+    /// Returns:
+    ///     A list of tuples. Those that are claimed are not in it.
     #[pyo3(signature = (template=None, /))]
     fn read_all<'py>(
         &self,
@@ -386,7 +395,10 @@ impl Space {
         Ok(list)
     }
 
-    /// How many tuples are there now; by default all. Those that are claimed do not count.
+    /// How many tuples are there now and match. Those that are claimed do not count.
+    ///
+    /// Args:
+    ///     template: what they must be like; by default anything.
     #[pyo3(signature = (template=None, /))]
     fn count(&self, py: Python<'_>, template: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         self.check()?;

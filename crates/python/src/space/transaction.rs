@@ -83,6 +83,10 @@ impl Transaction {
     }
 
     /// Writes a tuple at once, for when the transaction is committed.
+    ///
+    /// Args:
+    ///     tuple: as of ``Space.write``.
+    ///     lease: seconds after which it is gone by itself; ``None`` keeps it.
     #[pyo3(signature = (tuple, /, lease=None))]
     fn write_nowait(
         &self,
@@ -119,12 +123,18 @@ impl Transaction {
     }
 
     /// Takes a tuple that is there now, or gives ``None``.
+    ///
+    /// Args:
+    ///     template: as of ``Space.take``.
     #[pyo3(signature = (template, /))]
     fn take_nowait(&self, template: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyTuple>>> {
         self.look_now(template, How::Take)
     }
 
     /// Gives a copy of a tuple that is there now, or ``None``.
+    ///
+    /// Args:
+    ///     template: as of ``Space.read``.
     #[pyo3(signature = (template, /))]
     fn read_nowait(&self, template: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyTuple>>> {
         self.look_now(template, How::Read)

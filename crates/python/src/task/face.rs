@@ -92,6 +92,12 @@ impl Task {
     }
 
     /// The exception it failed with, or None; waited for as by ``result``.
+    ///
+    /// Args:
+    ///     timeout: seconds; ``None`` waits for as long as it takes.
+    ///
+    /// Raises:
+    ///     TimeoutError, TaskCancelled, RuntimeError: as ``result``.
     #[pyo3(signature = (timeout=None))]
     fn exception(
         slf: Bound<'_, Self>,
@@ -107,6 +113,12 @@ impl Task {
     }
 
     /// Waits for the end in a plain thread and returns the result, as ``result`` does.
+    ///
+    /// Args:
+    ///     timeout: seconds; ``None`` waits for as long as it takes.
+    ///
+    /// Raises:
+    ///     TimeoutError, TaskCancelled, RuntimeError, Exception: as ``result``.
     #[pyo3(signature = (timeout=None))]
     fn wait(
         slf: Bound<'_, Self>,

@@ -82,18 +82,40 @@ impl Socket {
         operation(slf, Verb::Accept)
     }
 
-    /// An operation that connects to an address, of the form that the socket's family has.
+    /// An operation that connects to an address.
+    ///
+    /// Args:
+    ///     address: of the form that the socket's family has, as ``(host, port)``. To look a name up blocks the thread:
+    ///         ``td.connect`` does that elsewhere.
+    ///
+    /// Raises:
+    ///     OSError: when it is waited for: nobody answers there.
     fn connect(slf: Bound<'_, Self>, address: Py<PyAny>) -> Operation {
         operation(slf, Verb::Connect(address))
     }
 
     /// An operation that receives up to so many bytes; ``b""`` is the end of the stream.
+    ///
+    /// Args:
+    ///     bufsize: bytes at most.
+    ///
+    /// Raises:
+    ///     ValueError: less than 0.
+    ///     OSError: when it is waited for: the connection is broken, or the socket closed.
     fn recv(slf: Bound<'_, Self>, bufsize: i64) -> PyResult<Operation> {
         let bytes = count(bufsize, "bufsize")?;
         Ok(operation(slf, Verb::Recv(bytes)))
     }
 
     /// An operation that receives into a writable buffer and gives how many bytes; 0 is the end of the stream.
+    ///
+    /// Args:
+    ///     buffer: anything writable that has the buffer protocol.
+    ///     nbytes: at most; 0 for as many as there is room for.
+    ///
+    /// Raises:
+    ///     ValueError: less than 0.
+    ///     OSError: when it is waited for: the connection is broken, or the socket closed.
     #[pyo3(signature = (buffer, nbytes=0))]
     fn recv_into(slf: Bound<'_, Self>, buffer: Py<PyAny>, nbytes: i64) -> PyResult<Operation> {
         let bytes = count(nbytes, "nbytes")?;
@@ -101,24 +123,53 @@ impl Socket {
     }
 
     /// An operation that sends what there is room for and gives how many bytes that were.
+    ///
+    /// Args:
+    ///     data: bytes, or anything that has the buffer protocol.
+    ///
+    /// Raises:
+    ///     TypeError: it has none.
+    ///     OSError: when it is waited for: the connection is broken, or the socket closed.
     fn send(slf: Bound<'_, Self>, data: Py<PyAny>) -> PyResult<Operation> {
         buffer::length(data.bind(slf.py()))?;
         Ok(operation(slf, Verb::Send(data)))
     }
 
     /// An operation that sends all of it. Cancelled in the middle, it has sent a part that nobody knows.
+    ///
+    /// Args:
+    ///     data: bytes, or anything that has the buffer protocol.
+    ///
+    /// Raises:
+    ///     TypeError: it has none.
+    ///     OSError: when it is waited for: the connection is broken, or the socket closed.
     fn sendall(slf: Bound<'_, Self>, data: Py<PyAny>) -> PyResult<Operation> {
         buffer::length(data.bind(slf.py()))?;
         Ok(operation(slf, Verb::SendAll(data, Sent::default())))
     }
 
     /// An operation that sends a datagram to an address and gives its length.
+    ///
+    /// Args:
+    ///     data: bytes, or anything that has the buffer protocol.
+    ///     address: of the form that the socket's family has.
+    ///
+    /// Raises:
+    ///     TypeError: it has none.
+    ///     OSError: when it is waited for: it cannot be sent.
     fn sendto(slf: Bound<'_, Self>, data: Py<PyAny>, address: Py<PyAny>) -> PyResult<Operation> {
         buffer::length(data.bind(slf.py()))?;
         Ok(operation(slf, Verb::SendTo(data, address)))
     }
 
-    /// An operation that receives a datagram of up to so many bytes and gives ``(bytes, address)``.
+    /// An operation that receives a datagram and gives ``(bytes, address)``.
+    ///
+    /// Args:
+    ///     bufsize: bytes at most; what is longer is cut off.
+    ///
+    /// Raises:
+    ///     ValueError: less than 0.
+    ///     OSError: when it is waited for: the connection is broken, or the socket closed.
     fn recvfrom(slf: Bound<'_, Self>, bufsize: i64) -> PyResult<Operation> {
         let bytes = count(bufsize, "bufsize")?;
         Ok(operation(slf, Verb::RecvFrom(bytes)))
@@ -126,7 +177,13 @@ impl Socket {
 
     /// An operation that reads exactly so many bytes.
     ///
-    /// Raises ``IncompleteReadError`` when the stream ends before.
+    /// Args:
+    ///     n: how many.
+    ///
+    /// Raises:
+    ///     ValueError: less than 0.
+    ///     IncompleteReadError: when it is waited for: the stream ends before.
+    ///     OSError: when it is waited for: the connection is broken, or the socket closed.
     fn readexactly(slf: Bound<'_, Self>, n: i64) -> PyResult<Operation> {
         let bytes = count(n, "n")?;
         Ok(operation(slf, Verb::Read(Buffered::exactly(bytes))))
@@ -134,8 +191,15 @@ impl Socket {
 
     /// An operation that reads up to and including a separator.
     ///
-    /// Raises ``IncompleteReadError`` when the stream ends before, ``LimitOverrunError`` when there is no separator
-    /// within ``limit`` bytes (the socket's, if None); the bytes can still be read.
+    /// Args:
+    ///     separator: bytes.
+    ///     limit: bytes within which it must come; the socket's, if None.
+    ///
+    /// Raises:
+    ///     ValueError: the separator is empty, or the limit is none.
+    ///     IncompleteReadError: when it is waited for: the stream ends before.
+    ///     LimitOverrunError: when it is waited for: there is no separator within the limit; the bytes can still be read.
+    ///     OSError: when it is waited for: the connection is broken, or the socket closed.
     #[pyo3(signature = (separator=b"\n".as_slice(), limit=None))]
     fn readuntil(slf: Bound<'_, Self>, separator: &[u8], limit: Option<i64>) -> PyResult<Operation> {
         if separator.is_empty() {
@@ -147,7 +211,13 @@ impl Socket {
 
     /// An operation that reads a line with its end; what is left when the stream ends without one.
     ///
-    /// Raises ``LimitOverrunError`` when the line is longer than ``limit`` bytes (the socket's, if None).
+    /// Args:
+    ///     limit: bytes that the line may have; the socket's, if None.
+    ///
+    /// Raises:
+    ///     ValueError: the limit is none.
+    ///     LimitOverrunError: when it is waited for: the line is longer; the bytes can still be read.
+    ///     OSError: when it is waited for: the connection is broken, or the socket closed.
     #[pyo3(signature = (limit=None))]
     fn readline(slf: Bound<'_, Self>, limit: Option<i64>) -> PyResult<Operation> {
         let limit = slf.get().limit_or(limit)?;
