@@ -84,6 +84,15 @@ impl<P: Payload> Kernel<P> {
         self.tell_to_stop(task);
     }
 
+    /// How a body that runs elsewhere is told to stop, if it is a member of a scope and was not told.
+    #[must_use]
+    pub fn stop_of(&self, task: TaskId) -> Option<&P::Waker> {
+        match &self.parties.get(task)?.place {
+            Place::Elsewhere { stop, .. } => stop.as_ref(),
+            _ => None,
+        }
+    }
+
     /// How a thread is woken from now on.
     pub fn set_waker(&mut self, thread: TaskId, waker: P::Waker) {
         if let Some(Place::Thread(known)) = self.parties.get_mut(thread).map(|party| &mut party.place) {

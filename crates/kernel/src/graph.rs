@@ -109,6 +109,36 @@ impl<P: Payload> Kernel<P> {
         false
     }
 
+    /// The ways of waits from a task, itself first: each leads to one that waits here for nobody's end. So whoever asks
+    /// beyond this kernel knows where to go on.
+    #[must_use]
+    pub fn ways(&self, from: TaskId) -> Vec<Vec<TaskId>> {
+        let mut ways = Ways { path: Vec::new(), seen: HashSet::new(), found: Vec::new() };
+        self.collect_ways(&mut ways, from);
+        ways.found
+    }
+
+    fn collect_ways(&self, ways: &mut Ways, at: TaskId) {
+        if ways.seen.len() >= SEARCH_LIMIT || !self.parties.contains_key(at) || !ways.seen.insert(at) {
+            return;
+        }
+        ways.path.push(at);
+        match self.bond(at) {
+            None => ways.found.push(ways.path.clone()),
+            Some(Bond::Task(next)) => self.collect_ways(ways, next),
+            Some(Bond::Scope(scope)) => {
+                let mut member = self.scopes.get(scope).map_or_else(TaskId::default, |s| s.first_member);
+                while let Some(party) = self.parties.get(member)
+                    && ways.seen.len() < SEARCH_LIMIT
+                {
+                    self.collect_ways(ways, member);
+                    member = party.next_member;
+                }
+            }
+        }
+        ways.path.pop();
+    }
+
     fn bond(&self, task: TaskId) -> Option<Bond> {
         let party = self.parties.get(task)?;
         if party.phase != Phase::Waiting || party.timers > 0 || party.nodes == NIL || self.has_way_out(task) {
@@ -123,6 +153,12 @@ impl<P: Payload> Kernel<P> {
             _ => None,
         }
     }
+}
+
+struct Ways {
+    path: Vec<TaskId>,
+    seen: HashSet<TaskId>,
+    found: Vec<Vec<TaskId>>,
 }
 
 struct Search {

@@ -55,6 +55,7 @@ mod thread_call;
 mod thread_scope;
 mod thread_wait;
 mod timers;
+mod trail;
 mod turn;
 mod window;
 mod workers;

@@ -24,6 +24,11 @@ pub(crate) fn party() -> Option<TaskId> {
     PARTY.get()
 }
 
+/// Whether the time of a scope that this thread has open will end its waits anyway.
+pub(crate) fn has_way_out() -> bool {
+    party().is_some_and(|party| WORLD.with(|kernel| kernel.has_way_out(party)))
+}
+
 /// Whom scopes belong to here: the task that has its turn, or the thread with scopes open.
 pub(crate) fn owner() -> Option<TaskId> {
     Current::task().or_else(party)

@@ -68,17 +68,17 @@ fn waits_for_own(operation: &Bound<'_, Operation>) -> PyResult<bool> {
 pub(crate) fn wait_for_end(task: &Bound<'_, Task>, timeout: Option<f64>) -> PyResult<()> {
     let waits = || Awaited::Task(task.clone().unbind());
     let (py, task) = (task.py(), task.get());
-    let mut blocked = None;
+    let (mut blocked, mut held) = (None, None);
     until(timeout, |parker, deadline| {
         if !task.is_done() {
             thread_scope::check(py)?;
             let mut wants = Wants::new(None);
             wants.push(Want::End(task.id()));
-            if deadline.is_none() && blocked.is_none() {
-                blocked = task.blocks(None);
+            if deadline.is_none() && held.is_none() && blocked.is_none() && !thread_scope::has_way_out() {
+                (blocked, held) = (task.blocks(None), task.holds(py)?);
             }
             sleep_for(py, wants, &waits, parker, deadline)?;
-            if blocked.is_some()
+            if (blocked.is_some() || held.is_some())
                 && let Some(words) = task.take_deadlock()
             {
                 return Err(errors::deadlock(py, words));

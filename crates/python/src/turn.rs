@@ -243,7 +243,7 @@ fn enlist(
         }
         Err(cycle) => {
             let error = crate::report::cycle_error(py, run, &cycle, iterator, operation);
-            crate::actor::message::take_back(py, operation.get());
+            crate::actor::message::take_back_joined(py, operation.get());
             Err(error)
         }
     }

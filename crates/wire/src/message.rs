@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// The version of everything in this crate that two processes must agree on.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The most bytes that a message takes in front of its body.
 pub const MAX_HEAD: usize = 112;
 /// The most bytes that the head of a blob has.
@@ -121,6 +121,11 @@ pub enum Answer {
         /// Which.
         actor: u64,
     },
+    /// Somebody waits for this task, which this worker has: what does it wait for in turn? The body goes along the waits.
+    Trail {
+        /// Which.
+        id: u64,
+    },
 }
 
 /// How a task ended.
@@ -214,6 +219,11 @@ pub enum Reply {
         /// Which, by the name that its maker gave it.
         actor: u64,
     },
+    /// Somebody waits for a task that this worker has started: what does it wait for in turn? The body goes along the waits.
+    Trail {
+        /// The worker's name for it.
+        reference: u64,
+    },
 }
 
 /// How a task that a worker starts is to be run.
@@ -272,7 +282,7 @@ impl Message for Answer {
     fn blob(&self) -> Option<u64> {
         match *self {
             Self::Ended { blob, .. } => blob,
-            Self::Cancel { .. } | Self::Deadlock { .. } | Self::Discard { .. } => None,
+            Self::Cancel { .. } | Self::Deadlock { .. } | Self::Discard { .. } | Self::Trail { .. } => None,
         }
     }
 }
@@ -280,7 +290,7 @@ impl Message for Answer {
 impl Message for Reply {
     #[inline]
     fn has_body(&self) -> bool {
-        matches!(self, Self::Failed | Self::Done { .. } | Self::Spawn { .. } | Self::Say)
+        matches!(self, Self::Failed | Self::Done { .. } | Self::Spawn { .. } | Self::Say | Self::Trail { .. })
     }
 
     #[inline]

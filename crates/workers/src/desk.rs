@@ -242,8 +242,7 @@ impl<C> Desk<C> {
 
     /// Who waits for whom, in words, when that can never end. `place`: the worker that a job has begun in.
     pub(crate) fn explain(&self, deadlock: &Deadlock, place: impl Fn(JobId) -> Option<WorkerId>) -> String {
-        let name =
-            |job: JobId| self.jobs.get(job).map_or_else(|| "a task".into(), |job| job.name.to_string());
+        let name = |job: JobId| self.called(job);
         let cycle = match deadlock {
             Deadlock::NoWorkerLeft(job) => {
                 return format!(
@@ -256,17 +255,7 @@ impl<C> Desk<C> {
             Deadlock::Cycle(cycle) => cycle,
         };
         let next = cycle.iter().skip(1).chain(cycle.first());
-        let lines = cycle.iter().zip(next).take(LISTED).map(|(&job, &next)| match place(job) {
-            Some(worker) => {
-                let pid = self.workers.get(worker).and_then(|worker| worker.process.pid());
-                let place = pid.map_or_else(String::new, |pid| format!(", in worker {pid},"));
-                format!("  {}{place} waits for the end of task {}", name(job), name(next))
-            }
-            None if self.is_call(job) => {
-                format!("  {} stands behind {}, in its actor", name(job), name(next))
-            }
-            None => format!("  {} stands behind {}, which has the same key", name(job), name(next)),
-        });
+        let lines = cycle.iter().zip(next).take(LISTED).map(|(&job, &next)| self.line(job, next, place(job)));
         let lines: Vec<String> = lines.collect();
         let more = cycle.len().saturating_sub(LISTED);
         let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
@@ -274,8 +263,27 @@ impl<C> Desk<C> {
         format!("{first} would wait for {second}, which waits for it in turn:\n{}{more}", lines.join("\n"))
     }
 
-    fn is_call(&self, job: JobId) -> bool {
-        self.jobs.get(job).is_some_and(|job| job.errand.is_some())
+    /// That a job waits for another, in words. `place`: the worker that it has begun in.
+    pub(crate) fn line(&self, job: JobId, next: JobId, place: Option<WorkerId>) -> String {
+        let actor = |job| self.jobs.get(job)?.errand.map(|errand| errand.actor);
+        let is_behind = actor(job).is_some() && actor(job) == actor(next);
+        let (who, next) = (self.who(job, place.filter(|_| !is_behind)), self.called(next));
+        match place {
+            _ if is_behind => format!("  {who} stands behind {next}, in its actor"),
+            Some(_) => format!("  {who} waits for the end of task {next}"),
+            None => format!("  {who} stands behind {next}, which has the same key"),
+        }
+    }
+
+    /// What people call a job, and the worker that it has begun in.
+    pub(crate) fn who(&self, job: JobId, place: Option<WorkerId>) -> String {
+        let pid = place.and_then(|worker| self.workers.get(worker)?.process.pid());
+        let place = pid.map_or_else(String::new, |pid| format!(", in worker {pid},"));
+        format!("{}{place}", self.called(job))
+    }
+
+    fn called(&self, job: JobId) -> String {
+        self.jobs.get(job).map_or_else(|| "a task".into(), |job| job.name.to_string())
     }
 
     /// A worker is gone, and with it what it held.

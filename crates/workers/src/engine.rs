@@ -158,6 +158,16 @@ impl<C: Customer> Engine<C> {
         self.change(|hall| hall.cancel(job, clock::now())).unwrap_or(Cancel::TooLate)
     }
 
+    /// Follows a trail: what does this job wait for, in turn? See `hall/trail`.
+    pub fn trail(&self, job: JobId, written: Vec<u8>) {
+        self.change(|hall| hall.trail(job, written));
+    }
+
+    /// Takes back a call of an actor that has not begun: nobody can wait for it, as it waits for who does.
+    pub fn take_back(&self, job: JobId) {
+        self.change(|hall| hall.take_back(job, clock::now()));
+    }
+
     /// Whether a job has begun.
     #[must_use]
     pub fn is_running(&self, job: JobId) -> bool {

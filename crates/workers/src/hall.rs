@@ -25,6 +25,7 @@ mod kept;
 mod lives;
 mod obituaries;
 mod replies;
+mod trail;
 
 /// A worker whose socket is closed and that has not ended is killed after this.
 pub(crate) const HANG_UP: Duration = Duration::from_millis(200);

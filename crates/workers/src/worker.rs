@@ -244,7 +244,10 @@ impl Worker {
             let Ok(parcel) = parcel.passable() else { break };
             let blob = match answer {
                 Answer::Ended { reference, .. } => parcel.blob().map(|blob| (Tag::Answer(*reference), blob)),
-                Answer::Cancel { .. } | Answer::Deadlock { .. } | Answer::Discard { .. } => None,
+                Answer::Cancel { .. }
+                | Answer::Deadlock { .. }
+                | Answer::Discard { .. }
+                | Answer::Trail { .. } => None,
             };
             let pass = pass_through(&self.control);
             let encode = |into: &mut Vec<u8>| answer.encode(into);

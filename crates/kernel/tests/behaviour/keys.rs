@@ -152,6 +152,29 @@ fn a_call_back_to_a_caller_that_waits_closes_a_cycle() {
 }
 
 #[test]
+fn the_ways_of_waits_lead_to_those_who_wait_for_nobody_here() {
+    let mut rig = Rig::new();
+    let mut key = KeyId::default();
+    let [first, second] = [0; 2].map(|_| rig.spawn_keyed(&mut key));
+    rig.has_turn(first, Wake::Start);
+    let scope = rig.with(|kernel| kernel.open_scope(first, None, false)).expect("a scope");
+    let [member, other] = [rig.running_in(scope), rig.running_in(scope)];
+    let elsewhere = rig.with(|kernel| kernel.add_elsewhere(None));
+    rig.wait(member, [Want::End(elsewhere)]);
+    rig.wait(other, [Want::End(elsewhere), Want::Until(at(1))]);
+    rig.wait(first, [Want::Drain(scope)]);
+    let ways = rig.with(|kernel| kernel.ways(second));
+    assert_eq!(ways, [vec![second, first, member, elsewhere], vec![second, first, other]]);
+    rig.with(|kernel| kernel.finish(elsewhere));
+    rig.ends_with(member, event!(0, Ended));
+    rig.ends_with(other, event!(0, Ended));
+    rig.ends_with(first, event!(0, Drained));
+    rig.ends_with(second, Wake::Start);
+    assert!(rig.with(|kernel| kernel.ways(second)).is_empty());
+    rig.leaves_nothing();
+}
+
+#[test]
 fn who_waits_for_the_key_is_shown_behind_its_holder() {
     let mut rig = Rig::new();
     let mut key = KeyId::default();

@@ -23,9 +23,12 @@ use thistledown_exchange::{
 };
 use thistledown_workers::Opened;
 
+use super::message;
 use crate::channel::{door, tickets};
 use crate::errors;
 use crate::task::Task;
+use crate::trail;
+use crate::trail::written::Trail;
 use crate::workers::freight::{self, Call};
 use crate::workers::herald::{self, Needed};
 
@@ -38,6 +41,10 @@ pub(super) mod verb {
     pub(crate) const KILL: u8 = 4;
     /// Told, with the number of what was asked.
     pub(crate) const CANCEL: u8 = 5;
+    /// Told, with the number of what was asked, and a trail of waits that goes on from there.
+    pub(crate) const TRAIL: u8 = 6;
+    /// Asked, with the number of what was asked: it never begins, if it has not. There is nothing in the answer.
+    pub(crate) const TAKE_BACK: u8 = 7;
 }
 
 /// Why there is no answer: an error, which is the body; or it was cancelled.
@@ -60,6 +67,23 @@ struct Served {
     /// Who is told of the end of the box.
     watches: Mutex<HashMap<RequestId, Py<PyAny>>>,
     _needed: Needed,
+}
+
+impl Served {
+    /// What is begun by the number in front of these bytes, and the rest of them.
+    fn begun<'a>(&self, py: Python<'_>, party: Party, bytes: &'a Parcel) -> Option<(Py<Task>, &'a [u8])> {
+        let (number, rest) = bytes.inline().split_first_chunk()?;
+        let begun = self.begun.lock();
+        let task = begun.get(&(party, u64::from_le_bytes(*number)))?;
+        Some((task.clone_ref(py), rest))
+    }
+
+    fn post(&self, answer: impl FnOnce(&mut Post<'_>)) {
+        // Without an exchange nobody waits.
+        if let Some(exchange) = self.exchange.upgrade() {
+            answer(&mut exchange.post());
+        }
+    }
 }
 
 /// Letters that may lie before the herald, if the box does not say: `_boxes.MAILBOX`.
@@ -89,7 +113,7 @@ impl Window {
 
 impl Object for Window {
     fn asked(&self, request: RequestId, verb: u8, body: Parcel, post: &mut Post<'_>) {
-        let is_message = !matches!(verb, verb::STOP | verb::WATCH);
+        let is_message = !matches!(verb, verb::STOP | verb::WATCH | verb::TAKE_BACK);
         if self.0.lying.fetch_add(1, Ordering::Relaxed) >= self.0.limit && is_message {
             self.0.lying.fetch_sub(1, Ordering::Relaxed);
             return post.refuse(request, code::FULL, &Parcel::empty());
@@ -125,14 +149,29 @@ impl Mail {
     pub(crate) fn read(self, py: Python<'_>) {
         let Self { served, what } = self;
         let done = match what {
+            What::Asked(request, verb::TAKE_BACK, body) => {
+                served.lying.fetch_sub(1, Ordering::Relaxed);
+                if let Some((task, _)) = served.begun(py, request.party, &body) {
+                    message::take_back(task.bind(py));
+                }
+                served.post(|post| post.answer(request, &Parcel::empty()));
+                Ok(())
+            }
+            What::Told(party, verb::TRAIL, body) => {
+                if let Some((task, written)) = served.begun(py, party, &body)
+                    && let Some(trail) = Trail::from_bytes(written)
+                {
+                    trail::follow(task.bind(py), &trail);
+                }
+                Ok(())
+            }
             What::Asked(request, verb, body) => {
                 served.lying.fetch_sub(1, Ordering::Relaxed);
                 Self::pass_on(py, &served, request, verb, &body)
             }
             What::Told(party, verb::CANCEL, body) => {
-                let number = body.inline().try_into().map(u64::from_le_bytes).unwrap_or_default();
-                let task = served.begun.lock().get(&(party, number)).map(|task| task.clone_ref(py));
-                task.map_or(Ok(()), |task| task.call_method0(py, intern!(py, "cancel")).map(drop))
+                let begun = served.begun(py, party, &body);
+                begun.map_or(Ok(()), |(task, _)| task.call_method0(py, intern!(py, "cancel")).map(drop))
             }
             What::Told(_, verb::KILL, body) => killed(py, &served, &body),
             What::Withdrawn(request) => {
@@ -221,10 +260,7 @@ impl Letter {
     }
 
     fn post(&self, answer: impl FnOnce(&mut Post<'_>)) {
-        // Without an exchange nobody waits.
-        if let Some(exchange) = self.served.exchange.upgrade() {
-            answer(&mut exchange.post());
-        }
+        self.served.post(answer);
     }
 }
 

@@ -3,8 +3,8 @@
 //! The task ends by what the exchange's thread hears, which knows no Python; whoever asks for its outcome unpacks it, as
 //! that of any task of a worker process. In a worker, whoever waits for it gives up the worker's place meanwhile.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -17,6 +17,8 @@ use crate::channel::{door, tickets};
 use crate::errors;
 use crate::root;
 use crate::task::Task;
+use crate::trail::calls;
+use crate::trail::written::{Origin, Trail};
 use crate::workers::freight;
 use crate::workers::herald::Needed;
 use crate::workers::remote::{Remote, settling};
@@ -39,8 +41,14 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 /// Something that is asked of a box of another process.
 pub(crate) struct Call {
     actor: Arc<str>,
+    /// The method or attribute.
+    what: Box<str>,
     number: u64,
     verb: u8,
+    /// When.
+    asked_at: u64,
+    /// Somebody has waited for it.
+    is_awaited: AtomicBool,
     open: Mutex<Open>,
     /// In a worker, while somebody waits for it: another may have the worker's place.
     waiting: Mutex<Option<Waiting>>,
@@ -52,6 +60,8 @@ pub(crate) struct Call {
 struct Open {
     handle: Option<Arc<Handle>>,
     asked: Option<Asked>,
+    /// It is asked back, since the wait for it can never end.
+    asked_back: Option<Asked>,
 }
 
 impl Call {
@@ -79,6 +89,49 @@ impl Call {
         }
     }
 
+    /// What people call it: the actor's name, and what is asked.
+    pub(crate) fn called(&self) -> String {
+        format!("{}.{}", self.actor, self.what)
+    }
+
+    /// Somebody waits for it.
+    pub(crate) fn note_wait(&self, remote: &Arc<Remote>) {
+        if !self.is_awaited.swap(true, Ordering::Relaxed) {
+            calls::note(remote);
+        }
+    }
+
+    /// What a trail of waits begins with; nothing while nobody waits for it.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        let origin = Origin { asked_at: self.asked_at, pid: std::process::id(), number: self.number };
+        self.is_awaited.load(Ordering::Relaxed).then_some(origin)
+    }
+
+    /// Asks what it waits for.
+    pub(crate) fn ask_about(&self, trail: &Trail) {
+        let Some(handle) = self.open.lock().handle.clone() else { return };
+        let written = [&self.number.to_le_bytes()[..], &trail.to_bytes()].concat();
+        // When the other process is gone, so is the call.
+        let _ = handle.tell(verb::TRAIL, &Parcel::Inline(written.into()));
+    }
+
+    /// The wait for it can never end: it is taken back, if it has not begun, and then who waits is told.
+    pub(crate) fn take_back(&self, remote: &Arc<Remote>) {
+        let Some(handle) = self.open.lock().handle.clone() else { return };
+        let number = Parcel::Inline(Arc::from(self.number.to_le_bytes()));
+        let answered = Arc::new(AskedBack(Arc::downgrade(remote)));
+        match handle.ask(verb::TAKE_BACK, &number, answered) {
+            Ok(asked) => {
+                let old = self.open.lock().asked_back.replace(asked);
+                drop(old);
+                if remote.is_done() {
+                    self.close();
+                }
+            }
+            Err(_) => remote.have_looked(),
+        }
+    }
+
     /// It is over: the actor is not kept for it any more.
     fn close(&self) {
         let open = std::mem::take(&mut *self.open.lock());
@@ -91,6 +144,17 @@ impl Call {
         if let Some(upstream) = upstream::get().filter(|_| self.verb != verb::WATCH) {
             let mut waiting = self.waiting.lock();
             upstream.is_awaited_elsewhere(&mut waiting);
+        }
+    }
+}
+
+/// Who hears that a call was asked back.
+struct AskedBack(Weak<Remote>);
+
+impl Waiter for AskedBack {
+    fn told(&self, _told: Told) {
+        if let Some(remote) = self.0.upgrade() {
+            remote.have_looked();
         }
     }
 }
@@ -156,9 +220,12 @@ impl Far {
         let (body, kept) = tickets::collect(|| freight::pack_letter(number, words, args, kwargs))?;
         let call = Arc::new(Call {
             actor: Arc::clone(&self.name),
+            what: words.into(),
             number,
             verb,
-            open: Mutex::new(Open { handle: self.handle.clone().ok(), asked: None }),
+            asked_at: thistledown_workers::now(),
+            is_awaited: AtomicBool::new(false),
+            open: Mutex::new(Open { handle: self.handle.clone().ok(), ..Open::default() }),
             waiting: Mutex::default(),
             _needed: Arc::clone(&self.needed),
         });

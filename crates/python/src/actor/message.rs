@@ -15,8 +15,10 @@ use super::HereBox;
 use super::counter::Letter;
 use crate::body;
 use crate::operation::{Kind, Operation};
+use crate::outside::outside;
 use crate::payload::{Body, WORLD};
-use crate::task::Outcome;
+use crate::task::{Outcome, Task};
+use crate::workers::remote::Way;
 
 /// To whom a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,19 @@ impl Message {
     /// The box that it is for.
     pub(super) fn addressee(&self, py: Python<'_>) -> Py<HereBox> {
         self.to_box.clone_ref(py)
+    }
+
+    /// What people call its task: the actor and what is asked of it, with the class, if the actor's name does not say that.
+    pub(crate) fn called(&self, py: Python<'_>) -> PyResult<String> {
+        let actor = self.to_box.bind(py);
+        let name: String = actor.getattr(intern!(py, "name"))?.extract()?;
+        let owner = actor.getattr(intern!(py, "owner"))?;
+        let owner: String = owner.getattr(intern!(py, "__qualname__"))?.extract()?;
+        let what = self.name.bind(py).to_string_lossy();
+        Ok(match name.starts_with(&owner) {
+            true => format!("{name}.{what}"),
+            false => format!("{name}.{what} (of {owner})"),
+        })
     }
 
     /// Its turn has come.
@@ -131,8 +146,21 @@ impl Drop for Message {
 }
 
 /// The wait for a task was refused, since it waits for who waits. If it is a message that has not begun, it never does.
-pub(crate) fn take_back(py: Python<'_>, operation: &Operation) {
-    let Kind::Join(task) = &operation.kind else { return };
+pub(crate) fn take_back_joined(py: Python<'_>, operation: &Operation) {
+    if let Kind::Join(task) = &operation.kind {
+        take_back(task.bind(py));
+    }
+}
+
+/// If this is a message that has not begun, it never does.
+pub(super) fn take_back(task: &Bound<'_, Task>) {
+    let py = task.py();
+    if let Some(remote) = task.get().remote() {
+        if let Some(Way::Pool(source, job)) = remote.way() {
+            outside(py, || source.take_back(job));
+        }
+        return;
+    }
     let id = task.get().id();
     WORLD.with(|kernel| {
         let is_message =

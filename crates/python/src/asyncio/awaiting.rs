@@ -175,7 +175,7 @@ impl Wait {
             Ok(Some(party)) => Ok((party, visitor.is_none(), future)),
             Ok(None) => Err(errors::misuse("the event loop of this wait is closed")),
             Err(cycle) => {
-                message::take_back(py, operation.get());
+                message::take_back_joined(py, operation.get());
                 Err(errors::deadlock(py, cycle.to_string()))
             }
         }

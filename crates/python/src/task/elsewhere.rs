@@ -14,9 +14,10 @@ use crate::errors;
 use crate::payload::WORLD;
 use crate::report::report;
 use crate::tally;
+use crate::trail::calls::Held;
 use crate::workers::herald;
 use crate::workers::remote::Remote;
-use crate::workers::upstream::Blocked;
+use crate::workers::upstream::{self, Blocked};
 
 impl Task {
     /// Its body runs in another process.
@@ -62,8 +63,18 @@ impl Task {
         let remote = self.remote()?;
         let blocked = remote.bound(task);
         // What could never have ended may have been taken back, and so be over.
-        let is_told = blocked.is_some() || (remote.ended().is_some() && is_bound(task));
+        let may_be_bound = remote.is_far() || remote.ended().is_some();
+        let is_told = blocked.is_some() || (may_be_bound && is_bound(task));
         is_told.then(|| remote.take_deadlock())?
+    }
+
+    /// In the thread of a worker that runs its tasks: that waits for it, if it runs elsewhere, and for nothing else.
+    pub(crate) fn holds(&self, py: Python<'_>) -> PyResult<Option<Held>> {
+        let Some(remote) = self.remote() else { return Ok(None) };
+        let Some(upstream) = upstream::get().filter(|upstream| upstream.runs_here()) else { return Ok(None) };
+        // Trails come with the answers.
+        upstream.listen(py)?;
+        Ok(Some(Held::new(py, remote)))
     }
 
     /// Why the wait for it can never end, for the one whose wait it is.

@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -20,6 +20,8 @@ use crate::group_call::Call;
 use crate::outside::{end_is_near, outside};
 use crate::report::report;
 use crate::task::{Outcome, Task};
+use crate::trail::written::Trail;
+use crate::trail::{self, calls};
 use crate::workers::remote::Ended;
 
 /// A task that nobody holds: its name, and how it ended.
@@ -41,6 +43,10 @@ struct News {
     stops: Vec<Arc<Call>>,
     /// What other processes ask of actors of this one.
     mail: Vec<Mail>,
+    /// Trails of waits that came to jobs of this worker.
+    trails: Vec<(u64, Trail)>,
+    /// It is time to look at calls that are not answered.
+    looks: bool,
     said: Vec<Vec<u8>>,
     said_bytes: usize,
     /// How often something was said, and how much of it was told.
@@ -63,6 +69,7 @@ impl News {
             && self.lost.is_empty()
             && self.stops.is_empty()
             && self.mail.is_empty()
+            && self.trails.is_empty()
             && self.said.is_empty()
     }
 }
@@ -111,6 +118,8 @@ thread_local! {
 /// In a forked child the thread does not exist, and what it was to tell is the parent's affair.
 pub(crate) fn forget() {
     UNTOLD.store(0, Ordering::Relaxed);
+    LOOKS.store(false, Ordering::Relaxed);
+    calls::forget();
     replace(HERALD.load(Ordering::Acquire));
 }
 
@@ -132,6 +141,29 @@ pub(crate) fn stop(call: Arc<Call>) {
 /// Another process asks this of an actor. Told in the order in which it came.
 pub(crate) fn deliver(mail: Mail) {
     add(|news| news.mail.push(mail));
+}
+
+/// A trail of waits has come to a job of this worker.
+pub(crate) fn come_by(job: u64, trail: Option<Trail>) {
+    add(|news| news.trails.extend(trail.map(|trail| (job, trail))));
+}
+
+/// Calls are waited for that may never be answered: somebody looks now and then. See `trail`.
+static LOOKS: AtomicBool = AtomicBool::new(false);
+
+/// How often.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// For so many looks that find nothing it goes on.
+const IDLE_LOOKS: u32 = 20;
+
+/// From now on it looks at calls that are not answered.
+pub(crate) fn look_at_times() {
+    if !LOOKS.swap(true, Ordering::Relaxed) {
+        let Herald { news, changed } = herald();
+        let _news = news.lock();
+        changed.notify_all();
+    }
 }
 
 /// Workers have said this.
@@ -210,7 +242,16 @@ pub(crate) fn ensure(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn tell_news(py: Python<'_>) {
     IS_HERALD.set(true);
-    while let Some(News { tasks, lost, stops, mail, said, unsaid, .. }) = outside(py, next) {
+    let mut idle = 0;
+    while let Some(News { tasks, lost, stops, mail, trails, looks, said, unsaid, .. }) = outside(py, next) {
+        if looks {
+            idle = if calls::look() { 0 } else { idle + 1 };
+            if idle > IDLE_LOOKS {
+                idle = 0;
+                LOOKS.store(false, Ordering::Relaxed);
+            }
+            continue;
+        }
         stops.iter().for_each(|call| call.stop(py));
         let count = said.len();
         for bytes in said {
@@ -236,6 +277,7 @@ pub(crate) fn tell_news(py: Python<'_>) {
             Task::tell(task.bind(py));
         }
         mail.into_iter().for_each(|mail| mail.read(py));
+        trails.iter().for_each(|(job, trail)| trail::follow_job(py, *job, trail));
     }
 }
 
@@ -269,6 +311,14 @@ fn next() -> Option<News> {
     news.tells = false;
     changed.notify_all();
     while news.is_empty() && !news.silent {
+        if LOOKS.load(Ordering::Relaxed) {
+            let (again, slept) = changed.wait_timeout(news, PERIOD);
+            news = again;
+            if slept.timed_out() && news.is_empty() && !news.silent {
+                return Some(News { looks: true, ..News::default() });
+            }
+            continue;
+        }
         if news.pools > 0 {
             news = changed.wait(news);
             continue;
@@ -290,6 +340,7 @@ fn next() -> Option<News> {
         lost: std::mem::take(&mut news.lost),
         stops: std::mem::take(&mut news.stops),
         mail: std::mem::take(&mut news.mail),
+        trails: std::mem::take(&mut news.trails),
         said: std::mem::take(&mut news.said),
         said_bytes: std::mem::take(&mut news.said_bytes),
         unsaid: std::mem::take(&mut news.unsaid),

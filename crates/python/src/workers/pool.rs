@@ -63,6 +63,27 @@ impl Source {
         }
     }
 
+    /// A trail of waits goes on from this job.
+    pub(crate) fn trail(&self, job: u64, written: Vec<u8>) {
+        match self {
+            Self::Own(engine) => {
+                if let Some(engine) = engine.upgrade() {
+                    engine.trail(JobId::from_number(job), written);
+                }
+            }
+            Self::Above(upstream) => upstream.trail(job, &written),
+        }
+    }
+
+    /// Takes back a call of an actor that has not begun, as far as this process can know.
+    pub(crate) fn take_back(&self, job: u64) {
+        if let Self::Own(engine) = self
+            && let Some(engine) = engine.upgrade()
+        {
+            engine.take_back(JobId::from_number(job));
+        }
+    }
+
     pub(crate) fn cancel(&self, job: u64) -> Cancel {
         match self {
             Self::Own(engine) => {

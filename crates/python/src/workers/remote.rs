@@ -139,6 +139,12 @@ impl Runs {
     }
 }
 
+/// Where it runs, for a trail of waits.
+pub(crate) enum Way<'a> {
+    Pool(&'a Source, u64),
+    Home(&'a Arc<far::Call>),
+}
+
 /// Something is asked of an actor.
 pub(crate) struct Asked {
     /// What people call it.
@@ -303,10 +309,13 @@ impl Remote {
     }
 
     /// The kernel's name for it, for whoever waits for its end.
-    pub(crate) fn party(&self) -> TaskId {
+    pub(crate) fn party(self: &Arc<Self>) -> TaskId {
         // Nobody has the other name: a wait for it is over at once.
         let Some(party) = self.known_party() else { return TaskId::from_number(0) };
         self.is_awaited();
+        if let Runs::Home(call) = &self.runner {
+            call.note_wait(self);
+        }
         party
     }
 
@@ -366,11 +375,33 @@ impl Remote {
 
     /// The wait for it can never end: everybody who waits looks, and whose wait it is, is told.
     pub(crate) fn deadlocked(&self, words: String) {
-        let mut state = self.state.lock();
-        state.deadlock = Some(words);
-        let party = state.party.take();
-        drop(state);
+        self.explain(words);
+        self.have_looked();
+    }
+
+    /// Why the wait for it can never end. Who waits is not told yet.
+    pub(crate) fn explain(&self, words: String) {
+        self.state.lock().deadlock = Some(words);
+    }
+
+    /// Everybody who waits looks.
+    pub(crate) fn have_looked(&self) {
+        let party = self.state.lock().party.take();
         party.into_iter().for_each(|party| WORLD.with(|kernel| kernel.finish(party)));
+    }
+
+    /// Where it runs, if it was sent there.
+    pub(crate) fn way(&self) -> Option<Way<'_>> {
+        let job = self.state.lock().job?;
+        Some(match &self.runner {
+            Runs::Pool(source) => Way::Pool(source, job),
+            Runs::Home(call) => Way::Home(call),
+        })
+    }
+
+    /// Whether it is asked of an actor that is reached through the exchange.
+    pub(crate) fn is_far(&self) -> bool {
+        matches!(self.runner, Runs::Home(_))
     }
 
     pub(crate) fn take_deadlock(&self) -> Option<String> {

@@ -19,6 +19,7 @@ use thistledown_workers::{
 use crate::errors;
 use crate::outside::outside;
 use crate::survey::this_thread;
+use crate::trail::written::Trail;
 use crate::workers::herald;
 use crate::workers::remote::{self, Remote};
 
@@ -218,6 +219,9 @@ impl Upstream {
                         self.discarded.lock().push(actor);
                         self.child.work_bell().ring();
                     }
+                    Answer::Trail { id } => {
+                        herald::come_by(id, Trail::from_bytes(parcel.inline()));
+                    }
                 }
             }
             Remote::settle_all(ended);
@@ -251,6 +255,13 @@ impl Upstream {
     /// An actor of the pool is to end at once.
     pub(crate) fn kill_actor(&self, actor: u64) {
         self.say(&Reply::Kill { actor });
+    }
+
+    /// A trail of waits goes on from a task that this worker has started.
+    pub(crate) fn trail(&self, reference: u64, written: &[u8]) {
+        if !self.is_forked() {
+            let _ = self.child.reply(&Reply::Trail { reference }, 0, written, None);
+        }
     }
 
     /// Says something to the pool. When that is gone nobody needs it.
@@ -311,6 +322,18 @@ impl Upstream {
     pub(crate) fn bound(self: &Arc<Self>, reference: u64, task: TaskId) -> Option<Blocked> {
         let job = self.jobs.lock().get(&task.number()).copied()?;
         Some(Blocked { upstream: Arc::clone(self), job, reference })
+    }
+
+    /// The weightless task that is this job of the pool.
+    pub(crate) fn task_of(&self, job: u64) -> Option<TaskId> {
+        let jobs = self.jobs.lock();
+        let task = jobs.iter().find(|(_, known)| **known == job).map(|(task, _)| *task);
+        task.map(TaskId::from_number)
+    }
+
+    /// Whether this thread is the one that takes the worker's tasks, and runs one.
+    pub(crate) fn runs_here(&self) -> bool {
+        !self.is_forked() && this_thread() == self.thread && self.child.region().running().is_some()
     }
 
     /// A weightless task of this worker is a job of the pool; or it has ended.

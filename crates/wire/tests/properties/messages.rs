@@ -72,6 +72,7 @@ fn answer() -> impl Strategy<Value = (Answer, Option<usize>)> {
         number().prop_map(|id| (Answer::Cancel { id }, None)),
         number().prop_map(|reference| (Answer::Deadlock { reference }, Some(0))),
         number().prop_map(|actor| (Answer::Discard { actor }, None)),
+        number().prop_map(|id| (Answer::Trail { id }, Some(0))),
     ]
 }
 
@@ -105,6 +106,7 @@ fn reply() -> impl Strategy<Value = (Reply, Option<usize>)> {
         (number(), number(), any::<bool>())
             .prop_map(|(id, reference, holds)| (Reply::Blocked { id, reference, holds }, None)),
         number().prop_map(|actor| (Reply::Kill { actor }, None)),
+        number().prop_map(|reference| (Reply::Trail { reference }, Some(0))),
     ]
 }
 

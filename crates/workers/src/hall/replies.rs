@@ -101,6 +101,11 @@ impl<C> Hall<C> {
                 self.blocked(id, JobId::from_number(job), reference, holds, now);
             }
             Reply::Kill { actor } => self.kill_actor(actor, now),
+            Reply::Trail { reference } => {
+                if let Some(job) = self.desk.started_as(id, reference) {
+                    self.trail(job, body);
+                }
+            }
         }
         self.act();
         Ok(())

@@ -1,0 +1,104 @@
+//! A trail as it is written: whose it is, how far it has come, and the words.
+
+use crate::actor::far::Call;
+
+/// It goes through so many processes, and is lost then: it may have come into a cycle that is not its own.
+const LONGEST_WAY: u16 = 250;
+
+/// One with so many bytes of words gets no more.
+const MOST_WORDS: usize = 8 * 1024;
+
+/// The call that a trail has begun with, and first when it was asked. So all are in one order, and a call is older than those
+/// that it brings about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Origin {
+    pub(crate) asked_at: u64,
+    pub(crate) pid: u32,
+    pub(crate) number: u64,
+}
+
+/// See the module above.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trail {
+    origin: Origin,
+    hops: u16,
+    /// It has come round before.
+    is_second: bool,
+    words: String,
+}
+
+impl Trail {
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self { origin, hops: 0, is_second: false, words: String::new() }
+    }
+
+    /// It has begun with this call.
+    pub(crate) fn began_with(&self, call: &Call) -> bool {
+        call.origin() == Some(self.origin)
+    }
+
+    /// A call that is waited for is younger than the one it has begun with.
+    pub(crate) fn is_before(&self, call: &Call) -> bool {
+        call.origin().is_some_and(|origin| self.origin < origin)
+    }
+
+    /// Goes to another process. False: it has gone far enough.
+    pub(crate) fn hop(&mut self) -> bool {
+        self.hops += 1;
+        self.hops <= LONGEST_WAY
+    }
+
+    /// The one that goes round once more. Nothing: it has done so.
+    pub(crate) fn again(&self) -> Option<Self> {
+        (!self.is_second).then(|| Self { is_second: true, ..Self::new(self.origin) })
+    }
+
+    /// A line begins with this.
+    pub(crate) fn line(&mut self, words: &str) {
+        self.add("\n  ");
+        self.add(words);
+    }
+
+    /// Goes on with the last line.
+    pub(crate) fn add(&mut self, words: &str) {
+        if self.words.len() < MOST_WORDS {
+            self.words.push_str(words);
+        }
+    }
+
+    /// Why the wait can never end that closes the cycle.
+    pub(crate) fn explained(&self, call: &str) -> String {
+        let closing = self.words.rsplit("\n  ").next().unwrap_or_default();
+        let who = closing.split(", in ").next().unwrap_or_default();
+        format!("{who} would wait for {call}, which waits for it in turn:{}", self.words)
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let Origin { asked_at, pid, number } = self.origin;
+        let mut bytes = Vec::with_capacity(32 + self.words.len());
+        bytes.extend_from_slice(&asked_at.to_le_bytes());
+        bytes.extend_from_slice(&pid.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&self.hops.to_le_bytes());
+        bytes.push(u8::from(self.is_second));
+        bytes.extend_from_slice(self.words.as_bytes());
+        bytes
+    }
+
+    /// Nothing: it is none.
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let asked_at = u64::from_le_bytes(*take(&mut bytes)?);
+        let pid = u32::from_le_bytes(*take(&mut bytes)?);
+        let number = u64::from_le_bytes(*take(&mut bytes)?);
+        let hops = u16::from_le_bytes(*take(&mut bytes)?);
+        let [is_second] = *take(&mut bytes)?;
+        let words = String::from_utf8_lossy(bytes).into_owned();
+        Some(Self { origin: Origin { asked_at, pid, number }, hops, is_second: is_second != 0, words })
+    }
+}
+
+fn take<'a, const LENGTH: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; LENGTH]> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(first)
+}
