@@ -271,7 +271,7 @@ class Level(enum.IntEnum):
         (frozenset("abcdefgh"), frozenset("hgfedcba")),
         (1 << 100, float(1 << 100)),
     ],
-    ids=repr,
+    ids=["numbers", "nothing", "texts", "fractions", "tuples", "sets", "large"],
 )
 def test_keys_that_are_equal_are_one(equal):
     assert len(set(equal)) == 1
