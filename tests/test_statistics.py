@@ -285,6 +285,13 @@ def test_an_error_that_answers_by_code_of_its_own_is_not_asked(raised):
     assert calls == []
 
 
+def test_a_circle_of_causes_is_noted_and_ends():
+    first, second = KeyError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert_noted(first, "KeyError: first")
+    assert _seen.failures[-1].where == ""
+
+
 def assert_noted(error, words):
     _seen.failed("somebody", "here", error)
     noted = _seen.failures[-1]

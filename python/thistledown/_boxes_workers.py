@@ -32,10 +32,10 @@ WORDS = {"stopped": "normal", "closed": "killed", "killed": "killed", "unmade": 
 """What the engine says of the end of a box, and what an ``Ending`` does; all others have died."""
 
 _serial = itertools.count(1)
-_pools: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()
-"""The pools of this process that have boxes, by what their workers know them by."""
 _made: "weakref.WeakValueDictionary[int, WorkerBox]" = weakref.WeakValueDictionary()
 """The boxes that this process has made, by their keys: one that comes home knows where it has moved to."""
+_sent: "weakref.WeakValueDictionary[int, WorkerBox]" = weakref.WeakValueDictionary()
+"""Those that others have made and that were sent to this process, for who looks at it."""
 
 
 def make(
@@ -63,7 +63,6 @@ def make(
     mailbox, memory = given.get("mailbox", MAILBOX), given.get("memory")
     box._making = _carrying(lambda: box._mailbox.make(pool._pool, is_alone, mailbox, memory, function, args, kwargs))
     box._is_held = True
-    _pools[pool._token] = pool
     _made[key] = box
     return box
 
@@ -473,8 +472,8 @@ class Watch:
 
 
 def box_of(number: int) -> WorkerBox | None:
-    """The box of this number, if this process has made it, and somebody here holds it."""
-    return _made.get(number)
+    """The box of this number, if somebody here holds it."""
+    return _made.get(number) or _sent.get(number)
 
 
 def again(
@@ -506,9 +505,11 @@ def again(
 
         pool: Any = workers()
     else:
-        pool = _pools.get(token)
+        from thistledown._pool import by_token
+
+        pool = by_token.get(token)
     if pool is not None:
-        box = WorkerBox(pool, key, owner, name, options, number)
+        box = _sent[key] = WorkerBox(pool, key, owner, name, options, number)
         box._keeper = far
         return box
     if far is not None:

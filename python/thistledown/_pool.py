@@ -19,7 +19,10 @@ from thistledown._verbs import Verbs
 if TYPE_CHECKING:
     from thistledown._crew import End, WorkerProcess
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "by_token"]
+
+by_token: "weakref.WeakValueDictionary[int, Workers]" = weakref.WeakValueDictionary()
+"""The pools of this process, by what their workers know them by: what these make is in one of them."""
 
 GRACE = 1.0
 """Seconds that a task has to end after it was told to stop."""
@@ -86,6 +89,7 @@ class Workers(Verbs, concurrent.futures.Executor):
         self._pool = pool
         # What its workers know it by.
         self._token = token
+        by_token[token] = self
         self._max_workers = size
         self._pumps = weakref.WeakSet()
         # Of workers that somebody watches, by their numbers.

@@ -22,6 +22,9 @@ KEPT = 100
 LONGEST = 300
 """Characters of an error's words."""
 
+CHAIN = 100
+"""Causes of causes that are looked through: they may go round in a circle."""
+
 HOMES = ("thistledown._errors", "thistledown._deaths", "thistledown._task")
 """Where this package's own errors are, whose words are made here; those that others derive from them are not."""
 
@@ -93,7 +96,9 @@ _FRAME = re.compile(r'^ +File "(.*)", line (\d+), in (.*)$', re.MULTILINE)
 
 def _where_elsewhere(cause: BaseException | None) -> str:
     """The line in a worker: the innermost that its traceback has, which is the text of a cause."""
-    while cause is not None and type(cause) is not RemoteTraceback:
+    for _ in range(CHAIN):
+        if cause is None or type(cause) is RemoteTraceback:
+            break
         cause = _cause(cause)
     known = _FRAME.findall(cause.text) if type(cause) is RemoteTraceback else []
     return "{}:{} in {}".format(*known[-1]) if known else ""

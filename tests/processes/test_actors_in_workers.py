@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import json
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ import pytest
 import thistledown as td
 from boxes import Account, Diary, Doomed, Hoarder, Unwilling, alone, flood, make_and_use, use
 from pools import Workers
+from thistledown import _view
 from thistledown._boxes import Ending
 from thistledown._boxes_workers import make
 
@@ -110,6 +112,15 @@ def test_a_worker_has_actors_made():
         balance, pid, own = result(pool.go(make_and_use))
         assert balance == 7
         assert pid != own
+
+
+@pytest.mark.parametrize("place", [lambda: td.actor(Account, 5), lambda: td.workers().actor(Account, 5)])
+def test_the_first_actor_of_a_pool_may_be_made_in_a_worker_and_its_handle_come_home(place):
+    with Workers(1) as pool:
+        account = result(pool.go(place))
+        assert result(account.deposit()) == 6
+        rows = json.loads(_view.answer('{"view": {}}'))["actors"]
+        assert [row["class"] for row in rows if row["name"] == account.name] == ["Account"]
 
 
 def test_handles_are_results_arguments_and_state():
