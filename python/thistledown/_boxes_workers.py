@@ -16,12 +16,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from thistledown import _core
 from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, last, making, refusal
 from thistledown._boxes_far import FarBox
 from thistledown._errors import ActorDied, ActorStopped, NotPicklable
+from thistledown._later import Later
 from thistledown._lifetime import is_worker, worker_pool
 from thistledown._moves import rebuilt
 from thistledown._task import Task
@@ -122,7 +123,7 @@ class WorkerBox:
         # Held while what is below is looked at and changed, and never while code of others may run.
         self._lock = threading.RLock()
         # Since ``leave``: what waits for the box to be somewhere, and to have been asked what came before.
-        self._waiting: deque[Later] | None = None
+        self._waiting: deque[tuple[Later, Callable[[bytes], Box] | None]] | None = None
         # Where it lives on, if not here.
         self._forward: Box | None = None
         # It was killed while it was nowhere.
@@ -168,9 +169,12 @@ class WorkerBox:
             if self._is_stopping and (self._waiting is not None or self._forward is None):
                 raise refusal(self.name, Ending("normal"))
             if self._waiting is not None:
-                return self._later(f"{self.name}.{what}", elsewhere, here)
+                return self._later(f"{self.name}.{what}", elsewhere, here, drop=self._drop)
             forward = self._on
             if forward is None:
+                if self._killed and self._pool._is_upstream:
+                    # The pool is not asked here who lives, and who asks would not hear at once.
+                    raise refusal(self.name, Ending("killed", self._because))
                 self._is_wanted()
                 self._is_plain = True
         return _carrying(here) if forward is None else elsewhere(forward)
@@ -206,7 +210,7 @@ class WorkerBox:
         with self._lock:
             forward = self._on
             if forward is None:
-                self._is_held = False
+                self._is_held = self._is_plain = False
                 self._killed = True
                 self._because = self._because or because
                 if self._watch is not None:
@@ -341,12 +345,28 @@ class WorkerBox:
         elsewhere: Callable[[Box], Task[Any]],
         here: Callable[[], Task[Any]] | None,
         settle: Callable[[bytes], Box] | None = None,
+        drop: Callable[[Later], bool] | None = None,
     ) -> Task[Any]:
         """What is asked while the box is nowhere. It is asked where the box will be. Who calls this holds the lock."""
         assert self._waiting is not None
-        promise: Task[Any] = _core.pledge(name, True)
-        self._waiting.append(Later(promise, elsewhere, here, settle))
-        return promise
+
+        def how(box: Box) -> Task[Any]:
+            if box is not self:
+                return elsewhere(box)
+            assert here is not None
+            return _carrying(here)
+
+        later = Later(name, how, drop)
+        self._waiting.append((later, settle))
+        return later.answer
+
+    def _drop(self, later: Later) -> bool:
+        """Forgets what waits for the box to be somewhere. False when it waits no more."""
+        with self._lock:
+            if self._waiting is None or (later, None) not in self._waiting:
+                return False
+            self._waiting.remove((later, None))
+            return True
 
     def _settle(self, box: Box) -> None:
         """The box is here, or there, and is asked what has waited for that, in its order, and what comes meanwhile."""
@@ -356,22 +376,17 @@ class WorkerBox:
                 if not self._waiting:
                     self._waiting = None
                     return
-                later = self._waiting.popleft()
-            promise = later.promise
+                later, settle = self._waiting.popleft()
+            if box is not self or settle is None:
+                later.ask(box)
+                continue
+            # It moves again, and what is behind waits for that.
             try:
-                if box is not self:
-                    task = later.elsewhere(box)
-                elif later.settle is not None:
-                    # It moves again, and what is behind waits for that.
-                    self._set_out(later.settle, promise)
-                    return
-                else:
-                    assert later.here is not None
-                    task = _carrying(later.here)
+                self._set_out(settle, later.answer)
             except BaseException as error:
-                promise._settle(None, error)
+                later.settle(None, error)
             else:
-                _pass_on(task, promise)
+                return
 
     def __reduce__(self) -> Any:
         if self._forward is not None:
@@ -398,15 +413,6 @@ class WorkerBox:
             # Who watches does not keep the box.
             self.watch(lambda _: counter._close())
         return self._counter._reference(self)
-
-
-class Later(NamedTuple):
-    """What is asked of a box that is nowhere: of the one where it lives on, or of itself; with ``settle``, to move."""
-
-    promise: Task[Any]
-    elsewhere: Callable[[Box], Task[Any]]
-    here: Callable[[], Task[Any]] | None
-    settle: Callable[[bytes], Box] | None
 
 
 class Watch:
@@ -549,15 +555,3 @@ def _carrying(start: Callable[[], Task[Any]]) -> Task[Any]:
     if handles:
         task.add_done_callback(lambda _: handles.clear())
     return task
-
-
-def _pass_on(task: Task[Any], promise: Task[Any]) -> None:
-    """Lets who has asked before have the answer."""
-
-    def ended(task: Any) -> None:
-        try:
-            promise._settle(task.result(), None)
-        except BaseException as error:
-            promise._settle(None, error)
-
-    task.add_done_callback(ended)

@@ -22,72 +22,13 @@ from typing import Any
 from thistledown import _core
 from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, Maker, refusal
 from thistledown._boxes import full as no_room
-from thistledown._errors import ActorDied, ActorStopped, Cancelled
+from thistledown._errors import ActorDied, ActorStopped
+from thistledown._later import Later
 from thistledown._task import Task
 
 __all__ = ["Kept"]
 
 _numbers = itertools.count(1)
-
-
-class Held:
-    """A message that waits for the next instance; without arguments it reads an attribute."""
-
-    __slots__ = ("answer", "args", "is_cancelled", "kept", "kwargs", "name", "task")
-
-    def __init__(self, kept: "Kept", name: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]) -> None:
-        self.kept = kept
-        self.name = name
-        self.args = args
-        self.kwargs = kwargs
-        # Since it was asked of an instance: what that answers.
-        self.task: Task[Any] | None = None
-        self.is_cancelled = False
-        self.answer: Task[Any] = _core.pledge(f"{kept.name}.{name}", True)
-        # A pledge has no body that could be told; what it stands for has.
-        self.answer.cancel = self.cancel  # type: ignore[method-assign]
-
-    def cancel(self) -> bool:
-        """As a task's: what waits is not asked any more, and what was asked is cancelled where it is."""
-        if self.answer.done():
-            return False
-        self.is_cancelled = True
-        if self.kept.drop(self):
-            self.settle(None, Cancelled())
-        elif self.task is not None:
-            self.task.cancel()
-        return True
-
-    def ask(self, inner: Box) -> None:
-        """Asks this instance, and lets who has asked have its answer."""
-        if self.is_cancelled:
-            self.settle(None, Cancelled())
-            return
-        try:
-            task = inner.read(self.name) if self.args is None else inner.call(self.name, self.args, self.kwargs)
-        except BaseException as error:
-            self.settle(None, error)
-            return
-        self.task = task
-        if self.is_cancelled:
-            task.cancel()
-        task.add_done_callback(self.answered)
-
-    def answered(self, task: Any) -> None:
-        if task.cancelled():
-            self.settle(None, Cancelled())
-            return
-        try:
-            value = task.result()
-        except BaseException as error:
-            self.settle(None, error)
-        else:
-            self.settle(value, None)
-
-    def settle(self, value: Any, error: BaseException | None) -> None:
-        # So that they do not hold each other.
-        vars(self.answer).pop("cancel", None)
-        self.answer._settle(value, error)
 
 
 class Kept:
@@ -102,6 +43,8 @@ class Kept:
         # What is below is changed by any thread that has the lock.
         self._lock = threading.RLock()
         self._inner: Box | None = None
+        # The last that has ended.
+        self._gone: Box | None = None
         # How the last instance has ended; None before there was one.
         self._last = Ending("normal")
         # Whether there is to be a next one, and whether its supervisor was ever started.
@@ -110,7 +53,7 @@ class Kept:
         # In the pool that has the instances: by what other processes name this box.
         self._public: Public | None = None
         # The oldest first.
-        self._held: dict[Held, None] = {}
+        self._held: dict[Later, None] = {}
         # What stands for it before other processes, since its handle was sent to one.
         self._counter: _core.Counter | None = None
 
@@ -127,13 +70,16 @@ class Kept:
 
     def renew(self, inner: Box) -> None:
         """This one answers from now on, what was held first."""
-        with self._lock:
-            self._is_awaited = self._is_known = True
-            while self._held:
+        while True:
+            with self._lock:
+                self._is_awaited = self._is_known = True
                 held, self._held = self._held, {}
-                for one in held:
-                    one.ask(inner)
-            self._inner = inner
+                if not held:
+                    self._inner = None if self._gone is inner else inner
+                    break
+            # Asking packs what is asked, which may run foreign code.
+            for one in held:
+                one.ask(inner)
         if isinstance(inner, self._worker_box()):
             if self._public is None:
                 self._public = Public(self, inner)
@@ -143,6 +89,7 @@ class Kept:
         """This instance has ended. There may be a next one."""
         with self._lock:
             self._last = ending
+            self._gone = inner
             if self._inner is inner:
                 self._inner = None
 
@@ -157,7 +104,7 @@ class Kept:
         if self._public is not None:
             self._public.mailbox.renew(None)
 
-    def drop(self, held: Held) -> bool:
+    def drop(self, held: Later) -> bool:
         """Forgets what is held. False when it is not held any more."""
         with self._lock:
             return self._held.pop(held, self) is None
@@ -192,7 +139,7 @@ class Kept:
         inner = self._inner
         if inner is not None:
             try:
-                return inner.read(name) if args is None else inner.call(name, args, kwargs)
+                return _asked(inner, name, args, kwargs)
             except (ActorStopped, ActorDied):
                 # It has ended or is about to, and its supervisor has not heard of it.
                 pass
@@ -203,7 +150,7 @@ class Kept:
                 raise self._refusal()
             if len(self._held) >= MAILBOX:
                 raise no_room(self._name, MAILBOX)
-            held = Held(self, name, args, kwargs)
+            held = Later(f"{self._name}.{name}", lambda box: _asked(box, name, args, kwargs), self.drop)
             self._held[held] = None
             return held.answer
 
@@ -290,6 +237,11 @@ class Kept:
         """The class of boxes in worker processes, if there are any in this program."""
         boxes = sys.modules.get("thistledown._boxes_workers")
         return () if boxes is None else boxes.WorkerBox
+
+
+def _asked(box: Box, name: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]) -> Task[Any]:
+    """Asks a box; without arguments for an attribute."""
+    return box.read(name) if args is None else box.call(name, args, kwargs)
 
 
 class Public:

@@ -524,6 +524,23 @@ def test_calls_of_one_that_moves_keep_their_order_while_those_that_have_waited_a
         diary.kill()
 
 
+def test_a_call_of_one_that_moves_is_cancelled_before_it_has_arrived(gate):
+    with Workers(1) as pool, Workers(1) as other:
+        diary = pool.actor(Diary, gate.path)
+        moving = diary.move(other)
+        gate.wait_for_arrivals()
+        kept, dropped = diary.note("kept"), diary.note("dropped")
+        assert dropped.cancel()
+        with pytest.raises(td.TaskCancelled):
+            result(dropped)
+        assert not dropped.cancel(), "it has ended"
+        gate.open()
+        for task in (moving, kept):
+            result(task)
+        assert result(diary.words) == ["kept"]
+        diary.kill()
+
+
 class Raises:
     def __call__(self, state):
         raise LookupError

@@ -231,6 +231,31 @@ def test_a_supervisor_in_a_task_of_a_worker(own_pool):
     assert result(own_pool.go(supervise_there)) == [1, 1]
 
 
+async def supervise_for_others(kind, handles, ends):
+    """In a worker: a supervisor whose actor others use."""
+    places = {"weightless": td.here, "shared": td.workers(), "alone": Alone(td.workers())}
+    async with td.Supervisor([account(places[kind], 10)], max_restarts=10) as supervisor:
+        await handles.send(supervisor["account"])
+        async for _ in ends:
+            pass
+
+
+@pytest.mark.parametrize("kind", ["weightless", "shared", "alone"])
+def test_a_call_right_after_a_kill_waits_for_the_next_instance_wherever_the_supervisor_runs(own_pool, kind):
+    handles, ends = td.Channel(1), td.Channel(1)
+    task = own_pool.go(supervise_for_others, kind, handles, ends)
+    handle = handles.recv().wait(PATIENCE)
+    try:
+        for _ in range(5):
+            assert result(handle.deposit()) == 11
+            handle.kill()
+            assert result(handle.deposit()) == 11
+            handle.kill()
+    finally:
+        ends.close()
+    result(task)
+
+
 def supervise_there():
     with td.Supervisor([td.child(Account).options(place=td.here)]) as supervisor:
         handle = supervisor["Account"]
@@ -303,12 +328,32 @@ def test_calls_from_other_processes_fail_when_there_is_no_next_instance(own_pool
             result(call)
 
 
+def test_a_call_from_another_process_that_waits_for_the_next_instance_is_cancelled(own_pool, tmp_path, gate):
+    slow = td.child(Slow, str(tmp_path / "made"), gate.path).options(place=Alone(own_pool))
+    with td.Supervisor([slow]) as supervisor:
+        handle = supervisor["Slow"]
+        counter = own_pool.actor(Counter, handle)
+        os.kill(result(handle.pid()), signal.SIGKILL)
+        gate.wait_for_arrivals()
+        assert result(counter.count_no_more()) == (True, "cancelled")
+        gate.open()
+        assert result(handle.count()) == 1, "what was cancelled was not done"
+
+
 class Counter:
     def __init__(self, slow):
         self.slow = slow
 
     async def count(self):
         return await self.slow.count()
+
+    async def count_no_more(self):
+        task = self.slow.count()
+        was_there = task.cancel()
+        try:
+            return was_there, await task
+        except td.TaskCancelled:
+            return was_there, "cancelled"
 
 
 @pytest.mark.parametrize("kind", ["weightless", "alone"])

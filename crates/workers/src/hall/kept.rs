@@ -3,8 +3,8 @@
 //! Who keeps a name decides when there is a next actor, and when there will be none. So whoever has the name, in whatever
 //! process, need not know that one has died and another lives. What had been asked of the dead one has failed with it.
 //!
-//! Invariant: when an actor has the name, nobody waits. What is asked meanwhile is no job: it has no place in the pool, and
-//! cannot be cancelled.
+//! Invariant: when an actor has the name, nobody waits. What is asked meanwhile is no job: it has no place in the pool. It is
+//! known by who has asked: a worker can take it back by its own number of it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -57,6 +57,18 @@ impl<C> Hall<C> {
             }
         }
         self.act();
+    }
+
+    /// A worker's task does not want any more what it has asked, if that waits.
+    pub(super) fn ask_no_more(&mut self, worker: WorkerId, reference: u64) {
+        let is_it = |asked: &Asked<C>| matches!(asked.owner, Owner::Worker(by, number) if (by, number) == (worker, reference));
+        for line in self.kept.lines.values_mut() {
+            if let Some(place) = line.asked.iter().position(is_it) {
+                let asked = line.asked.remove(place);
+                asked.into_iter().for_each(|asked| self.desk.conclude(asked.owner, Outcome::Cancelled));
+                return;
+            }
+        }
     }
 
     /// There will be no further actor of this name.
@@ -117,10 +129,9 @@ mod tests {
         Hall::new(&config)
     }
 
-    /// Asks by the name; the customers whose answer is there.
-    fn ask(hall: &mut Hall<u32>, verb: Verb, customer: u32) -> Result<(), u32> {
+    fn order(hall: &mut Hall<u32>, verb: Verb) -> Order {
         let function = hall.functions.intern(b"method", false).expect("room for a function");
-        let order = Order {
+        Order {
             name: Name::given("call"),
             function,
             call: Parcel::empty(),
@@ -130,7 +141,12 @@ mod tests {
             memory: None,
             retries: 0,
             errand: Some(Errand { actor: NAME, verb }),
-        };
+        }
+    }
+
+    /// Asks by the name; the customers whose answer is there.
+    fn ask(hall: &mut Hall<u32>, verb: Verb, customer: u32) -> Result<(), u32> {
+        let order = order(hall, verb);
         match hall.order(order, Owner::Customer(customer), None, 0) {
             Ok(job) => {
                 assert_eq!(job, None, "what waits for an actor is no job");
@@ -171,6 +187,23 @@ mod tests {
         hall.keep(NAME, 2);
         assert_eq!(ask(&mut hall, Verb::Watch, 2), Ok(()));
         assert_eq!(customers(&told(&mut hall)), [2], "there is no instance that could end");
+    }
+
+    #[test]
+    fn a_worker_takes_back_what_it_has_asked_and_nothing_else() {
+        let mut hall = hall();
+        hall.keep(NAME, 2);
+        let worker = WorkerId::from_number(1 << 32 | 1);
+        assert_eq!(ask(&mut hall, Verb::Call, 1), Ok(()));
+        let order = order(&mut hall, Verb::Call);
+        assert!(matches!(hall.order(order, Owner::Worker(worker, 5), None, 0), Ok(None)));
+        let waiting = |hall: &Hall<u32>| hall.kept.lines[&NAME].asked.len();
+        hall.ask_no_more(worker, 6);
+        assert_eq!(waiting(&hall), 2, "of another number");
+        hall.ask_no_more(worker, 5);
+        assert_eq!(waiting(&hall), 1);
+        hall.release(NAME);
+        assert_eq!(customers(&told(&mut hall)), [1]);
     }
 
     #[test]

@@ -92,7 +92,10 @@ impl<C> Hall<C> {
             Reply::Spawn { .. } => self.spawn(id, reply, body, now)?,
             Reply::CancelSpawned { reference } => match self.desk.started_as(id, reference) {
                 Some(job) => drop(self.cancel(job, now)),
-                None => self.unwatch_by(id, reference),
+                None => {
+                    self.unwatch_by(id, reference);
+                    self.ask_no_more(id, reference);
+                }
             },
             Reply::Waiting => self.policy.waiting(&mut self.desk, id, now),
             Reply::Resumed => self.policy.resumed(&mut self.desk, id, now),
