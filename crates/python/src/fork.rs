@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "locks are held across a fork, where no guard can live")]
 
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
 
@@ -12,6 +13,15 @@ use crate::run::watchdog;
 use crate::workers::engines;
 use crate::workers::herald;
 use crate::workers::upstream;
+
+/// How many forks lie between the process that has loaded the module and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Which process this is among its own ancestors. What remembers it knows later whether it was left by a fork, and no
+/// system call is made for that.
+pub(crate) fn process() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
 
 /// Sees to it that each fork of this process, also one by C code, finds nobody in the middle of anything.
 ///
@@ -40,6 +50,7 @@ extern "C" fn after_fork_in_parent() {
 
 /// In the child, which may be C's alone and fork itself: so there, too, nobody is left in the middle of anything.
 extern "C" fn after_fork_here() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: as in the parent; the child's only thread is a copy of the one that took the locks.
     unsafe { unlock_all(true) };
 }

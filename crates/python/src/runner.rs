@@ -11,6 +11,7 @@ use crate::asyncio::loops;
 use crate::body::{self, Packed};
 use crate::current::{Current, Run};
 use crate::errors;
+use crate::fork;
 use crate::go;
 use crate::payload::WORLD;
 use crate::run::{self, Given};
@@ -24,13 +25,13 @@ pub(crate) struct Runner {
     guest: Option<Py<PyWeakrefReference>>,
     /// Boxes of actors that somebody watches, to be told when it is over.
     watched: Mutex<Vec<Py<PyAny>>>,
-    /// The process that it runs in. A forked child has the kernel's memory of it, and nobody who gives turns.
+    /// The process that it runs in, by [`fork::process`]. A forked child has the kernel's memory of it, and nobody who gives turns.
     process: u32,
 }
 
 impl Runner {
     fn new(id: RunnerId, guest: Option<Py<PyWeakrefReference>>) -> Self {
-        Self { id, guest, watched: Mutex::new(Vec::new()), process: std::process::id() }
+        Self { id, guest, watched: Mutex::new(Vec::new()), process: fork::process() }
     }
 
     /// The kernel's name for the run.
@@ -39,7 +40,7 @@ impl Runner {
     }
 
     fn is_over(&self) -> bool {
-        self.process != std::process::id() || !WORLD.with(|kernel| kernel.has_runner(self.id))
+        self.process != fork::process() || !WORLD.with(|kernel| kernel.has_runner(self.id))
     }
 
     /// Starts a task of this body in the run, from any thread.
@@ -50,7 +51,7 @@ impl Runner {
         origin: Bound<'_, PyString>,
         given: Given<'_>,
     ) -> PyResult<Py<Task>> {
-        if self.process != std::process::id() {
+        if self.process != fork::process() {
             return Err(over());
         }
         let started = match &self.guest {

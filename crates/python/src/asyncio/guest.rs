@@ -30,6 +30,7 @@ use thistledown_runtime::Watched;
 use crate::asyncio::visitor::Visitors;
 use crate::body::{self, Arguments};
 use crate::current::Run;
+use crate::fork;
 use crate::operation::Operation;
 use crate::report::report;
 use crate::run::{self, Given};
@@ -126,7 +127,7 @@ impl Guest {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed) || self.process != std::process::id()
+        self.ended.load(Ordering::Relaxed) || self.process != fork::process()
     }
 
     /// Whether an asyncio task may complete one more operation without that the loop has a round.

@@ -21,6 +21,7 @@ use crate::asyncio::visitor::Visitors;
 use crate::body::Packed;
 use crate::current::Run;
 use crate::errors;
+use crate::fork;
 use crate::payload::{WORLD, Waker};
 use crate::run::{self, Given};
 use crate::scope::Scope;
@@ -47,7 +48,7 @@ impl Guest {
             run: Locked(Rc::new(run)),
             reactor: Locked(RefCell::new(reactor)),
             watched: Watched::by_nobody(),
-            process: std::process::id(),
+            process: fork::process(),
             ended: AtomicBool::new(false),
             collects: AtomicBool::new(false),
             before: Locked(RefCell::default()),
