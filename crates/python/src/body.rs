@@ -170,8 +170,7 @@ fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
                 return Ok(Makes::AsyncGenerator);
             }
             let body = flags & (CO_GENERATOR | CO_COROUTINE | CO_ITERABLE_COROUTINE) != 0;
-            let marked = || function.hasattr(intern!(py, "_is_coroutine_mark")).unwrap_or(false);
-            return Ok(if body || marked() { Makes::Body } else { Makes::Nothing });
+            return Ok(if body || is_marked(&function) { Makes::Body } else { Makes::Nothing });
         }
         let inner = if let Some(inner) = function.getattr_opt(intern!(py, "__func__"))? {
             inner
@@ -187,6 +186,19 @@ fn makes(callable: &Bound<'_, PyAny>) -> PyResult<Makes> {
         function = inner;
     }
     Ok(Makes::Nothing)
+}
+
+/// Whether a function has in its dictionary, if it has one, that it makes coroutines: as
+/// `inspect.markcoroutinefunction` puts it there. To ask it for the attribute would make an error of each "no".
+fn is_marked(function: &Bound<'_, PyAny>) -> bool {
+    let py = function.py();
+    // SAFETY: a function; its dictionary is null, or an object that it holds.
+    let own = unsafe {
+        let own = (*function.as_ptr().cast::<ffi::PyFunctionObject>()).func_dict;
+        Bound::from_borrowed_ptr_or_opt(py, own)
+    };
+    let own = own.and_then(|own| own.cast_into::<PyDict>().ok());
+    own.is_some_and(|own| own.contains(intern!(py, "_is_coroutine_mark")).unwrap_or(false))
 }
 
 /// Whether calling a function makes a task's body.

@@ -109,6 +109,20 @@ enum Asked<'py> {
     Function,
 }
 
+/// A call of a method: of which instance, and what the method is called.
+struct Called<'py> {
+    instance: Bound<'py, PyAny>,
+    name: Bound<'py, PyString>,
+}
+
+impl Called<'_> {
+    /// Whether it is a coroutine or generator function of its class.
+    fn waits(&self) -> bool {
+        let found = self.instance.get_type().getattr(&self.name);
+        found.is_ok_and(|method| body::makes_body(&method).unwrap_or(false))
+    }
+}
+
 enum Next {
     Plain(Taken),
     Weightless(Taken),
@@ -207,7 +221,7 @@ impl Child {
             }
             let next = this.next_plain.lock().take();
             match next.map_or_else(|| this.next(), |job| Ok(Next::Plain(job)))? {
-                Next::Plain(job) => this.run(py, &job)?,
+                Next::Plain(job) => this.run(py, &job, None)?,
                 Next::Weightless(job) => {
                     this.upstream.listen(py)?;
                     let worker = py.import(intern!(py, "thistledown._worker"))?;
@@ -216,11 +230,12 @@ impl Child {
                 }
                 Next::Call(job) => {
                     this.take_actors(py)?;
-                    if this.waits(py, &job) {
+                    let called = this.called(py, &job);
+                    if called.as_ref().is_some_and(Called::waits) {
                         let worker = py.import(intern!(py, "thistledown._worker_actors"))?;
                         worker.call_method1(intern!(py, "serve"), (slf, this.take_call(job)))?;
                     } else {
-                        this.run(py, &job)?;
+                        this.run(py, &job, called)?;
                     }
                 }
                 Next::Nothing if this.child.region().is_to_leave() => return Ok(()),
@@ -258,14 +273,14 @@ impl Child {
 
     /// Whether a call of an actor may wait in its middle, and let others run. One that does not is run by `run_here`.
     fn may_wait(&self, py: Python<'_>, job: &Job) -> bool {
-        self.waits(py, &job.task)
+        self.called(py, &job.task).is_some_and(|called| called.waits())
     }
 
     /// Runs a call of an actor that has the thread for itself while it runs, in the middle of a run of others.
     fn run_here(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
         // What runs in this thread otherwise does not exist for it: it may wait, and start a run of its own.
         let outer = Current::change(py, None, None);
-        let ran = self.run(py, &job.task);
+        let ran = self.run(py, &job.task, self.called(py, &job.task));
         Current::change(py, outer.0, outer.1);
         ran
     }
@@ -292,7 +307,7 @@ impl Child {
 
     /// What a weightless task calls: the function, its arguments, and what goes with them.
     fn begin<'py>(&self, py: Python<'py>, job: &Job) -> PyResult<Bound<'py, PyTuple>> {
-        let (function, call, _) = self.open(py, &job.task)?;
+        let (function, call, _) = self.open(py, &job.task, self.called(py, &job.task))?;
         *job.more.lock() = call.more.clone().map(Bound::unbind);
         let more = call.more.unwrap_or_else(|| py.None().into_bound(py));
         (function, call.args, call.kwargs, more).into_pyobject(py)
@@ -385,20 +400,18 @@ impl Child {
         Ok(())
     }
 
-    /// Whether what is asked of an actor is a coroutine or generator function of its class.
-    fn waits(&self, py: Python<'_>, job: &Taken) -> bool {
-        let Some(errand) = job.errand.filter(|errand| errand.verb == Verb::Call) else { return false };
-        let Ok(Asked::Method(name)) = self.asked(py, job.function) else { return false };
-        let Some(instance) = self.actor(py, errand.actor) else { return false };
-        let found = instance.get_type().getattr(name);
-        found.is_ok_and(|method| body::makes_body(&method).unwrap_or(false))
+    /// The method that is called, when this is a call of an actor that lives here.
+    fn called<'py>(&self, py: Python<'py>, job: &Taken) -> Option<Called<'py>> {
+        let errand = job.errand.filter(|errand| errand.verb == Verb::Call)?;
+        let Ok(Asked::Method(name)) = self.asked(py, job.function) else { return None };
+        Some(Called { instance: self.actor(py, errand.actor)?, name })
     }
 
     fn actor<'py>(&self, py: Python<'py>, actor: u64) -> Option<Bound<'py, PyAny>> {
         self.actors.lock().get(&actor).map(|instance| instance.bind(py).clone())
     }
 
-    /// Does what is asked of an actor.
+    /// Does what is asked of an actor, if it is no call.
     fn attend<'py>(
         &self,
         py: Python<'py>,
@@ -453,8 +466,8 @@ impl Child {
         }
     }
 
-    /// Runs a plain task.
-    fn run(&self, py: Python<'_>, job: &Taken) -> PyResult<()> {
+    /// Runs a plain task; `called` is what it calls, if that is a method of an actor.
+    fn run(&self, py: Python<'_>, job: &Taken, called: Option<Called<'_>>) -> PyResult<()> {
         let began = now();
         self.upstream.task_begins();
         self.child.region().begin(job.id, began);
@@ -469,12 +482,13 @@ impl Child {
         // In a context of its own: what a task sets there, no later one sees.
         let ended = context::copy(py).and_then(|own| {
             context::inside(&own, || {
-                if let Some(errand) = job.errand
+                if called.is_none()
+                    && let Some(errand) = job.errand
                     && let Some(value) = self.attend(py, job, errand)?
                 {
                     return Ok(value);
                 }
-                let (function, call, opened) = self.open(py, job)?;
+                let (function, call, opened) = self.open(py, job, called)?;
                 memory = Some(opened);
                 if let Some(with) = &call.more {
                     let carried = py.import(intern!(py, "thistledown._carried"))?;
@@ -515,24 +529,29 @@ impl Child {
     }
 
     /// What a task calls, with what, and where that came from.
-    fn open<'py>(&self, py: Python<'py>, job: &Taken) -> PyResult<(Bound<'py, PyAny>, Call<'py>, Opened)> {
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        job: &Taken,
+        called: Option<Called<'py>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Call<'py>, Opened)> {
         let _importing = Importing::begin();
-        let function = match job.errand {
-            Some(Errand { actor, verb: Verb::Call }) => self.method(py, actor, job.function)?,
-            _ => self.function(py, job.function)?,
+        let function = match (called, job.errand) {
+            (Some(Called { instance, name }), _) => instance.getattr(name)?,
+            (None, Some(Errand { actor, verb: Verb::Call })) => return Err(self.no_method(py, actor)),
+            (None, _) => self.function(py, job.function)?,
         };
         let opened = job.call.open().map_err(|error| errors::system(&error))?;
         let call = freight::unpack_call(py, &opened)?;
         Ok((function, call, opened))
     }
 
-    fn method<'py>(&self, py: Python<'py>, actor: u64, function: u32) -> PyResult<Bound<'py, PyAny>> {
-        let instance = self.actor(py, actor);
-        let instance = instance.ok_or_else(|| errors::misuse("the actor does not live here any more"))?;
-        match self.asked(py, function)? {
-            Asked::Method(name) => instance.getattr(name),
-            Asked::Attribute(_) | Asked::Function => Err(errors::misuse("no method is asked for")),
-        }
+    /// Why there is nothing that a call of an actor calls.
+    fn no_method(&self, py: Python<'_>, actor: u64) -> PyErr {
+        errors::misuse(match self.actor(py, actor) {
+            Some(_) => "no method is asked for",
+            None => "the actor does not live here any more",
+        })
     }
 
     fn function<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyAny>> {
