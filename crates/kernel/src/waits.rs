@@ -279,7 +279,16 @@ impl<P: Payload> Kernel<P> {
         }
     }
 
+    /// A runner knows how many of its parties wait for what comes from outside; most waits are for something else.
+    #[inline(always)]
     fn count_source_wait(&mut self, party: TaskId, list: ListName, change: isize) {
+        if matches!(list, ListName::Readable(_) | ListName::Writable(_) | ListName::Called(_)) {
+            self.count_outside_wait(party, list, change);
+        }
+    }
+
+    #[inline(never)]
+    fn count_outside_wait(&mut self, party: TaskId, list: ListName, change: isize) {
         if self.parties[party].attends {
             return;
         }
