@@ -210,9 +210,11 @@ impl<'py> FromPyObject<'_, 'py> for Capacity {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let words = format!("capacity must be a whole number >= 0, got {}", object.repr()?);
-        let number: i64 = object.extract().map_err(|_| errors::wrong_type(words.clone()))?;
-        usize::try_from(number).map(Self).map_err(|_| errors::wrong_value(words))
+        // What shows itself may run into a Ctrl-C: only what is refused does.
+        let words = || PyResult::Ok(format!("capacity must be a whole number >= 0, got {}", object.repr()?));
+        let Ok(number) = object.extract::<i64>() else { return Err(errors::wrong_type(words()?)) };
+        let Ok(number) = usize::try_from(number) else { return Err(errors::wrong_value(words()?)) };
+        Ok(Self(number))
     }
 }
 
