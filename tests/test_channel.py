@@ -1,5 +1,6 @@
 """Channels: rendezvous and bounded, first come first served, closing, iteration, threads at either end."""
 
+import copy
 import gc
 import itertools
 import queue
@@ -499,3 +500,46 @@ async def test_a_value_that_dies_with_its_operation_may_use_the_channel():
         channel.send(Last())
     assert len(done) == 3
     assert [await channel.recv() for _ in range(3)] == ["last words"] * 3
+
+
+# --- in plain code, and as a value --------------------------------------------------------------------------
+
+
+def test_plain_code_iterates_to_the_end():
+    channel = td.Channel(3)
+    for value in "abc":
+        channel.send_nowait(value)
+    channel.close()
+    assert list(channel) == ["a", "b", "c"]
+    assert list(channel) == []
+
+
+def test_plain_code_waits_for_what_another_thread_sends():
+    channel = td.Channel()
+
+    def send():
+        for number in range(5):
+            channel.send(number).wait(PATIENCE)
+        channel.close()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert list(channel) == [0, 1, 2, 3, 4]
+    thread.join()
+
+
+async def test_a_weightless_task_is_told_to_write_async_for():
+    with pytest.raises(RuntimeError, match="write `async for`"):
+        for _ in td.Channel():
+            pass
+
+
+@pytest.mark.parametrize("made", [copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("kind", [td.Channel, td.Space])
+def test_a_copy_is_the_same_handle(made, kind):
+    one = kind()
+    assert made([one])[0] is one
+    assert one != kind()
+    assert one == one
+    assert len({one, kind()}) == 2
+    assert one != "one"

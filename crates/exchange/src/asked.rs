@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix_futex_sync::{Condvar, Mutex};
 use thistledown_parcel::Parcel;
@@ -68,8 +69,29 @@ impl Drop for Asked {
     }
 }
 
+/// Something that was asked by a thread that sleeps until it is told, a while at a time.
+#[derive(Debug)]
+pub struct Hearing {
+    pub(crate) asked: Asked,
+    pub(crate) waiting: Arc<Waiting>,
+}
+
+impl Hearing {
+    /// Sleeps until it is told, or for this long at most.
+    #[must_use]
+    pub fn sleep(&self, at_most: Duration) -> Option<Told> {
+        self.waiting.wait_for(at_most)
+    }
+
+    /// What was asked: what is offered has still to be accepted.
+    #[must_use]
+    pub fn into_asked(self) -> Asked {
+        self.asked
+    }
+}
+
 /// A thread that sleeps until it is told.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Waiting {
     told: Mutex<Option<Told>>,
     changed: Condvar,
@@ -84,6 +106,14 @@ impl Waiting {
                 None => told = self.changed.wait(told),
             }
         }
+    }
+}
+
+impl Waiting {
+    fn wait_for(&self, at_most: Duration) -> Option<Told> {
+        let told = self.told.lock();
+        let (mut told, _) = self.changed.wait_timeout_while(told, at_most, |told| told.is_none());
+        told.take()
     }
 }
 

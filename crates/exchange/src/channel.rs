@@ -19,6 +19,7 @@
 //!
 //! Values are taken from a port in the order in which they were lent to it. What comes back goes to where it stood.
 
+#[cfg_attr(not(loom), allow(unreachable_pub, reason = "models reach it, and nobody else"))]
 mod claims;
 mod line;
 mod machine;
@@ -26,6 +27,12 @@ mod port;
 mod queue;
 mod side;
 pub mod speech;
+
+/// For models.
+#[cfg(loom)]
+pub mod modelled {
+    pub use super::claims::{Claimed, Claims};
+}
 
 pub use machine::{Act, Given, Machine};
 pub use port::{End, Now, Port, Say};

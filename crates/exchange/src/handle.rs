@@ -7,7 +7,7 @@ use thistledown_parcel::Parcel;
 
 use crate::Broken;
 use crate::address::{ObjectId, Party, TicketId};
-use crate::asked::{Asked, Waiting};
+use crate::asked::{Asked, Hearing, Waiting};
 use crate::connection::Sent;
 use crate::desk::{Told, Waiter};
 use crate::exchange::Exchange;
@@ -101,9 +101,19 @@ impl Handle {
     /// # Errors
     /// It could not be asked: the owner's process is gone, or this one was forked.
     pub fn ask_and_hear(&self, verb: u8, body: &Parcel) -> Result<(Asked, Told), Broken> {
+        let hearing = self.ask_to_hear(verb, body)?;
+        let told = hearing.waiting.wait();
+        Ok((hearing.into_asked(), told))
+    }
+
+    /// Asks. Who sleeps until it is told can look at something else now and then.
+    ///
+    /// # Errors
+    /// It could not be asked: the owner's process is gone, or this one was forked.
+    pub fn ask_to_hear(&self, verb: u8, body: &Parcel) -> Result<Hearing, Broken> {
         let waiting = Arc::new(Waiting::default());
         let asked = self.ask(verb, body, Arc::clone(&waiting) as Arc<dyn Waiter>)?;
-        Ok((asked, waiting.wait()))
+        Ok(Hearing { asked, waiting })
     }
 
     /// Tells the object something that has no answer. True: the system has it, so that it arrives also if this process dies.
@@ -142,12 +152,13 @@ impl Handle {
         Ok(core.send(&link.connection) == Sent::All)
     }
 
-    /// A ticket for a handle that goes on its way, used up by the first who shows it.
+    /// A ticket for a handle that goes on its way, used up by the first who shows it; or revoked, if it is dropped before it
+    /// [leaves](Ticket::leave).
     ///
     /// # Errors
     /// The owner's process is gone, or this one was forked.
-    pub fn ticket(&self) -> Result<TicketId, Broken> {
-        self.grant(true)
+    pub fn ticket(&self) -> Result<Ticket, Broken> {
+        self.keeping(true)
     }
 
     /// A ticket for handles that are on their way, any number of times, until it is dropped.
@@ -155,9 +166,13 @@ impl Handle {
     /// # Errors
     /// The owner's process is gone, or this one was forked.
     pub fn lasting_ticket(&self) -> Result<Ticket, Broken> {
-        let id = self.grant(false)?;
+        self.keeping(false)
+    }
+
+    fn keeping(&self, once: bool) -> Result<Ticket, Broken> {
+        let id = self.grant(once)?;
         let (exchange, link) = (self.exchange.clone(), self.link.clone());
-        Ok(Ticket { exchange, link, object: self.id.number, id })
+        Ok(Ticket { exchange, link, object: self.id.number, id, has_left: false })
     }
 
     fn grant(&self, once: bool) -> Result<TicketId, Broken> {
@@ -199,6 +214,7 @@ pub struct Ticket {
     link: Option<Arc<Link>>,
     object: u64,
     id: TicketId,
+    has_left: bool,
 }
 
 impl std::fmt::Debug for Ticket {
@@ -213,11 +229,16 @@ impl Ticket {
     pub fn id(&self) -> TicketId {
         self.id
     }
+
+    /// It is on its way now: whoever gets it uses it up.
+    pub fn leave(mut self) {
+        self.has_left = true;
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.exchange.is_forked() {
+        if self.has_left || self.exchange.is_forked() {
             return;
         }
         let core = self.exchange.core();

@@ -73,7 +73,9 @@ mod tables;
 mod thread;
 
 pub use address::{Address, ObjectId, Party, TicketId};
-pub use asked::Asked;
+pub use asked::{Asked, Hearing};
+#[cfg(loom)]
+pub use channel::modelled;
 pub use desk::{Told, Waiter};
 pub use exchange::{Exchange, WeakExchange};
 pub use handle::{Handle, Ticket};

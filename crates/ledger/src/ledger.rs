@@ -86,6 +86,12 @@ impl std::fmt::Debug for Ledger {
 }
 
 impl Ledger {
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.owner.path()
+    }
+
     /// Opens a file, or makes it, and reads all that is in it. It is this process's until it is closed.
     ///
     /// With `repair`, what is whole in a damaged file is written into a new one, and the damaged one is kept beside it.

@@ -2,18 +2,22 @@
 
 pub(crate) mod door;
 mod hub;
+pub(crate) mod plain;
 pub(crate) mod shared;
 pub(crate) mod tickets;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
+use thistledown_exchange::ObjectId;
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
 use crate::asyncio::awaiting::Wait;
+use crate::channel::plain::PlainIterator;
 use crate::channel::shared::Shared;
 use crate::current::Current;
 use crate::errors::{self, Quick, Thrown};
@@ -42,6 +46,14 @@ pub(crate) struct Channel {
     shared: OnceLock<Arc<Shared>>,
 }
 
+/// Which channel a handle is to.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity {
+    /// One that was made here.
+    Here(u64),
+    Far(ObjectId),
+}
+
 impl Channel {
     /// What people call it.
     pub(crate) fn name(&self) -> String {
@@ -59,6 +71,14 @@ impl Channel {
         self.shared.get()
     }
 
+    /// The same for all handles to one channel, before it is shared and afterwards.
+    fn identity(&self) -> Identity {
+        match self.shared() {
+            Some(shared) => shared.called().map_or(Identity::Far(shared.id()), Identity::Here),
+            None => Identity::Here(self.id.number()),
+        }
+    }
+
     /// A handle to a channel that another process made, or this one made before.
     fn of(shared: Arc<Shared>) -> Self {
         let capacity = shared.capacity;
@@ -67,7 +87,7 @@ impl Channel {
 
     /// Makes it one that other processes can use. What lies in it is packed; who waits at it waits on, at the other.
     fn share(&self, py: Python<'_>) -> PyResult<Arc<Shared>> {
-        let mut packed: Vec<(Py<PyAny>, thistledown_exchange::Parcel)> = Vec::new();
+        let mut packed: Vec<(Py<PyAny>, freight::Message)> = Vec::new();
         loop {
             if let Some(shared) = self.shared() {
                 return Ok(Arc::clone(shared));
@@ -80,8 +100,9 @@ impl Channel {
             let is_same = lies.iter().map(Py::as_ptr).eq(packed.iter().map(|(value, _)| value.as_ptr()));
             if is_same {
                 // From the look to here no Python code has run, and none does before it is done.
-                let values = packed.into_iter().map(|(_, parcel)| parcel).collect();
-                let shared = Shared::share(self.capacity, is_closed, values, self.number())?;
+                let (values, tickets): (_, Vec<_>) = packed.into_iter().map(|(_, packed)| packed).unzip();
+                let shared = Shared::share(self.capacity, is_closed, values, self.id.number())?;
+                tickets.into_iter().for_each(tickets::sent);
                 let _ = self.shared.set(Arc::clone(&shared));
                 drop(WORLD.with(|kernel| kernel.move_channel(self.id)));
                 return Ok(shared);
@@ -355,6 +376,29 @@ impl Channel {
 
     fn __aiter__(slf: Bound<'_, Self>) -> PyResult<ChannelIterator> {
         Ok(ChannelIterator { receive: Self::recv(slf)?.unbind() })
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> PyResult<PlainIterator> {
+        PlainIterator::begin(Self::recv(slf)?, "channel")
+    }
+
+    /// Handles to one channel are equal, also one that has come back from another process.
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast_exact::<Self>().is_ok_and(|other| other.get().identity() == self.identity())
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.identity().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __repr__(&self) -> String {

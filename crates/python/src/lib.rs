@@ -90,6 +90,8 @@ mod _core {
     #[pymodule_export]
     use super::channel::door::shared_objects;
     #[pymodule_export]
+    use super::channel::plain::PlainIterator;
+    #[pymodule_export]
     use super::channel::shared_channels;
     #[pymodule_export]
     use super::channel::{Channel, ChannelIterator, channel_from};

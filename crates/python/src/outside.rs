@@ -44,6 +44,25 @@ pub(crate) fn outside<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) 
     result
 }
 
+/// How long a wait for another process goes on before it is looked whether a signal has come.
+const WHILE: Duration = Duration::from_millis(50);
+
+/// Waits, a while at a time, until there is something; signals are heard in between.
+///
+/// # Errors
+/// What the handler of a signal raises, as Ctrl-C does.
+pub(crate) fn outside_until<T: Send>(
+    py: Python<'_>,
+    mut wait: impl FnMut(Duration) -> Option<T> + Send,
+) -> PyResult<T> {
+    loop {
+        if let Some(found) = outside(py, || wait(WHILE)) {
+            return Ok(found);
+        }
+        py.check_signals()?;
+    }
+}
+
 fn come_back() {
     RETURNING.fetch_add(1, Ordering::SeqCst);
     if !ENDING.load(Ordering::SeqCst) || ENDS.get() {

@@ -11,6 +11,7 @@ pub(crate) mod transaction;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
+use thistledown_exchange::ObjectId;
 use thistledown_runtime::{Name, Pending, SharedSpace};
 use thistledown_space::{
     CodecError, How, Outside, Refused, Template, Tuple, Wanted, decode_given, decode_tuples,
@@ -56,6 +58,14 @@ pub(crate) struct Space {
     at: At,
 }
 
+/// Which space a handle is to.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity {
+    Here(usize),
+    Far(ObjectId),
+    File(PathBuf),
+}
+
 /// Where it is.
 enum At {
     Seat(Seat),
@@ -77,6 +87,18 @@ impl Space {
         match &self.at {
             At::Seat(seat) => seat.clone(),
             At::File(file) => file.seat(),
+        }
+    }
+
+    /// The same for all handles to one space.
+    fn identity(&self) -> Identity {
+        match &self.at {
+            At::Seat(Seat::Here(home)) => match home.shared.ledger() {
+                Some(ledger) => Identity::File(ledger.path().into()),
+                None => Identity::Here(Arc::as_ptr(&home.shared).addr()),
+            },
+            At::Seat(Seat::Far(far)) => Identity::Far(far.id()),
+            At::File(file) => Identity::File(file.path().into()),
         }
     }
 
@@ -461,6 +483,25 @@ impl Space {
 
     fn __bool__(&self) -> bool {
         true
+    }
+
+    /// Handles to one space are equal, also one that has come back from another process.
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast_exact::<Self>().is_ok_and(|other| other.get().identity() == self.identity())
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.identity().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

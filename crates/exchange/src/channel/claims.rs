@@ -7,9 +7,48 @@
 //!
 //! A channel that waits for room asks to be told: then the next claim says so.
 
-use std::sync::atomic::Ordering;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thistledown_parcel::Word;
+
+/// A word that is changed by atomic operations alone; in a model, one that the model sees.
+pub trait Atomic {
+    /// What it is.
+    fn read(&self) -> u64;
+    /// Changes it, unless there is nothing to change it to. What it was; an error, if it is that still.
+    fn change(&self, change: impl FnMut(u64) -> Option<u64>) -> Result<u64, u64>;
+    /// Sets these bits. What it was.
+    fn set(&self, bits: u64) -> u64;
+    /// Clears these bits.
+    fn clear(&self, bits: u64);
+}
+
+macro_rules! atomic {
+    ($kind:ty) => {
+        impl Atomic for $kind {
+            fn read(&self) -> u64 {
+                self.load(Ordering::Acquire)
+            }
+
+            fn change(&self, change: impl FnMut(u64) -> Option<u64>) -> Result<u64, u64> {
+                self.fetch_update(Ordering::AcqRel, Ordering::Acquire, change)
+            }
+
+            fn set(&self, bits: u64) -> u64 {
+                self.fetch_or(bits, Ordering::AcqRel)
+            }
+
+            fn clear(&self, bits: u64) {
+                self.fetch_and(!bits, Ordering::AcqRel);
+            }
+        }
+    };
+}
+
+atomic!(AtomicU64);
+#[cfg(loom)]
+atomic!(loom::sync::atomic::AtomicU64);
 
 /// Nothing is claimed any more.
 const REVOKED: u64 = 1;
@@ -20,7 +59,7 @@ const SHIFT: u32 = 2;
 
 /// What comes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Claimed {
+pub enum Claimed {
     /// The value is the receiver's; whether the channel wants to hear of it.
     Taken(bool),
     /// It is the channel's again.
@@ -29,39 +68,37 @@ pub(super) enum Claimed {
 
 /// One side of the word.
 #[derive(Debug)]
-pub(super) struct Claims(pub(super) Word);
+pub struct Claims<W = Word>(pub W);
 
-impl Claims {
+impl<W: Deref<Target: Atomic>> Claims<W> {
     /// The receiver takes the value of this number.
-    pub(super) fn claim(&self, number: u64) -> Claimed {
-        let claimed = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            (word & REVOKED == 0).then_some((number + 1) << SHIFT)
-        });
+    pub fn claim(&self, number: u64) -> Claimed {
+        let claimed = self.0.change(|word| (word & REVOKED == 0).then_some((number + 1) << SHIFT));
         claimed.map_or(Claimed::Revoked, |word| Claimed::Taken(word & AWAITED != 0))
     }
 
     /// How many values of those ever lent the receiver is past.
-    pub(super) fn past(&self) -> u64 {
-        self.0.load(Ordering::Acquire) >> SHIFT
+    pub fn past(&self) -> u64 {
+        self.0.read() >> SHIFT
     }
 
     /// The channel is to be told of the next claim. What [`Self::past`] was in that moment.
-    pub(super) fn watch(&self) -> u64 {
-        self.0.fetch_or(AWAITED, Ordering::AcqRel) >> SHIFT
+    pub fn watch(&self) -> u64 {
+        self.0.set(AWAITED) >> SHIFT
     }
 
     /// Nothing more is claimed. What [`Self::past`] was in that moment, and stays.
-    pub(super) fn revoke(&self) -> u64 {
-        self.0.fetch_or(REVOKED, Ordering::AcqRel) >> SHIFT
+    pub fn revoke(&self) -> u64 {
+        self.0.set(REVOKED) >> SHIFT
     }
 
     /// The receiver has heard that nothing of what it had is its own.
-    pub(super) fn restore(&self) {
-        self.0.fetch_and(!REVOKED, Ordering::AcqRel);
+    pub fn restore(&self) {
+        self.0.clear(REVOKED);
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -31,12 +31,26 @@ fn a_ticket_keeps_it_until_it_is_used() {
     let (_shelf, here) = shelf(&owner, &[]);
     let id = here.id();
     let ticket = here.ticket().unwrap();
+    let shown = ticket.id();
+    ticket.leave();
     drop(here);
     assert!(owner.object(id.number).is_some());
     let other = Exchange::start().unwrap();
-    let there = other.hold(id, Some(ticket), None).unwrap();
+    let there = other.hold(id, Some(shown), None).unwrap();
     assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
     drop(there);
+    until(|| owner.object(id.number).is_none());
+}
+
+#[test]
+fn a_ticket_that_does_not_leave_keeps_nothing() {
+    let owner = Exchange::start().unwrap();
+    let (_shelf, here) = shelf(&owner, &[]);
+    let id = here.id();
+    let (_other, there) = far(id);
+    let tickets = (here.ticket().unwrap(), there.ticket().unwrap());
+    drop((here, there));
+    drop(tickets);
     until(|| owner.object(id.number).is_none());
 }
 
@@ -81,7 +95,8 @@ fn a_handle_passed_on_is_kept_on_its_way() {
     drop(here);
     let ticket = there.ticket().unwrap();
     let third = Exchange::start().unwrap();
-    let last = third.hold(id, Some(ticket), None).unwrap();
+    let last = third.hold(id, Some(ticket.id()), None).unwrap();
+    ticket.leave();
     assert!(last.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
     // Whichever came first, the ticket or its word, neither is left.
     assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());

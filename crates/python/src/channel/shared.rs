@@ -23,7 +23,7 @@ use crate::channel::hub::{Hub, call};
 use crate::channel::{door, tickets};
 use crate::errors;
 use crate::operation::Wants;
-use crate::outside::outside;
+use crate::outside::outside_until;
 use crate::payload::WORLD;
 use crate::workers::freight;
 
@@ -33,8 +33,8 @@ pub(super) type Here = Port<Parcel, Option<SpotId>, Broken>;
 struct Waiting {
     ticket: u64,
     spot: SpotId,
-    /// What it sends.
-    value: Option<Parcel>,
+    /// What it sends, and what keeps the channels in that until it is sent.
+    value: Option<freight::Message>,
 }
 
 #[derive(Default)]
@@ -176,10 +176,15 @@ impl Shared {
         self.id
     }
 
+    /// What the kernel called it, where it was made.
+    pub(crate) fn called(&self) -> Option<u64> {
+        self.called
+    }
+
     /// What people call it.
     pub(crate) fn name(&self) -> String {
         match self.called {
-            Some(number) => format!("channel {number}"),
+            Some(number) => format!("channel {}", number & 0xffff_ffff),
             None => format!("channel {} of process {}", self.id.number, self.id.owner.pid),
         }
     }
@@ -255,8 +260,10 @@ impl Shared {
     /// it is closed.
     fn ask_state(&self, py: Python<'_>) -> PyResult<(bool, usize)> {
         let Some(handle) = self.handle.get() else { return Err(self.error(py, self.end())) };
-        let told = outside(py, || handle.ask_and_wait(STATE, &Parcel::empty()));
-        match told.map_err(|why| self.error(py, End::Broken(why)))? {
+        let broken = |why| self.error(py, End::Broken(why));
+        let hearing = handle.ask_to_hear(STATE, &Parcel::empty()).map_err(broken)?;
+        match outside_until(py, |at_most| hearing.sleep(at_most))? {
+            Told::Broken(why) => Err(broken(why)),
             Told::Answer(body) => {
                 let state = number_of(&body).unwrap_or_default();
                 Ok((state & 1 != 0, usize::try_from(state >> 1).unwrap_or_default()))
@@ -327,12 +334,13 @@ impl Shared {
         let ticket = self.next_ticket();
         self.at(|port, says| port.await_value(ticket, None, says, &mut call));
         let asked = if self.hub.is_none() { self.ask_state(py).map(drop) } else { Ok(()) };
-        let now = self.receive(Some(ticket));
+        // Who hears a signal instead has received nothing.
+        let now = asked.map(|()| self.receive(Some(ticket)));
         self.at(|port, says| port.release(ticket, says, &mut call));
-        match now {
+        match now? {
             Now::Done(value) => self.unpack(py, &value).map(Some),
             Now::Over(end) => Err(self.error(py, end)),
-            Now::Nothing => asked.map(|()| None),
+            Now::Nothing => Ok(None),
         }
     }
 
@@ -343,8 +351,16 @@ impl Shared {
         if !asks && self.hub.is_none() && self.at(|port, _| port.is_full()) {
             return Ok(false);
         }
-        let parcel = freight::pack_message(value.bind(py))?;
-        match self.send_with(py, None, &parcel)? {
+        let (parcel, tickets) = freight::pack_message(value.bind(py))?;
+        let is_sent = self.send_packed(py, &parcel, asks)?;
+        if is_sent {
+            tickets::sent(tickets);
+        }
+        Ok(is_sent)
+    }
+
+    fn send_packed(&self, py: Python<'_>, parcel: &Parcel, asks: bool) -> PyResult<bool> {
+        match self.send_with(py, None, parcel)? {
             false if !asks && self.hub.is_none() => return Ok(false),
             false => {}
             true => return Ok(true),
@@ -352,9 +368,9 @@ impl Shared {
         let ticket = self.next_ticket();
         self.at(|port, says| port.await_slot(ticket, None, says, &mut call));
         let asked = if self.hub.is_none() { self.ask_state(py).map(drop) } else { Ok(()) };
-        let sent = self.send_with(py, Some(ticket), &parcel);
+        let sent = asked.and_then(|()| self.send_with(py, Some(ticket), parcel));
         self.at(|port, says| port.release(ticket, says, &mut call));
-        sent.and_then(|sent| if sent { Ok(true) } else { asked.map(|()| false) })
+        sent
     }
 
     fn send_with(&self, py: Python<'_>, ticket: Option<u64>, parcel: &Parcel) -> PyResult<bool> {
@@ -409,7 +425,8 @@ impl Shared {
         sends: Option<&Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         self.check_fork(py)?;
-        let wait = self.waits.lock().now.get(&operation).map(|wait| (wait.ticket, wait.value.clone()));
+        let parcel = |wait: &Waiting| wait.value.as_ref().map(|(parcel, _)| parcel.clone());
+        let wait = self.waits.lock().now.get(&operation).map(|wait| (wait.ticket, parcel(wait)));
         let Some((ticket, value)) = wait else {
             return match sends {
                 Some(value) => Ok(self.send_now(py, value, false)?.then(|| py.None())),
@@ -417,7 +434,12 @@ impl Shared {
             };
         };
         if let Some(value) = value {
-            return Ok(self.send_with(py, Some(ticket), &value)?.then(|| py.None()));
+            if !self.send_with(py, Some(ticket), &value)? {
+                return Ok(None);
+            }
+            let sent = self.waits.lock().now.get_mut(&operation).and_then(|wait| wait.value.take());
+            sent.into_iter().for_each(|(_, tickets)| tickets::sent(tickets));
+            return Ok(Some(py.None()));
         }
         match self.receive(Some(ticket)) {
             Now::Done(value) => self.unpack(py, &value).map(Some),

@@ -15,7 +15,9 @@ use thistledown_exchange::{Address, Broken, Handle, ObjectId, Ticket, TicketId};
 pub(crate) enum Packing {
     #[default]
     Anything,
-    Once,
+    /// What is unpacked once.
+    Once(Vec<Ticket>),
+    /// What may be unpacked again and again.
     Collected(Vec<Ticket>),
 }
 
@@ -55,28 +57,42 @@ impl Drop for Before {
     }
 }
 
-/// Packs what is unpacked once.
-pub(crate) fn once<T>(pack: impl FnOnce() -> T) -> T {
-    let _before = Before(PACKING.replace(Packing::Once));
-    pack()
+/// Packs what is unpacked once, and gives what keeps the channels in it: to [leave](sent) when it is sent, and to be
+/// dropped when it is not.
+pub(crate) fn once<T>(pack: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Vec<Ticket>)> {
+    with_tickets(Packing::Once(Vec::new()), pack)
+}
+
+/// What was packed to be unpacked once is on its way.
+pub(crate) fn sent(tickets: Vec<Ticket>) {
+    tickets.into_iter().for_each(Ticket::leave);
 }
 
 /// Packs, and gives what keeps the channels in it.
 pub(crate) fn collect<T>(pack: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Vec<Ticket>)> {
-    let before = Before(PACKING.replace(Packing::Collected(Vec::new())));
+    with_tickets(Packing::Collected(Vec::new()), pack)
+}
+
+fn with_tickets<T>(packing: Packing, pack: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Vec<Ticket>)> {
+    let before = Before(PACKING.replace(packing));
     let packed = pack();
     let collected = PACKING.take();
     drop(before);
     match collected {
-        Packing::Collected(tickets) => Ok((packed?, tickets)),
-        _ => Ok((packed?, Vec::new())),
+        Packing::Once(tickets) | Packing::Collected(tickets) => Ok((packed?, tickets)),
+        Packing::Anything => Ok((packed?, Vec::new())),
     }
 }
 
 /// A ticket for a handle that is pickled now; `kept` is where one for anything is kept.
 pub(crate) fn ticket(handle: &Handle, kept: &Mutex<Option<Ticket>>) -> Result<TicketId, Broken> {
     PACKING.with_borrow_mut(|packing| match packing {
-        Packing::Once => handle.ticket(),
+        Packing::Once(tickets) => {
+            let ticket = handle.ticket()?;
+            let id = ticket.id();
+            tickets.push(ticket);
+            Ok(id)
+        }
         Packing::Collected(tickets) => {
             let ticket = handle.lasting_ticket()?;
             let id = ticket.id();

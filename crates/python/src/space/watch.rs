@@ -9,6 +9,7 @@ use thistledown_runtime::Name;
 use thistledown_space::{Template, WatchId};
 
 use crate::channel::ChannelIterator;
+use crate::channel::plain::PlainIterator;
 use crate::errors;
 use crate::operation::Operation;
 use crate::payload::WORLD;
@@ -65,6 +66,14 @@ impl Watch {
 
     pub(crate) fn describe(&self, _py: Python<'_>) -> String {
         format!("watch {} of {}", self.template, self.space.get().name())
+    }
+
+    /// The space that it watches, if that is in this process.
+    pub(crate) fn home(&self) -> Option<&Home> {
+        match &self.at {
+            At::Here(home, _) => Some(home),
+            At::Far(..) => None,
+        }
     }
 
     /// The next tuple, if there is one.
@@ -139,6 +148,11 @@ impl Watch {
     fn __aiter__(slf: Bound<'_, Self>) -> PyResult<ChannelIterator> {
         let py = slf.py();
         Ok(ChannelIterator { receive: Py::new(py, Self::recv(slf))? })
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> PyResult<PlainIterator> {
+        let py = slf.py();
+        PlainIterator::begin(Bound::new(py, Self::recv(slf))?, "watch")
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

@@ -14,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use thistledown_exchange::Ticket;
 use thistledown_parcel::freight::{self, NotWhole, Pickle, Plain, Reader};
 use thistledown_workers::{Mapped, Opened, Parcel};
 
@@ -166,7 +167,10 @@ fn has_large(args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<
 
 /// Packs what a task returned.
 pub(crate) fn pack_result(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
-    tickets::once(|| pack_value(value, "pack_result"))
+    let (parcel, tickets) = tickets::once(|| pack_value(value, "pack_result"))?;
+    // Whatever becomes of it, it is sent.
+    tickets::sent(tickets);
+    Ok(parcel)
 }
 
 /// What a task returned that returned nothing.
@@ -190,8 +194,11 @@ pub(crate) fn pack_error(value: &Bound<'_, PyAny>) -> Parcel {
     Parcel::new(&packed, &[]).unwrap_or_else(|_| Parcel::empty())
 }
 
-/// Packs what is sent through a channel.
-pub(crate) fn pack_message(value: &Bound<'_, PyAny>) -> PyResult<Parcel> {
+/// A message, and what keeps the channels in it until it is sent.
+pub(crate) type Message = (Parcel, Vec<Ticket>);
+
+/// Packs what is sent through a channel, with what keeps the channels in it until it is.
+pub(crate) fn pack_message(value: &Bound<'_, PyAny>) -> PyResult<Message> {
     tickets::once(|| pack_value(value, "pack_message"))
 }
 
