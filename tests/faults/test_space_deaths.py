@@ -129,3 +129,41 @@ def test_a_forked_child_is_told_that_it_cannot(pair):
     assert os.waitpid(child, 0)[1] == 0
     space.write_nowait(("a",))
     assert space.take_nowait(("a",)) == ("a",)
+
+
+def _memory():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_watch_of_a_process_that_stands_still_keeps_no_more_than_its_capacity(pair):
+    """The rest is dropped where it was written, which does not keep it for who may never hear of it."""
+    count, size = 20_000, 4096
+
+    def look(space):
+        seen, missed = [], 0
+        with space.watch(("seen", int, bytes), capacity=100) as watch:
+            space.write_nowait(("begun", os.getpid()))
+            space.take(("ended",)).wait(PATIENCE)
+            while not seen or seen[-1] != count - 1:
+                try:
+                    seen.append(watch.recv().wait(PATIENCE)[1])
+                except td.WatchLagged as lagged:
+                    missed += lagged.missed
+        return seen, missed
+
+    space = td.Space()
+    task = pair.go(look, space)
+    process = space.take(("begun", int)).wait(PATIENCE)[1]
+    before = _memory()
+    os.kill(process, signal.SIGSTOP)
+    for number in range(count):
+        space.write_nowait(("seen", number, bytes(size)))
+        space.take_nowait(("seen", number, ...))
+    grown = _memory() - before
+    space.write_nowait(("ended",))
+    os.kill(process, signal.SIGCONT)
+    seen, missed = task.result(PATIENCE)
+    assert grown < count * size // 4
+    assert seen == sorted(seen)
+    assert len(seen) + missed == count

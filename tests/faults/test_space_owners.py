@@ -6,8 +6,10 @@ The owners here are programs of their own, which are killed; who asks them again
 import contextlib
 import functools
 import os
+import queue
 import random
 import signal
+import socket
 import threading
 import time
 
@@ -350,3 +352,154 @@ def _all_that_comes_back(space):
             left.append(space.take(("job", int)).wait(3.0)[1])
         except TimeoutError:
             return left
+
+
+TAKER = """
+    import sys, threading
+    import thistledown as td
+
+    space, taken = td.Space(sys.argv[1], fsync=False), []
+
+    def take():
+        while True:
+            _, number = space.take(("job", int)).wait()
+            if number < 0:
+                return
+            taken.append(number)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    space.write_nowait(("job", -1))
+    thread.join()
+    print(sorted(taken), flush=True)
+"""
+
+
+def cut_connections():
+    """All that this process has to owners of spaces; both ends live on."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                count += _cut(os.dup(int(name)))
+    return count
+
+
+def _cut(descriptor):
+    try:
+        copy = socket.socket(fileno=descriptor)
+    except OSError:
+        # By now it is something else.
+        os.close(descriptor)
+        raise
+    with copy:
+        is_ours = copy.family == socket.AF_UNIX and copy.type == socket.SOCK_SEQPACKET
+        if not is_ours or not copy.getpeername().startswith(b"\0"):
+            return 0
+        copy.shutdown(socket.SHUT_RDWR)
+        return 1
+
+
+def test_a_write_whose_answer_is_lost_with_its_connection_is_done_once(path):
+    """The owner takes each tuple at once, so that what was written cannot be taken back when the answer is lost."""
+    written, count = queue.SimpleQueue(), 4 * 250
+
+    def write(space, first):
+        for number in range(first, count, 4):
+            space.write(("job", number)).wait(PATIENCE)
+            written.put(number)
+
+    with started_program(TAKER, path) as process:
+        assert process.stdout.readline() == "ready\n"
+        with td.Space(path) as space:
+            threads = [threading.Thread(target=write, args=(space, first)) for first in range(4)]
+            for thread in threads:
+                thread.start()
+            cuts = 0
+            for number in range(count):
+                written.get(timeout=PATIENCE)
+                if number % 10 == 5:
+                    cuts += cut_connections()
+            for thread in threads:
+                thread.join(PATIENCE)
+            assert cuts > 10
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == f"{list(range(count))}\n"
+
+
+def test_who_cannot_take_over_because_of_an_error_that_passes_does_so_afterwards(tmp_path):
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    folder.mkdir()
+    with started_program(OWNER, folder / "jobs.db") as process, contextlib.ExitStack() as stack:
+        owner = Owner(process)
+        space = stack.enter_context(td.Space(folder / "jobs.db"))
+        folder.rename(other)
+        owner.is_killed()
+        with pytest.raises(TimeoutError):
+            space.take(("never",)).wait(0.3)
+        other.rename(folder)
+        space.write_nowait(("written",))
+        assert space.read_all() == [("written",)]
+        assert "of process" not in repr(space)
+
+
+class Heard(Exception):
+    """A signal was heard."""
+
+
+@pytest.fixture
+def alarm():
+    """Rings in the main thread, which is to hear it wherever it waits."""
+
+    def hear(number, frame):
+        raise Heard
+
+    before = signal.signal(signal.SIGALRM, hear)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.2)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda space: space.take_nowait(("a", int)),
+        lambda space: space.write_nowait(("b", 1)),
+        lambda space: space.take(("a", int)).wait(0),
+        lambda space: space.read_all(),
+        len,
+    ],
+    ids=["take_nowait", "write_nowait", "wait", "read_all", "len"],
+)
+def test_a_signal_is_heard_while_the_owner_does_not_answer(owner, path, alarm, act):
+    with td.Space(path) as space:
+        space.write_nowait(("a", 1))
+        os.kill(owner.pid, signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(owner.pid, os.WUNTRACED)[1])
+        alarm()
+        with pytest.raises(Heard):
+            act(space)
+        os.kill(owner.pid, signal.SIGCONT)
+        # What was given up has not happened.
+        eventually(lambda: space.read_all() == [("a", 1)], "it is not undone")
+
+
+LOCKED = """
+    import fcntl, sys
+
+    with open(sys.argv[1] + "-owner", "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        print("locked", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_signal_is_heard_while_an_owner_that_cannot_be_reached_is_waited_for(path, alarm):
+    with started_program(LOCKED, path) as process:
+        assert process.stdout.readline() == "locked\n"
+        alarm()
+        with pytest.raises(Heard):
+            td.Space(path)

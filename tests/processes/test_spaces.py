@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import pickle
+import threading
 
 import pytest
 import thistledown as td
@@ -215,3 +216,68 @@ def test_nothing_is_left_of_spaces_of_requests(pool):
     del space
     gc.collect()
     eventually(lambda: _core._shared_objects() == 1, "spaces of tasks that have ended are kept")
+
+
+def write_from_a_thread(space, gate):
+    """What it writes comes when the task has long ended."""
+
+    def write():
+        gate.recv().wait(PATIENCE)
+        space.write_nowait(("x", 1))
+
+    threading.Thread(target=write, daemon=True).start()
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+@pytest.mark.parametrize("waits", ["take", "watch"])
+def test_who_waits_for_what_another_process_may_write_is_in_no_deadlock(pool, waits, is_early):
+    """Nothing else of this program goes on: only a thread of a worker knows that something will come."""
+    gate = td.Channel(1)
+
+    def open_gate():
+        words = "for recv from watch" if waits == "watch" else "for take ("
+        eventually(lambda: words in str(td.tree()), "nobody waits")
+        gate.send_nowait(None)
+
+    async def main():
+        space = td.Space()
+        watch = space.watch()
+        operation = watch.recv() if waits == "watch" else space.take(("x", int))
+
+        async def wait():
+            return await operation
+
+        waiting = td.go(wait) if is_early else None
+        await td.sleep(0)
+        await pool.go(write_from_a_thread, space, gate)
+        opener = threading.Thread(target=open_gate)
+        opener.start()
+        try:
+            return await (waiting or operation)
+        finally:
+            opener.join()
+
+    assert td.run(main) == ("x", 1)
+
+
+def back(value):
+    return value
+
+
+@pytest.mark.parametrize("is_on_file", [False, True])
+def test_a_handle_that_comes_home_is_equal_to_the_one_that_went(pool, tmp_path, is_on_file):
+    with td.Space(tmp_path / "jobs.db" if is_on_file else None) as space:
+        home = pool.go(back, space).result(PATIENCE)
+        assert home == space
+        assert {space: "known"}[home] == "known"
+        assert home != td.Space()
+
+
+def test_plain_code_iterates_over_a_watch():
+    space = td.Space()
+    with space.watch(("a", int)) as watch:
+        seen = iter(watch)
+        for number in range(3):
+            space.write_nowait(("a", number))
+        assert [next(seen) for _ in range(3)] == [("a", 0), ("a", 1), ("a", 2)]
+    assert list(watch) == []

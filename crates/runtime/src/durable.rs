@@ -18,7 +18,7 @@ use thistledown_space::{
     TransactionId, Tuple, Wanted, decode_tuple, encode_tuple,
 };
 
-use crate::outcome::{self, Outcome};
+use crate::outcome::{self, Kept, Outcome};
 use crate::space::{Name, SharedSpace, since_epoch};
 use crate::sync::Mutex;
 use crate::world::{Wakes, World};
@@ -365,6 +365,12 @@ impl SharedSpace {
                 self.lay(space, changes, None);
             }
         });
+    }
+
+    /// Whoever asked for what is done may not have heard so, and ask again: for a tuple of this number to be written, or for
+    /// something else.
+    pub fn remember(&self, operation: OperationId, row: u64, written: Option<u64>) {
+        self.known.lock().insert(operation, (row, written.map_or(Kept::Done, Kept::Written)));
     }
 
     /// Writes a tuple that can be taken back: as [`Self::begin_write`], with its number.

@@ -1,4 +1,4 @@
-//! What became of operations that somebody may ask for again, at the next owner of the file.
+//! What became of operations that somebody may ask for again: at the next owner of the file, or over the next connection.
 //!
 //! It is written with the act itself, so one is never in the file without the other; and forgotten when whoever asked says
 //! that he knows. A tuple that was taken lies in the outcome alone: the next owner holds it for who took it, and for nobody
@@ -52,7 +52,7 @@ pub(crate) enum Kept {
     Claimed { claim: ClaimId, number: u64, tuple: Tuple },
 }
 
-/// Operations that were done by earlier owners, and the rows of their outcomes.
+/// Operations that were done by earlier owners, or whose answers were lost, and the rows of their outcomes.
 pub(crate) type Known = HashMap<OperationId, (u64, Kept)>;
 
 impl Outcome<'_> {
@@ -124,7 +124,7 @@ impl SharedSpace {
         }
     }
 
-    /// What an earlier owner has done for an operation. It is told once.
+    /// What was done for an operation: by an earlier owner, or by this one, whose answer was lost. It is told once.
     pub fn recall<P: Payload<Waker: Wakes>>(
         &self,
         world: &World<P>,

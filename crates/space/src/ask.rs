@@ -49,6 +49,8 @@ pub enum Act {
     Watch(Template, u64, u64),
     /// To watch no more.
     Unwatch(u64),
+    /// Of the watch by this number so many more were heard of.
+    Heard(u64, u64),
     /// To confirm a claim.
     Confirm(ClaimId),
     /// To extend it.
@@ -200,6 +202,10 @@ impl Ask {
             Act::LookAgain(number) => writer.tagged(12, *number),
             Act::Forsake => writer.0.push(14),
             Act::Keep(claim) => writer.tagged(15, claim.number()),
+            Act::Heard(number, count) => {
+                writer.tagged(16, *number);
+                writer.number(*count);
+            }
         }
         writer.finish()
     }
@@ -239,6 +245,7 @@ impl Ask {
             13 => Act::Spoilt(reader.claim()?),
             14 => Act::Forsake,
             15 => Act::Keep(reader.claim()?),
+            16 => Act::Heard(reader.number()?, reader.number()?),
             tag => return Err(CodecError::Tag { what: "thing to ask", tag }),
         };
         reader.finish()?;

@@ -115,7 +115,7 @@ impl<N: Copy, S: Store> Space<N, S> {
             waiter.called |= (outside.call)(waiter.name);
         }
         for watch in self.watches.values() {
-            (outside.call)(watch.name);
+            while (outside.call)(watch.name) {}
         }
     }
 

@@ -6,7 +6,9 @@
 //!
 //! No lock here is held while the space is asked, but that of the wait which is asked for.
 
+mod asking;
 pub(crate) mod line;
+mod owed;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
@@ -18,27 +20,25 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rustix_futex_sync::{Condvar, Mutex};
 use thistledown_exchange::{
-    Asked, Broken, Exchange, Handle, Listener, ObjectId, Parcel, Ticket, TicketId, Told, Waiter,
+    Asked, Broken, Exchange, Handle, Listener, ObjectId, Parcel, Ticket, TicketId, Told,
 };
 use thistledown_kernel::Moment;
 pub(crate) use thistledown_space::Act;
-use thistledown_space::{
-    Ask, ClaimId, CodecError, How, News, OperationId, Refused, Template, TransactionId, Tuple, Wanted,
-    decode_given,
-};
+use thistledown_space::{ClaimId, CodecError, News, Refused, TransactionId};
 
 use crate::channel::{door, tickets};
 use crate::current::{Current, Run};
 use crate::errors;
-use crate::outside::outside;
-use crate::payload::WORLD;
+use crate::outside::outside_until;
+pub(crate) use crate::space::far::asking::Given;
 use crate::space::far::line::{Gone, Line, Owner};
+use crate::space::far::owed::Owed;
 use crate::space::far::wait::FarWait;
-use crate::space::far::watch::{FarWatch, Next};
+use crate::space::far::watch::FarWatch;
 use crate::space::file::Place;
 use crate::space::home::Home;
-use crate::space::hub::{Hub, VERB, bytes_of, code, parcel};
-use crate::space::{cannot_be_written, refused};
+use crate::space::hub::{Hub, bytes_of, code, parcel};
+use crate::space::refused;
 
 /// Names of waits, watches and operations, for all spaces.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -174,15 +174,31 @@ impl FarSpace {
         (line.turn, line.owner.clone())
     }
 
-    /// The owner, whom it waits for if there is none now.
-    fn owner_or_next(&self) -> Result<(u64, Arc<Handle>), Gone> {
-        let mut line = self.line.lock();
-        loop {
-            match &line.owner {
-                Owner::Known(handle) => return Ok((line.turn, Arc::clone(handle))),
-                Owner::Gone(gone) => return Err(gone.clone()),
-                Owner::Between => line = self.changed.wait(line),
+    /// The owner, whom it waits for if there is none now, for this long at most.
+    fn owner_for(&self, at_most: Duration) -> Option<Result<(u64, Arc<Handle>), Gone>> {
+        self.look_again();
+        let line = self.line.lock();
+        let is_between = |line: &mut Line| matches!(line.owner, Owner::Between);
+        let (line, _) = self.changed.wait_timeout_while(line, at_most, is_between);
+        match &line.owner {
+            Owner::Known(handle) => Some(Ok((line.turn, Arc::clone(handle)))),
+            Owner::Gone(gone) | Owner::Missed(gone) => Some(Err(gone.clone())),
+            Owner::Between => None,
+        }
+    }
+
+    /// No owner could be had, and that may be over by now: it is looked for once more.
+    fn look_again(&self) {
+        let place = {
+            let mut line = self.line.lock();
+            let place = self.file.upgrade().filter(|_| matches!(line.owner, Owner::Missed(_)));
+            if place.is_some() {
+                line.owner = Owner::Between;
             }
+            place
+        };
+        if let Some(place) = place {
+            place.find_next();
         }
     }
 
@@ -215,21 +231,6 @@ impl FarSpace {
         Ok(())
     }
 
-    /// Tells the next owner what this process has, wants, and wants no more.
-    pub(crate) fn introduce(&self) {
-        let Owner::Known(handle) = self.owner().1 else { return };
-        let claims: Vec<ClaimId> = self.claims.lock().iter().copied().collect();
-        claims.into_iter().for_each(|claim| self.tell(Act::Keep(claim)));
-        let owed: Vec<Owed> = self.owed.lock().keys().copied().collect();
-        owed.into_iter().for_each(|owed| self.owe(owed));
-        let watches: Vec<_> = self.watches.lock().values().cloned().collect();
-        watches.into_iter().for_each(|watch| watch.resume(&handle));
-        let mut waits: Vec<_> = self.waits.lock().values().filter_map(Weak::upgrade).collect();
-        // In the order in which they came.
-        waits.sort_unstable_by_key(|wait| wait.number);
-        waits.into_iter().for_each(|wait| wait.ask());
-    }
-
     /// The owner of this turn is gone: of a file the next one is looked for.
     pub(crate) fn lose(&self, turn: u64, why: Broken) {
         let place = self.file.upgrade().filter(|_| why != Broken::Forked);
@@ -247,12 +248,21 @@ impl FarSpace {
 
     /// There is no owner, and there will be none.
     pub(crate) fn fail(&self, gone: Gone) {
+        self.end_line(Owner::Gone(gone.clone()), gone);
+    }
+
+    /// No owner can be had now: who waits is told so, and who asks next looks once more.
+    pub(crate) fn miss(&self, gone: Gone) {
+        self.end_line(Owner::Missed(gone.clone()), gone);
+    }
+
+    fn end_line(&self, end: Owner, gone: Gone) {
         let before = {
             let mut line = self.line.lock();
             if matches!(line.owner, Owner::Gone(_)) {
                 return;
             }
-            (std::mem::replace(&mut line.owner, Owner::Gone(gone.clone())), line.listener.take())
+            (std::mem::replace(&mut line.owner, end), line.listener.take())
         };
         self.changed.notify_all();
         drop(before);
@@ -274,129 +284,9 @@ impl FarSpace {
 
     /// What names it for another process, and keeps it until that has it.
     pub(crate) fn ticket(&self, py: Python<'_>) -> PyResult<(ObjectId, TicketId)> {
-        let (_, handle) = outside(py, || self.owner_or_next()).map_err(|gone| gone.error())?;
+        let owner = outside_until(py, |at_most| self.owner_for(at_most))?;
+        let (_, handle) = owner.map_err(|gone| gone.error())?;
         Ok((handle.id(), tickets::ticket(&handle, &self.ticket).map_err(broken)?))
-    }
-
-    /// What an act is called that must happen once though it is asked twice.
-    fn operation(&self, act: &Act) -> Option<OperationId> {
-        let has_name = match act {
-            Act::Write(_, _, None) | Act::Confirm(_) | Act::Commit(_) => true,
-            Act::Look(wanted, _) => wanted.within.is_none() && wanted.how != How::Read,
-            _ => false,
-        };
-        let number = || NUMBERS.fetch_add(1, Ordering::Relaxed);
-        (has_name && self.is_on_file()).then(|| OperationId { asker: self.asker, number: number() })
-    }
-
-    fn body(operation: Option<OperationId>, act: Act) -> PyResult<Parcel> {
-        let bytes = Ask { now: now(), operation, act }.to_bytes().map_err(cannot_be_written)?;
-        Parcel::new(&bytes, &[]).map_err(|error| errors::system(&error))
-    }
-
-    /// Asks, and sleeps until it is told; again, until somebody has told. An offer stands until what is asked is dropped.
-    fn ask_and_hear(&self, py: Python<'_>, body: &Parcel) -> PyResult<(Asked, Told)> {
-        let heard = outside(py, || {
-            loop {
-                let (turn, handle) = self.owner_or_next()?;
-                let lost = match handle.ask_and_hear(VERB, body) {
-                    Ok((_, Told::Broken(why))) => why,
-                    Ok((_, Told::Refusal { code: code::CLOSED, .. })) if self.is_on_file() => {
-                        Broken::NoObject { pid: handle.id().owner.pid }
-                    }
-                    Ok(heard) => return Ok(heard),
-                    Err(why) => why,
-                };
-                self.lose(turn, lost);
-            }
-        });
-        heard.map_err(|gone: Gone| gone.error())
-    }
-
-    /// Asks, and waits for what comes of it in this thread. An offer is taken.
-    pub(crate) fn ask(&self, py: Python<'_>, act: Act) -> PyResult<Vec<u8>> {
-        let body = Self::body(self.operation(&act), act)?;
-        let (asked, told) = self.ask_and_hear(py, &body)?;
-        match told {
-            Told::Answer(body) => bytes_of(&body).map_err(garbled),
-            Told::Offer(body) => {
-                asked.accept();
-                bytes_of(&body).map_err(garbled)
-            }
-            Told::Refusal { code, body } => Err(refusal(code, &body)),
-            Told::Broken(why) => Err(broken(why)),
-        }
-    }
-
-    /// Takes or claims what is there now: it is this process's when what is given with it says so.
-    pub(crate) fn look_now(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        wanted: &Arc<Wanted>,
-    ) -> PyResult<Option<(Given, Offered)>> {
-        let act = Act::Look(Arc::clone(wanted), None);
-        let operation = self.operation(&act);
-        let (asked, told) = self.ask_and_hear(py, &Self::body(operation, act)?)?;
-        match told {
-            Told::Offer(body) => {
-                let given = bytes_of(&body).and_then(|bytes| decode_given(&bytes)).map_err(garbled)?;
-                Ok(Some((given, Offered { asked: Some(asked), operation, space: Arc::clone(self) })))
-            }
-            Told::Answer(_) => Ok(None),
-            Told::Refusal { code, body } => Err(refusal(code, &body)),
-            Told::Broken(why) => Err(broken(why)),
-        }
-    }
-
-    /// Tells it something, if it is there.
-    pub(crate) fn tell(&self, act: Act) {
-        if let (Owner::Known(handle), Ok(body)) = (self.owner().1, Self::body(None, act)) {
-            // Who is gone need not be told.
-            let _ = handle.tell(VERB, &body);
-        }
-    }
-
-    /// What was asked by this name is not wanted any more.
-    fn forsake(&self, operation: OperationId) {
-        self.owe(Owed::Undoing(operation));
-    }
-
-    /// Ends a claim: its tuple comes back.
-    pub(crate) fn give_back(&self, claim: ClaimId) {
-        self.note_claim(claim, false);
-        self.owe(Owed::Claim(claim));
-    }
-
-    /// An owner who has done it says so, when that is in the file; else the next one is told.
-    fn owe(&self, owed: Owed) {
-        // First it is noted: whoever becomes the owner from here on is told by `introduce`.
-        let before = self.owed.lock().insert(owed, None);
-        drop(before);
-        let (turn, owner) = self.owner();
-        let (operation, act) = match owed {
-            Owed::Undoing(operation) => (Some(operation), Act::Forsake),
-            Owed::Claim(claim) => (None, Act::GiveBack(claim)),
-        };
-        let (Owner::Known(handle), Ok(body)) = (owner, Self::body(operation, act)) else { return };
-        let waiter = Arc::new(Owing { space: Weak::clone(&self.me), owed });
-        match handle.ask(VERB, &body, waiter) {
-            Ok(asked) => {
-                if let Some(kept) = self.owed.lock().get_mut(&owed) {
-                    *kept = Some(asked);
-                }
-            }
-            Err(why) => self.lose(turn, why),
-        }
-    }
-
-    /// This process has a claim, or has it no more.
-    pub(crate) fn note_claim(&self, claim: ClaimId, is_held: bool) {
-        let mut claims = self.claims.lock();
-        if is_held {
-            claims.insert(claim)
-        } else {
-            claims.remove(&claim)
-        };
     }
 
     /// Asks for something that may take long; `act` gets its number.
@@ -405,6 +295,7 @@ impl FarSpace {
         within: Option<TransactionId>,
         act: impl FnOnce(u64) -> Act,
     ) -> PyResult<Arc<FarWait>> {
+        self.look_again();
         if let Owner::Gone(gone) = self.owner().1 {
             return Err(gone.error());
         }
@@ -421,55 +312,10 @@ impl FarSpace {
         self.waits.lock().remove(&number);
     }
 
-    pub(crate) fn watch(
-        &self,
-        py: Python<'_>,
-        template: Template,
-        capacity: usize,
-    ) -> PyResult<Arc<FarWatch>> {
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let body = Self::body(None, Act::Watch(template, number, capacity as u64))?;
-        let watch = Arc::new(FarWatch::new(number, capacity, body.clone()));
-        self.watches.lock().insert(number, Arc::clone(&watch));
-        match self.ask_and_hear(py, &body) {
-            Ok((_, Told::Refusal { code, body })) => {
-                self.unwatch(&watch);
-                Err(refusal(code, &body))
-            }
-            Ok(_) => Ok(watch),
-            Err(error) => {
-                self.unwatch(&watch);
-                Err(error)
-            }
-        }
-    }
-
-    /// Ends a watch. False: it had ended before.
-    pub(crate) fn unwatch(&self, watch: &FarWatch) -> bool {
-        let was_there = self.watches.lock().remove(&watch.number).is_some();
-        if was_there {
-            self.tell(Act::Unwatch(watch.number));
-            WORLD.with(|kernel| kernel.drop_spot(watch.spot));
-        }
-        was_there
-    }
-
-    /// What a watch saw next.
-    pub(crate) fn next_seen(&self, watch: &FarWatch) -> PyResult<Next> {
-        match (watch.next(), self.owner().1) {
-            (Next::Nothing | Next::Gap, Owner::Gone(gone)) => Err(gone.error()),
-            (next, _) => Ok(next),
-        }
-    }
-
     /// A transaction is about to end: whoever waits in it is told so, and what he was offered is back before it has ended.
     pub(crate) fn leave(&self, id: TransactionId) {
         let waits: Vec<_> = self.waits.lock().values().filter_map(Weak::upgrade).collect();
         waits.into_iter().filter(|wait| wait.within == Some(id)).for_each(|wait| wait.revoke());
-    }
-
-    pub(crate) fn is_watched(&self, watch: &FarWatch) -> bool {
-        self.watches.lock().contains_key(&watch.number)
     }
 
     fn hear(&self, turn: u64, news: News) {
@@ -479,64 +325,18 @@ impl FarSpace {
                 let wait = self.waits.lock().get(&number).and_then(Weak::upgrade);
                 wait.into_iter().for_each(|wait| wait.enlisted(left));
             }
-            News::Seen(number, tuple) => watch(number).into_iter().for_each(|watch| watch.see(tuple.clone())),
-            News::Missed(number, count) => watch(number).into_iter().for_each(|watch| watch.miss(count)),
+            News::Seen(number, tuple) => watch(number).into_iter().for_each(|watch| {
+                watch.see(tuple.clone());
+                self.heard_of(&watch);
+            }),
+            News::Missed(number, count) => watch(number).into_iter().for_each(|watch| {
+                watch.miss(count);
+                self.heard_of(&watch);
+            }),
             News::Closed if self.is_on_file() => {
                 self.lose(turn, Broken::NoObject { pid: self.id().owner.pid });
             }
             News::Closed => {}
-        }
-    }
-}
-
-/// What an owner has to do before it is as if it had never been.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Owed {
-    /// To undo what was asked by this name.
-    Undoing(OperationId),
-    /// To end this claim.
-    Claim(ClaimId),
-}
-
-/// Hears that it is done.
-struct Owing {
-    space: Weak<FarSpace>,
-    owed: Owed,
-}
-
-impl Waiter for Owing {
-    fn told(&self, told: Told) {
-        let knows = matches!(told, Told::Answer(_) | Told::Offer(_));
-        if let Some(space) = self.space.upgrade().filter(|_| knows) {
-            let kept = space.owed.lock().remove(&self.owed);
-            drop(kept);
-        }
-    }
-}
-
-/// A tuple that is offered, and what holds it.
-pub(crate) type Given = (Tuple, Option<ClaimId>);
-
-/// What keeps a tuple for this process, until it is taken; or, dropped, gives it back, also with the next owner.
-pub(crate) struct Offered {
-    asked: Option<Asked>,
-    operation: Option<OperationId>,
-    space: Arc<FarSpace>,
-}
-
-impl Offered {
-    pub(crate) fn accept(mut self) {
-        if let Some(asked) = self.asked.take() {
-            asked.accept();
-        }
-    }
-}
-
-impl Drop for Offered {
-    fn drop(&mut self) {
-        if let Some(asked) = self.asked.take() {
-            drop(asked);
-            self.operation.into_iter().for_each(|operation| self.space.forsake(operation));
         }
     }
 }

@@ -13,7 +13,7 @@ use rustix_futex_sync::Mutex;
 use thistledown_ledger::{Error, Repaired};
 
 use crate::errors;
-use crate::outside::outside;
+use crate::outside::{outside, outside_until};
 use crate::space::act;
 use crate::space::far::line::Gone;
 use crate::space::far::{FarSpace, Seat};
@@ -107,17 +107,13 @@ pub(crate) struct Opened {
 impl Opened {
     /// Opens a file, or finds it open, here or in another process. The interpreter is not kept meanwhile.
     pub(crate) fn open(py: Python<'_>, path: &Path, fsync: bool, repair: bool) -> PyResult<Self> {
-        let found = outside(py, || -> Result<Found, Failure> {
-            let path = whole(path)?;
-            let mut patience = heir::Patience::new(&path);
-            loop {
-                if let Some(found) = Self::find_or_settle(&path, fsync, repair)? {
-                    return Ok(found);
-                }
-                patience.wait()?;
-            }
+        let whole = outside(py, || whole(path)).map_err(Failure::error)?;
+        let mut patience = heir::Patience::new(&whole);
+        let found = outside_until(py, |_| {
+            let found = Self::find_or_settle(&whole, fsync, repair).transpose();
+            found.or_else(|| patience.wait().err().map(|error| Err(error.into())))
         });
-        let (place, repaired) = found.map_err(Failure::error)?;
+        let (place, repaired) = found?.map_err(Failure::error)?;
         if let Some(repaired) = repaired {
             let words = format!(
                 "{} was damaged: {} tuples are whole and kept, and the damaged file is {} now",

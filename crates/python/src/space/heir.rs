@@ -54,6 +54,11 @@ impl Failure {
         }
     }
 
+    /// Whether it may be over in a moment: the system is short of something.
+    fn may_pass(&self) -> bool {
+        !matches!(self, Self::File(Error::Damaged { .. } | Error::Foreign { .. } | Error::Version { .. }))
+    }
+
     fn gone(self) -> Gone {
         match self {
             Self::File(error) => Gone::File(error),
@@ -128,7 +133,7 @@ pub(crate) fn find_next(place: Arc<Place>) {
     let thread = std::thread::Builder::new().name("thistledown-heir".into()).spawn(move || inherit(&other));
     mask.restore();
     if let (Err(error), Some(far)) = (thread, place.far.get()) {
-        far.fail(Gone::Words(format!("no thread can be started to look for the space: {error}")));
+        far.miss(Gone::Words(format!("no thread can be started to look for the space: {error}")));
     }
 }
 
@@ -136,34 +141,39 @@ fn inherit(place: &Arc<Place>) {
     let Some(far) = place.far.get() else { return };
     let mut patience = Patience::new(&place.path);
     loop {
-        let settled = with_files(|| match place.is_closed() {
-            true => Ok(None),
-            false => settle(place, false),
+        let settled = with_files(|| match (place.is_closed(), place.seat()) {
+            (true, _) => Ok(None),
+            // It has the file already, and nobody could be told so.
+            (false, Seat::Here(_)) => Ok(Some(None)),
+            (false, Seat::Far(_)) => settle(place, false),
         });
-        match settled {
-            Ok(Some(_)) => return resume(place, far),
+        let failure = match settled {
+            Ok(Some(_)) => match resume(place, far) {
+                Ok(()) => return,
+                Err(failure) => Some(failure),
+            },
             Ok(None) if place.is_closed() => return,
-            Ok(None) => {}
+            Ok(None) => None,
+            Err(failure) if failure.may_pass() => Some(failure),
             Err(failure) => return far.fail(failure.gone()),
-        }
+        };
         if let Err(error) = patience.wait() {
-            return far.fail(Gone::File(error));
+            return far.miss(failure.unwrap_or(Failure::File(error)).gone());
         }
     }
 }
 
 /// There is an owner again, perhaps this process: what was asked of the one before is asked of that.
-fn resume(place: &Place, far: &FarSpace) {
+fn resume(place: &Place, far: &FarSpace) -> Result<(), Failure> {
     if let Seat::Here(home) = place.seat() {
         let moved = door::open().and_then(|exchange| {
             let id = home.admit()?;
             far.move_to(&exchange, id, None).map_err(far::broken)
         });
-        if let Err(error) = moved {
-            return far.fail(Gone::Words(error.to_string()));
-        }
+        moved.map_err(Failure::Other)?;
     }
     far.introduce();
+    Ok(())
 }
 
 /// An address, as it stands beside the file.

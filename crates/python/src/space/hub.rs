@@ -11,6 +11,7 @@
 //! takes the interpreter's lock.
 
 mod acts;
+mod again;
 mod waits;
 mod watches;
 mod written;
@@ -30,6 +31,7 @@ use thistledown_space::{Act, Ask, ClaimId, CodecError, News, OperationId, Refuse
 use crate::current::Run;
 use crate::payload::WORLD;
 use crate::space::home::Home;
+use crate::space::hub::again::Doing;
 use crate::space::hub::waits::Wait;
 use crate::space::hub::watches::Watch;
 use crate::space::hub::written::Offered;
@@ -77,6 +79,8 @@ struct State {
     waits: HashMap<u64, Wait>,
     watches: HashMap<u64, Watch>,
     offered: HashMap<RequestId, Offered>,
+    /// What must be done once though it is asked twice, until it is over.
+    doing: HashMap<OperationId, Doing>,
     parties: HashMap<Party, Belongings>,
     spoilt: HashSet<ClaimId>,
     /// The latest time of who has a clock of tests.
@@ -234,7 +238,7 @@ impl Object for Hub {
         }
     }
 
-    fn accepted(&self, request: RequestId, _post: &mut Post<'_>) {
+    fn accepted(&self, request: RequestId, post: &mut Post<'_>) {
         let pending = match self.take_offered(request) {
             Some(Offered::Look(_, Look { given, pending: Some(pending) })) => {
                 if let Some(claim) = given.claim.filter(|_| pending.is_claim()) {
@@ -242,7 +246,10 @@ impl Object for Hub {
                 }
                 pending
             }
-            Some(Offered::Write(_, Some(row)) | Offered::Settled(row)) => return self.shared.forget(row),
+            Some(Offered::Write(_, Some(named)) | Offered::Settled(named)) => {
+                self.shared.forget(named.row);
+                return self.over(Some(named.operation), post);
+            }
             _ => return,
         };
         let row = pending.row();
@@ -250,9 +257,9 @@ impl Object for Hub {
         row.into_iter().for_each(|row| self.shared.forget(row));
     }
 
-    fn declined(&self, request: RequestId, _post: &mut Post<'_>) {
+    fn declined(&self, request: RequestId, post: &mut Post<'_>) {
         if let Some(offered) = self.take_offered(request) {
-            self.undo(offered);
+            self.undo(offered, post);
         }
     }
 

@@ -16,7 +16,7 @@ use thistledown_space::{How, Ticket, TransactionId, Tuple, Wanted, decode_given}
 use crate::current::{Current, Run};
 use crate::errors;
 use crate::operation::{Target, Wants};
-use crate::outside::outside;
+use crate::outside::{outside, outside_until};
 use crate::payload::WORLD;
 use crate::space::claim;
 use crate::space::far::wait::FarWait;
@@ -164,7 +164,7 @@ impl SpaceOperation {
         if !self.hurries.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        outside(py, || wait.listen());
+        outside_until(py, |at_most| wait.listen(at_most))?;
         self.hear_far(py, &wait)
     }
 
@@ -249,7 +249,12 @@ impl SpaceOperation {
             return;
         }
         match (&self.act, self.space.get().seat()) {
-            (Act::Receive(watch), _) => wants.push(Want::Called(watch.get().spot)),
+            (Act::Receive(watch), _) => {
+                if let Some(home) = watch.get().home() {
+                    self.hope_for_others(&home.shared);
+                }
+                wants.push(Want::Called(watch.get().spot));
+            }
             (Act::Look(wanted), Seat::Here(home)) => {
                 self.hope_for_others(&home.shared);
                 let at = home.shared.enlist(&WORLD, Run::now(), wanted, self.ticket());

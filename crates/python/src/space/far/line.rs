@@ -39,6 +39,8 @@ pub(crate) enum Owner {
     Between,
     /// There is none, and there will be none.
     Gone(Gone),
+    /// There is none, and none could be had: for now.
+    Missed(Gone),
 }
 
 pub(crate) struct Line {

@@ -123,7 +123,9 @@ impl FarWait {
             let handle = match owner {
                 Owner::Known(handle) => handle,
                 Owner::Between => return,
-                Owner::Gone(gone) => return self.hear(turn, self.space.told_gone(&gone)),
+                Owner::Gone(gone) | Owner::Missed(gone) => {
+                    return self.hear(turn, self.space.told_gone(&gone));
+                }
             };
             let mut asked = self.asked.lock();
             if !self.begin(turn) {
@@ -182,12 +184,11 @@ impl FarWait {
         self.hear(u64::MAX, told);
     }
 
-    /// Sleeps until it is told something, or that nothing is there.
-    pub(crate) fn listen(&self) {
-        let mut state = self.state.lock();
-        while !state.is_heard {
-            state = self.heard.wait(state);
-        }
+    /// Sleeps until it is told something, or that nothing is there; or for this long at most.
+    pub(crate) fn listen(&self, at_most: Duration) -> Option<()> {
+        let state = self.state.lock();
+        let (state, _) = self.heard.wait_timeout_while(state, at_most, |state| !state.is_heard);
+        state.is_heard.then_some(())
     }
 
     /// What it was told; from then on it is not asked again.

@@ -1,13 +1,18 @@
 //! Watches of a space that is elsewhere: what is seen comes by itself, and is kept here.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_exchange::{Handle, Parcel, Told, Waiter};
 use thistledown_kernel::SpotId;
-use thistledown_space::{Missed, Tuple};
+use thistledown_space::{Act, Missed, Template, Tuple};
 
 use crate::payload::WORLD;
+use crate::space::far::line::Owner;
+use crate::space::far::{FarSpace, NUMBERS, refusal};
 use crate::space::hub::VERB;
 
 /// What a watch has seen and not shown.
@@ -16,6 +21,8 @@ struct Seen {
     /// None: here the space has had no owner, or one who did not know of the watch.
     tuples: VecDeque<Option<Tuple>>,
     missed: u64,
+    /// How many have come that the owner does not know of yet.
+    unsaid: u64,
 }
 
 /// What comes next.
@@ -47,15 +54,25 @@ impl Waiter for Nobody {
 impl FarWatch {
     pub(super) fn new(number: u64, capacity: usize, body: Parcel) -> Self {
         let spot = WORLD.with(|kernel| kernel.open_outside_spot());
-        Self { number, spot, capacity, body, seen: Mutex::default() }
+        Self { number, spot, capacity: capacity.max(1), body, seen: Mutex::default() }
     }
 
     /// Goes on with the next owner, who has not seen what came before.
     pub(super) fn resume(&self, handle: &Handle) {
-        self.seen.lock().tuples.push_back(None);
+        {
+            let mut seen = self.seen.lock();
+            (seen.unsaid, _) = (0, seen.tuples.push_back(None));
+        }
         // What is asked is heard before it is withdrawn; and who is gone already is heard of.
-        drop(handle.ask(VERB, &self.body, std::sync::Arc::new(Nobody)));
+        drop(handle.ask(VERB, &self.body, Arc::new(Nobody)));
         self.call();
+    }
+
+    /// Notes that something has come. How many the owner is to be told of now: not of each by itself.
+    pub(super) fn count(&self) -> Option<u64> {
+        let mut seen = self.seen.lock();
+        seen.unsaid += 1;
+        (seen.unsaid >= (self.capacity as u64).div_ceil(2)).then(|| std::mem::take(&mut seen.unsaid))
     }
 
     pub(super) fn see(&self, tuple: Tuple) {
@@ -97,5 +114,62 @@ impl FarWatch {
     /// All who wait look.
     pub(super) fn call(&self) {
         WORLD.with(|kernel| while kernel.call(self.spot) {});
+    }
+}
+
+impl FarSpace {
+    /// Something of a watch has come: its owner, who has so many on their way at most, is told now and then.
+    pub(super) fn heard_of(&self, watch: &FarWatch) {
+        if let Some(count) = watch.count() {
+            self.tell(Act::Heard(watch.number, count));
+        }
+    }
+
+    pub(crate) fn watch(
+        &self,
+        py: Python<'_>,
+        template: Template,
+        capacity: usize,
+    ) -> PyResult<Arc<FarWatch>> {
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let body = Self::body(None, Act::Watch(template, number, capacity as u64))?;
+        let watch = Arc::new(FarWatch::new(number, capacity, body.clone()));
+        self.watches.lock().insert(number, Arc::clone(&watch));
+        match self.ask_and_hear(py, &body) {
+            Ok((_, Told::Refusal { code, body })) => {
+                self.unwatch(&watch);
+                Err(refusal(code, &body))
+            }
+            Ok(_) => Ok(watch),
+            Err(error) => {
+                self.unwatch(&watch);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a watch. False: it had ended before.
+    pub(crate) fn unwatch(&self, watch: &FarWatch) -> bool {
+        let was_there = self.watches.lock().remove(&watch.number).is_some();
+        if was_there {
+            self.tell(Act::Unwatch(watch.number));
+            WORLD.with(|kernel| kernel.drop_spot(watch.spot));
+        }
+        was_there
+    }
+
+    /// What a watch saw next.
+    pub(crate) fn next_seen(&self, watch: &FarWatch) -> PyResult<Next> {
+        match (watch.next(), self.owner().1) {
+            (Next::Nothing | Next::Gap, Owner::Gone(gone) | Owner::Missed(gone)) => {
+                self.look_again();
+                Err(gone.error())
+            }
+            (next, _) => Ok(next),
+        }
+    }
+
+    pub(crate) fn is_watched(&self, watch: &FarWatch) -> bool {
+        self.watches.lock().contains_key(&watch.number)
     }
 }

@@ -7,6 +7,7 @@ use thistledown_runtime::{Look, Recalled};
 use thistledown_space::{Act, OperationId, encode_tuples};
 
 use crate::payload::WORLD;
+use crate::space::hub::again::Named;
 use crate::space::hub::waits::Wait;
 use crate::space::hub::written::{Job, Offered};
 use crate::space::hub::{Hub, code};
@@ -20,8 +21,9 @@ impl Hub {
         post: &mut Post<'_>,
     ) {
         let now = self.now();
+        let Some(act) = self.begin(request, operation, act) else { return };
         if let Some(recalled) = operation.and_then(|asked| self.shared.recall(&WORLD, now, asked)) {
-            return self.again(request, recalled, act, post);
+            return self.again(request, (recalled, operation), act, post);
         }
         match act {
             Act::Write(tuple, lease, Some(id)) => {
@@ -37,9 +39,12 @@ impl Hub {
                 let slot = self.slot();
                 match self.shared.begin_numbered(&WORLD, now, (tuple, lease), operation, self.told(&slot)) {
                     Ok((number, pending)) => {
-                        self.when_written(&slot, Job::Write { request, number, pending }, post);
+                        self.when_written(&slot, Job::Write { request, number, pending, operation }, post);
                     }
-                    Err(error) => self.refuse(request, code::WORDS, &error.to_string(), post),
+                    Err(error) => {
+                        self.refuse(request, code::WORDS, &error.to_string(), post);
+                        self.over(operation, post);
+                    }
                 }
             }
             Act::Look(wanted, waits) => self.look(request, (wanted, waits), operation, post),
@@ -67,9 +72,12 @@ impl Hub {
                 match self.shared.begin_confirm(&WORLD, now, claim, operation, self.told(&slot)) {
                     Ok(pending) => {
                         self.with_belongings(request.party, |has| has.claims.remove(&claim));
-                        self.when_written(&slot, Job::Settle { request, pending }, post);
+                        self.when_written(&slot, Job::Settle { request, pending, operation }, post);
                     }
-                    Err(why) => self.refuse_as(request, why, post),
+                    Err(why) => {
+                        self.refuse_as(request, why, post);
+                        self.over(operation, post);
+                    }
                 }
             }
             Act::Renew(claim, lease) => {
@@ -88,12 +96,20 @@ impl Hub {
                 let slot = self.slot();
                 self.with_belongings(request.party, |has| has.transactions.remove(&id));
                 match self.shared.begin_commit(&WORLD, now, id, operation, self.told(&slot)) {
-                    Ok(pending) => self.when_written(&slot, Job::Settle { request, pending }, post),
-                    Err(why) => self.refuse_as(request, why, post),
+                    Ok(pending) => {
+                        self.when_written(&slot, Job::Settle { request, pending, operation }, post);
+                    }
+                    Err(why) => {
+                        self.refuse_as(request, why, post);
+                        self.over(operation, post);
+                    }
                 }
             }
             // What it was, if it was heard, was given up before this.
-            Act::Forsake => self.answer_when_undone(request, post),
+            Act::Forsake => {
+                self.forsake(operation);
+                self.answer_when_undone(request, post);
+            }
             Act::GiveBack(claim) => {
                 self.with_belongings(request.party, |has| has.claims.remove(&claim));
                 self.shared.give_back(&WORLD, now, claim);
@@ -114,8 +130,15 @@ impl Hub {
         self.when_written(&slot, Job::Undo { request, mark }, post);
     }
 
-    /// An earlier owner of the file has done it: who asks hears what came of it, or it is undone.
-    fn again(&self, request: RequestId, recalled: Recalled, act: Act, post: &mut Post<'_>) {
+    /// It is done, and whoever asked has not heard so: he hears what came of it, or it is undone.
+    fn again(
+        &self,
+        request: RequestId,
+        (recalled, operation): (Recalled, Option<OperationId>),
+        act: Act,
+        post: &mut Post<'_>,
+    ) {
+        let named = |row| operation.map(|operation| Named { operation, row });
         let offered = match (recalled, &act) {
             (Recalled::Look(look), Act::Look(wanted, _)) => {
                 let wanted = Arc::clone(wanted);
@@ -125,15 +148,19 @@ impl Hub {
                 pending.into_iter().for_each(|pending| self.shared.undo(&WORLD, self.now(), pending));
                 return self.answer_when_undone(request, post);
             }
-            (Recalled::Written(number, row), _) => Offered::Write(number, Some(row)),
-            (Recalled::Done(row), _) => Offered::Settled(row),
-        };
-        match act {
-            Act::Forsake => {
-                self.undo(offered);
-                self.answer_when_undone(request, post);
+            (Recalled::Written(number, row), Act::Forsake) => {
+                self.shared.retract(&WORLD, self.now(), number, Some(row));
+                return self.answer_when_undone(request, post);
             }
-            _ => self.offer(request, offered, &[], post),
+            (Recalled::Done(row), Act::Forsake) => {
+                self.shared.forget(row);
+                return self.answer_when_undone(request, post);
+            }
+            (Recalled::Written(number, row), _) => Some(Offered::Write(number, named(row))),
+            (Recalled::Done(row), _) => named(row).map(Offered::Settled),
+        };
+        if let Some(offered) = offered {
+            self.offer(request, offered, &[], post);
         }
     }
 
@@ -149,6 +176,7 @@ impl Hub {
                     self.unwatch(ours);
                 }
             }
+            Act::Heard(number, count) => self.heard_of(party, number, count, post),
             Act::LookAgain(number) => {
                 let is_his = |wait: &Wait| wait.request.party == party && wait.number == number;
                 let ours = {

@@ -6,18 +6,19 @@ use rustix_futex_sync::Mutex;
 use thistledown_exchange::{Post, RequestId};
 use thistledown_ledger::{Error, Mark, Told};
 use thistledown_runtime::{Look, Pending};
-use thistledown_space::{How, Wanted, encode_given};
+use thistledown_space::{How, OperationId, Wanted, encode_given};
 
 use crate::payload::WORLD;
+use crate::space::hub::again::Named;
 use crate::space::hub::{Hub, code, parcel};
 
 /// What was offered, and is taken or not.
 pub(super) enum Offered {
-    /// The number of the tuple; and the row of the outcome, for who may ask again.
-    Write(u64, Option<u64>),
+    /// The number of the tuple; and of which operation, for who may ask again.
+    Write(u64, Option<Named>),
     Look(Arc<Wanted>, Look),
     /// It is done, whatever becomes of the offer; who takes it does not ask again.
-    Settled(u64),
+    Settled(Named),
 }
 
 /// What is done when it is in the file.
@@ -26,6 +27,7 @@ pub(super) enum Job {
         request: RequestId,
         number: u64,
         pending: Pending,
+        operation: Option<OperationId>,
     },
     Look {
         request: RequestId,
@@ -35,6 +37,7 @@ pub(super) enum Job {
     Settle {
         request: RequestId,
         pending: Pending,
+        operation: Option<OperationId>,
     },
     /// What lay before it is in the file, and what was given up meanwhile has been undone.
     Undo {
@@ -91,6 +94,10 @@ impl Slot {
     }
 }
 
+fn named(operation: Option<OperationId>, row: Option<u64>) -> Option<Named> {
+    operation.zip(row).map(|(operation, row)| Named { operation, row })
+}
+
 impl Hub {
     pub(super) fn slot(&self) -> Arc<Slot> {
         Arc::new(Slot { hub: Weak::clone(&self.me), job: Mutex::default() })
@@ -112,19 +119,22 @@ impl Hub {
         let state = job.state().unwrap_or(Ok(()));
         let now = self.now();
         match job {
-            Job::Write { request, number, pending } => {
-                let row = pending.row();
+            Job::Write { request, number, pending, operation } => {
+                let named = named(operation, pending.row());
                 self.shared.finish(&WORLD, now, pending, state.is_ok());
                 match state {
-                    Ok(()) => self.offer(request, Offered::Write(number, row), &[], post),
-                    Err(error) => self.refuse_file(request, &error, post),
+                    Ok(()) => self.offer(request, Offered::Write(number, named), &[], post),
+                    Err(error) => {
+                        self.refuse_file(request, &error, post);
+                        self.over(operation, post);
+                    }
                 }
             }
             Job::Look { request, wanted, look } => {
                 match (state, encode_given(&look.given.tuple, look.given.claim)) {
                     (Ok(()), Ok(bytes)) => self.offer(request, Offered::Look(wanted, look), &bytes, post),
                     (Ok(()), Err(error)) => {
-                        self.undo(Offered::Look(wanted, look));
+                        self.undo(Offered::Look(wanted, look), post);
                         self.refuse(request, code::WORDS, &error.to_string(), post);
                     }
                     (Err(error), _) => {
@@ -135,12 +145,15 @@ impl Hub {
                     }
                 }
             }
-            Job::Settle { request, pending } => {
-                let row = pending.row();
+            Job::Settle { request, pending, operation } => {
+                let named = named(operation, pending.row());
                 self.shared.finish(&WORLD, now, pending, state.is_ok());
-                match (row, &state) {
-                    (Some(row), Ok(())) => self.offer(request, Offered::Settled(row), &[], post),
-                    _ => self.answer_or_refuse(request, state, post),
+                match (named, &state) {
+                    (Some(named), Ok(())) => self.offer(request, Offered::Settled(named), &[], post),
+                    _ => {
+                        self.answer_or_refuse(request, state, post);
+                        self.over(operation, post);
+                    }
                 }
             }
             Job::Undo { request, .. } => {
@@ -171,12 +184,12 @@ impl Hub {
             }
         };
         if let Some(offered) = refused {
-            return self.undo(offered);
+            return self.undo(offered, post);
         }
         if !post.offer(request, &parcel(bytes))
             && let Some(offered) = self.take_offered(request)
         {
-            self.undo(offered);
+            self.undo(offered, post);
         }
     }
 
@@ -185,11 +198,11 @@ impl Hub {
     }
 
     /// It has not happened.
-    pub(super) fn undo(&self, offered: Offered) {
+    pub(super) fn undo(&self, offered: Offered, post: &mut Post<'_>) {
         let now = self.now();
         match offered {
-            Offered::Write(number, row) => self.shared.retract(&WORLD, now, number, row),
-            Offered::Settled(row) => self.shared.forget(row),
+            Offered::Write(number, named) => self.undo_write(number, named, post),
+            Offered::Settled(named) => self.keep_settled(named, post),
             Offered::Look(wanted, Look { given, pending: None }) => {
                 // What its own transaction has written is there again.
                 if let Some(id) = wanted.within.filter(|_| wanted.how == How::Take) {
