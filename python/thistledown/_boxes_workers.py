@@ -221,6 +221,10 @@ class WorkerBox:
         self._is_wanted()
         self._mailbox.kill()
 
+    def tie(self) -> None:
+        """It ends when this process does, as by ``kill``: somebody here answers for it."""
+        self._mailbox.tie()
+
     # --- its end --------------------------------------------------------------------------------------------------
 
     def watch(self, heard: Heard) -> None:

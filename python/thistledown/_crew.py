@@ -4,6 +4,7 @@ A process id may be given to another process when its own has ended. So a worker
 is never used again, and the process id is for people.
 """
 
+import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from thistledown._boxes import Ending, Heard
@@ -61,16 +62,22 @@ class End:
         self._worker = worker
         self._heard: list[Heard] = []
         self._ending: Ending | None = None
+        # Held while these are changed, by any thread, and never while somebody is told.
+        self._lock = threading.Lock()
         worker._pool._pool.watch_worker(worker._number, worker.pid).add_done_callback(self._told)
 
     def watch(self, heard: Heard) -> None:
-        self._heard.append(heard)
-        if self._ending is not None:
-            self._tell()
+        with self._lock:
+            ending = self._ending
+            if ending is None:
+                self._heard.append(heard)
+        if ending is not None:
+            heard(ending)
 
     def unwatch(self, heard: Heard) -> None:
-        if heard in self._heard:
-            self._heard.remove(heard)
+        with self._lock:
+            if heard in self._heard:
+                self._heard.remove(heard)
 
     def _told(self, task: Any) -> None:
         word, error = task.result()
@@ -78,14 +85,13 @@ class End:
             error = RuntimeError("its pool has come to its end, and it did not")
         elif word == "unknown":
             error = RuntimeError(f"nobody knows any more how worker process {self._worker.pid} has ended")
-        self._ending = Ending("normal" if word == "stopped" else "died", error)
+        ending = Ending("normal" if word == "stopped" else "died", error)
+        with self._lock:
+            self._ending = ending
+            heard, self._heard = self._heard, []
         self._worker._pool._ends.pop(self._worker._number, None)
-        self._tell()
-
-    def _tell(self) -> None:
-        assert self._ending is not None
-        while self._heard:
-            self._heard.pop(0)(self._ending)
+        for one in heard:
+            one(ending)
 
 
 def crew(pool: "Workers") -> list[WorkerProcess]:

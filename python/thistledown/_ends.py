@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["abandon", "before", "forget", "is_ending", "see_to"]
 
 _live: "weakref.WeakSet[Workers]" = weakref.WeakSet()
+# Held while one is added, and while they are listed: any thread makes pools.
+_live_lock = threading.Lock()
 _pools: dict[int, _core.Pool] = {}
 _inherited: list[_core.Pool] = []
 _before: list[Callable[[bool], None]] = []
@@ -30,7 +32,8 @@ _is_ending = False
 
 def see_to(workers: "Workers", pool: _core.Pool | None) -> None:
     """From now on the pool is seen to; None: it is another process's, which sees to it."""
-    _live.add(workers)
+    with _live_lock:
+        _live.add(workers)
     if pool is not None:
         _pools[id(pool)] = pool
         _see_to_the_end()
@@ -83,7 +86,9 @@ def _end_all() -> None:
     try:
         for end in _before:
             end(False)
-        for one in list(_live):
+        with _live_lock:
+            live = list(_live)
+        for one in live:
             if not one._is_upstream:
                 one.shutdown(wait=False)
         for pool in list(_pools.values()):
@@ -141,6 +146,9 @@ class _Forked:
 
 def _after_fork_in_child() -> None:
     # Dropping a pool would wait for a thread that does not exist here.
+    global _live_lock
+    # Somebody who does not exist here may have had it.
+    _live_lock = threading.Lock()
     _inherited.extend(_pools.values())
     _pools.clear()
     for one in list(_live):

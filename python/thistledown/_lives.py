@@ -79,6 +79,7 @@ class ActorLife(Life):
         place = self.spec._given.get("place", actor)
         inner = self._inner = self._kept.make(place._box_maker())
         self.has_something = True
+        _tie(inner)
         inner.watch(self._instance_ended)
         if not _is_here(place):
             # The first message is answered when the instance is made.
@@ -173,6 +174,7 @@ class FunctionLife(TaskLife):
         spec = self.spec
         place = spec._given.get("place", actor).options(name=spec.name)
         self._box = place._box_maker()(Function, ((spec._start, spec._args, spec._kwargs), {}))
+        _tie(self._box)
         self.task = self._box.call("run", (), {})
         self.has_something = True
         self.task.add_done_callback(self._done)
@@ -232,6 +234,12 @@ class SupervisorLife(Life):
     def kill(self) -> None:
         if self.has_something:
             self.supervisor.kill()
+
+
+def _tie(box: Any) -> None:
+    """What lives in a worker process ends with its supervisor, also when that is killed with a process of its own."""
+    if not isinstance(box, _core.HereBox):
+        box.tie()
 
 
 def _is_weightless(spec: Child) -> bool:

@@ -13,6 +13,7 @@ import thistledown as td
 import work
 from boxes import Account
 from pools import Workers
+from thistledown import _core
 from thistledown._boxes_workers import make
 
 from leaks import descendants, eventually
@@ -254,6 +255,34 @@ def test_a_call_right_after_a_kill_waits_for_the_next_instance_wherever_the_supe
     finally:
         ends.close()
     result(task)
+
+
+async def supervise_until_killed(kind, told):
+    """In a worker: a supervisor, which dies with that."""
+    places = {"shared": td.workers(), "alone": Alone(td.workers())}
+    async with td.Supervisor([account(places[kind], 10), td.child(stand_still)]) as supervisor:
+        handle = supervisor["account"]
+        await handle.deposit()
+        await told.send((os.getpid(), await handle.pid()))
+        await td.sleep(math.inf)
+
+
+def stand_still():
+    while True:
+        signal.pause()
+
+
+@pytest.mark.parametrize("kind", ["shared", "alone"])
+def test_process_children_end_with_the_worker_in_which_their_supervisor_was_killed(kind):
+    with Workers(2) as pool:
+        told = td.Channel(1)
+        task = pool.go(supervise_until_killed, kind, told)
+        supervisor, child = told.recv().wait(PATIENCE)
+        assert {supervisor, child} <= descendants()
+        assert len(_core.survey_actors_in_workers(10)) == 2
+        os.kill(supervisor, signal.SIGKILL)
+        assert isinstance(task.exception(PATIENCE), td.WorkerDied)
+        eventually(lambda: not _core.survey_actors_in_workers(10), "children live on")
 
 
 def supervise_there():

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// The version of everything in this crate that two processes must agree on.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// The most bytes that a message takes in front of its body.
 pub const MAX_HEAD: usize = 112;
 /// The most bytes that the head of a blob has.
@@ -216,6 +216,11 @@ pub enum Reply {
     },
     /// An actor is to end at once.
     Kill {
+        /// Which, by the name that its maker gave it.
+        actor: u64,
+    },
+    /// An actor is to end when this worker does.
+    Tie {
         /// Which, by the name that its maker gave it.
         actor: u64,
     },

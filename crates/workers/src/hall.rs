@@ -1,5 +1,6 @@
 //! The hall: everything that the lock of a pool guards. What happens is told to the policy, and what it decides is done.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ pub(crate) struct Hall<C> {
     closing: bool,
     /// Names of actors that outlive them.
     kept: kept::Kept<C>,
+    /// Actors that end with a worker in which they do not live.
+    ties: HashMap<WorkerId, Vec<u64>>,
     /// How workers have ended, and who wants to hear of it.
     obituaries: obituaries::Obituaries<C>,
     /// When the workers were told to leave.
@@ -73,6 +76,7 @@ impl<C> Hall<C> {
         Self {
             policy: Policy::new(config.policy()),
             desk: Desk::default(),
+            ties: HashMap::new(),
             functions: Functions::default(),
             zygote: None,
             launch: None,

@@ -190,6 +190,13 @@ impl Mailbox {
             Source::Above(upstream) => upstream.kill_actor(self.actor),
         });
     }
+
+    /// It ends when this process does. One of a pool of this process does so anyway.
+    fn tie(&self, py: Python<'_>) {
+        if let Source::Above(upstream) = &self.source {
+            outside(py, || upstream.tie_actor(self.actor));
+        }
+    }
 }
 
 /// A call as a parcel, and what keeps the channels in it.

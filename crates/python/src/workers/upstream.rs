@@ -264,6 +264,11 @@ impl Upstream {
         }
     }
 
+    /// An actor of the pool ends when this worker does.
+    pub(crate) fn tie_actor(&self, actor: u64) {
+        self.say(&Reply::Tie { actor });
+    }
+
     /// Says something to the pool. When that is gone nobody needs it.
     fn say(&self, reply: &Reply) {
         if !self.is_forked() {

@@ -31,7 +31,7 @@ fn spawn(number: u64, function_length: u32, blob: Option<u64>) -> Reply {
 /// Every variant, with its bytes. Who has to change this has to change `VERSION`.
 #[test]
 fn the_bytes_of_this_version() {
-    assert_eq!(VERSION, 4);
+    assert_eq!(VERSION, 5);
     let make = Errand { actor: 6, verb: Verb::Make { own: true, mailbox: 300 } };
     let works: [(Work, &[u8]); 7] = [
         (Work::Function { id: 300, blob: None }, &[0, 0xac, 2, 0]),
@@ -76,7 +76,7 @@ fn the_bytes_of_this_version() {
     assert_eq!(encoded(|into| Answer::Discard { actor: 3 }.encode(into)), [3, 3]);
     assert_eq!(encoded(|into| Answer::Trail { id: 3 }.encode(into)), [4, 3]);
     let options = SpawnOptions { retries: 1, priority: -1, ..SpawnOptions::default() };
-    let replies: [(Reply, &[u8]); 11] = [
+    let replies: [(Reply, &[u8]); 12] = [
         (Reply::Ready, &[0]),
         (Reply::Failed, &[1]),
         (Reply::Done { id: 1, end: End::Error, retry: true, nanos: 3, blob: None }, &[2, 1, 1, 1, 3, 0]),
@@ -98,7 +98,8 @@ fn the_bytes_of_this_version() {
         (Reply::Say, &[7]),
         (Reply::Blocked { id: 1, reference: 2, holds: true }, &[8, 1, 2, 1]),
         (Reply::Kill { actor: 5 }, &[9, 5]),
-        (Reply::Trail { reference: 5 }, &[10, 5]),
+        (Reply::Tie { actor: 5 }, &[10, 5]),
+        (Reply::Trail { reference: 5 }, &[11, 5]),
     ];
     for (message, bytes) in replies {
         assert_eq!(encoded(|into| message.encode(into)), bytes);
@@ -117,7 +118,7 @@ fn an_unknown_variant_is_refused() {
     assert_eq!(Work::decode(&[4, 2, 1, 6, 5, 0]), Err(Error::NoMessage), "a verb");
     assert_eq!(Answer::decode(&[5, 0, 0, 0, 0, 0]), Err(Error::NoMessage));
     assert_eq!(Answer::decode(&[0, 5, 12, 0]), Err(Error::NoMessage), "an end");
-    assert_eq!(Reply::decode(&[11]), Err(Error::NoMessage));
+    assert_eq!(Reply::decode(&[12]), Err(Error::NoMessage));
     assert_eq!(Reply::decode(&[2, 1, 1, 2, 3, 0]), Err(Error::NoMessage), "neither true nor false");
     assert_eq!(Reply::decode(&[2, 1, 1, 1, 3, 2]), Err(Error::NoMessage), "neither there nor not");
     assert_eq!(Work::decode(&[1, 0xff, 0xff, 0xff, 0xff, 0x1f]), Err(Error::NoMessage), "more than an u32");
@@ -128,7 +129,7 @@ fn a_message_without_a_body_takes_none() {
     assert_eq!(Work::decode(&[1, 1, 0, 0]), Err(Error::Trailing { length: 2 }));
     assert_eq!(Answer::decode(&[1, 3, 0, 0]), Err(Error::Trailing { length: 2 }));
     assert_eq!(Answer::decode(&[3, 3, 0, 0]), Err(Error::Trailing { length: 2 }));
-    for bodiless in [&[0][..], &[4, 4], &[5], &[6], &[8, 1, 2, 1], &[9, 5]] {
+    for bodiless in [&[0][..], &[4, 4], &[5], &[6], &[8, 1, 2, 1], &[9, 5], &[10, 5]] {
         let frame = [bodiless, &[0, 0]].concat();
         assert_eq!(Reply::decode(&frame), Err(Error::Trailing { length: 2 }), "{bodiless:?}");
         Reply::decode(bodiless).expect("a message");

@@ -106,6 +106,7 @@ fn reply() -> impl Strategy<Value = (Reply, Option<usize>)> {
         (number(), number(), any::<bool>())
             .prop_map(|(id, reference, holds)| (Reply::Blocked { id, reference, holds }, None)),
         number().prop_map(|actor| (Reply::Kill { actor }, None)),
+        number().prop_map(|actor| (Reply::Tie { actor }, None)),
         number().prop_map(|reference| (Reply::Trail { reference }, Some(0))),
     ]
 }

@@ -117,6 +117,21 @@ impl<C> Hall<C> {
         self.act();
     }
 
+    /// From now on an actor ends when this worker does, in which somebody is who answers for it.
+    pub(super) fn tie(&mut self, worker: WorkerId, actor: u64) {
+        let tied = self.ties.entry(worker).or_default();
+        // As many as live, and the one that comes.
+        tied.retain(|known| self.desk.actors.find(*known).is_some());
+        tied.push(actor);
+    }
+
+    /// A worker is gone, and so are the actors that end with it.
+    pub(super) fn end_tied(&mut self, worker: WorkerId, now: u64) {
+        for actor in self.ties.remove(&worker).unwrap_or_default() {
+            self.kill_actor(actor, now);
+        }
+    }
+
     /// What makes an actor has failed with this; nothing: it was stopped.
     pub(crate) fn unmade(&mut self, actor: ActorId, error: Option<Parcel>, now: u64) {
         if let Some(life) = self.desk.actors.lives.get_mut(actor) {

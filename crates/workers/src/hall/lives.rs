@@ -110,5 +110,6 @@ impl<C> Hall<C> {
         self.write_obituary(id);
         self.desk.orphan_started_by(id);
         self.desk.remove_worker(id);
+        self.end_tied(id, now);
     }
 }

@@ -104,6 +104,7 @@ impl<C> Hall<C> {
                 self.blocked(id, JobId::from_number(job), reference, holds, now);
             }
             Reply::Kill { actor } => self.kill_actor(actor, now),
+            Reply::Tie { actor } => self.tie(id, actor),
             Reply::Trail { reference } => {
                 if let Some(job) = self.desk.started_as(id, reference) {
                     self.trail(job, body);
