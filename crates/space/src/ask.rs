@@ -358,6 +358,7 @@ mod tests {
             Act::RollBack(TransactionId::from_number(9)),
             Act::Forsake,
             Act::Keep(claim),
+            Act::Heard(4, 50),
         ]
     }
 

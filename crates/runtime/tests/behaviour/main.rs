@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "a descriptor is watched by its number")]
 
+mod asked_again;
 mod endings;
 mod fairness;
 mod rig;
