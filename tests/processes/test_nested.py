@@ -182,6 +182,50 @@ def test_waiting_in_a_thread_of_a_task_gives_up_the_place():
         assert pool.go(outer).result(PATIENCE) == [0, 2, 4, 6]
 
 
+def test_stages_that_feed_each_other_go_on_with_a_single_place():
+    def stage(inbox, outbox):
+        while True:
+            try:
+                number = inbox.recv().wait()
+            except td.ChannelClosed:
+                break
+            outbox.send(number + 1).wait()
+        outbox.close()
+
+    with Workers(1) as pool:
+        first, *others = channels = [td.Channel(2) for _ in range(4)]
+        # The last one first, so that it has the place.
+        stages = [pool.go(stage, *pair) for pair in reversed(list(zip(channels, others, strict=False)))]
+        feeder = pool.go(lambda: [first.send(number).wait() for number in range(10)] and first.close())
+        with td.timeout(PATIENCE):
+            assert [others[-1].recv().wait() for _ in range(10)] == list(range(3, 13))
+            for task in (feeder, *stages):
+                task.result()
+
+
+WAITS_FOR_OTHERS = {
+    "a channel": (lambda channel, space: channel.recv().wait(), lambda channel, space: channel.send("x").wait()),
+    "one of two": (
+        lambda channel, space: td.select(channel.recv(), space.take(("y",))).wait()[1],
+        lambda channel, space: channel.send("x").wait(),
+    ),
+    "a space": (lambda channel, space: space.take((str,)).wait()[0], lambda channel, space: space.write_nowait(("x",))),
+    "a time": (
+        lambda channel, space: channel.recv().wait(PATIENCE),
+        lambda channel, space: channel.send("x").wait(PATIENCE),
+    ),
+}
+
+
+@pytest.mark.parametrize(("waits", "acts"), WAITS_FOR_OTHERS.values(), ids=WAITS_FOR_OTHERS)
+def test_a_wait_for_what_others_do_gives_up_the_place(waits, acts):
+    channel, space = td.Channel(1), td.Space()
+    with Workers(1) as pool, td.timeout(PATIENCE):
+        waiting = pool.go(waits, channel, space)
+        pool.go(acts, channel, space).result()
+        assert waiting.result() == "x"
+
+
 def test_a_callback_of_a_nested_task_is_called_in_the_worker():
     def outer():
         import threading

@@ -116,11 +116,13 @@ pub(crate) struct Wants<'a> {
     pub(crate) list: SmallVec<[Want<Py<PyAny>>; 2]>,
     /// What a plain thread has to watch itself: a descriptor, and the want that stands for it.
     pub(crate) watched: Vec<(i32, Direction, u16)>,
+    /// Somebody in another process may have to do something first, for which there has to be a worker.
+    pub(crate) needs_others: bool,
 }
 
 impl<'a> Wants<'a> {
     pub(crate) fn new(run: Option<&'a Run>) -> Self {
-        Self { run, list: SmallVec::new(), watched: Vec::new() }
+        Self { run, list: SmallVec::new(), watched: Vec::new(), needs_others: false }
     }
 
     pub(crate) fn push(&mut self, want: Want<Py<PyAny>>) {
@@ -322,11 +324,17 @@ impl Operation {
             Kind::After(moment) => wants.push(Want::Until(*moment)),
             Kind::Send(channel, value) => match channel.get().shared() {
                 None => wants.push(Want::Send(channel.get().id, value.clone_ref(py))),
-                Some(shared) => shared.want(py, self.address(), Some(value), wants)?,
+                Some(shared) => {
+                    wants.needs_others = true;
+                    shared.want(py, self.address(), Some(value), wants)?;
+                }
             },
             Kind::Receive(channel) => match channel.get().shared() {
                 None => wants.push(Want::Receive(channel.get().id)),
-                Some(shared) => shared.want(py, self.address(), None, wants)?,
+                Some(shared) => {
+                    wants.needs_others = true;
+                    shared.want(py, self.address(), None, wants)?;
+                }
             },
             Kind::Join(task) => wants.push(Want::End(task.get().id())),
             Kind::Drain(scope) => wants.push(Want::Drain(scope.get().id()?)),
@@ -334,8 +342,14 @@ impl Operation {
             Kind::Poll(poll) => poll.want(wants)?,
             Kind::Select(select) => select.want(py, wants)?,
             Kind::Thread(call) => call.want(py, wants)?,
-            Kind::Space(operation) => operation.want(wants),
-            Kind::Heard(heard) => wants.push(Want::End(heard.pledge.get().id())),
+            Kind::Space(operation) => {
+                wants.needs_others = true;
+                operation.want(wants);
+            }
+            Kind::Heard(heard) => {
+                wants.needs_others = true;
+                wants.push(Want::End(heard.pledge.get().id()));
+            }
             Kind::Switch(_) => return Err(errors::misuse("`switch` works inside a weightless task only")),
         }
         Ok(())

@@ -21,6 +21,7 @@ use crate::payload::{WORLD, Waker};
 use crate::survey::{self, Awaited};
 use crate::task::Task;
 use crate::thread_scope;
+use crate::workers::place::Place;
 
 thread_local! {
     static PARKER: RefCell<Option<Parker>> = const { RefCell::new(None) };
@@ -144,6 +145,7 @@ fn sleep_for(
         _ => None,
     });
     let timer = timer.min_by_key(|&(at, _)| at);
+    let place = wants.needs_others.then(Place::of_this_thread).flatten();
     let (watched, list) = (wants.watched, wants.list);
     let waker = Waker::Thread(parker.waker());
     let known = watch_signals(py, parker.descriptor().as_raw_fd())?;
@@ -172,7 +174,7 @@ fn sleep_for(
         })?;
     let noted = survey::note_wait(waits());
     let ended = match py.check_signals() {
-        Ok(()) => sleep(py, parker, party, &watched, timer, deadline),
+        Ok(()) => sleep(py, parker, party, &watched, timer, deadline, place),
         Err(error) => Err(Ended::Struck(error)),
     };
     drop(noted);
@@ -229,6 +231,7 @@ fn sleep(
     watched: &[(i32, thistledown_kernel::Direction, u16)],
     timer: Option<(Moment, u16)>,
     deadline: Option<Moment>,
+    mut place: Option<Place>,
 ) -> Result<(u16, Event<Py<PyAny>>), Ended> {
     let fds: Vec<_> = watched.iter().map(|&(fd, direction, _)| (descriptor::borrow(fd), direction)).collect();
     let visitor = thread_scope::blocked_visitor(py).map_err(Ended::Struck)?;
@@ -255,7 +258,14 @@ fn sleep(
             thread_scope::check(py).map_err(Ended::Late)?;
             continue;
         }
-        let next = [timer.map(|(at, _)| at), deadline, expires, blocked].into_iter().flatten().min();
+        let next = [
+            timer.map(|(at, _)| at),
+            deadline,
+            expires,
+            blocked,
+            place.as_mut().and_then(|place| place.leave(now)),
+        ];
+        let next = next.into_iter().flatten().min();
         let timeout: Option<Duration> = next.map(|at| at.since(now));
         let slept = outside(py, || parker.sleep(&fds, timeout));
         match slept.map_err(|error| Ended::Late(errors::system(&error)))? {

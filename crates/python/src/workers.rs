@@ -16,6 +16,7 @@ pub(crate) mod imports;
 pub(crate) mod mailbox;
 pub(crate) mod options;
 pub(crate) mod pickle;
+pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod remote;
 pub(crate) mod traces;
