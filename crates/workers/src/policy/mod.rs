@@ -48,11 +48,14 @@
 //! while some wait from Java's `ForkJoinPool`.
 
 mod actors;
+mod calls;
 mod closing;
 mod crew;
 mod cycles;
 mod deadlines;
 mod dispatch;
+mod ends;
+mod hosts;
 mod ids;
 mod job;
 mod keys;
