@@ -19,6 +19,14 @@ from support import PATIENCE, run_program, settle
 pytestmark = pytest.mark.filterwarnings("ignore:Account has `ask`, `stop`, as a handle has itself:RuntimeWarning")
 
 
+class Other:
+    def __init__(self):
+        pass
+
+    def deposit(self, amount):
+        pass
+
+
 class Account:
     """What it has, and every way to be asked for it."""
 
@@ -134,6 +142,11 @@ def test_an_exception_that_nobody_asks_for_is_not_lost():
         (lambda account: account.ask("deposti"), AttributeError, "did you mean 'deposit'"),
         (lambda account: account.ask("balance", 1), TypeError, "takes no arguments"),
         (lambda account: account.ask(3), TypeError, "a method of the actor's class or its name"),
+        (lambda account: account.ask(Other.deposit, 1), TypeError, r"Other.deposit is no method of .*Account, .*write"),
+        (lambda account: account.ask(Other.__init__), TypeError, r"Other.__init__ is no method of .*Account"),
+        (lambda account: account.ask(len), TypeError, r"len is no method of .*Account"),
+        (lambda account: account.ask("__init__", 1), TypeError, "has made the actor, and is called once"),
+        (lambda account: account.ask(Account.__init__, 1), TypeError, "has made the actor, and is called once"),
         (lambda account: account.ask("_nothing"), AttributeError, "no method or attribute"),
         (
             lambda account: account.listed(),
@@ -150,6 +163,27 @@ async def test_a_slip_is_an_error_where_it_is_made(slip, error, words):
     with pytest.raises(error, match=words):
         slip(account)
     assert await account.seen == []
+
+
+async def test_a_method_that_is_inherited_or_overridden_is_asked_for_by_its_class(home):
+    class Base:
+        def greet(self):
+            return "base"
+
+        def kind(self):
+            return "base"
+
+        @classmethod
+        def made(cls):
+            return cls.__name__
+
+    class Sub(Base):
+        def kind(self):
+            return "sub"
+
+    sub = td.here.actor(Sub)
+    asked = [sub.ask(Base.greet), sub.ask(Sub.greet), sub.ask(Base.kind), sub.ask(Sub.kind), sub.ask(Sub.made)]
+    assert [await task for task in asked] == ["base", "base", "sub", "sub", "Sub"]
 
 
 async def test_a_slip_is_an_error_also_when_the_method_was_called_before(home):

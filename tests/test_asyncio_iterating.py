@@ -200,6 +200,34 @@ def test_who_would_stop_the_loop_that_runs_what_he_waits_for_is_told(run, block)
     run(main)
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda channel, space: channel.recv(),
+        lambda channel, space: channel.send(1),
+        lambda channel, space: space.take(("job", int)),
+        lambda channel, space: space.watch(...).recv(),
+        lambda channel, space: td.select(channel.recv(), space.take(("job", int))),
+    ],
+    ids=["recv", "send", "take", "watch", "select"],
+)
+def test_who_would_stop_the_loop_for_what_only_this_process_can_bring_is_told(run, operation):
+    async def main():
+        channel, space = td.Channel(), td.Space()
+        waits = operation(channel, space)
+        with pytest.raises(RuntimeError, match=r"would stop the event loop .*write `await op`"):
+            waits.wait()
+        # With a limit it is waited for, and what is there is given.
+        with pytest.raises(TimeoutError):
+            waits.wait(0.001)
+        with pytest.raises(TimeoutError), td.timeout(0.001):
+            waits.wait()
+        space.write(("job", 1)).wait()
+        assert space.take(("job", int)).wait() == ("job", 1)
+
+    run(main)
+
+
 def test_waiting_for_several_is_a_call_in_a_thread(run):
     async def main():
         crowd = Crowd()

@@ -101,16 +101,14 @@ class Actor(_core.Handle, Generic[C]):
 
         Raises:
             AttributeError: the class has no such method or attribute.
-            TypeError: the method does not take these arguments.
+            TypeError: the method does not take these arguments, or is not one of the class; or it is the constructor.
             ActorStopped, ActorDied: the actor has ended, or is to.
             MailboxFull: so many messages are unanswered.
             NotPicklable: an argument cannot be sent.
         """
-        name = method if isinstance(method, str) else getattr(method, "__name__", None)
-        if not isinstance(name, str):
-            raise TypeError(f"ask takes a method of the actor's class or its name, got {method!r}")
         box = self._box
         messages = messages_of(box.owner)
+        name = messages.name_of(method)
         if messages.is_method(name):
             messages.check(name, args, kwargs)
             return box.call(name, args, kwargs)

@@ -29,6 +29,7 @@ import cloudpickle  # type: ignore[import-untyped]
 
 from thistledown import _variables
 from thistledown._lifetime import is_worker
+from thistledown._pickler import MAINS
 from thistledown._reach import is_importable
 
 __all__ = ["Settled", "dumps", "loads", "names_of_main"]
@@ -46,6 +47,10 @@ def dumps(
         keep: the pickler's ``buffer_callback``.
         by_value: each function and class that it has by value is added here.
     """
+    main = sys.modules.get("__mp_main__")
+    if main is not None and main.__name__ == "__mp_main__":
+        # Here it can be imported by that name, and in a worker it cannot.
+        cloudpickle.register_pickle_by_value(main)
     file = io.BytesIO()
     _Pickler(file, protocol, keep, by_value).dump(value)
     return file.getvalue()
@@ -86,7 +91,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._by_value.append(value)
         if isinstance(value, type):
             return _with_our_setter(value, reduced)
-        if isinstance(value, types.FunctionType) and value.__globals__.get("__name__") == MAIN:
+        if isinstance(value, types.FunctionType) and value.__globals__.get("__name__") in MAINS:
             return _in_main(reduced)
         return reduced
 
@@ -149,8 +154,6 @@ def _settle(class_: type, change: tuple[Callable[[type, Any], object], Any]) -> 
 
 
 # --- globals of the main module ---------------------------------------------------------------------------------
-
-MAIN = "__main__"
 
 ATOMS = (type(None), bool, int, float, complex, str, bytes)
 

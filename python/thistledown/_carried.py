@@ -164,7 +164,7 @@ def _cut(value: Any, room: int) -> Any:
 
 def _can_travel(value: Any) -> bool:
     try:
-        return b"__main__" not in pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        return b"_main__" not in pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
         return False
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from thistledown import _core
+from thistledown._pickler import MAINS
 from thistledown._task import Task
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class TaskFunction(Generic[P, T]):
         found: Any = module
         for part in self.__qualname__.split("."):
             found = getattr(found, part, None)
-        if found is self and self.__module__ != "__main__":
+        if found is self and self.__module__ not in MAINS:
             return self.__qualname__
         return TaskFunction, (self._function, self._options)
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["abandon", "before", "forget", "is_ending", "see_to"]
 
+SILENT_SECONDS = 1.0
+"""The end of a program waits so long for its tasks before it says so."""
+
 _live: "weakref.WeakSet[Workers]" = weakref.WeakSet()
 # Held while one is added, and while they are listed: any thread makes pools.
 _live_lock = threading.Lock()
@@ -93,23 +96,46 @@ def _end_all() -> None:
                 one.shutdown(wait=False)
         for pool in list(_pools.values()):
             pool.shutdown(False)
-            pool.closed(None)
+        _wait_for_all()
         _report.failed_unasked()
     except KeyboardInterrupt:
         _interrupted()
+
+
+def _wait_for_all() -> None:
+    """Until the last pool is closed. Whoever looks at the terminal is told once for what."""
+    seconds: float | None = SILENT_SECONDS
+    for pool in list(_pools.values()):
+        if not pool.closed(seconds):
+            _report.waits_at_the_end(_count_left(), _names_left())
+            seconds = None
+            pool.closed(None)
 
 
 def _interrupted() -> None:
     """Ctrl-C while the end of the program waits for its tasks: it is the death of this process, as in the middle."""
     # From here on a second one ends it at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    left = sum(known["queued"] + known["offered"] for known in (pool.statistics() for pool in list(_pools.values())))
+    left = _count_left()
     _kill_all()
     if left:
         _report.unfinished(left)
     # Where Python is but a part of another program, that one decides what becomes of it.
     if sys.orig_argv:
         _core.die_of_interrupt()
+
+
+def _count_left() -> int:
+    """How many tasks have not ended."""
+    return sum(known["queued"] + known["offered"] for known in (pool.statistics() for pool in list(_pools.values())))
+
+
+def _names_left() -> list[str]:
+    from thistledown._tree_pools import pools
+
+    children = [child for pool in pools() for child in pool.children]
+    nodes = [node for child in children for node in (child, *child.children)]
+    return [node.name for node in nodes if node.kind == "task"]
 
 
 def _kill_all() -> None:

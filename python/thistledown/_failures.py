@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from thistledown._errors import RemoteError, RemoteTraceback
-from thistledown._pickler import PROTOCOL, dumps
+from thistledown._pickler import MAINS, PROTOCOL, dumps
 
 __all__ = ["pack", "unpack"]
 
@@ -228,7 +228,7 @@ def _made(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str
 
 def _described(error: BaseException) -> tuple[str, str]:
     kind = type(error)
-    is_plain = kind.__module__ in ("builtins", "__main__")
+    is_plain = kind.__module__ in ("builtins", *MAINS)
     name = kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
     try:
         return name, str(error)

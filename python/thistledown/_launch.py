@@ -9,6 +9,7 @@ from typing import Any
 
 from thistledown import _carried, _chunks, _core, _functions, _pickler, _pickling, _reach, _spaces
 from thistledown._errors import NotPicklable
+from thistledown._pickler import MAINS
 
 __all__ = ["cores", "launch", "packed_initializer"]
 
@@ -108,7 +109,7 @@ def _will_send_by_value(first: Any) -> bool:
     if type(inner) is types.FunctionType and not _reach.is_importable(inner):
         return True
     values = list(vars(sys.modules["__main__"]).values())
-    return any(type(value) is types.FunctionType and value.__module__ == "__main__" for value in values)
+    return any(type(value) is types.FunctionType and value.__module__ in MAINS for value in values)
 
 
 def _authkey() -> bytes | None:

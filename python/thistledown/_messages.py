@@ -30,6 +30,9 @@ FREELY = frozenset({"setattr", "__dict__", "vars", "update"})
 """Names in the code of a class that may give instances attributes of any name."""
 
 
+CONSTRUCTORS = ("__init__", "__new__", "__init_subclass__")
+
+
 class Messages:
     """What instances of a class understand."""
 
@@ -59,6 +62,31 @@ class Messages:
         if found is None and not _may_have(owner, name):
             raise AttributeError(_no_such(owner, name), name=name, obj=owner)
         return False
+
+    def name_of(self, method: Any) -> str:
+        """The name of a method that the class has, its own or inherited; what overrides it is called in its place.
+
+        Raises:
+            TypeError: it is none of the class, or makes its instances.
+        """
+        name = method if isinstance(method, str) else getattr(method, "__name__", None)
+        if not isinstance(name, str):
+            raise TypeError(f"ask takes a method of the actor's class or its name, got {method!r}")
+        owner = self.owner
+        if not isinstance(method, str) and not any(
+            _is_same(getattr(kind, name, None), method) for kind in owner.__mro__
+        ):
+            word = getattr(method, "__qualname__", name)
+            raise TypeError(
+                f"{word} is no method of {owner.__qualname__}, which the actor is: write "
+                f"`handle.ask({owner.__qualname__}.method, ...)`, or the method's name"
+            )
+        if name in CONSTRUCTORS:
+            raise TypeError(
+                f"{owner.__qualname__}.{name} has made the actor, and is called once: make another one, or give "
+                f"{owner.__qualname__} a method that begins anew"
+            )
+        return name
 
     def check(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Whether a method takes these arguments.
@@ -146,6 +174,14 @@ def _explain(function: types.FunctionType | None, bound: int, args: tuple[Any, .
         inspect.signature(function).bind(*(None,) * bound, *args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{function.__qualname__}(): {error}") from None
+
+
+def _is_same(found: Any, method: Any) -> bool:
+    """Whether it is the same, or was: a class that came by value gets new functions when it has changed at home."""
+    if found is method:
+        return True
+    names = [(getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (found, method)]
+    return names[0] == names[1] and None not in names[0]
 
 
 def _found(owner: type[Any], name: str) -> Any:

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["PROTOCOL", "dumps", "dumps_by_value", "explained", "goes_by_value"]
+__all__ = ["MAINS", "PROTOCOL", "dumps", "dumps_by_value", "explained", "goes_by_value"]
 
 PROTOCOL = 5
+
+MAINS = ("__main__", "__mp_main__")
+"""What a program's main module is called: by itself, and in a child that ``multiprocessing`` has started anew."""
 
 
 def dumps(value: Any) -> bytes:
@@ -40,7 +43,8 @@ def dumps_by_value(
 
 def goes_by_value(data: bytes) -> bool:
     """Whether a pickle names something that no worker can import, or that is registered to go by value."""
-    if b"__main__" in data:
+    # Each of `MAINS`.
+    if b"_main__" in data:
         return True
     cloudpickle = sys.modules.get("cloudpickle")
     if cloudpickle is None:

@@ -18,6 +18,8 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from thistledown._pickler import MAINS
+
 __all__ = ["Snapshot", "is_importable", "looked_up"]
 
 REACHED = 500
@@ -344,7 +346,7 @@ def _is_written(value: Any) -> bool:
 def is_importable(value: Any) -> bool:
     """Whether a worker can import it by the name that it has."""
     module, qualified = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(qualified, str) or module == "__main__":
+    if not isinstance(module, str) or not isinstance(qualified, str) or module in MAINS:
         return False
     try:
         return module in sys.modules and looked_up(sys.modules[module], qualified) is value

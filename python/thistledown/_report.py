@@ -27,6 +27,9 @@ worker_handlers: list[Any] = []
 LISTED = 50
 """Tasks that a report names one by one."""
 
+NAMED = 5
+"""Tasks that a line names."""
+
 Waiting = tuple[Task[Any], Any, str]
 
 
@@ -146,6 +149,17 @@ def unfinished(count: int) -> None:
     words = "1 task was not finished" if count == 1 else f"{count} tasks were not finished"
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(f"KeyboardInterrupt at the end of the program: {words}", file=sys.stderr, flush=True)
+
+
+def waits_at_the_end(count: int, names: list[str]) -> None:
+    """The program's end waits for these tasks. Standard error says so, as nothing else is seen of it."""
+    if not count or not names:
+        return
+    tasks = "1 task" if count == 1 else f"{count} tasks"
+    named = ", ".join([*names[:NAMED], *(["..."] if count > NAMED else [])])
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        words = f"thistledown: waiting for {tasks} in workers to end: {named}; Ctrl-C ends them"
+        print(words, file=sys.stderr, flush=True)
 
 
 def failed_unasked() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from thistledown._errors import NotPicklable
 from thistledown._lifetime import is_worker
-from thistledown._pickler import PROTOCOL, dumps_by_value, goes_by_value
+from thistledown._pickler import MAINS, PROTOCOL, dumps_by_value, goes_by_value
 from thistledown._reach import is_importable, looked_up
 
 __all__ = ["found", "pack", "program"]
@@ -74,7 +74,7 @@ class _Pickler(_pickle.Pickler):
 def _name(value: Any) -> str | None:
     """By which the program finds it, if there is such a name."""
     name: str = value.__qualname__
-    if value.__module__ != MAIN or "<" in name:
+    if value.__module__ not in MAINS or "<" in name:
         return None
     # What a worker has of the main module came from there. At home another one may have taken its place.
     return name if is_worker() or _in_main(vars(sys.modules[MAIN]), name) is value else None

@@ -67,7 +67,7 @@ class PoolCounts:
         size: workers that run tasks at a time.
         queued: tasks that wait for a worker.
         offered: tasks that were given to one and have not ended.
-        starting, idle, busy, waiting: workers, by what they do.
+        starting, idle, busy, waiting: workers without actors, by what they do.
         submitted: tasks that it was given, ever.
         replied: answers of workers, ever.
         retried: tasks that were tried again, ever.
@@ -76,6 +76,7 @@ class PoolCounts:
         processes: the workers' process ids.
         actors: actors that live in its workers.
         unanswered: messages to these that have no answer.
+        hosting: workers that have actors, or will, whatever they do.
     """
 
     size: int
@@ -93,6 +94,7 @@ class PoolCounts:
     processes: tuple[int, ...]
     actors: int
     unanswered: int
+    hosting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Statistics:
         pid: of the process.
         time: ``time.monotonic()`` when they were taken, for rates.
         here: weightless tasks, of all runs and loops.
-        workers: tasks of worker processes.
+        workers: tasks of worker processes, and calls of actors in these.
         threads: calls in helper threads.
         ready: weightless tasks that are ready and have not their turn.
         stalls: turns that held their thread for too long.
@@ -216,7 +218,7 @@ def _pool_lines(pools: tuple[PoolCounts, ...]) -> Iterator[str]:
             yield f'{name}{{pool="{number}"}} {getattr(pool, field)}'
     yield from _family("thistledown_workers", "gauge", "Workers, by what they do.")
     for number, pool in enumerate(pools):
-        for state in ("starting", "idle", "busy", "waiting"):
+        for state in ("starting", "idle", "busy", "waiting", "hosting"):
             yield f'thistledown_workers{{pool="{number}",state="{state}"}} {getattr(pool, state)}'
 
 

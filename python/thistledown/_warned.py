@@ -58,13 +58,13 @@ def changed() -> bytes | None:
 
 
 def _packed(filters: list[Any]) -> bytes:
-    from thistledown._pickler import dumps
+    from thistledown._pickler import MAINS, dumps
 
     packed = []
     for one in filters:
         # What cannot be sent is no filter of the workers'.
         with contextlib.suppress(Exception):
-            is_from_main = one[2].__module__ == "__main__"
+            is_from_main = one[2].__module__ in MAINS
             packed.append(dumps(one) if is_from_main else pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
     return pickle.dumps(packed, pickle.HIGHEST_PROTOCOL)
 

@@ -157,7 +157,8 @@ sys.exit(7)
     program.interrupt()
     code, output, errors = program.ends()
     counted = "1 task was" if tasks == 1 else f"{tasks} tasks were"
-    assert errors == f"KeyboardInterrupt at the end of the program: {counted} not finished\n"
+    # On a busy machine it has said before for what it waits.
+    assert errors.splitlines()[-1] == f"KeyboardInterrupt at the end of the program: {counted} not finished"
     assert code == -signal.SIGINT
     assert output.endswith("at exit\n"), "exit functions are called"
     assert path.read_text() == "all of it", "files are flushed"

@@ -419,3 +419,25 @@ def test_a_burst_that_is_complete_is_one_wake_up(gate):
 
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
         assert runner.run(main()) == 1
+
+
+def send(channel):
+    return channel.send("from there").wait(PATIENCE)
+
+
+def put(space):
+    return space.write(("job", 1)).wait(PATIENCE)
+
+
+@pytest.mark.usefixtures("no_exchange_left")
+def test_a_wait_for_another_process_blocks_the_loop(run, pool):
+    """As a cell of a notebook needs it."""
+
+    async def main():
+        channel, space = td.Channel(), td.Space()
+        tasks = pool.go(send, channel), pool.go(put, space)
+        assert channel.recv().wait() == "from there"
+        assert space.take(("job", int)).wait() == ("job", 1)
+        assert [task.result(PATIENCE) for task in tasks] == [None, None]
+
+    run(main)

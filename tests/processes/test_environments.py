@@ -524,3 +524,63 @@ def test_objects_with_slots_of_main_come_back(script):
     print(td.go(moved, Slotted(5)).result().x, td.go(moved, Point(1)).result())
     """
     check(run(sys.executable, script(source)), "6 Point(x=2)\n")
+
+
+CHILD_OF_MULTIPROCESSING = """
+    import multiprocessing
+    import sys
+
+    import thistledown as td
+
+    class Account:
+        def __init__(self, name):
+            self.name = name
+
+        def says(self):
+            return f"{GREETING} {self.name}"
+
+    GREETING = "hello"
+
+    def greet(name):
+        return f"{GREETING} {name}"
+
+    def make(name):
+        return Account(name)
+
+    def child(queue):
+        try:
+            space = td.Space()
+            space.write_nowait(("account", Account("d")))
+            said = (
+                td.go(greet, "a").result(),
+                td.go(lambda: greet("b")).result(),
+                list(td.map(greet, ["c"])),
+                td.actor(Account, "e").says().result(),
+                type(td.go(make, "f").result()) is Account,
+                space.take_nowait(("account", Account))[1].says(),
+                td.go(lambda: space.write(("from there", Account("g"))).wait()).result(),
+                type(space.take_nowait(("from there", ...))[1]) is Account,
+            )
+        except BaseException as error:
+            said = repr(error)
+        queue.put(said)
+
+    if __name__ == "__main__":
+        context = multiprocessing.get_context(sys.argv[1])
+        queue = context.SimpleQueue()
+        process = context.Process(target=child, args=(queue,))
+        process.start()
+        print(queue.get())
+        process.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_what_a_script_defines_travels_from_a_child_of_multiprocessing(tmp_path, method):
+    """Such a child has the script under another name, and its workers have it not at all."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(CHILD_OF_MULTIPROCESSING))
+    done = subprocess.run(
+        [sys.executable, str(script), method], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout == "('hello a', 'hello b', ['hello c'], 'hello e', True, 'hello d', None, True)\n", done.stderr

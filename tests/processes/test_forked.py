@@ -3,14 +3,17 @@
 import contextlib
 import os
 import sys
+import textwrap
+import threading
 import traceback
 
 import pytest
 import thistledown as td
 import work
 from pools import Workers
+from thistledown import _report
 
-from support import PATIENCE
+from support import PATIENCE, run_program
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
@@ -203,3 +206,90 @@ def test_multiprocessing_inside_of_a_task(pool):
             return inner.map(work.double, range(5))
 
     assert pool.go(use_multiprocessing).result(PATIENCE) == [0, 2, 4, 6, 8]
+
+
+def test_the_tasks_of_the_parent_are_not_told_of_as_lost(pool, gate, caplog):
+    kept = pool.go(work.pass_gate, gate.path)
+    pool.go(work.pass_gate, gate.path)
+    gate.wait_for_arrivals(2)
+
+    def child():
+        dropped.clear()
+        _report.failed_unasked()
+        told = threading.Event()
+        with td.Workers(1) as own:
+            own.go(int).add_done_callback(lambda _: told.set())
+            told.wait(PATIENCE)
+        return caplog.text
+
+    dropped = [kept]
+    del kept
+    assert in_a_fork(child) == ""
+    gate.open()
+
+
+FORKS = """
+    import os, sys, warnings
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    import thistledown as td
+
+    def refused(kind, uses):
+        child = os.fork()
+        if child == 0:
+            for use in uses:
+                try:
+                    print("not refused:", use())
+                except kind as error:
+                    print(error)
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+"""
+
+ACTOR = """
+    class Counter:
+        def add(self):
+            return 1
+
+    with td.Workers(1) as pool:
+        used, fresh = pool.actor(Counter), pool.actor(Counter)
+        used.add().result()
+        refused(RuntimeError, [used.add, fresh.add, fresh.stop])
+        print(used.add().result() + fresh.add().result())
+"""
+
+
+def test_an_actor_of_the_parent_refuses_and_says_what_to_do():
+    done = run_program(textwrap.dedent(FORKS) + textwrap.dedent(ACTOR))
+    *said, last = done.stdout.splitlines()
+    assert (len(said), last) == (3, "2"), done.stderr
+    assert all("forked from: make one of this process by `td.actor(Class, ...)`" in line for line in said), said
+
+
+SPACE = """
+    space, own = td.Space(), td.Space()
+    own.write_nowait(("own",))
+    with td.Workers(1) as pool:
+        pool.go(lambda: space.write(("a", 1)).wait()).result()
+    watch = space.watch(...)
+    refused(td.SpaceBroken, [
+        lambda: space.count(),
+        lambda: space.take_nowait(("a", int)),
+        lambda: space.take(("a", int)).wait(),
+        lambda: space.write(("b",)).wait(),
+        lambda: space.write_nowait(("b",)),
+        lambda: space.read_all(),
+        lambda: space.transaction(),
+        lambda: watch.recv().wait(),
+    ])
+    # What nobody has shared is copied, as any object is.
+    refused(td.SpaceBroken, [lambda: own.take_nowait(("own",))])
+    print(space.read_all(), own.count())
+"""
+
+
+def test_a_space_in_memory_that_is_shared_is_the_parents():
+    done = run_program(textwrap.dedent(FORKS) + textwrap.dedent(SPACE))
+    *said, own, last = done.stdout.splitlines()
+    assert (len(said), own, last) == (8, "not refused: ('own',)", "[('a', 1)] 1"), done.stderr
+    assert all("the space belongs to the process that this one was forked from" in line for line in said), said

@@ -2,17 +2,20 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import threading
 
 import pytest
 import thistledown as td
 import work
+from gates import Gate
 from pools import Workers
 
 from leaks import descendants, eventually
-from support import PATIENCE
+from support import PATIENCE, started_program
 
 made = []
 
@@ -338,3 +341,39 @@ def test_several_pools_at_a_time():
     assert len({task.result(PATIENCE) for task in tasks}) == 4
     for pool in pools:
         pool.shutdown()
+
+
+WAITS_AT_ITS_END = """
+    import sys
+    import threading
+    import thistledown as td
+    import work
+
+    for path in sys.argv[2:]:
+        (td.workers() if path == sys.argv[2] else td.Workers(1)).go(work.pass_gate, path)
+    if sys.argv[1] == "sys.exit":
+        sys.exit(3)
+    if sys.argv[1] == "an error":
+        raise ValueError("the program fails")
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("the last line", 0), ("sys.exit", 3), ("an error", 1)])
+def test_a_program_that_waits_for_tasks_at_its_end_says_so_once(tmp_path, how, code):
+    gates = [Gate(tmp_path) for _ in range(2)]
+    source = f"import sys; sys.path.append({os.path.dirname(__file__)!r})" + textwrap.dedent(WAITS_AT_ITS_END)
+    with started_program(source, how, *(gate.path for gate in gates)) as program:
+        for gate in gates:
+            gate.wait_for_arrivals()
+        while not (line := program.stderr.readline()).startswith("thistledown: "):
+            assert line, "it has ended, and said nothing"
+        assert re.fullmatch(
+            r"thistledown: waiting for 2 tasks in workers to end: pass_gate-\d+, pass_gate-\d+; Ctrl-C ends them\n",
+            line,
+        )
+        for gate in gates:
+            gate.open()
+        assert program.wait(PATIENCE) == code
+        assert "thistledown: " not in program.stderr.read()
+    for gate in gates:
+        gate.close()

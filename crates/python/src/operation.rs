@@ -513,6 +513,17 @@ impl Operation {
         }
     }
 
+    /// Whether it waits for nothing but what this process can bring about: a channel or a space in memory that no other
+    /// process has.
+    pub(crate) fn is_own(&self) -> bool {
+        match &self.kind {
+            Kind::Send(channel, _) | Kind::Receive(channel) => channel.get().shared().is_none(),
+            Kind::Space(operation) => operation.is_own(),
+            Kind::Select(select) => select.is_own(),
+            _ => false,
+        }
+    }
+
     /// Another one like it, for a wait at the same time.
     pub(crate) fn copy(&self, py: Python<'_>) -> PyResult<Self> {
         Ok(Self::new(match &self.kind {

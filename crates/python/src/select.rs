@@ -181,6 +181,11 @@ impl Select {
         self.branches.iter().for_each(|branch| branch.get().targets(py, into));
     }
 
+    /// Whether each of them is; see [`Operation::is_own`].
+    pub(crate) fn is_own(&self) -> bool {
+        self.branches.iter().all(|branch| branch.get().is_own())
+    }
+
     pub(crate) fn copy(&self, py: Python<'_>) -> PyResult<Self> {
         let copies: PyResult<Vec<_>> =
             self.branches.iter().map(|branch| Py::new(py, branch.get().copy(py)?)).collect();

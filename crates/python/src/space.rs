@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
-use thistledown_exchange::ObjectId;
+use thistledown_exchange::{Broken, ObjectId};
 use thistledown_runtime::{Name, Pending, SharedSpace};
 use thistledown_space::{
     CodecError, How, Outside, Refused, Template, Tuple, Wanted, decode_given, decode_tuples,
@@ -113,14 +113,27 @@ impl Space {
         Self { number: SPACES.fetch_add(1, Ordering::Relaxed) + 1, at }
     }
 
-    /// Whether it can be used; not when it was closed, or opened by the process from which this one was forked.
+    /// Whether it can be used; not when it was closed, or opened or shared by the process from which this one was forked.
     pub(crate) fn check(&self) -> PyResult<()> {
-        self.file().map_or(Ok(()), Opened::check)
+        match &self.at {
+            At::File(file) => file.check(),
+            At::Seat(Seat::Here(home)) if home.is_of_parent() => Err(far::broken(Broken::Forked)),
+            At::Seat(_) => Ok(()),
+        }
     }
 
-    /// Whether it is on a file that another process has open, of which this one was forked.
+    /// Whether it is in memory, and no other process has it.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(&self.at, At::Seat(Seat::Here(home)) if !home.is_shared())
+    }
+
+    /// Whether another process has it, of which this one was forked: on a file, or in memory and shared.
     pub(crate) fn is_of_parent(&self) -> bool {
-        self.file().is_some_and(Opened::is_of_parent)
+        match &self.at {
+            At::File(file) => file.is_of_parent(),
+            At::Seat(Seat::Here(home)) => home.is_of_parent(),
+            At::Seat(Seat::Far(_)) => false,
+        }
     }
 
     /// Looks for a tuple that is not held: to read it, or within a transaction.

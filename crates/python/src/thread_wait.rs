@@ -49,11 +49,29 @@ pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> Py
             "waiting here would stop the event loop that runs the task which is waited for: write `await op`",
         ));
     }
+    if timeout.is_none()
+        && operation.get().is_own()
+        && loops::runs_here(operation.py())?
+        && !thread_scope::has_way_out()
+        && thread_scope::blocked_visitor(operation.py())?
+            .is_none_or(|visitor| !WORLD.with(|kernel| kernel.has_way_out(visitor)))
+    {
+        return operation.get().attempt(operation.py())?.ok_or_else(stops_loop);
+    }
     if timeout.is_some_and(|timeout| timeout <= 0.0) {
         operation.get().hurry();
     }
     let waits = || Awaited::Operation(operation.clone().unbind());
     until(timeout, |parker, deadline| attempt(operation.py(), operation.get(), &waits, parker, deadline))
+}
+
+/// What nothing but this process can bring would most often be brought by the loop that stands still here.
+#[cold]
+fn stops_loop() -> PyErr {
+    errors::misuse(
+        "waiting here would stop the event loop of this thread, and with it whoever could bring about what is waited for: \
+         write `await op`, or give a limit, as `op.wait(1.0)`",
+    )
 }
 
 /// Whether the loop that runs in this thread runs a task that the operation waits for.

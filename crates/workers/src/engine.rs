@@ -54,8 +54,9 @@ impl<C: Customer> Engine<C> {
     /// # Errors
     /// It needs a blob, for which there is no memory or no descriptor.
     pub fn function(&self, content: &[u8], weightless: bool) -> io::Result<Arc<Function>> {
-        let mut hall =
-            self.hall().ok_or_else(|| io::Error::other("the pool belongs to the parent of this process"))?;
+        let mut hall = self.hall().ok_or_else(|| {
+            io::Error::other("the pool belongs to the process that this one was forked from")
+        })?;
         hall.functions.intern(content, weightless)
     }
 
@@ -290,8 +291,14 @@ impl<C: Customer> Engine<C> {
     }
 
     /// Takes the lock. Nothing in a fork of the pool's process, where the lock means nothing.
+    /// Whether it belongs to the process that this one was forked from.
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        self.shared.forked.load(Ordering::Relaxed)
+    }
+
     fn hall(&self) -> Option<MutexGuard<'_, Hall<C>>> {
-        (!self.shared.forked.load(Ordering::Relaxed)).then(|| self.shared.hall.lock())
+        (!self.is_forked()).then(|| self.shared.hall.lock())
     }
 
     fn change<R>(&self, work: impl FnOnce(&mut Hall<C>) -> R) -> Option<R> {

@@ -2,6 +2,7 @@
 //! on a file, with the file.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
@@ -9,6 +10,7 @@ use thistledown_exchange::{Broken, Handle, Object, ObjectId, Ticket, TicketId};
 use thistledown_runtime::SharedSpace;
 
 use crate::channel::{door, tickets};
+use crate::fork;
 use crate::space::far;
 use crate::space::hub::Hub;
 
@@ -16,7 +18,12 @@ use crate::space::hub::Hub;
 pub(crate) struct Home {
     pub(crate) shared: Arc<SharedSpace>,
     door: Mutex<Option<Door>>,
+    /// The process that has shared it, once it was: what a fork of that has is a copy which nobody else sees.
+    sharer: AtomicU64,
 }
+
+/// Nobody has shared it.
+const NOBODY: u64 = u64::MAX;
 
 struct Door {
     handle: Handle,
@@ -27,7 +34,7 @@ struct Door {
 
 impl Home {
     pub(crate) fn new(shared: Arc<SharedSpace>) -> Arc<Self> {
-        Arc::new(Self { shared, door: Mutex::new(None) })
+        Arc::new(Self { shared, door: Mutex::new(None), sharer: AtomicU64::new(NOBODY) })
     }
 
     /// The space of a handle that has come home.
@@ -37,7 +44,11 @@ impl Home {
             return home;
         }
         let door = Door { handle, hub: Arc::clone(hub), ticket: Mutex::default() };
-        let home = Arc::new(Self { shared: Arc::clone(hub.shared()), door: Mutex::new(Some(door)) });
+        let home = Arc::new(Self {
+            shared: Arc::clone(hub.shared()),
+            door: Mutex::new(Some(door)),
+            sharer: AtomicU64::new(fork::process().into()),
+        });
         *known = Arc::downgrade(&home);
         home
     }
@@ -45,10 +56,7 @@ impl Home {
     /// What names it for another process, and keeps it until that has it.
     pub(crate) fn ticket(self: &Arc<Self>) -> PyResult<(ObjectId, TicketId)> {
         let mut door = self.door.lock();
-        let is_forked = |door: &Door| door.handle.exchange().is_forked();
-        if door.as_ref().is_none_or(is_forked) {
-            // What the parent has of it is another space.
-            std::mem::forget(door.take());
+        if door.is_none() {
             *door = Some(self.open()?);
         }
         let opened = door.as_ref().map(|door| {
@@ -67,6 +75,16 @@ impl Home {
         Ok(door.insert(self.open()?).handle.id())
     }
 
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sharer.load(Ordering::Relaxed) != NOBODY
+    }
+
+    /// Whether it was shared by a process of which this one was forked.
+    pub(crate) fn is_of_parent(&self) -> bool {
+        let sharer = self.sharer.load(Ordering::Relaxed);
+        sharer != NOBODY && sharer != u64::from(fork::process())
+    }
+
     fn open(self: &Arc<Self>) -> PyResult<Door> {
         let exchange = door::open()?;
         let weak = exchange.downgrade();
@@ -77,6 +95,7 @@ impl Home {
             Arc::clone(made.insert(hub)) as Arc<dyn Object>
         });
         let hub = made.ok_or_else(|| far::broken(Broken::Forked))?;
+        self.sharer.store(fork::process().into(), Ordering::Relaxed);
         Ok(Door { handle, hub, ticket: Mutex::default() })
     }
 

@@ -324,6 +324,11 @@ impl SpaceOperation {
         into.push((self.space.get().name(), self.space.clone_ref(py).into_any()));
     }
 
+    /// Whether no other process has the space.
+    pub(crate) fn is_own(&self) -> bool {
+        self.space.get().is_own()
+    }
+
     pub(crate) fn copy(&self, py: Python<'_>) -> Self {
         let act = match &self.act {
             Act::Write(tuple, lease, within) => Act::Write(Arc::clone(tuple), *lease, *within),

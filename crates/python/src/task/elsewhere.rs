@@ -172,7 +172,7 @@ impl Drop for Task {
             let _pending = errors::Pending::set_aside(py);
             // One that runs on is told of when it ends, if it fails.
             if !remote.let_go(self.name(py))
-                && remote.ended().is_some_and(|ended| ended.is_error())
+                && remote.ended().is_some_and(|ended| ended.is_loss())
                 && let Some(error) = self.failure(py)
             {
                 report(py, "failed_elsewhere", (self.name(py), error));

@@ -18,6 +18,7 @@ use crate::current::seconds;
 use crate::errors;
 use crate::outside::outside;
 use crate::root;
+use crate::tally;
 use crate::task::Task;
 use crate::workers::child::{ATTRIBUTE, METHOD};
 use crate::workers::freight;
@@ -94,7 +95,7 @@ impl Mailbox {
     ) -> PyResult<Py<Task>> {
         let py = method.py();
         imports::check(py)?;
-        let known = self.known(&self.methods, METHOD, method.to_str()?)?;
+        let known = self.known(py, &self.methods, METHOD, method.to_str()?)?;
         self.call_of(py, Verb::Call, known, self.pack(args, kwargs)?)
     }
 
@@ -102,7 +103,7 @@ impl Mailbox {
     fn read(&self, attribute: &Bound<'_, PyString>) -> PyResult<Py<Task>> {
         let py = attribute.py();
         imports::check(py)?;
-        let known = self.known(&self.attributes, ATTRIBUTE, attribute.to_str()?)?;
+        let known = self.known(py, &self.attributes, ATTRIBUTE, attribute.to_str()?)?;
         let call = freight::pack_call(&PyTuple::empty(py), None, None)?;
         self.call_of(py, Verb::Call, known, (call, Vec::new()))
     }
@@ -209,21 +210,33 @@ impl Mailbox {
         tickets::bound_for(self.source.number(), pack)
     }
 
-    fn known(&self, known: &Mutex<HashMap<String, Method>>, kind: u8, name: &str) -> PyResult<Method> {
+    fn known(
+        &self,
+        py: Python<'_>,
+        known: &Mutex<HashMap<String, Method>>,
+        kind: u8,
+        name: &str,
+    ) -> PyResult<Method> {
         if let Some(method) = known.lock().get(name) {
             return Ok(method.clone());
         }
         let body = [&[kind], name.as_bytes()].concat();
-        let function = self.function(&body)?;
+        let function = self.function(py, &body)?;
         let method = Method { function, words: format!("{}.{name}", self.name).into() };
         known.lock().insert(name.to_owned(), method.clone());
         Ok(method)
     }
 
     /// What the workers are sent instead of a function.
-    fn function(&self, body: &[u8]) -> PyResult<Arc<Function>> {
+    fn function(&self, py: Python<'_>, body: &[u8]) -> PyResult<Arc<Function>> {
         let function = match &self.source {
-            Source::Own(engine) => self.engine(engine)?.function(body, false),
+            Source::Own(engine) => {
+                let engine = self.engine(engine)?;
+                if engine.is_forked() {
+                    return Err(self.refused(py, Closed::Forked, false));
+                }
+                engine.function(body, false)
+            }
             Source::Above(upstream) => upstream.function(body, false),
         };
         function.map_err(|error| errors::system(&error))
@@ -241,7 +254,7 @@ impl Mailbox {
             Verb::Watch => "a watch of",
             _ => "the leave of",
         };
-        let function = self.function(&[METHOD])?;
+        let function = self.function(py, &[METHOD])?;
         let call = freight::pack_call(&PyTuple::empty(py), None, None)?;
         let words: Arc<str> = format!("{what} {}", self.name).into();
         self.call_of(py, verb, Method { function, words }, (call, Vec::new()))
@@ -297,11 +310,16 @@ impl Mailbox {
         let engine = match &self.source {
             Source::Above(upstream) => {
                 upstream.submit(py, order, &remote)?;
+                count(&remote);
                 return Ok(task.unbind());
             }
             Source::Own(engine) => self.engine(engine)?,
         };
-        match engine.submit(order, Ticket(Arc::clone(&remote))) {
+        let submitted = engine.submit(order, Ticket(Arc::clone(&remote)));
+        if submitted.is_ok() {
+            count(&remote);
+        }
+        match submitted {
             Ok(Some(job)) => {
                 remote.set_job(job.number());
                 Ok(task.unbind())
@@ -318,13 +336,22 @@ impl Mailbox {
 
     fn refused(&self, py: Python<'_>, closed: Closed, is_new: bool) -> PyErr {
         match closed {
-            Closed::Forked => errors::misuse(
-                "this process is a fork of the one that the actor's pool belongs to: make an actor of its own here",
-            ),
+            Closed::Forked => errors::misuse(format!(
+                "actor {} belongs to the process that this one was forked from: make one of this process by \
+                 `td.actor(Class, ...)`",
+                self.name
+            )),
             Closed::Full => errors::mailbox_full(py, &self.name),
             Closed::ShutDown if is_new => errors::misuse("cannot schedule new futures after shutdown"),
             Closed::ShutDown => errors::actor_gone(py, &self.name, &thistledown_workers::Gone::Closed)
                 .map_or_else(|error| error, |error| PyErr::from_value(error.into_bound(py))),
         }
+    }
+}
+
+/// It was told to go.
+fn count(remote: &Remote) {
+    if remote.is_counted() {
+        tally::WORKERS.start();
     }
 }

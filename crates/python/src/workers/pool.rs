@@ -284,6 +284,7 @@ pub(crate) fn counts<'py>(py: Python<'py>, engine: &Engine<Ticket>) -> PyResult<
     known.set_item("idle", counts.idle)?;
     known.set_item("busy", counts.busy)?;
     known.set_item("waiting", counts.waiting)?;
+    known.set_item("hosting", counts.hosts)?;
     known.set_item("submitted", counts.submitted)?;
     known.set_item("replied", counts.replied)?;
     known.set_item("actors", counts.actors)?;

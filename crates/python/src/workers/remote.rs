@@ -171,6 +171,13 @@ impl Remote {
         Arc::new(Self { state: Mutex::default(), runner, asked, face: Face::default() })
     }
 
+    /// Whether it is counted among the tasks of workers: a call is, and what else is asked of an actor is not, nor what runs
+    /// in the process of another actor, where it is counted.
+    pub(crate) fn is_counted(&self) -> bool {
+        let is_call = self.asked.as_ref().is_none_or(|asked| asked.verb == Verb::Call);
+        is_call && matches!(self.runner, Runs::Pool(_))
+    }
+
     /// Whether it only wants to hear of an end.
     pub(crate) fn is_watch(&self) -> bool {
         self.asked.as_ref().is_some_and(|asked| asked.verb == Verb::Watch)
@@ -408,24 +415,24 @@ impl Remote {
         self.state.lock().deadlock.take()
     }
 
-    /// Ends it. Gives whom to tell. Counted are ends, errors among them, and cancellations.
-    fn end(&self, ended: Ended, counted: &mut [u64; 3]) -> Told {
+    /// Ends it. Gives whom to tell. It is counted before anybody can see that it has ended.
+    fn end(&self, ended: Ended) -> Told {
         let ended = Arc::new(ended);
         let mut state = self.state.lock();
         if state.ended.is_some() {
             return Told::default();
         }
+        if self.is_counted() {
+            tally::WORKERS.end(1, ended.is_error().into(), ended.is_cancelled().into());
+        }
         state.ended = Some(Arc::clone(&ended));
-        counted[0] += 1;
-        counted[1] += u64::from(ended.is_error());
-        counted[2] += u64::from(ended.is_cancelled());
         let unheld = state.unheld.take();
         let tickets = std::mem::take(&mut state.tickets);
         let told = Told {
             party: state.party.take().map(|party| (party, ended.is_error())),
             watched: state.watched.take(),
-            failed_held: ended.is_error() && unheld.is_none(),
-            lost: unheld.filter(|_| ended.is_error()).map(|name| (name, ended)),
+            failed_held: ended.is_loss() && unheld.is_none(),
+            lost: unheld.filter(|_| ended.is_loss()).map(|name| (name, ended)),
         };
         drop(state);
         drop(tickets);
@@ -448,16 +455,13 @@ impl Remote {
     fn end_all(ended: impl IntoIterator<Item = (Arc<Self>, Ended)>) {
         let mut parties = Vec::new();
         let (mut watched, mut lost, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-        let mut counted = [0; 3];
         for (remote, ended) in ended {
-            let told = remote.end(ended, &mut counted);
+            let told = remote.end(ended);
             parties.extend(told.party);
             watched.extend(told.watched);
             lost.extend(told.lost);
             failed.extend(told.failed_held.then(|| Arc::downgrade(&remote)));
         }
-        let [all, errors, cancelled] = counted;
-        tally::WORKERS.end(all, errors, cancelled);
         if !failed.is_empty() {
             ends::note(failed);
         }
@@ -545,6 +549,12 @@ impl Ended {
             Self::Read { is_error, .. } => *is_error,
             _ => true,
         }
+    }
+
+    /// Whether whoever started it should hear of it, though nobody asks. What goes on in the process that this one was forked
+    /// from is told there.
+    pub(crate) fn is_loss(&self) -> bool {
+        self.is_error() && !matches!(self, Self::Refused(Refusal::Forked))
     }
 
     /// What it came to, as Python objects.
