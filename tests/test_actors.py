@@ -156,6 +156,8 @@ def test_an_exception_that_nobody_asks_for_is_not_lost():
         (lambda account: account.ask("listed"), TypeError, "async generator"),
         (lambda account: account.ask("_secret", 1), TypeError, "is an attribute, which takes no arguments"),
         (lambda account: account.move(3), TypeError, "no place for actors"),
+        (lambda account: account.move(td.Workers), TypeError, r"is a class, and no place for actors: write a pool"),
+        (lambda account: account.deposit(amont=1), TypeError, "unexpected keyword argument 'amont'"),
     ],
 )
 async def test_a_slip_is_an_error_where_it_is_made(slip, error, words):

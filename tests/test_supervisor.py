@@ -919,6 +919,8 @@ async def test_the_tree_shows_what_holds_a_supervisor_up(home):
         (lambda: td.Supervisor([Account, Account]), ValueError, r"named 'Account'.*options\(name="),
         (lambda: td.Supervisor([Account()]), TypeError, "restarted"),
         (lambda: td.child(5), TypeError, "class or a function"),
+        (lambda: td.child(Account, 1, 2, 3, 4), TypeError, "too many positional arguments"),
+        (lambda: td.child(td.Supervisor(), 1), TypeError, r"write `td\.child\(supervisor\)`"),
         (lambda: td.child(Account).options(restart="always"), ValueError, "permanent"),
         (lambda: td.child(Account).options(shutdown=-1), ValueError, ">= 0"),
         (lambda: td.child(Account).options(shutdown="kill"), TypeError, "0 to kill"),

@@ -85,10 +85,16 @@ def child(start: Callable[P, Any] | Any, /, *args: P.args, **kwargs: P.kwargs) -
         What ``td.Supervisor`` takes.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: it is none of these, or a class whose constructor does not take these arguments.
     """
     if (known := _of_supervisor(start)) is not None:
+        if args or kwargs:
+            raise TypeError("a supervisor is there already, and takes no arguments: write `td.child(supervisor)`")
         return known
+    if isinstance(start, type):
+        from thistledown._messages import messages_of
+
+        messages_of(start).check_making(args, kwargs)
     if isinstance(start, str):
         name = start.rpartition(":")[2]
     elif callable(start):

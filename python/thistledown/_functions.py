@@ -60,7 +60,10 @@ def pack(function: Any) -> Packed:
     if known is not None:
         return known
     if not callable(function):
-        raise TypeError(f"a task for a worker is a callable, or a name as 'package.module:function'; got {function!r}")
+        hint = "write the function and its arguments, `go(function, 3)` and not `go(function(3))`"
+        raise TypeError(
+            f"a task for a worker is a callable, or a name as 'package.module:function'; got {function!r}: {hint}"
+        )
     if isinstance(function, Chunks):
         # What a map calls is taken as it is when the map begins.
         inner, _, _, name = pack(function.function)

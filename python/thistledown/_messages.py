@@ -170,8 +170,11 @@ def _explain(function: types.FunctionType | None, bound: int, args: tuple[Any, .
             "actor's turns: let it send them into a channel that it is given, `await channel.send(value)`, or "
             "return a list"
         )
+    signature = inspect.signature(function)
     try:
-        inspect.signature(function).bind(*(None,) * bound, *args, **kwargs)
+        # First what is not known there: when a name is misspelt, that says more than that another one is missing.
+        signature.bind_partial(*(None,) * bound, *args, **kwargs)
+        signature.bind(*(None,) * bound, *args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{function.__qualname__}(): {error}") from None
 

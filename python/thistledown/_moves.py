@@ -14,6 +14,8 @@ __all__ = ["move", "pickled", "rebuilt"]
 def move(box: Box, place: Any) -> Task[None]:
     """Moves what is in the box to another place. See ``Actor.move``."""
     maker = getattr(place, "_box_maker", None)
+    if isinstance(place, type):
+        raise TypeError(f"{place!r} is a class, and no place for actors: write a pool, as `td.workers()` gives one")
     if maker is None:
         raise TypeError(f"{place!r} is no place for actors: there are `td.here`, a pool of workers, and `td.actor`")
     return box.leave(functools.partial(maker(), box.owner, like=box))

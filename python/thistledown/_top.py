@@ -18,7 +18,7 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Sparkline, Static, TabbedContent, TabPane
 
 from thistledown._top_columns import Column, clipped, fitted, line_of
-from thistledown._watching import PLACES, Watching, actor_counts, age, amount
+from thistledown._watching import PLACES, Watching, actor_counts, age, amount, brief_age
 
 __all__ = ["Top", "show"]
 
@@ -29,7 +29,7 @@ COLUMNS = {
         Column("task", 0, 16, 40),
         Column("place", 4, 12, 30),
         Column("state", 2, 7, 20),
-        Column("for", 1, 5),
+        Column("for", 1, 6),
         Column("is at", 0, 20, 60),
         Column("waits for", 3, 10, 40),
     ),
@@ -37,7 +37,7 @@ COLUMNS = {
         Column("worker", 0, 6),
         Column("pool", 8, 4),
         Column("state", 3, 7),
-        Column("for", 4, 5),
+        Column("for", 4, 6),
         Column("cpu", 5, 4),
         Column("memory", 6, 8),
         Column("tasks", 7, 5),
@@ -56,7 +56,7 @@ COLUMNS = {
         Column("class", 6, 8, 20),
         Column("place", 8, 12, 30),
         Column("state", 3, 7, 20),
-        Column("for", 4, 5),
+        Column("for", 4, 6),
         Column("mailbox", 2, 12),
         Column("done", 5, 5),
         Column("runs", 1, 12, 30),
@@ -254,7 +254,7 @@ class Top(App[None]):
         used = self.watching.workers.get(row["pid"], {})
         cpu = f"{used['cpu']:.0%}" if used else ""
         memory = amount(used["memory_bytes"]) if used else ""
-        known = row["pid"] or "not born yet", row["pool"], row["state"], age(row["since"]), cpu, memory
+        known = row["pid"] or "not born yet", row["pool"], row["state"], brief_age(row["since"]), cpu, memory
         return row, (*known, row["tasks"], row["task"] or "", line_of(row["where"]))
 
     def kept(self, rows: list[Row]) -> list[Row]:
@@ -361,13 +361,13 @@ class Top(App[None]):
 def _task(row: Row, indent: bool) -> tuple[Any, ...]:
     name = "  " * min(row["depth"], 20) + row["name"] if indent else row["name"]
     place = row["place"].removeprefix("run in ")
-    return name, place, row["state"], age(row["since"]), line_of(row["where"]), row["waits_for"] or ""
+    return name, place, row["state"], brief_age(row["since"]), line_of(row["where"]), row["waits_for"] or ""
 
 
 def _actor(row: Row) -> tuple[Any, ...]:
     mailbox = f"{row['mailbox']:,} of {row['limit']:,}"
     done = "" if row["done"] is None else f"{row['done']:,}"
-    known = row["name"], row["class"] or "", row["place"], row["state"], age(row["since"]), mailbox, done
+    known = row["name"], row["class"] or "", row["place"], row["state"], brief_age(row["since"]), mailbox, done
     return *known, row["runs"] or "", line_of(row["where"]), row["waits_for"] or ""
 
 

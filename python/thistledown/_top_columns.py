@@ -6,8 +6,11 @@ that matter least are made narrower first, and left out when they would say noth
 Not in here: what stands in them, and how it is drawn.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from rich.cells import cell_len
 
 __all__ = ["Column", "clipped", "fitted", "line_of"]
 
@@ -41,7 +44,7 @@ def fitted(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int)
     """
     wanted = [len(column.title) for column in columns]
     for row in rows:
-        wanted = [max(known, len(cell)) for known, cell in zip(wanted, row, strict=True)]
+        wanted = [max(known, cell_len(cell)) for known, cell in zip(wanted, row, strict=True)]
     sizes = {place: min(wanted[place], column.most) for place, column in enumerate(columns)}
     by_rank = sorted(sizes, key=lambda place: -columns[place].rank)
     for place in by_rank:
@@ -63,8 +66,12 @@ def _over(sizes: dict[int, int], width: int) -> int:
 
 
 def clipped(words: str, width: int) -> str:
-    """The words as far as they have room."""
-    return words if len(words) <= width else words[: max(0, width - 1)] + "…"
+    """The words as far as they have room. Some letters take two cells."""
+    if cell_len(words) <= width:
+        return words
+    room = max(0, width - 1)
+    taken = itertools.accumulate(cell_len(letter) for letter in words)
+    return words[: sum(cells <= room for cells in taken)] + "…"
 
 
 def line_of(where: str | None) -> str:

@@ -126,6 +126,17 @@ def amount(size_bytes: float) -> str:
     return f"{size_bytes:.1f} GiB"
 
 
+def brief_age(seconds: float | None) -> str:
+    """The same in six cells at most, the unit among them."""
+    if seconds is None:
+        return ""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 3_600:
+        return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min"
+    return f"{seconds / 3_600:.1f} h" if seconds < 90_000 else f"{int(seconds) // 86_400} d"
+
+
 def age(seconds: float | None) -> str:
     """A duration for people; nothing when it is not known."""
     if seconds is None:

@@ -14,8 +14,8 @@ import time
 import pytest
 from textual.widgets import Static
 from thistledown._top import Asked, Opened, Top
-from thistledown._top_columns import Column, fitted, line_of
-from thistledown._watching import Watching
+from thistledown._top_columns import Column, clipped, fitted, line_of
+from thistledown._watching import Watching, brief_age
 
 from support import PATIENCE
 from watched import watched
@@ -172,7 +172,7 @@ def test_names_and_functions_are_seen_in_a_terminal_of_any_width(tmp_path, width
         view.query_one("#tabs").active = "pane-actors"
         await until(pilot, lambda: any("2 of 100,000" in line for line in drawn(view)))
         [alone] = [line for line in drawn(view) if line.strip().startswith("alone ")]
-        assert "alone.reads-" in alone
+        assert "alone.reads" in alone
         assert "reads  program" in alone
         view.query_one("#tabs").active = "pane-workers"
         await until(pilot, lambda: any("held  program.py:" in line and "busy" in line for line in drawn(view)))
@@ -269,3 +269,30 @@ def ended(viewer, terminal):
             except OSError:
                 break
     return viewer.wait(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, ""),
+        (0.2674, "267 ms"),
+        (0.9996, "1.0 s"),
+        (11.43, "11.4 s"),
+        (59.99, "60.0 s"),
+        (60, "1 min"),
+        (3_599, "59 min"),
+        (3_600, "1.0 h"),
+        (89_999, "25.0 h"),
+        (90_000, "1 d"),
+    ],
+)
+def test_a_duration_has_its_unit_in_six_cells(seconds, words):
+    assert brief_age(seconds) == words
+    assert len(words) <= 6
+
+
+def test_wide_letters_are_counted_as_they_are_shown():
+    assert clipped("注文処理", 8) == "注文処理"
+    assert clipped("注文処理", 7) == "注文処…"
+    assert clipped("注文処理", 6) == "注文…"
+    assert fitted([Column("name", 0, 4)], [["注文処理"]], 100) == [(0, 8)]
