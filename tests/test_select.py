@@ -247,3 +247,22 @@ def test_a_choice_in_a_plain_thread_times_out_and_leaves_nothing():
     for channel in (one, two):
         with pytest.raises(td.ChannelFull):
             channel.send_nowait("nobody there")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (lambda: [td.sleep(1)], r"write `td\.select\(\*operations\)`"),
+        (lambda: (td.sleep(1),), r"write `td\.select\(\*operations\)`"),
+        (td.Channel, r"write `channel\.recv\(\)`"),
+        (td.Space, r"write `space\.take\(template\)`"),
+    ],
+)
+def test_what_stands_for_operations_is_told_what_to_write(given, words):
+    with pytest.raises(TypeError, match=words):
+        td.select(given())
+
+
+async def test_what_was_called_already_is_told_what_to_write():
+    with pytest.raises(TypeError, match=r"`td\.go\(function, 3\)` and not `td\.go\(function\(3\)\)`"):
+        td.go(len("abc"))

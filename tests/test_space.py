@@ -138,7 +138,7 @@ def test_what_is_no_plain_value_is_a_copy_found_by_its_exact_type():
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda: [1], "not one of type list"),
+        (lambda: [1], "not lists: write a tuple"),
         (lambda: "job", "not one of type str"),
         (lambda: td.Selected(1, 2), "write `tuple"),
         (lambda: (1, int), "part of a template"),
@@ -175,7 +175,11 @@ def test_tuples_are_nested_up_to_a_limit(act):
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        (lambda: [1], "templates are tuples"),
+        (lambda: [1], r"templates are tuples, .*, not lists: write a tuple"),
+        (lambda: "job", r"write `\('job',\)`, or with more fields `\('job', \.\.\.\)`"),
+        (lambda: ("job", int | str), r"`td\.one_of\(int, str\)`"),
+        (lambda: ("job", list[int]), "write `list`"),
+        (lambda: ("job", lambda x: x > 3), "a template calls nothing"),
         (lambda: (object,), r"write `\.\.\.` for anything"),
         (lambda: (decimal.Decimal(1),), "write Decimal instead"),
         (lambda: ({1: 2},), "write dict instead"),
@@ -449,3 +453,30 @@ def test_operations_say_what_they_wait_for():
     assert "read ... from space" in repr(space.read(...))
     assert "recv from watch (1,) of space" in repr(space.watch((1,)).recv())
     assert repr(td.between(3, 9)) == "td.between(3, 9)"
+
+
+def test_a_tuple_without_brackets_of_its_own_is_told_so():
+    with pytest.raises(TypeError, match=r"write `\('job',\)`, or with more fields .* in brackets of its own"):
+        td.Space().write("job", 1)
+
+
+async def test_the_blocks_of_spaces_and_transactions_are_plain_ones():
+    space = td.Space()
+    for block in (space, space.transaction()):
+        with pytest.raises(TypeError, match="write `with`, not `async with`"):
+            async with block:
+                pass
+
+
+def test_a_space_is_not_iterated_and_says_what_to_write():
+    with pytest.raises(TypeError, match=r"`space\.read_all\(template\)` .* `space\.watch\(template\)`"):
+        iter(td.Space())
+
+
+def test_options_that_are_no_truth_are_named(tmp_path):
+    with pytest.raises(TypeError, match="fsync is True or False, got 'no'"):
+        td.Space(tmp_path / "jobs.db", fsync="no")
+    with pytest.raises(TypeError, match="repair is True or False, got 1"):
+        td.Space(tmp_path / "jobs.db", repair=1)
+    with pytest.raises(TypeError, match="nothing to repair: write"):
+        td.Space(repair=True)

@@ -193,8 +193,9 @@ def test_what_cannot_be_opened_is_an_error_that_says_why(tmp_path):
     text.write_text("just text, and no space at all\n" * 500)
     with pytest.raises(td.SpaceDamaged, match="not a database"):
         td.Space(text)
-    with pytest.raises(td.SpaceDamaged, match="nothing in it is whole"):
+    with pytest.raises(td.SpaceDamaged, match="nothing in it is whole") as caught:
         td.Space(text, repair=True)
+    assert "repair=True" not in str(caught.value), "it was tried"
     assert text.read_text().startswith("just text")
 
 

@@ -129,3 +129,12 @@ def test_a_thread_waits_for_the_end_of_a_claim():
     space = space_of(("job", 1))
     space.take_nowait(("job", int), lease=0.01)
     assert space.take(("job", int)).wait(PATIENCE) == ("job", 1)
+
+
+def test_a_claim_that_was_confirmed_says_so_when_it_is_confirmed_again():
+    space = td.Space()
+    space.write_nowait(("job", 1))
+    claim = space.take(("job", int), lease=PATIENCE).wait()
+    claim.confirm()
+    with pytest.raises(td.LeaseExpired, match="confirmed or given back already"):
+        claim.confirm()

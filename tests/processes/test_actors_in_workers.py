@@ -679,3 +679,25 @@ def test_the_tree_shows_them(gate):
         assert "savings" in str(td.tree())
         gate.open()
         assert result(task) == 0
+
+
+KILLED_WITH_CALLS = """
+    import thistledown as td
+
+    class Account:
+        def waits(self, channel):
+            channel.recv().wait()
+
+    channel = td.Channel()
+    with td.Workers(1) as pool:
+        account = pool.actor(Account)
+        for _ in range(2):
+            account.waits(channel)
+        account.kill()
+"""
+
+
+def test_a_call_that_nobody_asks_for_names_its_actor_when_that_ends():
+    said = run_program(KILLED_WITH_CALLS).stderr
+    assert "task Account-1.waits-" in said
+    assert "actor Account-1 has ended" in said, said

@@ -27,7 +27,7 @@ pub use error::Error;
 pub use file::{Change, Contents, Found};
 pub use ledger::{Ledger, Mark, Told};
 pub use owner::address_of;
-pub use repair::Repaired;
+pub use repair::{NOTHING_WHOLE, Repaired};
 pub use row::{Claim, Lease};
 
 /// What is saved from a damaged file and its log, and whether the log is whole; for `fuzz/`, without a file.

@@ -15,6 +15,10 @@ use crate::file::{Change, Contents, File};
 use crate::log;
 use crate::salvage::salvage;
 
+/// What is wrong with a file that cannot be repaired.
+pub const NOTHING_WHOLE: &str =
+    "nothing in it is whole, so there is nothing to repair; remove it to begin anew";
+
 const WRITING: &str = "-repairing";
 const WRITTEN: &str = "-repaired";
 
@@ -32,8 +36,7 @@ pub(crate) fn renew(path: &Path, fsync: bool) -> Result<Repaired, Error> {
     let wrong = |doing| move |source| Error::System { path: path.into(), doing, source: Arc::new(source) };
     let contents = salvage(path).map_err(wrong("reading what is whole"))?;
     let Some(contents) = contents else {
-        let damage = "nothing in it is whole, so there is nothing to repair; remove it to begin anew".into();
-        return Err(Error::Damaged { path: path.into(), damage });
+        return Err(Error::Damaged { path: path.into(), damage: NOTHING_WHOLE.into() });
     };
     let writing = named(path, WRITING);
     for file in [&writing, &log::beside(&writing)] {

@@ -419,8 +419,13 @@ fn of_awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> 
     }
     Err(errors::wrong_type(format!(
         "a task's body is an `async def` or generator function, what calling one gives, or an object with \
-         `__await__`; got {}",
-        name(object)
+         `__await__`; got {}{}",
+        name(object),
+        if object.is_callable() {
+            ""
+        } else {
+            ": write the function and its arguments, `td.go(function, 3)` and not `td.go(function(3))`"
+        }
     )))
 }
 

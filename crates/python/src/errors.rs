@@ -60,6 +60,9 @@ python_errors! {
 pub(crate) fn of_ledger(error: &thistledown_ledger::Error) -> PyErr {
     use thistledown_ledger::Error;
     Python::attach(|py| match error {
+        Error::Damaged { damage, .. } if damage == thistledown_ledger::NOTHING_WHOLE => {
+            space_damaged(py, error.to_string())
+        }
         Error::Damaged { .. } => space_damaged(
             py,
             format!(

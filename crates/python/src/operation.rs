@@ -654,6 +654,11 @@ pub(crate) fn from_python<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py
         return Bound::new(object.py(), Operation::new(Kind::Join(task.clone().unbind())));
     }
     let kind = object.get_type().name()?;
+    if let Some(instead) = select::instead(object) {
+        return Err(errors::wrong_type(format!(
+            "select waits for operations and tasks, not for a {kind}: write {instead}"
+        )));
+    }
     Err(errors::wrong_type(format!(
         "select waits for operations and tasks, not for a {kind}: start it with `td.go(...)` and select on the task{}",
         select::advice(object)

@@ -6,12 +6,14 @@
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyList, PyTuple, PyType};
 use thistledown_kernel::Event;
 
+use crate::channel::Channel;
 use crate::errors;
 use crate::objects;
 use crate::operation::{Kind, Operation, Target, Wants, from_python};
+use crate::space::Space;
 
 /// Operations in one select, counted through nested ones.
 const BRANCHES: usize = 10_000;
@@ -102,6 +104,19 @@ fn branch(object: &Bound<'_, PyAny>) -> PyResult<Py<Operation>> {
 }
 
 /// What to add when somebody selects on a coroutine.
+/// What somebody means who gives this to a select.
+pub(crate) fn instead(object: &Bound<'_, PyAny>) -> Option<&'static str> {
+    if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
+        Some("`td.select(*operations)`, each for itself")
+    } else if object.is_instance_of::<Channel>() {
+        Some("`channel.recv()` or `channel.send(value)`")
+    } else if object.is_instance_of::<Space>() {
+        Some("`space.take(template)` or `space.read(template)`")
+    } else {
+        None
+    }
+}
+
 pub(crate) fn advice(object: &Bound<'_, PyAny>) -> &'static str {
     if object.hasattr("__await__").unwrap_or(false) {
         ""

@@ -213,6 +213,20 @@ fn how(lease_given: Option<f64>) -> PyResult<How> {
     })
 }
 
+fn fsync_or_not(given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    flag(given, "fsync")
+}
+
+fn repair_or_not(given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    flag(given, "repair")
+}
+
+fn flag(given: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+    given.extract().map_err(|_| {
+        errors::wrong_type(format!("{name} is True or False, got {}", errors::shown(given, "something else")))
+    })
+}
+
 fn any_or(template: Option<&Bound<'_, PyAny>>) -> PyResult<Template> {
     template.map_or(Ok(Template::Anything), fields::template)
 }
@@ -233,9 +247,20 @@ impl Space {
     ///         in another network namespace.
     ///     ValueError: it is a file of something else.
     ///     OSError: it cannot be opened.
+    ///     TypeError: ``fsync`` or ``repair`` is no bool, or there is no file to repair.
     #[new]
     #[pyo3(signature = (path=None, /, *, fsync=true, repair=false))]
-    fn new(py: Python<'_>, path: Option<PathBuf>, fsync: bool, repair: bool) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        path: Option<PathBuf>,
+        #[pyo3(from_py_with = fsync_or_not)] fsync: bool,
+        #[pyo3(from_py_with = repair_or_not)] repair: bool,
+    ) -> PyResult<Self> {
+        if repair && path.is_none() {
+            return Err(errors::wrong_type(
+                "a space in memory has nothing to repair: write `td.Space(path, repair=True)`",
+            ));
+        }
         Ok(Self::at(match path {
             None => At::Seat(Seat::Here(Home::new(Arc::default()))),
             // A word of SQLite's, which somebody may know.
@@ -266,6 +291,31 @@ impl Space {
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
+    }
+
+    /// Refused: the block does not wait. Raises ``TypeError``.
+    fn __aenter__(&self) -> PyResult<()> {
+        Err(errors::wrong_type(
+            "the block of a space is a plain one, also in an `async def`: write `with`, not `async with`",
+        ))
+    }
+
+    /// Refused, too: Python looks for it before it enters.
+    fn __aexit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.__aenter__()
+    }
+
+    /// Refused: a space has no order in which its tuples would be gone through. Raises ``TypeError``.
+    fn __iter__(&self) -> PyResult<()> {
+        Err(errors::wrong_type(
+            "a space is not iterated: `space.read_all(template)` is a list of what is there, and \
+             `space.watch(template)` gives what is written from now on",
+        ))
     }
 
     #[pyo3(signature = (_kind, _error, _trace, /))]

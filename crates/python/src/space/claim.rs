@@ -106,6 +106,12 @@ impl Claim {
     ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before.
     ///     SpaceBroken: the space is on a file, and that cannot be written. The tuple is back in its place.
     fn confirm(&self, py: Python<'_>) -> PyResult<()> {
+        if self.over.load(Ordering::Relaxed) {
+            return Err(errors::lease_expired(
+                py,
+                "the claim is over: it was confirmed or given back already",
+            ));
+        }
         let space = self.space.get();
         space.check()?;
         match space.seat() {

@@ -11,7 +11,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
-    PyAny, PyBool, PyBytes, PyEllipsis, PyFloat, PyInt, PyNone, PyString, PyTuple, PyType, PyTypeMethods,
+    PyAny, PyBool, PyBytes, PyEllipsis, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple, PyType,
+    PyTypeMethods,
 };
 use thistledown_space::{Field, Kind, Large, Other, Template, Tuple, Value};
 
@@ -114,6 +115,12 @@ fn exact_tuple<'a, 'py>(object: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&
         let (shown, class) = (errors::shown(object, "something else"), object.get_type());
         match object.is_instance_of::<PyTuple>() {
             true => errors::wrong_type(format!("{what}, plain ones: write `tuple(...)` around {shown}")),
+            false if object.is_instance_of::<PyList>() => {
+                errors::wrong_type(format!("{what}, not lists: write a tuple, `(\"job\", ...)`, instead of {shown}"))
+            }
+            false if object.is_instance_of::<PyString>() => errors::wrong_type(format!(
+                "{what}, not one of type str: write `({shown},)`, or with more fields `({shown}, ...)`, in brackets of its own"
+            )),
             false => {
                 let kind = class.name().map_or_else(|_| "something else".into(), |name| name.to_string());
                 errors::wrong_type(format!("{what}, not one of type {kind}: write `({shown},)`"))
@@ -230,11 +237,28 @@ fn field(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Field> {
         return Ok(Field::Value(value));
     }
     let class = object.get_type();
+    let shown = errors::shown(object, "the object");
+    let name = class.name()?;
+    let instead = match name.to_str()? {
+        "UnionType" | "_UnionGenericAlias" => Some("`td.one_of(int, str)` for several types".to_owned()),
+        "GenericAlias" | "_GenericAlias" => Some(format!(
+            "`{}`, as a type is not looked into",
+            object
+                .getattr("__origin__")
+                .and_then(|origin| origin.getattr("__name__"))
+                .map_or_else(|_| "list".to_owned(), |origin| origin.to_string())
+        )),
+        "function" | "builtin_function_or_method" | "method" => Some(
+            "a value, a type, `td.between(...)` or `td.one_of(...)`, as a template calls nothing".to_owned(),
+        ),
+        _ => None,
+    };
+    if let Some(instead) = instead {
+        return Err(errors::wrong_type(format!("a template cannot look for {shown}: write {instead}")));
+    }
     Err(errors::wrong_type(format!(
         "a template finds None, bool, int, float, str, bytes and tuples by value, and all else by type: write {name} \
          instead of {shown}, or put a plain value into the tuple by which to find it",
-        name = class.name()?,
-        shown = errors::shown(object, "the object"),
     )))
 }
 

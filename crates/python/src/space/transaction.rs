@@ -9,6 +9,7 @@ use pyo3::types::PyTuple;
 use thistledown_space::{How, TransactionId, Tuple, Wanted, encode_tuple};
 
 use crate::current::{Run, seconds_or_none};
+use crate::errors;
 use crate::operation::Operation;
 use crate::payload::WORLD;
 use crate::space::far::{self, Seat};
@@ -176,6 +177,23 @@ impl Transaction {
                 }
             }
         }
+    }
+
+    /// Refused: the block does not wait. Raises ``TypeError``.
+    fn __aenter__(&self) -> PyResult<()> {
+        Err(errors::wrong_type(
+            "the block of a transaction is a plain one, also in an `async def`: write `with`, not `async with`",
+        ))
+    }
+
+    /// Refused, too: Python looks for it before it enters.
+    fn __aexit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.__aenter__()
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -22,10 +22,10 @@ use crate::report::report;
 use crate::task::{Outcome, Task};
 use crate::trail::written::Trail;
 use crate::trail::{self, calls};
-use crate::workers::remote::Ended;
+use crate::workers::remote::{Ended, Remote};
 
-/// A task that nobody holds: its name, and how it ended.
-pub(crate) type Lost = (String, Arc<Ended>);
+/// A task that nobody holds: its name, how it ended, and what it was here.
+pub(crate) type Lost = (String, Arc<Ended>, Option<Arc<Remote>>);
 
 /// How much of what workers say waits to be told; what comes then is counted, and dropped.
 const SAID_BYTES: usize = 8 * 1024 * 1024;
@@ -268,8 +268,11 @@ pub(crate) fn tell_news(py: Python<'_>) {
         if unsaid > 0 {
             report(py, "unsaid", (unsaid,));
         }
-        for (name, ended) in lost {
-            if let Some(Outcome::Error(error)) = ended.unpack(py, &name) {
+        for (name, ended, remote) in lost {
+            // What was asked of an actor knows how that is called.
+            let outcome =
+                remote.map_or_else(|| ended.unpack(py, &name), |remote| remote.unpack(py, &ended, &name));
+            if let Some(Outcome::Error(error)) = outcome {
                 report(py, "failed_elsewhere", (name, error));
             }
         }

@@ -24,7 +24,7 @@ use crate::task::{self, Task};
 use crate::window;
 use crate::workers::ends::{self, Face};
 use crate::workers::freight;
-use crate::workers::herald::{self, Lost};
+use crate::workers::herald;
 use crate::workers::pool::Source;
 use crate::workers::upstream::Blocked;
 
@@ -78,7 +78,7 @@ struct Told {
     party: Option<(TaskId, bool)>,
     watched: Option<Py<Task>>,
     /// It failed, and nobody holds its task.
-    lost: Option<Lost>,
+    lost: Option<(String, Arc<Ended>)>,
     /// It failed, and somebody holds its task, who may ask.
     failed_held: bool,
 }
@@ -459,7 +459,7 @@ impl Remote {
             let told = remote.end(ended);
             parties.extend(told.party);
             watched.extend(told.watched);
-            lost.extend(told.lost);
+            lost.extend(told.lost.map(|(name, ended)| (name, ended, Some(Arc::clone(&remote)))));
             failed.extend(told.failed_held.then(|| Arc::downgrade(&remote)));
         }
         if !failed.is_empty() {
@@ -519,7 +519,10 @@ impl Customer for Ticket {
             None => "of a worker that has died".to_owned(),
         };
         herald::mourn(
-            failed.into_iter().map(|(process, outcome)| (of(process), Arc::new(read(outcome)))).collect(),
+            failed
+                .into_iter()
+                .map(|(process, outcome)| (of(process), Arc::new(read(outcome)), None))
+                .collect(),
         );
     }
 
