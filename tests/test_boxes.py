@@ -6,7 +6,7 @@ import pytest
 import thistledown as td
 from thistledown import _boxes_here, _core
 from thistledown._boxes import Ending
-from thistledown._boxes_workers import Watch
+from thistledown._boxes_ends import Watch
 
 MEANWHILE = 0.2
 """Seconds that another thread is given to come to its end, or to a lock that it has to wait for."""

@@ -7,6 +7,8 @@ A box is used straight from each process that has a way to its pool: the program
 may end while somebody elsewhere has not heard of it yet, so what is refused in a worker is its task's error, and not
 the call's. From other processes it is used by way of one that has a way (``_boxes_far``): that which has sent the
 handle, or where that one had it from. What goes to the pool alone names no such way, and is only a number.
+
+How its end is told, and in which words, is in ``_boxes_ends``.
 """
 
 import itertools
@@ -20,17 +22,15 @@ from typing import Any
 
 from thistledown import _core
 from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, last, making, refusal
+from thistledown._boxes_ends import Watch
 from thistledown._boxes_far import FarBox
-from thistledown._errors import ActorDied, ActorStopped, NotPicklable
+from thistledown._errors import NotPicklable
 from thistledown._later import Later
 from thistledown._lifetime import is_worker, worker_pool
 from thistledown._moves import rebuilt
 from thistledown._task import Task
 
-__all__ = ["WorkerBox", "box_of", "gone", "make"]
-
-WORDS = {"stopped": "normal", "closed": "killed", "killed": "killed", "unmade": "failed"}
-"""What the engine says of the end of a box, and what an ``Ending`` does; all others have died."""
+__all__ = ["WorkerBox", "box_of", "make"]
 
 _serial = itertools.count(1)
 _made: "weakref.WeakValueDictionary[int, WorkerBox]" = weakref.WeakValueDictionary()
@@ -419,68 +419,6 @@ class WorkerBox:
         return self._counter._reference(self)
 
 
-class Watch:
-    """Who wants to hear of the end of a box, and whether it has ended. Of any threads."""
-
-    def __init__(self, name: str, task: Task[Any], because: BaseException | None) -> None:
-        self.name = name
-        self.because = because
-        self.task = task
-        self.lock = threading.Lock()
-        # What is below is changed by whoever has the lock, which nobody has who calls somebody.
-        self.heard: list[Heard] = []
-        self.ending: Ending | None = None
-        # The box in which it lives on, and which tells of the end.
-        self.follows: Box | None = None
-        task.add_done_callback(self.ended)
-
-    def add(self, heard: Heard) -> None:
-        if not self.enlist(heard):
-            self.tell(heard)
-
-    def enlist(self, heard: Heard) -> bool:
-        """He will be told. False: he is to be told now."""
-        with self.lock:
-            is_open = self.ending is None and self.follows is None
-            if is_open:
-                self.heard.append(heard)
-            return is_open
-
-    def tell(self, heard: Heard) -> None:
-        if self.ending is not None:
-            heard(self.ending)
-        elif self.follows is not None:
-            self.follows.watch(heard)
-
-    def remove(self, heard: Heard) -> bool:
-        """Gives whether it is to end, and nobody wants to hear of that any more."""
-        with self.lock:
-            if heard in self.heard:
-                self.heard.remove(heard)
-            return not self.heard and self.ending is None and self.follows is None
-
-    def follow(self, other: Box) -> None:
-        """The box has not ended, but lives on as this one."""
-        with self.lock:
-            if self.ending is not None:
-                return
-            self.follows = other
-            heard, self.heard = self.heard, []
-        for one in heard:
-            other.watch(one)
-
-    def ended(self, task: Any) -> None:
-        word, error = ("killed", None) if task.cancelled() else task.result()
-        ending = _ending(self.name, word, self.because if word == "killed" else error)
-        with self.lock:
-            if self.follows is not None:
-                return
-            self.ending = ending
-            heard, self.heard = self.heard, []
-        for one in heard:
-            one(ending)
-
-
 def box_of(number: int) -> WorkerBox | None:
     """The box of this number, if somebody here holds it."""
     return _made.get(number) or _sent.get(number)
@@ -528,25 +466,6 @@ def again(
         f"{name} is an actor in a worker process of another pool, whose handle was pickled for the processes of that "
         "pool alone: send the handle itself, and not bytes that were meant for another"
     )
-
-
-def gone(actor: str, word: str, cause: BaseException | None) -> ActorStopped | ActorDied:
-    """The error of what is asked of an actor that is no more. The engine calls this."""
-    if word == "killed" and cause is not None:
-        # The end of its process is what the kill was, and no reason for it.
-        killed = refusal(actor, Ending(word))
-        killed.__cause__ = cause
-        return killed
-    return refusal(actor, _ending(actor, word, cause))
-
-
-def _ending(actor: str, word: str, error: BaseException | None) -> Ending:
-    """What the engine says of an end, as all boxes say it."""
-    if word == "closed":
-        error = RuntimeError("its pool has come to its end")
-    if word not in WORDS and error is None:
-        error = RuntimeError(f"nobody knows of {actor} any more")
-    return Ending(WORDS.get(word, "died"), error)
 
 
 def _carrying(start: Callable[[], Task[Any]]) -> Task[Any]:

@@ -274,7 +274,7 @@ pub(crate) fn refused(py: Python<'_>, name: &str, refusal: &Refusal) -> PyResult
 pub(crate) fn actor_gone(py: Python<'_>, actor: &str, gone: &Gone) -> PyResult<Py<PyAny>> {
     let (word, cause) = how_gone(py, actor, gone)?;
     let args = (actor, word, cause);
-    Ok(py.import("thistledown._boxes_workers")?.call_method1("gone", args)?.unbind())
+    Ok(py.import("thistledown._boxes_ends")?.call_method1("gone", args)?.unbind())
 }
 
 /// `ActorDied`: the process in which an actor lived is gone, or has it no more.
