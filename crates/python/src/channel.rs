@@ -2,9 +2,11 @@
 
 pub(crate) mod door;
 mod hub;
+pub(crate) mod known;
 pub(crate) mod plain;
 pub(crate) mod shared;
 pub(crate) mod tickets;
+mod waits;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
@@ -435,7 +437,7 @@ impl Channel {
 #[pyfunction]
 pub(crate) fn shared_channels() -> Vec<(String, bool, Option<usize>, usize)> {
     let row = |seen: shared::Seen| (seen.name, seen.is_closed, seen.length, seen.capacity);
-    shared::seen().into_iter().map(row).collect()
+    known::seen().into_iter().map(row).collect()
 }
 
 /// A handle that was pickled.
@@ -444,7 +446,7 @@ pub(crate) fn shared_channels() -> Vec<(String, bool, Option<usize>, usize)> {
 pub(crate) fn channel_from(name: &[u8], capacity: usize) -> PyResult<Channel> {
     let (id, ticket) =
         tickets::read(name).ok_or_else(|| errors::wrong_value("this is no pickled channel"))?;
-    Ok(Channel::of(shared::find(id, capacity, ticket)?))
+    Ok(Channel::of(known::find(id, capacity, ticket)?))
 }
 
 /// ``async for`` over a channel. It is its own awaiter, so that a value costs no object.

@@ -88,7 +88,7 @@ pub(crate) fn after_fork_in_child() {
     crate::asyncio::loops::forget();
     crate::thread_wait::forget_parker();
     crate::survey::forget_waits();
-    crate::channel::shared::forget();
+    crate::channel::known::forget();
     crate::window::forget();
     crate::space::file::forget();
 }

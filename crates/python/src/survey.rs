@@ -30,7 +30,7 @@ use crate::payload::{Held, WORLD};
 use crate::run;
 use crate::task::Task;
 use crate::turn::borrowed_task;
-use crate::workers::remote::Ticket;
+use crate::workers::settle::Ticket;
 
 /// What a plain thread waits for.
 pub(crate) enum Awaited {

@@ -22,7 +22,7 @@ use thistledown_kernel::RunnerId;
 use super::HereBox;
 use super::message::Message;
 use crate::asyncio::loops;
-use crate::channel::shared;
+use crate::channel::known;
 use crate::current::Shared;
 use crate::payload::{Body, WORLD};
 use crate::run;
@@ -157,7 +157,7 @@ fn addressee(py: Python<'_>, body: &Body) -> Option<Py<HereBox>> {
 pub(crate) fn count_messages(py: Python<'_>) -> (usize, u64, usize, usize, usize) {
     let unanswered = boxes(py).iter().map(|actor| u64::from(actor.get().count_unanswered())).sum();
     let channels = WORLD.with(|kernel| kernel.count_channels());
-    let shared = shared::seen();
+    let shared = known::seen();
     let lie = shared.iter().filter_map(|channel| channel.length).sum();
     (ALIVE.load(Ordering::Relaxed), unanswered, channels, shared.len(), lie)
 }

@@ -21,7 +21,8 @@ use crate::trail::calls;
 use crate::trail::written::{Origin, Trail};
 use crate::workers::freight;
 use crate::workers::herald::Needed;
-use crate::workers::remote::{Remote, settling};
+use crate::workers::remote::Remote;
+use crate::workers::settle::settling;
 use crate::workers::upstream::{self, Waiting};
 
 /// A box of another process.

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_workers::Engine;
 
-use crate::workers::remote::{self, Ticket};
+use crate::workers::settle::{self, Ticket};
 use crate::workers::upstream;
 
 /// The engines of this process.
@@ -40,7 +40,7 @@ pub(crate) fn all() -> Vec<Arc<Engine<Ticket>>> {
 pub(crate) fn lock_for_fork() {
     let engines: Vec<_> = ENGINES.lock().iter().filter_map(Weak::upgrade).collect();
     engines.iter().for_each(|engine| engine.lock_for_fork());
-    remote::lock_for_fork();
+    settle::lock_for_fork();
     *HELD.lock() = engines;
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn lock_for_fork() {
 #[allow(unsafe_code, reason = "guards cannot live across a fork")]
 pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
     // SAFETY: locked by `lock_for_fork`, by the contract above.
-    unsafe { remote::unlock_after_fork() };
+    unsafe { settle::unlock_after_fork() };
     let mut held = HELD.lock();
     for engine in held.iter() {
         // SAFETY: as above.

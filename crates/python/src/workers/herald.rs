@@ -22,7 +22,8 @@ use crate::report::report;
 use crate::task::{Outcome, Task};
 use crate::trail::written::Trail;
 use crate::trail::{self, calls};
-use crate::workers::remote::{Ended, Remote};
+use crate::workers::ended::Ended;
+use crate::workers::remote::Remote;
 
 /// A task that nobody holds: its name, how it ended, and what it was here.
 pub(crate) type Lost = (String, Arc<Ended>, Option<Arc<Remote>>);

@@ -24,7 +24,8 @@ use crate::workers::child::{ATTRIBUTE, METHOD};
 use crate::workers::freight;
 use crate::workers::imports;
 use crate::workers::pool::{Pool, Source};
-use crate::workers::remote::{Asked, Remote, Ticket};
+use crate::workers::remote::{Asked, Remote};
+use crate::workers::settle::Ticket;
 
 /// A method, as the workers know it, and what its calls are called after.
 #[derive(Clone)]

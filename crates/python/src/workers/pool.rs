@@ -30,7 +30,8 @@ use crate::workers::functions::{Functions, Named};
 use crate::workers::herald;
 use crate::workers::imports;
 use crate::workers::options::Options;
-use crate::workers::remote::{Asked, Remote, Ticket};
+use crate::workers::remote::{Asked, Remote};
+use crate::workers::settle::Ticket;
 use crate::workers::upstream::{self, Upstream};
 
 /// Who runs a job.

@@ -21,7 +21,8 @@ use crate::outside::outside;
 use crate::survey::this_thread;
 use crate::trail::written::Trail;
 use crate::workers::herald;
-use crate::workers::remote::{self, Remote};
+use crate::workers::remote::Remote;
+use crate::workers::settle;
 
 /// The pool that this process is a worker of.
 static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
@@ -188,7 +189,7 @@ impl Upstream {
     fn read(&self) -> io::Result<()> {
         loop {
             let mut ended = Vec::new();
-            let settling = remote::settling();
+            let settling = settle::settling();
             while let Some((answer, parcel)) = self.child.next_answer()? {
                 match answer {
                     Answer::Ended { reference, end, .. } => {
