@@ -739,6 +739,48 @@ async def test_a_circle_of_calls_is_told_without_keys_and_places_that_nobody_has
     with pytest.raises(td.DeadlockError) as caught:
         await one.talk(other, one)
     first, *lines = str(caught.value).splitlines()
-    assert re.search(r"Talker\.talk-\d+, which waits for it in turn, at .*test_actors\.py:\d+:$", first)
-    assert any(re.search(r"waits for its turn at its actor, which .*Talker\.talk-\d+ holds$", line) for line in lines)
+    assert re.search(r"Talker-\d+\.talk, which waits for it in turn, at .*test_actors\.py:\d+:$", first)
+    assert any(re.search(r"waits for its turn at its actor, which .*Talker-\d+\.talk holds$", line) for line in lines)
     assert not any("no line" in line or "its key" in line for line in lines)
+
+
+class Clerk:
+    async def file(self, *path):
+        return await path[0].file(*path[1:])
+
+
+async def test_a_circle_of_calls_names_each_actor_and_what_it_was_asked():
+    anna, bert = td.here.options(name="anna").actor(Clerk), td.here.options(name="bert").actor(Clerk)
+    with pytest.raises(td.DeadlockError) as caught:
+        await anna.file(bert, anna)
+    first, *lines = str(caught.value).splitlines()
+    asked = "bert.file (of Clerk) would wait for the end of task anna.file (of Clerk), which waits for it in turn"
+    assert first.startswith(asked)
+    assert any(
+        line.startswith("  anna.file (of Clerk) waits for the end of task bert.file (of Clerk)") for line in lines
+    )
+    assert "  anna.file (of Clerk) waits for its turn at its actor, which anna.file (of Clerk) holds" in lines
+    assert "Clerk.file-" not in str(caught.value)
+
+
+def test_a_run_in_which_nothing_can_happen_names_each_actor_and_what_it_was_asked():
+    done = run_program(
+        """
+        import thistledown as td
+
+        class Clerk:
+            async def file(self):
+                await td.Channel().recv()
+
+        async def main():
+            await td.here.options(name="anna").actor(Clerk).file()
+
+        try:
+            td.run(main)
+        except td.DeadlockError as error:
+            print(error)
+        """
+    )
+    lines = done.stdout.splitlines()
+    assert any("waits for the end of task anna.file (of Clerk)" in line for line in lines), done.stderr
+    assert any(line.startswith("  anna.file (of Clerk) waits for recv from channel") for line in lines)

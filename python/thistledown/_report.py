@@ -30,7 +30,8 @@ LISTED = 50
 NAMED = 5
 """Tasks that a line names."""
 
-Waiting = tuple[Task[Any], Any, str]
+Waiting = tuple[str, Any, str]
+"""The name of a task, its body, and what it waits for in words."""
 
 
 NOWHERE = "no line of Python"
@@ -57,11 +58,11 @@ def _at(body: Any) -> str:
 
 
 def _line(waiting: Waiting) -> str:
-    task, body, operation = waiting
+    name, body, operation = waiting
     if type(body).__name__ == "Message":
         # One that has not begun, of an actor, whose key nobody has written.
         operation = operation.replace("its key, which", "its turn at its actor, which")
-    return f"  {task.name} waits for {operation}{_at(body)}"
+    return f"  {name} waits for {operation}{_at(body)}"
 
 
 def _lines(waiting: list[Waiting]) -> str:
@@ -73,10 +74,10 @@ def _lines(waiting: list[Waiting]) -> str:
 
 def cycle(closing: Waiting, others: list[Waiting]) -> str:
     """A wait that would close a cycle."""
-    task, body, operation = closing
+    name, body, operation = closing
     if not others:
-        return f"{task.name} would wait for {operation}, which is itself,{_at(body)}".removesuffix(",")
-    words = f"{task.name} would wait for {operation}, which waits for it in turn,{_at(body)}"
+        return f"{name} would wait for {operation}, which is itself,{_at(body)}".removesuffix(",")
+    words = f"{name} would wait for {operation}, which waits for it in turn,{_at(body)}"
     return f"{words.removesuffix(',')}:\n{_lines(others)}"
 
 

@@ -99,7 +99,7 @@ fn ways_out(py: Python<'_>, from: TaskId) -> Vec<WayOut> {
                 let body = kernel.body(id);
                 Stand {
                     task: body.map(|body| body.task.clone_ref(py)),
-                    message: body.and_then(|body| message(py, body)),
+                    message: body.and_then(|body| Message::of(py, body)),
                     is_behind: kernel.waits_behind(id).is_some(),
                 }
             };
@@ -115,15 +115,6 @@ fn joined(py: Python<'_>, body: &Body) -> Option<Arc<Remote>> {
     match &awaited.kind {
         Kind::Join(task) => task.get().remote(),
         _ => None,
-    }
-}
-
-/// The message to an actor that a body is, or was before it began.
-fn message(py: Python<'_>, body: &Body) -> Option<Py<Message>> {
-    let begun = body.extra.as_ref().and_then(|extra| extra.message.as_ref());
-    match begun {
-        Some(message) => Some(message.clone_ref(py)),
-        None => body.iterator.bind(py).cast_exact::<Message>().ok().map(|message| message.clone().unbind()),
     }
 }
 

@@ -136,7 +136,7 @@ fn advance<'py>(py: Python<'py>, run: &Run, task: TaskId, body: &mut Body, mut i
                 Ok(operation) if operation.get().is_idle() => Input::Throw(wrong_yield(operation.as_any())),
                 Ok(operation) => match &operation.get().kind {
                     Kind::Switch(switch) => enter(py, body, switch),
-                    _ => match enlist(py, run, task, &body.iterator, &operation) {
+                    _ => match enlist(py, run, task, body, &operation) {
                         Ok(()) => {
                             body.awaited = Some(operation.unbind());
                             return Ended::Waits;
@@ -226,7 +226,7 @@ fn enlist(
     py: Python<'_>,
     run: &Run,
     task: TaskId,
-    iterator: &Py<PyAny>,
+    body: &Body,
     operation: &Bound<'_, Operation>,
 ) -> PyResult<()> {
     let mut wants = Wants::new(Some(run));
@@ -242,7 +242,7 @@ fn enlist(
             Ok(())
         }
         Err(cycle) => {
-            let error = crate::report::cycle_error(py, run, &cycle, iterator, operation);
+            let error = crate::report::cycle_error(py, run, &cycle, (task, body), operation);
             crate::actor::message::take_back_joined(py, operation.get());
             Err(error)
         }

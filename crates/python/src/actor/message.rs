@@ -72,6 +72,15 @@ impl Message {
         self.to_box.clone_ref(py)
     }
 
+    /// The message to an actor that a body is, or was before it began.
+    pub(crate) fn of(py: Python<'_>, body: &Body) -> Option<Py<Self>> {
+        let begun = body.extra.as_ref().and_then(|extra| extra.message.as_ref());
+        match begun {
+            Some(message) => Some(message.clone_ref(py)),
+            None => body.iterator.bind(py).cast_exact::<Self>().ok().map(|message| message.clone().unbind()),
+        }
+    }
+
     /// What people call its task: the actor and what is asked of it, with the class, if the actor's name does not say that.
     pub(crate) fn called(&self, py: Python<'_>) -> PyResult<String> {
         let actor = self.to_box.bind(py);
