@@ -22,6 +22,7 @@ from thistledown._shared import Shared as _Shared
 from thistledown._task import Task as _Task
 
 __all__ = [
+    "ASK_LINES_SIGNAL",
     "INTERRUPT_SIGNAL",
     "LINES_SIGNAL",
     "Channel",
@@ -124,6 +125,7 @@ _Template: TypeAlias = tuple[Any, ...] | types.EllipsisType
 
 INTERRUPT_SIGNAL: int
 LINES_SIGNAL: int
+ASK_LINES_SIGNAL: int
 
 @final
 class Child:

@@ -5,6 +5,7 @@ one comes: then this process runs a loop of them until none is left.
 """
 
 import atexit
+import contextlib
 import contextvars
 import faulthandler
 import io
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Generator
 from typing import Any, cast
@@ -117,11 +119,22 @@ def _imports(frame: types.FrameType | None) -> bool:
 def _show_lines(child: _core.Child) -> None:
     """Lets the parent ask at which line the task stands, and whoever sends SIGQUIT, who reads it on stderr.
 
-    The handlers are in C: they write while the main thread stands wherever it does, also inside of a call that
-    holds the interpreter's lock.
+    The parent asks twice. First for an answer between two bytecodes. One that stands still instead, in a system call or
+    inside of a call in C that holds the interpreter's lock, is told by a handler in C, which writes wherever the thread
+    is: that would read frames in the middle of a step of one that runs, and crash it.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
+
+    def show(number: int, frame: types.FrameType | None) -> None:
+        # When it was asked long ago, nobody reads this any more, or there is no room.
+        with contextlib.suppress(OSError):
+            os.write(writer, b"at %d\n" % time.monotonic_ns())
+        faulthandler.dump_traceback(writer, all_threads=False)
+
+    signal.signal(_core.ASK_LINES_SIGNAL, show)
+    # What C libraries do in system calls is not disturbed.
+    signal.siginterrupt(_core.ASK_LINES_SIGNAL, False)
     faulthandler.register(_core.LINES_SIGNAL, writer, all_threads=False, chain=False)
     faulthandler.register(signal.SIGQUIT, 2, all_threads=False, chain=False)
     child.shows_lines(reader)

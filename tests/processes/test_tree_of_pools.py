@@ -237,6 +237,46 @@ def test_a_plain_group_stands_in_its_thread_while_its_block_is_open(gate):
     assert (shown.kind, shown.state) == ("group", "open")
 
 
+def calls_from_c(path):
+    """Calls from C into Python again and again, until it may pass."""
+    with open(path, "rb", buffering=0) as passes:
+        os.set_blocking(passes.fileno(), False)
+        while not passes.read(1):
+            sorted(range(5), key=lambda number: -number)
+
+
+def test_to_be_looked_at_does_not_harm_a_task_that_runs(tmp_path):
+    path = tmp_path / "passes"
+    os.mkfifo(path)
+    with open(path, "r+b", buffering=0) as passes, Workers(1) as pool:
+        task = pool.go(calls_from_c, path)
+        eventually(lambda: task.running(), "it does not run")
+        seen = {node.where.function for _ in range(1_000) for node in stands(pool) if node.where}
+        passes.write(b"x")
+        assert task.exception(PATIENCE) is None
+        assert seen & {"calls_from_c", "<lambda>"}
+
+
+def test_what_was_answered_late_is_no_answer_to_the_next_question(gate):
+    with Workers(1) as pool:
+        first = pool.go(stuck_in_c, gate.path)
+        gate.wait_for_arrivals()
+        assert [node.where.function for node in stands(pool)] == ["stuck_in_c"]
+        # When it is out of C it answers once more.
+        gate.open()
+        first.result(PATIENCE)
+        second = pool.go(waits_at, gate.path)
+        gate.wait_for_arrivals()
+        assert [node.lines[0].function for node in stands(pool)] == ["waits_at"]
+        gate.open()
+        second.result(PATIENCE)
+
+
+def stands(pool):
+    """The tasks that run in the pool's workers."""
+    return [node for worker in node_of(pool).children for node in worker.children if node.state == "running"]
+
+
 def test_a_task_in_a_function_in_c_shows_no_lines_of_the_package():
     with Workers(1, grace=0.1) as pool:
         task = pool.go(time.sleep, PATIENCE)

@@ -176,6 +176,7 @@ mod _core {
         body::learn_code(module.py())?;
         module.add("INTERRUPT_SIGNAL", thistledown_workers::INTERRUPT_SIGNAL)?;
         module.add("LINES_SIGNAL", thistledown_workers::LINES_SIGNAL)?;
+        module.add("ASK_LINES_SIGNAL", thistledown_workers::ASK_LINES_SIGNAL)?;
         slots::install(module)
     }
 }

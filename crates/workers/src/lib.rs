@@ -58,8 +58,12 @@ pub use zygote::understands;
 /// What is sent to a worker to stop the task that it runs: a real-time signal, which nothing else uses.
 pub const INTERRUPT_SIGNAL: i32 = 54;
 
-/// What makes a process write down at which lines it stands: the next one.
+/// What makes a process write down at which lines it stands, at once and wherever that is: the next one. It is for one that
+/// does not go on: the frames of a thread that runs cannot be read in the middle of a step.
 pub const LINES_SIGNAL: i32 = 55;
+
+/// What asks a worker to do that between two bytecodes.
+pub const ASK_LINES_SIGNAL: i32 = 56;
 
 /// The interrupt, as the system's type.
 #[allow(unsafe_code, reason = "rustix has no names for real-time signals")]
