@@ -1,6 +1,7 @@
 """Cycles of waits that no process has as a whole: calls of actors in other processes that wait for who calls."""
 
 import contextlib
+import threading
 
 import pytest
 import thistledown as td
@@ -131,6 +132,23 @@ def told(clerk):
 def has_done_by(function, *args):
     """One worker more in the chain."""
     return td.workers().go(function, *args).result()
+
+
+def amid_news(clerk, other):
+    """While this process is told of one call after another: when it has been told there is more already."""
+    is_over = threading.Event()
+
+    def again(_=None):
+        if not is_over.is_set():
+            call = other.file()
+            call.add_done_callback(again)
+            call.result(PATIENCE)
+
+    again()
+    try:
+        return clerk.file().result()
+    finally:
+        is_over.set()
 
 
 def ask(actor, method, *args):
@@ -271,6 +289,17 @@ def test_the_last_wait_closes_the_cycle_also_when_it_is_none_of_a_far_call(gate)
         with refused():
             await task
         assert await clerk.filed == 0
+
+    in_a_run(main)
+
+
+def test_a_cycle_is_told_also_where_there_is_other_news_all_the_time():
+    async def main(pool):
+        clerk, other = td.here.actor(Clerk), td.here.actor(Clerk)
+        with refused():
+            await clerk.has_done(pool, amid_news, clerk, other)
+        assert await clerk.filed == 0
+        assert await other.filed > 0
 
     in_a_run(main)
 

@@ -17,13 +17,39 @@ use crate::workers::remote::{Remote, Way};
 const FIRST_PAUSE: u64 = 100_000_000;
 const LONGEST_PAUSE: u64 = 1_600_000_000;
 
-/// Calls that somebody waits for, and some that are answered.
-static AWAITED: Mutex<Vec<Awaited>> = Mutex::new(Vec::new());
+/// With so many it is first looked which of them are answered.
+const FIRST_SWEEP: usize = 64;
+
+/// Calls that somebody waits for, and some that are answered: never many more than are waited for.
+static AWAITED: Mutex<List> = Mutex::new(List { calls: Vec::new(), sweep_at: FIRST_SWEEP });
+
+struct List {
+    calls: Vec<Awaited>,
+    /// With so many those that are answered are taken out: twice as many as were left the last time.
+    sweep_at: usize,
+}
 
 struct Awaited {
     call: Weak<Remote>,
     due: u64,
     pause: u64,
+}
+
+impl Awaited {
+    /// The call, while it is not answered.
+    fn open(&self) -> Option<Arc<Remote>> {
+        self.call.upgrade().filter(|call| !call.is_done())
+    }
+}
+
+impl List {
+    fn push(&mut self, one: Awaited) {
+        if self.calls.len() >= self.sweep_at {
+            self.calls.retain(|one| one.open().is_some());
+            self.sweep_at = FIRST_SWEEP.max(2 * self.calls.len());
+        }
+        self.calls.push(one);
+    }
 }
 
 /// Somebody waits for this call, for the first time.
@@ -39,8 +65,8 @@ pub(crate) fn look() -> bool {
     let mut due = Vec::new();
     let are_any = {
         let mut awaited = AWAITED.lock();
-        awaited.retain_mut(|one| {
-            let Some(call) = one.call.upgrade().filter(|call| !call.is_done()) else { return false };
+        awaited.calls.retain_mut(|one| {
+            let Some(call) = one.open() else { return false };
             if one.due <= now {
                 one.pause = (2 * one.pause).min(LONGEST_PAUSE);
                 one.due = now + one.pause;
@@ -48,7 +74,7 @@ pub(crate) fn look() -> bool {
             }
             true
         });
-        !awaited.is_empty()
+        !awaited.calls.is_empty()
     };
     for remote in due {
         if let Some(Way::Home(call)) = remote.way()
@@ -62,7 +88,7 @@ pub(crate) fn look() -> bool {
 
 /// In a forked child: they are the parent's.
 pub(crate) fn forget() {
-    let awaited = std::mem::take(&mut *AWAITED.lock());
+    let awaited = std::mem::take(&mut AWAITED.lock().calls);
     let held = std::mem::take(&mut *HELD.lock());
     // Dropping one may take locks that nobody releases here.
     std::mem::forget((awaited, held));

@@ -14,6 +14,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix_futex_sync::{Condvar, Mutex};
+use thistledown_workers::now;
 
 use crate::actor::counter::Mail;
 use crate::group_call::Call;
@@ -48,6 +49,8 @@ struct News {
     trails: Vec<(u64, Trail)>,
     /// It is time to look at calls that are not answered.
     looks: bool,
+    /// When that is, while it looks at times.
+    next_look: Option<u64>,
     said: Vec<Vec<u8>>,
     said_bytes: usize,
     /// How often something was said, and how much of it was told.
@@ -152,8 +155,8 @@ pub(crate) fn come_by(job: u64, trail: Option<Trail>) {
 /// Calls are waited for that may never be answered: somebody looks now and then. See `trail`.
 static LOOKS: AtomicBool = AtomicBool::new(false);
 
-/// How often.
-const PERIOD: Duration = Duration::from_millis(50);
+/// How often, also while there is other news all the time.
+const PERIOD_NANOS: u64 = 50_000_000;
 
 /// For so many looks that find nothing it goes on.
 const IDLE_LOOKS: u32 = 20;
@@ -246,11 +249,7 @@ pub(crate) fn tell_news(py: Python<'_>) {
     let mut idle = 0;
     while let Some(News { tasks, lost, stops, mail, trails, looks, said, unsaid, .. }) = outside(py, next) {
         if looks {
-            idle = if calls::look() { 0 } else { idle + 1 };
-            if idle > IDLE_LOOKS {
-                idle = 0;
-                LOOKS.store(false, Ordering::Relaxed);
-            }
+            idle = look(idle);
             continue;
         }
         stops.iter().for_each(|call| call.stop(py));
@@ -285,6 +284,23 @@ pub(crate) fn tell_news(py: Python<'_>) {
     }
 }
 
+/// Looks at calls that are not answered, after so many looks that found nothing. Gives how many those are now.
+fn look(idle: u32) -> u32 {
+    if idle == IDLE_LOOKS {
+        // Before the look: for a call that is noted after it, it begins anew.
+        let mut news = herald().news.lock();
+        LOOKS.store(false, Ordering::Relaxed);
+        news.next_look = None;
+    }
+    match calls::look() {
+        false => (idle + 1) % (IDLE_LOOKS + 1),
+        true => {
+            look_at_times();
+            0
+        }
+    }
+}
+
 fn told(count: usize) {
     let Herald { news, changed } = herald();
     let mut news = news.lock();
@@ -314,13 +330,17 @@ fn next() -> Option<News> {
     let mut news = news.lock();
     news.tells = false;
     changed.notify_all();
-    while news.is_empty() && !news.silent {
-        if LOOKS.load(Ordering::Relaxed) {
-            let (again, slept) = changed.wait_timeout(news, PERIOD);
-            news = again;
-            if slept.timed_out() && news.is_empty() && !news.silent {
-                return Some(News { looks: true, ..News::default() });
-            }
+    while !news.silent {
+        let pause = pause(&mut news);
+        if pause == Some(Duration::ZERO) {
+            news.next_look = None;
+            return Some(News { looks: true, ..News::default() });
+        }
+        if !news.is_empty() {
+            break;
+        }
+        if let Some(pause) = pause {
+            (news, _) = changed.wait_timeout(news, pause);
             continue;
         }
         if news.pools > 0 {
@@ -350,6 +370,16 @@ fn next() -> Option<News> {
         unsaid: std::mem::take(&mut news.unsaid),
         ..News::default()
     })
+}
+
+/// How long until it is time to look at calls. It does not begin anew with what comes meanwhile.
+fn pause(news: &mut News) -> Option<Duration> {
+    if !LOOKS.load(Ordering::Relaxed) {
+        return None;
+    }
+    let now = now();
+    let next = *news.next_look.get_or_insert(now + PERIOD_NANOS);
+    Some(Duration::from_nanos(next.saturating_sub(now)))
 }
 
 /// Whether the thread is there and has nothing to do.
