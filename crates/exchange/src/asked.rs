@@ -98,18 +98,6 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn wait(&self) -> Told {
-        let mut told = self.told.lock();
-        loop {
-            match told.take() {
-                Some(told) => return told,
-                None => told = self.changed.wait(told),
-            }
-        }
-    }
-}
-
-impl Waiting {
     fn wait_for(&self, at_most: Duration) -> Option<Told> {
         let told = self.told.lock();
         let (mut told, _) = self.changed.wait_timeout_while(told, at_most, |told| told.is_none());

@@ -9,7 +9,7 @@ use crate::Broken;
 use crate::address::{ObjectId, Party, TicketId};
 use crate::asked::{Asked, Hearing, Waiting};
 use crate::connection::Sent;
-use crate::desk::{Told, Waiter};
+use crate::desk::Waiter;
 use crate::exchange::Exchange;
 use crate::frame::Request;
 use crate::link::Link;
@@ -77,33 +77,6 @@ impl Handle {
             }
         }
         Ok(asked)
-    }
-
-    /// Asks, and sleeps until it is told. An offer is taken.
-    ///
-    /// # Errors
-    /// The owner's process is gone, or this one was forked.
-    pub fn ask_and_wait(&self, verb: u8, body: &Parcel) -> Result<Told, Broken> {
-        let (asked, told) = self.ask_and_hear(verb, body)?;
-        match told {
-            Told::Broken(why) => Err(why),
-            told => {
-                if matches!(told, Told::Offer(_)) {
-                    asked.accept();
-                }
-                Ok(told)
-            }
-        }
-    }
-
-    /// Asks, and sleeps until it is told. What is offered has still to be accepted; dropping what is asked declines it.
-    ///
-    /// # Errors
-    /// It could not be asked: the owner's process is gone, or this one was forked.
-    pub fn ask_and_hear(&self, verb: u8, body: &Parcel) -> Result<(Asked, Told), Broken> {
-        let hearing = self.ask_to_hear(verb, body)?;
-        let told = hearing.waiting.wait();
-        Ok((hearing.into_asked(), told))
     }
 
     /// Asks. Who sleeps until it is told can look at something else now and then.

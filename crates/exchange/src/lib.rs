@@ -33,7 +33,7 @@
 //!   not have been done: ask the next owner again under an operation id of your own, if that matters.
 //!
 //! Dropping the `Asked` is the undo: it withdraws, or declines what was offered, whichever it is by then.
-//! [`Handle::ask_and_wait`] does it all for a thread that may sleep. In the owner's own process all of this is a call of the
+//! [`Handle::ask_to_hear`] is for a thread that may sleep, and has the last word. In the owner's own process all of this is a call of the
 //! object in the same thread; nothing is written anywhere.
 //!
 //! A wait of the kernel's stands at a spot: the waiter keeps what it was told and calls the spot

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use thistledown_exchange::{Broken, Exchange, Listener, Parcel, Told};
 
-use crate::shelf::{ATTACHED, ECHO, PUT, REFUSE, TAKE, bytes, ear, far, hear, offered, parcel, shelf, until};
+use crate::shelf::{
+    ATTACHED, ECHO, PUT, REFUSE, TAKE, ask_and_wait, bytes, ear, far, hear, offered, parcel, shelf, until,
+};
 
 #[test]
 fn a_question_is_answered_or_refused() {
@@ -12,11 +14,11 @@ fn a_question_is_answered_or_refused() {
     let (_shelf, here) = shelf(&owner, &[]);
     let (_other, there) = far(here.id());
     for handle in [&here, &there] {
-        match handle.ask_and_wait(ECHO, &parcel(b"words")) {
+        match ask_and_wait(handle, ECHO, &parcel(b"words")) {
             Ok(Told::Answer(body)) => assert_eq!(bytes(&body), b"words"),
             other => panic!("{other:?}"),
         }
-        match handle.ask_and_wait(REFUSE, &parcel(b"no")) {
+        match ask_and_wait(handle, REFUSE, &parcel(b"no")) {
             Ok(Told::Refusal { code: 7, body }) => assert_eq!(bytes(&body), b"no"),
             other => panic!("{other:?}"),
         }
@@ -104,7 +106,7 @@ fn who_waits_is_told_when_the_owner_is_gone() {
     let (other, there) = far(id);
     let (waiter, told) = ear();
     let _asked = there.ask(TAKE, &Parcel::empty(), waiter).unwrap();
-    there.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    ask_and_wait(&there, ECHO, &Parcel::empty()).unwrap();
     for descriptor in owner.connections() {
         rustix::net::shutdown(borrow(descriptor), rustix::net::Shutdown::Both).unwrap();
     }
@@ -114,7 +116,7 @@ fn who_waits_is_told_when_the_owner_is_gone() {
     }
     assert!(there.ask(TAKE, &Parcel::empty(), ear().0).is_err());
     // Another connection works: it was the connection that went, not the owner.
-    assert!(other.hold(id, None, None).unwrap().ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    assert!(ask_and_wait(&other.hold(id, None, None).unwrap(), ECHO, &Parcel::empty()).is_ok());
 }
 
 #[test]
@@ -173,11 +175,11 @@ fn an_object_notes_what_it_likes_to_who_has_a_handle() {
     let listener: Arc<dyn Listener> = Arc::clone(&notes) as _;
     let other = Exchange::start().unwrap();
     let there = other.hold(here.id(), None, Some(Arc::downgrade(&listener))).unwrap();
-    there.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    ask_and_wait(&there, ECHO, &Parcel::empty()).unwrap();
     // The shelf has noted to the first handle of this process that it is there.
     until(|| *notes.0.lock().unwrap() == [ATTACHED]);
     let second = other.hold(here.id(), None, None).unwrap();
-    second.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    ask_and_wait(&second, ECHO, &Parcel::empty()).unwrap();
     assert_eq!(shelf.log().iter().filter(|line| *line == "attached").count(), 1);
     for descriptor in owner.connections() {
         rustix::net::shutdown(borrow(descriptor), rustix::net::Shutdown::Both).unwrap();

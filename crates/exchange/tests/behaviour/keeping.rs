@@ -3,7 +3,7 @@
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use thistledown_exchange::{Broken, Exchange, Parcel, Told};
 
-use crate::shelf::{ECHO, TAKE, ear, far, hear, offered, shelf, until};
+use crate::shelf::{ECHO, TAKE, ask_and_wait, ear, far, hear, offered, shelf, until};
 
 #[test]
 fn a_handle_elsewhere_keeps_an_object() {
@@ -11,15 +11,15 @@ fn a_handle_elsewhere_keeps_an_object() {
     let (shelf, here) = shelf(&owner, &[b"one"]);
     let id = here.id();
     let (other, there) = far(id);
-    there.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    ask_and_wait(&there, ECHO, &Parcel::empty()).unwrap();
     drop(here);
-    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    assert!(ask_and_wait(&there, ECHO, &Parcel::empty()).is_ok());
     assert!(owner.object(id.number).is_some());
     drop(there);
     shelf.until_logged("detached");
     until(|| owner.object(id.number).is_none());
     let late = other.hold(id, None, None).unwrap();
-    match late.ask_and_wait(ECHO, &Parcel::empty()) {
+    match ask_and_wait(&late, ECHO, &Parcel::empty()) {
         Err(why) => assert_eq!(why, Broken::NoObject { pid: id.owner.pid }),
         other => panic!("{other:?}"),
     }
@@ -37,7 +37,7 @@ fn a_ticket_keeps_it_until_it_is_used() {
     assert!(owner.object(id.number).is_some());
     let other = Exchange::start().unwrap();
     let there = other.hold(id, Some(shown), None).unwrap();
-    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    assert!(ask_and_wait(&there, ECHO, &Parcel::empty()).is_ok());
     drop(there);
     until(|| owner.object(id.number).is_none());
 }
@@ -64,7 +64,7 @@ fn a_lasting_ticket_is_good_until_it_is_dropped() {
     for _ in 0..2 {
         let other = Exchange::start().unwrap();
         let there = other.hold(id, Some(ticket.id()), None).unwrap();
-        assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+        assert!(ask_and_wait(&there, ECHO, &Parcel::empty()).is_ok());
     }
     assert!(owner.object(id.number).is_some());
     drop(ticket);
@@ -81,7 +81,7 @@ fn a_ticket_that_is_dropped_when_its_handle_has_come_does_not_overtake_it() {
         // Said, and not heard yet: the connection is new.
         let there = other.hold(here.id(), Some(ticket.id()), None).unwrap();
         drop((here, ticket));
-        assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+        assert!(ask_and_wait(&there, ECHO, &Parcel::empty()).is_ok());
     }
 }
 
@@ -91,15 +91,15 @@ fn a_handle_passed_on_is_kept_on_its_way() {
     let (_shelf, here) = shelf(&owner, &[]);
     let id = here.id();
     let (_other, there) = far(id);
-    there.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    ask_and_wait(&there, ECHO, &Parcel::empty()).unwrap();
     drop(here);
     let ticket = there.ticket().unwrap();
     let third = Exchange::start().unwrap();
     let last = third.hold(id, Some(ticket.id()), None).unwrap();
     ticket.leave();
-    assert!(last.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    assert!(ask_and_wait(&last, ECHO, &Parcel::empty()).is_ok());
     // Whichever came first, the ticket or its word, neither is left.
-    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    assert!(ask_and_wait(&there, ECHO, &Parcel::empty()).is_ok());
     drop((there, last));
     until(|| owner.object(id.number).is_none());
 }
@@ -111,7 +111,7 @@ fn an_exchange_is_there_as_long_as_it_is_used() {
     let (_shelf, here) = shelf(&owner, &[]);
     let id = here.id();
     let (other, there) = far(id);
-    there.ask_and_wait(ECHO, &Parcel::empty()).unwrap();
+    ask_and_wait(&there, ECHO, &Parcel::empty()).unwrap();
     drop((owner, here));
     assert!(weak.upgrade().is_some());
     drop(there);
@@ -144,7 +144,7 @@ fn nothing_works_in_a_forked_child_but_what_says_so() {
     // The exchange cannot tell a child from one who says that it is.
     let _ = other.desert();
     assert!(other.is_forked());
-    match there.ask_and_wait(ECHO, &Parcel::empty()) {
+    match ask_and_wait(&there, ECHO, &Parcel::empty()) {
         Err(why) => assert_eq!(why, Broken::Forked),
         other => panic!("{other:?}"),
     }
@@ -164,7 +164,7 @@ fn who_talks_nonsense_is_disconnected() {
     rustix::io::write(&socket, b"nonsense").unwrap();
     let mut answer = [0; 16];
     assert!(matches!(rustix::io::read(&socket, &mut answer), Ok(0) | Err(rustix::io::Errno::CONNRESET)));
-    assert!(matches!(here.ask_and_wait(ECHO, &Parcel::empty()), Ok(Told::Answer(_))));
+    assert!(matches!(ask_and_wait(&here, ECHO, &Parcel::empty()), Ok(Told::Answer(_))));
     let (_other, there) = far(here.id());
-    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_ok());
+    assert!(ask_and_wait(&there, ECHO, &Parcel::empty()).is_ok());
 }

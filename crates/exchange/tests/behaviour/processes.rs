@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use thistledown_exchange::{Broken, Exchange, ObjectId, Parcel, Told};
 
-use crate::shelf::{ECHO, PUT, TAKE, ear, far, hear, offered, parcel, shelf};
+use crate::shelf::{ECHO, PUT, TAKE, ask_and_wait, ear, far, hear, offered, parcel, shelf};
 
 const ROLE: &str = "EXCHANGE_TEST_ROLE";
 const OBJECT: &str = "EXCHANGE_TEST_OBJECT";
@@ -103,6 +103,6 @@ fn who_waits_for_a_killed_process_is_told_which_it_was() {
     for _ in &asked {
         assert!(matches!(hear(&told), Told::Broken(Broken::Gone { pid }) if pid == id.owner.pid));
     }
-    assert!(there.ask_and_wait(ECHO, &Parcel::empty()).is_err());
+    assert!(ask_and_wait(&there, ECHO, &Parcel::empty()).is_err());
     assert!(other.hold(id, None, None).is_err());
 }

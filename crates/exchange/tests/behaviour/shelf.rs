@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thistledown_exchange::{
-    Exchange, Handle, Object, ObjectId, Parcel, Party, Post, RequestId, Told, Waiter,
+    Broken, Exchange, Handle, Object, ObjectId, Parcel, Party, Post, RequestId, Told, Waiter,
 };
 
 pub(crate) const TAKE: u8 = 1;
@@ -15,6 +15,20 @@ pub(crate) const ECHO: u8 = 2;
 pub(crate) const REFUSE: u8 = 3;
 pub(crate) const PUT: u8 = 4;
 pub(crate) const ATTACHED: u8 = 5;
+
+/// Asks, and sleeps until it is told. What is offered is taken.
+pub(crate) fn ask_and_wait(handle: &Handle, verb: u8, body: &Parcel) -> Result<Told, Broken> {
+    let hearing = handle.ask_to_hear(verb, body)?;
+    match hearing.sleep(Duration::from_secs(60)).expect("an answer") {
+        Told::Broken(why) => Err(why),
+        told => {
+            if matches!(told, Told::Offer(_)) {
+                hearing.into_asked().accept();
+            }
+            Ok(told)
+        }
+    }
+}
 
 #[derive(Default)]
 struct State {
