@@ -228,6 +228,16 @@ def test_who_would_stop_the_loop_for_what_only_this_process_can_bring_is_told(ru
     run(main)
 
 
+@pytest.mark.parametrize("source", [td.Channel, lambda: td.Space().watch()], ids=["channel", "watch"])
+def test_who_would_stop_the_loop_by_a_plain_for_is_told_to_write_async_for(run, source):
+    async def main():
+        with pytest.raises(RuntimeError, match=r"would stop the event loop .*write `async for`"):
+            for _ in source():
+                pass
+
+    run(main)
+
+
 def test_waiting_for_several_is_a_call_in_a_thread(run):
     async def main():
         crowd = Crowd()
