@@ -204,6 +204,29 @@ def test_a_watch_goes_on_and_says_that_something_may_be_missing(owner, path, end
         assert watch.recv().wait(PATIENCE) == ("a", 2)
 
 
+@pytest.mark.parametrize("capacity", [1, 2, 5])
+def test_a_watch_that_is_full_says_both_that_it_lags_and_that_something_may_be_missing(owner, path, capacity):
+    lags, last = [], ("a", 19)
+    with td.Space(path) as space, space.watch(("a", int), capacity=capacity) as watch:
+        with space.watch(("a", int), capacity=100) as other:
+            owner.is_killed()
+            space.write_nowait(("a", 0))
+            with contextlib.suppress(td.WatchLagged):
+                other.recv().wait(PATIENCE)
+            for number in range(1, 20):
+                space.write_nowait(("a", number))
+            while other.recv().wait(PATIENCE) != last:
+                pass
+        for _ in range(20 + 2):
+            try:
+                if watch.recv().wait(PATIENCE) == last:
+                    break
+            except td.WatchLagged as lagged:
+                lags.append(lagged)
+    assert [str(lag) for lag in lags if "may be missing" in str(lag)] == [str(lags[-1])]
+    assert sum(lag.missed for lag in lags) > 0
+
+
 def test_who_gave_up_while_there_was_no_owner_has_taken_nothing(owner, path):
     with td.Space(path) as space:
         os.kill(owner.pid, signal.SIGSTOP)
@@ -214,6 +237,25 @@ def test_who_gave_up_while_there_was_no_owner_has_taken_nothing(owner, path):
         owner.is_killed()
         space.write_nowait(("a",))
         assert space.read_all() == [("a",)]
+
+
+def test_a_write_that_was_given_up_in_any_moment_has_not_happened(owner, path):
+    """Some are given up when they are in the file, just before whoever asked hears so."""
+    chance, written, given_up = random.Random(1), set(), set()
+    with td.Space(path) as space:
+        begun = time.perf_counter()
+        for _ in range(100):
+            space.write(("first",)).wait(PATIENCE)
+        usual = (time.perf_counter() - begun) / 100
+        for number in range(5 * COUNT):
+            try:
+                space.write(("job", number)).wait(usual * (0.1 + 1.2 * chance.random()))
+                written.add(number)
+            except TimeoutError:
+                given_up.add(number)
+        assert given_up
+        assert written
+        eventually(lambda: {number for _, number in space.read_all(("job", int))} == written, "some are not undone")
 
 
 def test_one_of_many_takes_over_and_the_others_go_to_it(owner, path):
@@ -463,6 +505,17 @@ def alarm():
     signal.signal(signal.SIGALRM, before)
 
 
+@contextlib.contextmanager
+def not_answering(owner, alarm):
+    """The owner stands still, until the signal has ended the block."""
+    os.kill(owner.pid, signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(owner.pid, os.WUNTRACED)[1])
+    alarm()
+    with pytest.raises(Heard):
+        yield
+    os.kill(owner.pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize(
     "act",
     [
@@ -477,14 +530,45 @@ def alarm():
 def test_a_signal_is_heard_while_the_owner_does_not_answer(owner, path, alarm, act):
     with td.Space(path) as space:
         space.write_nowait(("a", 1))
-        os.kill(owner.pid, signal.SIGSTOP)
-        assert os.WIFSTOPPED(os.waitpid(owner.pid, os.WUNTRACED)[1])
-        alarm()
-        with pytest.raises(Heard):
+        with not_answering(owner, alarm):
             act(space)
-        os.kill(owner.pid, signal.SIGCONT)
         # What was given up has not happened.
         eventually(lambda: space.read_all() == [("a", 1)], "it is not undone")
+
+
+def test_a_commit_that_a_signal_gave_up_has_happened_as_a_whole_or_not_at_all(owner, path, alarm):
+    both = [("a", 1), ("a", 2)]
+    with td.Space(path) as space:
+        act = space.transaction()
+        for each in both:
+            act.write_nowait(each)
+        with not_answering(owner, alarm):
+            act.commit()
+        assert space.read_all() in ([], both)
+        with pytest.raises(RuntimeError, match="has ended"):
+            act.commit()
+    assert owner.does("space.read_all()") in ("[]", str(both))
+
+
+def test_a_confirm_that_a_signal_gave_up_never_gives_the_tuple_to_two(owner, path, alarm):
+    with td.Space(path) as space:
+        space.write_nowait(("a", 1))
+        claim = space.take_nowait(("a", int), lease=600)
+        with not_answering(owner, alarm):
+            claim.confirm()
+        # It is gone, or claimed still: nobody else gets it while the lease lasts.
+        assert space.take_nowait(("a", int)) is None
+        assert owner.does("space.take_nowait(('a', int))") == "None"
+
+
+def test_a_block_of_a_transaction_that_a_signal_ended_has_not_happened(owner, path, alarm):
+    with td.Space(path) as space:
+        act = space.transaction()
+        act.write_nowait(("a", 0))
+        with not_answering(owner, alarm), act:
+            act.write_nowait(("a", 1))
+        space.write_nowait(("a", 2))
+        assert space.read_all() == [("a", 2)]
 
 
 LOCKED = """

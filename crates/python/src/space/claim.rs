@@ -102,6 +102,9 @@ impl Claim {
 
     /// The tuple is done with, and gone for good.
     ///
+    /// While it waits for the process that has the space, signals are heard. What the handler of one raises may come when it
+    /// has happened: then the tuple is gone for good, or the claim stands until its lease is over.
+    ///
     /// Raises:
     ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before.
     ///     SpaceBroken: the space is on a file, and that cannot be written. The tuple is back in its place.

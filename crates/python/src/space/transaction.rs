@@ -143,7 +143,8 @@ impl Transaction {
 
     /// Ends the transaction: all of it has happened.
     ///
-    /// Of a space that is on a file, all of it is in the file when this returns, or nothing is.
+    /// Of a space that is on a file, all of it is in the file when this returns, or nothing is. While it waits for the process
+    /// that has the space, signals are heard: what the handler of one raises may come when all of it has happened.
     ///
     /// Raises:
     ///     RuntimeError: it has ended before.

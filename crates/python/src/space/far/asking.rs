@@ -62,7 +62,8 @@ impl FarSpace {
         heard?.map_err(|gone: Gone| gone.error())
     }
 
-    /// Asks, and hears. What is given up meanwhile has not happened, also with the next owner.
+    /// Asks, and hears. What is given up meanwhile has not happened, also with the next owner; but what has no name, or cannot
+    /// be undone, may have.
     fn ask_named(&self, py: Python<'_>, operation: Option<OperationId>, act: Act) -> PyResult<(Asked, Told)> {
         let body = Self::body(operation, act)?;
         self.ask_and_hear(py, &body).inspect_err(|_| {

@@ -15,14 +15,45 @@ use crate::space::far::line::Owner;
 use crate::space::far::{FarSpace, NUMBERS, refusal};
 use crate::space::hub::VERB;
 
-/// What a watch has seen and not shown.
+/// What a watch has seen and not shown. A gap takes none of its room, and is not lost with a tuple for which there is none.
 #[derive(Default)]
 struct Seen {
-    /// None: here the space has had no owner, or one who did not know of the watch.
-    tuples: VecDeque<Option<Tuple>>,
+    /// Each with whether there is a gap before it.
+    tuples: VecDeque<(bool, Tuple)>,
+    /// Whether there is one behind them all: the space has had no owner, or one who did not know of the watch.
+    has_gap: bool,
     missed: u64,
     /// How many have come that the owner does not know of yet.
     unsaid: u64,
+}
+
+impl Seen {
+    fn push(&mut self, tuple: Tuple, capacity: usize) {
+        if self.tuples.len() >= capacity
+            && let Some((is_after_gap, _)) = self.tuples.pop_front()
+        {
+            self.missed += 1;
+            let next = self.tuples.front_mut().map_or(&mut self.has_gap, |(is_after_gap, _)| is_after_gap);
+            *next |= is_after_gap;
+        }
+        self.tuples.push_back((std::mem::take(&mut self.has_gap), tuple));
+    }
+
+    fn next(&mut self) -> Next {
+        let missed = std::mem::take(&mut self.missed);
+        if missed > 0 {
+            return Next::Missed(Missed(missed));
+        }
+        let gap = self.tuples.front_mut().map_or(&mut self.has_gap, |(is_after_gap, _)| is_after_gap);
+        if std::mem::take(gap) {
+            return Next::Gap;
+        }
+        self.tuples.pop_front().map_or(Next::Nothing, |(_, tuple)| Next::Tuple(tuple))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tuples.is_empty() && !self.has_gap
+    }
 }
 
 /// What comes next.
@@ -61,7 +92,7 @@ impl FarWatch {
     pub(super) fn resume(&self, handle: &Handle) {
         {
             let mut seen = self.seen.lock();
-            (seen.unsaid, _) = (0, seen.tuples.push_back(None));
+            (seen.unsaid, seen.has_gap) = (0, true);
         }
         // What is asked is heard before it is withdrawn; and who is gone already is heard of.
         drop(handle.ask(VERB, &self.body, Arc::new(Nobody)));
@@ -76,14 +107,7 @@ impl FarWatch {
     }
 
     pub(super) fn see(&self, tuple: Tuple) {
-        {
-            let mut seen = self.seen.lock();
-            if seen.tuples.len() >= self.capacity {
-                let is_tuple = seen.tuples.pop_front().is_some_and(|first| first.is_some());
-                seen.missed += u64::from(is_tuple);
-            }
-            seen.tuples.push_back(Some(tuple));
-        }
+        self.seen.lock().push(tuple, self.capacity);
         self.call();
     }
 
@@ -95,15 +119,8 @@ impl FarWatch {
     pub(super) fn next(&self) -> Next {
         let (next, is_more) = {
             let mut seen = self.seen.lock();
-            let next = match std::mem::take(&mut seen.missed) {
-                0 => match seen.tuples.pop_front() {
-                    Some(Some(tuple)) => Next::Tuple(tuple),
-                    Some(None) => Next::Gap,
-                    None => Next::Nothing,
-                },
-                missed => Next::Missed(Missed(missed)),
-            };
-            (next, !seen.tuples.is_empty())
+            let next = seen.next();
+            (next, !seen.is_empty())
         };
         if is_more {
             WORLD.with(|kernel| kernel.call(self.spot));

@@ -20,8 +20,22 @@ impl Hub {
         act: Act,
         post: &mut Post<'_>,
     ) {
-        let now = self.now();
         let Some(act) = self.begin(request, operation, act) else { return };
+        if let Act::Forsake = act {
+            self.forsake(operation);
+        }
+        self.act_begun(request, operation, act, post);
+    }
+
+    /// It is noted that this is being done.
+    pub(super) fn act_begun(
+        &self,
+        request: RequestId,
+        operation: Option<OperationId>,
+        act: Act,
+        post: &mut Post<'_>,
+    ) {
+        let now = self.now();
         if let Some(recalled) = operation.and_then(|asked| self.shared.recall(&WORLD, now, asked)) {
             return self.again(request, (recalled, operation), act, post);
         }
@@ -106,10 +120,7 @@ impl Hub {
                 }
             }
             // What it was, if it was heard, was given up before this.
-            Act::Forsake => {
-                self.forsake(operation);
-                self.answer_when_undone(request, post);
-            }
+            Act::Forsake => self.answer_when_undone(request, post),
             Act::GiveBack(claim) => {
                 self.with_belongings(request.party, |has| has.claims.remove(&claim));
                 self.shared.give_back(&WORLD, now, claim);

@@ -5,6 +5,7 @@
 //! say so no more. Then he may have heard of it all the same, and what he has said is lost; or he asks again. So it stays
 //! done, and it is known from then on what became of it. Who has given it up says so, by its name, and then it is undone.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use thistledown_exchange::{Post, RequestId};
@@ -33,23 +34,39 @@ fn is_done_once(act: &Act) -> bool {
     matches!(act, Act::Write(_, _, None) | Act::Confirm(_) | Act::Commit(_))
 }
 
+/// Who has asked for it again meanwhile is next, and it is being done on: so who gives it up finds it. Else it is over.
+fn next_of(doing: &mut HashMap<OperationId, Doing>, operation: OperationId) -> Option<(RequestId, Act)> {
+    let Entry::Occupied(mut entry) = doing.entry(operation) else { return None };
+    match std::mem::replace(entry.get_mut(), Doing::Once) {
+        Doing::Again(request, act) => Some((request, act)),
+        Doing::Once | Doing::Forsaken => {
+            entry.remove();
+            None
+        }
+    }
+}
+
 impl Hub {
     /// Notes that this is done from now on. None: it is being done already, and is looked at when that is over.
     pub(super) fn begin(&self, request: RequestId, operation: Option<OperationId>, act: Act) -> Option<Act> {
         let Some(operation) = operation.filter(|_| is_done_once(&act)) else { return Some(act) };
-        match self.state.lock().doing.entry(operation) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        match state.doing.entry(operation) {
             Entry::Vacant(doing) => {
                 doing.insert(Doing::Once);
-                Some(act)
+                return Some(act);
             }
-            Entry::Occupied(mut doing) => {
-                doing.insert(Doing::Again(request, act));
-                None
+            // It was asked over a connection that is lost, and is heard after it was given up.
+            Entry::Occupied(doing) if matches!(doing.get(), Doing::Forsaken) => {
+                state.open.remove(&request);
             }
+            Entry::Occupied(mut doing) => drop(doing.insert(Doing::Again(request, act))),
         }
+        None
     }
 
-    /// It is not wanted any more.
+    /// It is not wanted any more. Who sees to it later undoes it; what is known of it by now is for the caller to undo.
     pub(super) fn forsake(&self, operation: Option<OperationId>) {
         let mut state = self.state.lock();
         if let Some(doing) = operation.and_then(|operation| state.doing.get_mut(&operation)) {
@@ -59,31 +76,37 @@ impl Hub {
 
     /// It is over: done, and heard of, or not done.
     pub(super) fn over(&self, operation: Option<OperationId>, post: &mut Post<'_>) {
-        let doing = operation.and_then(|operation| self.state.lock().doing.remove(&operation));
-        if let Some(Doing::Again(request, act)) = doing {
-            self.act(request, operation, act, post);
+        let Some(operation) = operation else { return };
+        let again = next_of(&mut self.state.lock().doing, operation);
+        if let Some((request, act)) = again {
+            self.act_begun(request, Some(operation), act, post);
         }
     }
 
     /// Nobody took the answer to a write. One without a name is undone: nobody asks for it again.
     pub(super) fn undo_write(&self, number: u64, named: Option<Named>, post: &mut Post<'_>) {
-        match named.filter(|named| self.may_come_again(&named.operation)) {
-            Some(Named { operation, row }) => self.shared.remember(operation, row, Some(number)),
-            None => self.shared.retract(&WORLD, self.now(), number, named.map(|named| named.row)),
+        if named.is_none_or(|named| !self.remember(named, Some(number))) {
+            self.shared.retract(&WORLD, self.now(), number, named.map(|named| named.row));
         }
         self.over(named.map(|named| named.operation), post);
     }
 
     /// Nobody took the answer to what cannot be undone.
-    pub(super) fn keep_settled(&self, Named { operation, row }: Named, post: &mut Post<'_>) {
-        match self.may_come_again(&operation) {
-            true => self.shared.remember(operation, row, None),
-            false => self.shared.forget(row),
+    pub(super) fn keep_settled(&self, named: Named, post: &mut Post<'_>) {
+        if !self.remember(named, None) {
+            self.shared.forget(named.row);
         }
-        self.over(Some(operation), post);
+        self.over(Some(named.operation), post);
     }
 
-    fn may_come_again(&self, operation: &OperationId) -> bool {
-        matches!(self.state.lock().doing.get(operation), Some(Doing::Once | Doing::Again(..)))
+    /// Notes what became of it, if it may be asked again. Who gives it up says so first and then looks whether it is known:
+    /// so this looks and notes while nobody can say so, and one of the two sees the other.
+    fn remember(&self, Named { operation, row }: Named, written: Option<u64>) -> bool {
+        let state = self.state.lock();
+        let may_come_again = matches!(state.doing.get(&operation), Some(Doing::Once | Doing::Again(..)));
+        if may_come_again {
+            self.shared.remember(operation, row, written);
+        }
+        may_come_again
     }
 }
