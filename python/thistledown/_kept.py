@@ -26,7 +26,7 @@ from thistledown._errors import ActorDied, ActorStopped
 from thistledown._later import Later
 from thistledown._task import Task
 
-__all__ = ["Kept"]
+__all__ = ["Kept", "tie"]
 
 _numbers = itertools.count(1)
 
@@ -208,6 +208,7 @@ class Kept:
 
         def settled(state: bytes) -> Box:
             other = settle(state)
+            tie(other)
             with self._lock:
                 if self._inner is inner:
                     self._inner = other
@@ -237,6 +238,12 @@ class Kept:
         """The class of boxes in worker processes, if there are any in this program."""
         boxes = sys.modules.get("thistledown._boxes_workers")
         return () if boxes is None else boxes.WorkerBox
+
+
+def tie(box: Any) -> None:
+    """What lives in a worker process ends with its supervisor, also when that is killed with a process of its own."""
+    if not isinstance(box, _core.HereBox):
+        box.tie()
 
 
 def _asked(box: Box, name: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]) -> Task[Any]:

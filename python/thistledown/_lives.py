@@ -15,10 +15,10 @@ from thistledown import _core
 from thistledown._boxes import Ending
 from thistledown._children import SHUTDOWN, Child
 from thistledown._errors import ActorDied
+from thistledown._kept import Kept, tie
 from thistledown._task import Task, TaskCancelled
 
 if TYPE_CHECKING:
-    from thistledown._kept import Kept
     from thistledown._supervisors import Supervisor
 
 __all__ = ["Heard", "Life", "life_of"]
@@ -68,7 +68,7 @@ class ActorLife(Life):
 
     kind = "actor"
 
-    def __init__(self, spec: Child, heard: Heard, kept: "Kept") -> None:
+    def __init__(self, spec: Child, heard: Heard, kept: Kept) -> None:
         super().__init__(spec, heard)
         self._kept = kept
         self._inner: Any = None
@@ -79,7 +79,7 @@ class ActorLife(Life):
         place = self.spec._given.get("place", actor)
         inner = self._inner = self._kept.make(place._box_maker())
         self.has_something = True
-        _tie(inner)
+        tie(inner)
         inner.watch(self._instance_ended)
         if not _is_here(place):
             # The first message is answered when the instance is made.
@@ -174,7 +174,7 @@ class FunctionLife(TaskLife):
         spec = self.spec
         place = spec._given.get("place", actor).options(name=spec.name)
         self._box = place._box_maker()(Function, ((spec._start, spec._args, spec._kwargs), {}))
-        _tie(self._box)
+        tie(self._box)
         self.task = self._box.call("run", (), {})
         self.has_something = True
         self.task.add_done_callback(self._done)
@@ -236,12 +236,6 @@ class SupervisorLife(Life):
             self.supervisor.kill()
 
 
-def _tie(box: Any) -> None:
-    """What lives in a worker process ends with its supervisor, also when that is killed with a process of its own."""
-    if not isinstance(box, _core.HereBox):
-        box.tie()
-
-
 def _is_weightless(spec: Child) -> bool:
     if "place" in spec._given:
         return _is_here(spec._given["place"])
@@ -254,7 +248,7 @@ def _is_here(place: Any) -> bool:
     return isinstance(place, Here)
 
 
-def life_of(spec: Child, heard: Heard, kept: "Kept | None") -> Life:
+def life_of(spec: Child, heard: Heard, kept: Kept | None) -> Life:
     """The next life of a child."""
     from thistledown._actors import actor
     from thistledown._supervisors import Supervisor

@@ -285,6 +285,28 @@ def test_process_children_end_with_the_worker_in_which_their_supervisor_was_kill
         eventually(lambda: not _core.survey_actors_in_workers(10), "children live on")
 
 
+async def supervise_moved_until_killed(told):
+    """In a worker: its supervisor's child was made here, and has moved to another worker."""
+    async with td.Supervisor([account(td.here, 10)]) as supervisor:
+        handle = supervisor["account"]
+        await handle.deposit()
+        await handle.move(td.workers())
+        await told.send((os.getpid(), await handle.pid()))
+        await td.sleep(math.inf)
+
+
+def test_a_child_that_has_moved_ends_with_the_worker_in_which_its_supervisor_was_killed():
+    with Workers(3) as pool:
+        told = td.Channel(1)
+        task = pool.go(supervise_moved_until_killed, told)
+        supervisor, child = told.recv().wait(PATIENCE)
+        assert supervisor != child
+        assert len(_core.survey_actors_in_workers(10)) == 1
+        os.kill(supervisor, signal.SIGKILL)
+        assert isinstance(task.exception(PATIENCE), td.WorkerDied)
+        eventually(lambda: not _core.survey_actors_in_workers(10), "the child lives on")
+
+
 def supervise_there():
     with td.Supervisor([td.child(Account).options(place=td.here)]) as supervisor:
         handle = supervisor["Account"]
