@@ -191,7 +191,7 @@ class HereBox(_core.HereBox):
             if more.stopping is None:
                 # Nobody else has it, so nobody cancels it.
                 more.stopping = self._send_own("_stopped", ())
-                self._is_asked_first()
+                self._ask_first()
             return self._send_own("_stopped", ())
         except RuntimeError:
             self._gone()

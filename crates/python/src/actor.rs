@@ -220,13 +220,13 @@ impl HereBox {
     }
 
     /// From now on whoever has a message asks first.
-    fn _is_asked_first(&self) {
+    fn _ask_first(&self) {
         self.unanswered.fetch_or(ASKS_FIRST, Ordering::Relaxed);
     }
 
     /// Lets go of the instance.
     fn _forget_instance(&self) {
-        self._is_asked_first();
+        self._ask_first();
         let instance = self.inside.lock().instance.take();
         if instance.is_some() {
             census::over(self);
