@@ -203,6 +203,28 @@ def test_the_error_names_the_chain():
     in_a_run(main)
 
 
+def test_the_error_tells_of_a_task_by_its_whole_name():
+    async def main(pool):
+        clerk = td.here.options(name="anna").actor(Clerk)
+        with refused("^wash, in cold water would wait for anna.file"):
+            await clerk.has_done(pool.options(name="wash, in cold water"), plainly, clerk)
+
+    in_a_run(main)
+
+
+def test_the_limit_of_a_whole_task_is_no_way_out_of_its_waits():
+    async def main(pool):
+        clerk = td.here.actor(Clerk)
+        for function in (plainly, awaited):
+            with refused():
+                await clerk.has_done(pool.options(timeout=PATIENCE), function, clerk)
+        with refused():
+            await clerk.has_done(pool.options(timeout=PATIENCE), has_done_by, plainly, clerk)
+        assert await clerk.filed == 0
+
+    in_a_run(main)
+
+
 def test_who_is_told_can_go_on_and_what_was_refused_is_not_done():
     async def main(pool):
         clerk = td.here.actor(Clerk)

@@ -28,6 +28,8 @@ mod obituaries;
 mod replies;
 mod trail;
 
+pub use trail::LONGEST_TRAIL;
+
 /// A worker whose socket is closed and that has not ended is killed after this.
 pub(crate) const HANG_UP: Duration = Duration::from_millis(200);
 

@@ -43,6 +43,7 @@ pub use child::{Child, Given, Inheritance};
 pub use clock::now;
 pub use engine::Engine;
 pub use function::Function;
+pub use hall::LONGEST_TRAIL;
 pub use name::Name;
 pub use outcome::{Cause, Death, Gone, Outcome, Refusal};
 pub use policy::{ActorPhase, ActorSeen, Cancel, JobId, WorkerPhase};

@@ -310,7 +310,9 @@ impl Worker {
         // Who has said so has a handler for the signal, and lives on.
         let lines = self.region.lines()?;
         // SAFETY: a real-time signal that the C library does not keep for itself.
-        self.process.signal_now(unsafe { Signal::from_raw_unchecked(crate::ASK_LINES_SIGNAL) }).then_some(lines)
+        self.process
+            .signal_now(unsafe { Signal::from_raw_unchecked(crate::ASK_LINES_SIGNAL) })
+            .then_some(lines)
     }
 
     /// Ends it at once.

@@ -1,12 +1,20 @@
 //! A trail as it is written: whose it is, how far it has come, and the words.
 
+use thistledown_workers::LONGEST_TRAIL;
+
 use crate::actor::far::Call;
 
 /// It goes through so many processes, and is lost then: it may have come into a cycle that is not its own.
 const LONGEST_WAY: u16 = 250;
 
-/// One with so many bytes of words gets no more.
-const MOST_WORDS: usize = 8 * 1024;
+/// What is written in front of the words: the origin, how far it has come, and whether it has come round before.
+const HEAD_BYTES: usize = 23;
+
+/// One with so many bytes of words gets no more, also in a pool.
+const MOST_WORDS: usize = LONGEST_TRAIL - HEAD_BYTES;
+
+/// Before the number of the process that somebody is in, who was named.
+const PLACES: [&str; 2] = [", in process ", ", in worker "];
 
 /// The call that a trail has begun with, and first when it was asked. So all are in one order, and a call is older than those
 /// that it brings about.
@@ -68,14 +76,15 @@ impl Trail {
 
     /// Why the wait can never end that closes the cycle.
     pub(crate) fn explained(&self, call: &str) -> String {
-        let closing = self.words.rsplit("\n  ").next().unwrap_or_default();
-        let who = closing.split(", in ").next().unwrap_or_default();
+        // What closes the cycle is the last line, if there was room for all.
+        let closing = self.words.rsplit("\n  ").next().filter(|_| self.words.len() < MOST_WORDS);
+        let who = closing.and_then(subject).unwrap_or("a task");
         format!("{who} would wait for {call}, which waits for it in turn:{}", self.words)
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let Origin { asked_at, pid, number } = self.origin;
-        let mut bytes = Vec::with_capacity(32 + self.words.len());
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.words.len());
         bytes.extend_from_slice(&asked_at.to_le_bytes());
         bytes.extend_from_slice(&pid.to_le_bytes());
         bytes.extend_from_slice(&number.to_le_bytes());
@@ -95,6 +104,17 @@ impl Trail {
         let words = String::from_utf8_lossy(bytes).into_owned();
         Some(Self { origin: Origin { asked_at, pid, number }, hops, is_second: is_second != 0, words })
     }
+}
+
+/// Of whom a line tells: what is before his process.
+fn subject(line: &str) -> Option<&str> {
+    let is_number = |rest: &str| {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit());
+        digits.is_some_and(|count| count > 0 && rest[count..].starts_with(','))
+    };
+    let places = PLACES.iter().flat_map(|place| line.match_indices(place));
+    let found = places.filter(|(at, place)| is_number(&line[at + place.len()..])).map(|(at, _)| &line[..at]);
+    found.min_by_key(|who| who.len())
 }
 
 fn take<'a, const LENGTH: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; LENGTH]> {

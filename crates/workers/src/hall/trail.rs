@@ -10,8 +10,8 @@ use crate::outcome::Outcome;
 use crate::parcel::Parcel;
 use crate::policy::{Cancel, JobId, JobState};
 
-/// A trail that is as long as this gets no more lines.
-const LONGEST: usize = 8 * 1024;
+/// A trail of so many bytes gets no more lines, here and in the processes that it goes through.
+pub const LONGEST_TRAIL: usize = 8 * 1024;
 
 impl<C> Hall<C> {
     /// Follows a trail from a job to the one at its end.
@@ -23,7 +23,7 @@ impl<C> Hall<C> {
         let mut at = from;
         for _ in 0..=self.desk.jobs.len() {
             let Some(next) = self.policy.waits_for(at) else { break };
-            if written.len() < LONGEST {
+            if written.len() < LONGEST_TRAIL {
                 let line = self.desk.line(at, next, place(at));
                 written.extend_from_slice(b"\n");
                 written.extend_from_slice(line.as_bytes());
@@ -31,7 +31,7 @@ impl<C> Hall<C> {
             at = next;
         }
         let Some(host) = place(at) else { return };
-        if written.len() < LONGEST {
+        if written.len() < LONGEST_TRAIL {
             // The worker goes on with the words.
             written.extend_from_slice(format!("\n  {}", self.desk.who(at, Some(host))).as_bytes());
         }
