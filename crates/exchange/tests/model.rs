@@ -57,11 +57,14 @@ fn what_is_recalled_from_one_and_lent_to_another_is_taken_once() {
             move || receive(&word, 0).0
         });
         let kept = Claims(first).revoke();
-        // Lent there under numbers of its own.
-        let lent = VALUES - kept;
-        let other = thread::spawn(move || receive(&second, VALUES - lent).0);
+        // Lent there under numbers of its own, and recalled from there as well.
+        let (lent, word) = (VALUES - kept, Arc::clone(&second));
+        let other = thread::spawn(move || receive(&word, VALUES - lent).0);
+        // What it is past, less what was never lent to it: nothing, while it has claimed none.
+        let kept_there = Claims(second).revoke().saturating_sub(kept);
+        let others = lent - kept_there;
         let taken = receiver.join().expect("a count") + other.join().expect("a count");
-        assert_eq!(taken, VALUES);
+        assert_eq!(taken + others, VALUES);
     });
 }
 
