@@ -598,7 +598,7 @@ def test_the_interpreter_may_end_while_a_run_goes_on_in_a_daemon_thread():
             started.set()
             await td.Channel().recv()
 
-        threading.Thread(target=td.run, args=(main,), daemon=True).start()
+        threading.Thread(target=td.run, args=(main,), kwargs={"stall_after": None}, daemon=True).start()
         started.wait()
         print("ending")
     """
@@ -619,7 +619,7 @@ def test_the_interpreter_may_end_with_unfinished_things_in_its_globals():
             await td.sleep(0)
             kept[0].cancel()
 
-        td.run(main)
+        td.run(main, stall_after=None)
         unused = main()
         unused.close()
         generator = td.switch((x for x in ()))

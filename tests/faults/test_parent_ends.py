@@ -364,7 +364,7 @@ if (child := os.fork()) == 0:
     try:
         actors[0].rest()
     except RuntimeError as error:
-        print("fork of the one" in str(error), flush=True)
+        print("make one of this process" in str(error), flush=True)
     os._exit(0)
 os.waitpid(child, 0)
 print(actors[0].rest().result(), flush=True)
