@@ -22,7 +22,7 @@ PACKAGE = os.path.dirname(__file__) + os.sep
 """Where the files of this package are; users look for their own lines."""
 
 worker_handlers: list[Any] = []
-"""How a worker process is told to stop what it runs: nothing that a task could wait for."""
+"""How a worker process is told to stop what it runs, and to say where it stands: nothing that a task could wait for."""
 
 LISTED = 50
 """Tasks that a report names one by one."""

@@ -133,6 +133,7 @@ def _show_lines(child: _core.Child) -> None:
         faulthandler.dump_traceback(writer, all_threads=False)
 
     signal.signal(_core.ASK_LINES_SIGNAL, show)
+    _report.worker_handlers.append(show)
     # What C libraries do in system calls is not disturbed.
     signal.siginterrupt(_core.ASK_LINES_SIGNAL, False)
     faulthandler.register(_core.LINES_SIGNAL, writer, all_threads=False, chain=False)
