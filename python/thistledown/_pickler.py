@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MAINS", "PROTOCOL", "dumps", "dumps_by_value", "explained", "goes_by_value"]
+__all__ = ["MAINS", "PROTOCOL", "dumps", "dumps_by_reference", "dumps_by_value", "explained", "goes_by_value"]
 
 PROTOCOL = 5
 
@@ -19,15 +19,19 @@ MAINS = ("__main__", "__mp_main__")
 
 def dumps(value: Any) -> bytes:
     """A pickle in which what no worker can import stands by value: by the C pickler, if that can do it."""
+    data = dumps_by_reference(value)
+    return dumps_by_value(value) if data is None else data
+
+
+def dumps_by_reference(value: Any) -> bytes | None:
+    """The C pickler's pickle, if it can make one that every process can read."""
     try:
         data = pickle.dumps(value, PROTOCOL)
-        if not goes_by_value(data):
-            return data
+        return None if goes_by_value(data) else data
     except MemoryError:
         raise
     except Exception:
-        pass
-    return dumps_by_value(value)
+        return None
 
 
 def dumps_by_value(

@@ -18,7 +18,7 @@ from typing import Any
 
 from thistledown._errors import NotPicklable
 from thistledown._lifetime import is_worker
-from thistledown._pickler import MAINS, PROTOCOL, dumps_by_value, goes_by_value
+from thistledown._pickler import MAINS, PROTOCOL, dumps_by_reference, dumps_by_value
 from thistledown._reach import is_importable, looked_up
 
 __all__ = ["found", "pack", "program"]
@@ -42,14 +42,9 @@ def pack(value: Any) -> bytes:
     Raises:
         NotPicklable: it has none.
     """
-    try:
-        data = _pickle.dumps(value, PROTOCOL)
-        if not goes_by_value(data):
-            return data
-    except MemoryError:
-        raise
-    except Exception:
-        pass
+    data = dumps_by_reference(value)
+    if data is not None:
+        return data
     try:
         file = io.BytesIO()
         _Pickler(file, PROTOCOL).dump(value)
