@@ -7,6 +7,7 @@ import time
 
 import pytest
 import thistledown as td
+from thistledown import _report
 
 from support import PATIENCE, place_of
 
@@ -90,6 +91,25 @@ def test_each_stall_has_its_report(watcher):
 
     td.run(main, stall_after=0.02)
     assert len(watcher.reports) == 3
+
+
+def test_an_import_of_this_package_is_no_stall_and_one_of_the_users_is(watcher, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    # A file of the package whose import waits, as on a slow disk; and the same as a user writes it.
+    (tmp_path / "slow_part.py").write_text("import time\ntime.sleep(0.5)\n")
+    (tmp_path / "users_part.py").write_text("import time\ntime.sleep(0.5)\n")
+    ours = compile("def lazily():\n    import slow_part\n", _report.PACKAGE + "_a_part.py", "exec")
+    names = {}
+    exec(ours, names)
+
+    async def main():
+        names["lazily"]()
+        await td.sleep(0)
+        import users_part  # noqa: F401
+
+    td.run(main, stall_after=0.1)
+    [report] = watcher.reports
+    assert "users_part.py:2" in report.getMessage()
 
 
 @pytest.mark.parametrize("stall_after", [None, 3600])

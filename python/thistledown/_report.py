@@ -117,6 +117,9 @@ def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> 
     name = "a task" if task is None else f"task {task.name}"
     if lasts:
         frame = sys._current_frames().get(thread)
+        if _is_import_of_ours(frame):
+            # The first use of a part of this package, on a slow disk or a busy machine: nothing that a user could move.
+            return
         place = "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         words = f"{name} has held its thread for {lasted:.2f} s, at {place}; every other task waits"
     else:
@@ -131,6 +134,24 @@ def stalled(task: Task[Any] | None, thread: int, lasted: float, lasts: bool) -> 
         name="thistledown-report",
         daemon=True,
     ).start()
+
+
+def _is_import_of_ours(frame: types.FrameType | None) -> bool:
+    """Whether the thread is in an import that this package has written, of a part of itself or of what that needs.
+
+    An import that only goes through it, as of a module whose objects are unpickled, is not one of these.
+    """
+    from opcode import opmap
+
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.startswith(PACKAGE):
+            at = code.co_code[max(frame.f_lasti, 0)]
+            # The package itself looks a name up in a part of it that nobody has needed before.
+            if at == opmap["IMPORT_NAME"] or frame.f_globals.get("__name__") == __package__:
+                return True
+        frame = frame.f_back
+    return False
 
 
 def unsaid(count: int) -> None:
