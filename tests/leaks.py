@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+from native import thread_names, thread_numbers
 from support import PATIENCE
 
 
@@ -51,8 +52,9 @@ def count_pipes(files):
 
 def child_processes(process="self"):
     children = set()
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
+    for thread in thread_numbers(process):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            path = Path(f"/proc/{process}/task/{thread}/children")
             children.update(int(pid) for pid in path.read_text().split())
     return children
 
@@ -65,12 +67,8 @@ def descendants(process="self"):
 
 def engine_threads(name):
     """Threads of the engine by the beginning of their name, also those of which Python does not know."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            if task.joinpath("comm").read_text().startswith(f"thistledown-{name}"[:15]):
-                found.add(int(task.name))
-    return found
+    beginning = f"thistledown-{name}"[:15]
+    return {number for number, name in thread_names().items() if name.startswith(beginning)}
 
 
 def eventually(condition, words):

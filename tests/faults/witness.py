@@ -17,12 +17,15 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+from native import thread_names
+
 PATIENCE = 20.0  # seconds; a hang limit, never a measure
 
 MARK = "THISTLEDOWN_TEST_MARK"
 """The variable in the environment whose value all processes of a test have."""
 
-HERE = str(Path(__file__).resolve().parent)
+HERE = os.pathsep.join(str(folder) for folder in Path(__file__).resolve().parents[:2])
+"""Where programs find what they import from here, as a value of ``PYTHONPATH``."""
 
 
 # --- processes ----------------------------------------------------------------------------------------------
@@ -107,21 +110,12 @@ def memory_files():
 
 def native_threads():
     """Names of the threads of the system's, in this process."""
-    names = []
-    for path in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            names.append((path / "comm").read_text().strip())
-    return Counter(names)
+    return Counter(thread_names().values())
 
 
 def native_threads_named(part):
     """Numbers of the threads of the engine's, in this process, with this in their name."""
-    numbers = []
-    for path in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            if part in (path / "comm").read_text():
-                numbers.append(int(path.name))
-    return numbers
+    return [number for number, name in thread_names().items() if part in name]
 
 
 def eventually(condition, seconds=PATIENCE):
