@@ -6,7 +6,8 @@
 //! *trail* goes along the waits, from process to process, and gets a line of words for each. Where somebody waits for
 //! nobody's end, or has another way out (a limit of time, the first of several), it is lost. One that comes back to its own
 //! call has found a cycle; it goes round once more, so that all of these waits stood at one time, and then the wait is
-//! refused, and the call taken back, if it has not begun.
+//! refused, and the call taken back, if it has not begun. One that has begun meanwhile, or is answered, was in no cycle any
+//! more, since somebody has ended another wait of it; then nobody is told.
 //!
 //! Of several calls in a cycle the youngest is refused: a trail is lost where it meets a younger call, which has one of its
 //! own. Later waits may close a cycle, so a call that is still awaited is asked about again, ever more rarely.
@@ -24,7 +25,7 @@ use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
 
 use crate::actor::far::Call;
-use crate::actor::message::Message;
+use crate::actor::message::{self, Message};
 use crate::operation::Kind;
 use crate::outside::outside;
 use crate::payload::{Body, WORLD, Waker};
@@ -49,11 +50,15 @@ struct WayOut {
 }
 
 /// Goes on with a trail from a task of this process.
-pub(crate) fn follow(task: &Bound<'_, Task>, trail: &Trail) {
-    match task.get().remote() {
-        Some(remote) => leave(task.py(), &remote, trail.clone()),
-        None => go_on(task.py(), task.get().id(), trail, true),
+pub(crate) fn follow(task: &Bound<'_, Task>, mut trail: Trail) {
+    if let Some(remote) = task.get().remote() {
+        return leave(task.py(), &remote, trail);
     }
+    let id = task.get().id();
+    if trail.is_at_call() {
+        trail.set_out(WORLD.with(|kernel| message::waits_for_turn(task.py(), kernel, id)));
+    }
+    go_on(task.py(), id, &trail, true);
 }
 
 /// Goes on from a job that this worker has. The trail ends with what it is called.
@@ -157,5 +162,5 @@ fn come_back(py: Python<'_>, remote: &Arc<Remote>, call: &Arc<Call>, trail: &Tra
         return;
     }
     remote.explain(trail.explained(&call.called()));
-    outside(py, || call.take_back(remote));
+    outside(py, || call.take_back(remote, trail.set_out_behind()));
 }

@@ -43,7 +43,8 @@ pub(super) mod verb {
     pub(crate) const CANCEL: u8 = 5;
     /// Told, with the number of what was asked, and a trail of waits that goes on from there.
     pub(crate) const TRAIL: u8 = 6;
-    /// Asked, with the number of what was asked: it never begins, if it has not. There is nothing in the answer.
+    /// Asked, with the number of what was asked: it never begins, if it has not. In the answer is a byte: 1, if it was
+    /// taken back.
     pub(crate) const TAKE_BACK: u8 = 7;
 }
 
@@ -151,17 +152,16 @@ impl Mail {
         let done = match what {
             What::Asked(request, verb::TAKE_BACK, body) => {
                 served.lying.fetch_sub(1, Ordering::Relaxed);
-                if let Some((task, _)) = served.begun(py, request.party, &body) {
-                    message::take_back(task.bind(py));
-                }
-                served.post(|post| post.answer(request, &Parcel::empty()));
+                let begun = served.begun(py, request.party, &body);
+                let is_back = begun.is_some_and(|(task, _)| message::take_back(task.bind(py)));
+                served.post(|post| post.answer(request, &Parcel::Inline(Arc::from([u8::from(is_back)]))));
                 Ok(())
             }
             What::Told(party, verb::TRAIL, body) => {
                 if let Some((task, written)) = served.begun(py, party, &body)
                     && let Some(trail) = Trail::from_bytes(written)
                 {
-                    trail::follow(task.bind(py), &trail);
+                    trail::follow(task.bind(py), trail);
                 }
                 Ok(())
             }

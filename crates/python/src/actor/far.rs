@@ -116,11 +116,12 @@ impl Call {
         let _ = handle.tell(verb::TRAIL, &Parcel::Inline(written.into()));
     }
 
-    /// The wait for it can never end: it is taken back, if it has not begun, and then who waits is told.
-    pub(crate) fn take_back(&self, remote: &Arc<Remote>) {
+    /// The wait for it can never end: it is taken back, if it has not begun, and then who waits is told. `was_behind`: when
+    /// it was looked, it had not; if it has begun since, the wait can end after all, and nobody is told.
+    pub(crate) fn take_back(&self, remote: &Arc<Remote>, was_behind: bool) {
         let Some(handle) = self.open.lock().handle.clone() else { return };
         let number = Parcel::Inline(Arc::from(self.number.to_le_bytes()));
-        let answered = Arc::new(AskedBack(Arc::downgrade(remote)));
+        let answered = Arc::new(AskedBack { remote: Arc::downgrade(remote), was_behind });
         match handle.ask(verb::TAKE_BACK, &number, answered) {
             Ok(asked) => {
                 let old = self.open.lock().asked_back.replace(asked);
@@ -149,13 +150,23 @@ impl Call {
     }
 }
 
-/// Who hears that a call was asked back.
-struct AskedBack(Weak<Remote>);
+/// Who hears whether a call that was asked back will not begin.
+struct AskedBack {
+    remote: Weak<Remote>,
+    /// It had not begun, as far as was known.
+    was_behind: bool,
+}
 
 impl Waiter for AskedBack {
-    fn told(&self, _told: Told) {
-        if let Some(remote) = self.0.upgrade() {
-            remote.have_looked();
+    fn told(&self, told: Told) {
+        let Some(remote) = self.remote.upgrade() else { return };
+        let is_back = match told {
+            Told::Answer(answer) | Told::Offer(answer) => answer.inline().first() == Some(&1),
+            Told::Refusal { .. } | Told::Broken(_) => false,
+        };
+        match self.was_behind && !is_back {
+            true => drop(remote.take_deadlock()),
+            false => remote.have_looked(),
         }
     }
 }

@@ -10,13 +10,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
+use thistledown_kernel::{Kernel, TaskId};
 
 use super::HereBox;
 use super::counter::Letter;
 use crate::body;
 use crate::operation::{Kind, Operation};
 use crate::outside::outside;
-use crate::payload::{Body, WORLD};
+use crate::payload::{Body, Snake, WORLD};
 use crate::task::{Outcome, Task};
 use crate::workers::remote::Way;
 
@@ -161,23 +162,30 @@ pub(crate) fn take_back_joined(py: Python<'_>, operation: &Operation) {
     }
 }
 
-/// If this is a message that has not begun, it never does.
-pub(super) fn take_back(task: &Bound<'_, Task>) {
+/// If this is a message that has not begun, it never does. Whether it was one, as far as this process knows.
+pub(super) fn take_back(task: &Bound<'_, Task>) -> bool {
     let py = task.py();
     if let Some(remote) = task.get().remote() {
         if let Some(Way::Pool(source, job)) = remote.way() {
             outside(py, || source.take_back(job));
         }
-        return;
+        return false;
     }
     let id = task.get().id();
     WORLD.with(|kernel| {
-        let is_message =
-            kernel.body(id).is_some_and(|body| body.iterator.bind(py).is_exact_instance_of::<Message>());
-        if is_message && kernel.waits_behind(id).is_some() {
+        let waits = waits_for_turn(py, kernel, id);
+        if waits {
             kernel.cancel_task(id);
         }
-    });
+        waits
+    })
+}
+
+/// Whether a task is a message that has not begun, since it stands behind others.
+pub(crate) fn waits_for_turn(py: Python<'_>, kernel: &Kernel<Snake>, id: TaskId) -> bool {
+    let is_message =
+        kernel.body(id).is_some_and(|body| body.iterator.bind(py).is_exact_instance_of::<Message>());
+    is_message && kernel.waits_behind(id).is_some()
 }
 
 /// What becomes of the message whose body this is, and which was cancelled, if that is because its box has ended: an

@@ -7,8 +7,12 @@ use crate::actor::far::Call;
 /// It goes through so many processes, and is lost then: it may have come into a cycle that is not its own.
 const LONGEST_WAY: u16 = 250;
 
-/// What is written in front of the words: the origin, how far it has come, and whether it has come round before.
+/// What is written in front of the words: the origin, how far it has come, and the marks.
 const HEAD_BYTES: usize = 23;
+
+/// Marks: it has come round before; and its call had not begun when it set out.
+const SECOND: u8 = 1;
+const BEHIND: u8 = 2;
 
 /// One with so many bytes of words gets no more, also in a pool.
 const MOST_WORDS: usize = LONGEST_TRAIL - HEAD_BYTES;
@@ -32,12 +36,14 @@ pub(crate) struct Trail {
     hops: u16,
     /// It has come round before.
     is_second: bool,
+    /// Its call waited for its turn when it set out.
+    is_behind: bool,
     words: String,
 }
 
 impl Trail {
     pub(crate) fn new(origin: Origin) -> Self {
-        Self { origin, hops: 0, is_second: false, words: String::new() }
+        Self { origin, hops: 0, is_second: false, is_behind: false, words: String::new() }
     }
 
     /// It has begun with this call.
@@ -59,6 +65,21 @@ impl Trail {
     /// The one that goes round once more. Nothing: it has done so.
     pub(crate) fn again(&self) -> Option<Self> {
         (!self.is_second).then(|| Self { is_second: true, ..Self::new(self.origin) })
+    }
+
+    /// It sets out from what its call asks for, which waits for its turn, or does not.
+    pub(crate) fn set_out(&mut self, is_behind: bool) {
+        self.is_behind = is_behind;
+    }
+
+    /// Whether it has just come to what its call asks for.
+    pub(crate) fn is_at_call(&self) -> bool {
+        self.hops == 0
+    }
+
+    /// Its call had not begun when it set out.
+    pub(crate) fn set_out_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// A line begins with this.
@@ -89,7 +110,7 @@ impl Trail {
         bytes.extend_from_slice(&pid.to_le_bytes());
         bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(&self.hops.to_le_bytes());
-        bytes.push(u8::from(self.is_second));
+        bytes.push((u8::from(self.is_second) * SECOND) | (u8::from(self.is_behind) * BEHIND));
         bytes.extend_from_slice(self.words.as_bytes());
         bytes
     }
@@ -100,9 +121,10 @@ impl Trail {
         let pid = u32::from_le_bytes(*take(&mut bytes)?);
         let number = u64::from_le_bytes(*take(&mut bytes)?);
         let hops = u16::from_le_bytes(*take(&mut bytes)?);
-        let [is_second] = *take(&mut bytes)?;
+        let [marks] = *take(&mut bytes)?;
         let words = String::from_utf8_lossy(bytes).into_owned();
-        Some(Self { origin: Origin { asked_at, pid, number }, hops, is_second: is_second != 0, words })
+        let (is_second, is_behind) = (marks & SECOND != 0, marks & BEHIND != 0);
+        Some(Self { origin: Origin { asked_at, pid, number }, hops, is_second, is_behind, words })
     }
 }
 

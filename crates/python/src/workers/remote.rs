@@ -345,7 +345,11 @@ impl Remote {
         matches!(self.runner, Runs::Home(_))
     }
 
+    /// Why the wait for it can never end, for the one whose wait it is. Nothing, if it has ended after all, but for being
+    /// taken back.
     pub(crate) fn take_deadlock(&self) -> Option<String> {
-        self.state.lock().deadlock.take()
+        let mut state = self.state.lock();
+        let words = state.deadlock.take();
+        words.filter(|_| state.ended.as_ref().is_none_or(|ended| ended.is_cancelled()))
     }
 }
