@@ -94,6 +94,29 @@ class Account:
     def plainly(self, method, *args):
         return self.partner.ask(method, *args).result()
 
+    def in_a_run(self, method, *args):
+        return td.run(self.await_partner, method, *args)
+
+    def in_time_in_a_run(self, method, *args):
+        return td.run(self.await_in_time, method, *args)
+
+    def after_a_run(self, method, *args):
+        """The run asks for something and does not wait for it."""
+        asked = []
+
+        async def asks():
+            asked.append(self.partner.ask(method, *args))
+
+        td.run(asks)
+        with td.move_on_after(0.1):
+            asked[0].result()
+        return "waited"
+
+    async def await_in_time(self, method, *args):
+        with td.move_on_after(0.1):
+            return await self.partner.ask(method, *args)
+        return "had a way out"
+
 
 class Diary:
     """Remembers words, and stands at a gate before it is pickled."""

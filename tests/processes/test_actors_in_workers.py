@@ -418,7 +418,7 @@ def test_a_process_may_have_a_limit_of_memory():
 # --- waits that can never end -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["plainly", "await_partner"])
+@pytest.mark.parametrize("way", ["plainly", "await_partner", "in_a_run"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cycle_is_refused(way, kind):
     with Workers(2) as pool:
@@ -446,7 +446,7 @@ def test_a_ring_of_calls_that_call_each_other_ends(kind):
         result(other.stop())
 
 
-@pytest.mark.parametrize("way", ["plainly", "await_partner"])
+@pytest.mark.parametrize("way", ["plainly", "await_partner", "in_a_run"])
 def test_one_that_waits_for_itself_is_refused_and_what_it_asked_is_not_done(place, way):
     account = place(Account)
     account.meet(account)
@@ -454,6 +454,23 @@ def test_one_that_waits_for_itself_is_refused_and_what_it_asked_is_not_done(plac
         with pytest.raises(td.DeadlockError):
             result(account.ask(way, "deposit"))
     assert result(account.deposit()) == 1
+
+
+def test_a_run_in_a_plain_method_that_has_a_way_out_closes_nothing(place):
+    account = place(Account)
+    account.meet(account)
+    for count in range(1, 4):
+        assert result(account.in_time_in_a_run("deposit")) == "had a way out"
+        # What was given up is done.
+        assert result(account.balance) == count
+
+
+def test_a_run_that_is_over_waits_for_nobody(place):
+    account, other = place(Account), place(Account)
+    account.meet(account)
+    assert result(account.after_a_run("deposit")) == "waited"
+    other.meet(account)
+    assert result(other.await_partner("deposit")) == 2
 
 
 def test_a_plain_method_that_waits_for_its_own_worker_is_told_what_to_write():

@@ -1,5 +1,6 @@
 """Cycles of waits that no process has as a whole: calls of actors in other processes that wait for who calls."""
 
+import asyncio
 import contextlib
 import threading
 
@@ -53,6 +54,14 @@ class Clerk:
         first, *rest = others
         return (first.ask(way, way, *rest) if rest else first.file()).result()
 
+    def has_asked_in_a_run(self, way, *others):
+        return td.run(self.has_asked, way, *others)
+
+    def has_asked_in_a_group(self, way, *others):
+        with td.TaskGroup() as group:
+            done = group.go(ask, others[0], way, way, *others[1:]) if others[1:] else group.go(plainly, others[0])
+        return done.result()
+
     async def begins(self, pool, function, *args):
         """What it starts waits for its end, and it does not wait for that."""
         self.begun = pool.go(function, *args)
@@ -97,6 +106,34 @@ async def in_group(clerk):
     return done.result()
 
 
+def in_a_run_of_its_own(clerk):
+    return td.run(awaited, clerk)
+
+
+def in_time_around_a_run(clerk):
+    """The limit ends no wait of the run's tasks."""
+    with td.move_on_after(PATIENCE):
+        return td.run(awaited, clerk)
+
+
+def in_a_group_of_a_run(clerk):
+    return td.run(in_group, clerk)
+
+
+def in_a_plain_group(clerk):
+    """One of its tasks waits for who waits for the group, and the other for nobody."""
+    with td.TaskGroup() as group:
+        group.go(work.double, 1)
+        done = group.go(plainly, clerk)
+    return done.result()
+
+
+def in_a_plain_group_in_a_run(clerk):
+    with td.TaskGroup() as group:
+        done = group.go(in_a_run_of_its_own, clerk)
+    return done.result()
+
+
 def asked_only(clerk):
     clerk.file()
     return "asked"
@@ -113,6 +150,35 @@ def in_time_of_a_block(clerk):
     with td.move_on_after(0.5):
         return clerk.file().result()
     return "had a way out"
+
+
+def in_time_of_an_asyncio_task(clerk):
+    """Whose loop stands still meanwhile; its limit holds all the same."""
+
+    async def main():
+        with td.move_on_after(0.5):
+            return clerk.file().result()
+        return "had a way out"
+
+    return asyncio.run(main())
+
+
+def in_time_in_a_run(clerk):
+    return td.run(in_time_awaited, clerk)
+
+
+def in_time_around_a_group(clerk):
+    with td.move_on_after(0.5):
+        return in_a_plain_group(clerk)
+    return "had a way out"
+
+
+async def or_not(clerk):
+    return "had a way out" if (await td.select(clerk.file(), td.after(0.5))).index == 1 else "was answered"
+
+
+def or_not_in_a_run(clerk):
+    return td.run(or_not, clerk)
 
 
 async def in_time_awaited(clerk):
@@ -172,7 +238,20 @@ def refused(match="which waits for it in turn"):
 
 
 @pytest.mark.parametrize("way", ["has_done", "has_done_by_generator", "has_done_in_group"])
-@pytest.mark.parametrize("function", [plainly, awaited, by_generator, in_group])
+@pytest.mark.parametrize(
+    "function",
+    [
+        plainly,
+        awaited,
+        by_generator,
+        in_group,
+        in_a_run_of_its_own,
+        in_time_around_a_run,
+        in_a_group_of_a_run,
+        in_a_plain_group,
+        in_a_plain_group_in_a_run,
+    ],
+)
 def test_a_task_that_calls_the_actor_that_waits_for_it_is_told(way, function):
     async def main(pool):
         clerk = td.here.actor(Clerk)
@@ -242,7 +321,7 @@ def test_a_cycle_by_way_of_an_actor_in_a_worker(kind):
     async def main(pool):
         clerk = td.here.actor(Clerk)
         other = pool.actor(Clerk) if kind == "shared" else alone(pool, Clerk)
-        for way in ("has_asked", "plainly_has_asked"):
+        for way in ("has_asked", "plainly_has_asked", "has_asked_in_a_run"):
             with refused():
                 await clerk.has_asked(way, other, clerk)
             with refused():
@@ -339,7 +418,18 @@ def test_a_call_that_is_not_awaited_closes_nothing():
     in_a_run(main)
 
 
-@pytest.mark.parametrize("function", [in_time, in_time_of_a_block, in_time_awaited])
+@pytest.mark.parametrize(
+    "function",
+    [
+        in_time,
+        in_time_of_a_block,
+        in_time_awaited,
+        in_time_of_an_asyncio_task,
+        in_time_in_a_run,
+        in_time_around_a_group,
+        or_not_in_a_run,
+    ],
+)
 def test_a_call_with_a_limit_of_time_closes_nothing(function):
     async def main(pool):
         clerk = td.here.actor(Clerk)

@@ -414,6 +414,11 @@ impl Operation {
         }
     }
 
+    /// Whether it waits for the end of a group's tasks.
+    pub(crate) fn is_for_group(&self) -> bool {
+        matches!(&self.kind, Kind::Drain(_))
+    }
+
     /// Whether it waits for tasks that are to end: their group is not left before they have.
     pub(crate) fn is_for_cancelled_group(&self) -> bool {
         matches!(&self.kind, Kind::Drain(scope) if scope.get().is_cancelled())

@@ -1,6 +1,7 @@
 //! A run: its tasks are started here, and its loop's host gives them their turns.
 
 mod endings;
+mod inner;
 pub(crate) mod runs;
 
 use std::io;
@@ -88,6 +89,7 @@ pub(crate) fn run(
     let mut ruler = Ruler { py, run: Rc::clone(&run), main: None, signals, ending: None, given_up: false };
     let looped = task.and_then(|task| {
         ruler.main = Some(task.clone_ref(py));
+        let _inner = inner::Inner::begin(py, task.get().id());
         thistledown_runtime::run(&WORLD, runner, &mut reactor, &run.clock, &watched, &mut ruler)
             .map_err(|error| errors::system(&error))
             .map(|_| task)

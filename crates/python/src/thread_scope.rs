@@ -14,6 +14,8 @@ use crate::asyncio::{loops, visitor};
 use crate::current::Current;
 use crate::errors;
 use crate::payload::{WORLD, Waker};
+use crate::trail::calls::{Held, Hold};
+use crate::workers::upstream;
 
 thread_local! {
     static PARTY: Cell<Option<TaskId>> = const { Cell::new(None) };
@@ -27,6 +29,21 @@ pub(crate) fn party() -> Option<TaskId> {
 /// Whether the time of a scope that this thread has open will end its waits anyway.
 pub(crate) fn has_way_out() -> bool {
     party().is_some_and(|party| WORLD.with(|kernel| kernel.has_way_out(party)))
+}
+
+/// Whether no time of a scope will end a wait that begins here: of this thread's own, or of the asyncio task that it blocks.
+pub(crate) fn is_bound(py: Python<'_>) -> PyResult<bool> {
+    let visitor = blocked_visitor(py)?;
+    Ok(!has_way_out() && visitor.is_none_or(|visitor| !WORLD.with(|kernel| kernel.has_way_out(visitor))))
+}
+
+/// In the thread of a worker that runs its tasks, with scopes open: it waits, for nothing but what the kernel knows of.
+pub(crate) fn holds(py: Python<'_>) -> PyResult<Option<Held>> {
+    let Some(party) = party() else { return Ok(None) };
+    let Some(upstream) = upstream::get().filter(|upstream| upstream.runs_here()) else { return Ok(None) };
+    // Trails come with the answers.
+    upstream.listen(py)?;
+    Ok(Some(Held::new(py, Hold::Party(party))))
 }
 
 /// Whom scopes belong to here: the task that has its turn, or the thread with scopes open.

@@ -52,9 +52,7 @@ pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> Py
     if timeout.is_none()
         && operation.get().is_own()
         && loops::runs_here(operation.py())?
-        && !thread_scope::has_way_out()
-        && thread_scope::blocked_visitor(operation.py())?
-            .is_none_or(|visitor| !WORLD.with(|kernel| kernel.has_way_out(visitor)))
+        && thread_scope::is_bound(operation.py())?
     {
         return operation.get().attempt(operation.py())?.ok_or_else(stops_loop);
     }
@@ -62,7 +60,13 @@ pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> Py
         operation.get().hurry();
     }
     let waits = || Awaited::Operation(operation.clone().unbind());
-    until(timeout, |parker, deadline| attempt(operation.py(), operation.get(), &waits, parker, deadline))
+    let mut held = None;
+    until(timeout, |parker, deadline| {
+        if deadline.is_none() && held.is_none() && operation.get().is_for_group() {
+            held = thread_scope::holds(operation.py())?;
+        }
+        attempt(operation.py(), operation.get(), &waits, parker, deadline)
+    })
 }
 
 /// What nothing but this process can bring would most often be brought by the loop that stands still here.
@@ -93,7 +97,7 @@ pub(crate) fn wait_for_end(task: &Bound<'_, Task>, timeout: Option<f64>) -> PyRe
             thread_scope::check(py)?;
             let mut wants = Wants::new(None);
             wants.push(Want::End(task.id()));
-            if deadline.is_none() && held.is_none() && blocked.is_none() && !thread_scope::has_way_out() {
+            if deadline.is_none() && held.is_none() && blocked.is_none() && thread_scope::is_bound(py)? {
                 (blocked, held) = (task.blocks(None), task.holds(py)?);
             }
             sleep_for(py, wants, &waits, parker, deadline)?;

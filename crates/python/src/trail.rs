@@ -33,6 +33,7 @@ use crate::stop::Stop;
 use crate::task::Task;
 use crate::workers::remote::{Remote, Way};
 use crate::workers::upstream;
+use calls::Hold;
 use written::Trail;
 
 /// One on a way of waits in this process.
@@ -47,6 +48,8 @@ struct Stand {
 struct WayOut {
     stops: Vec<Stand>,
     to: Arc<Remote>,
+    /// The last of them waits for it, and not for a group that it is in.
+    is_joined: bool,
 }
 
 /// Goes on with a trail from a task of this process.
@@ -67,14 +70,19 @@ pub(crate) fn follow_job(py: Python<'_>, job: u64, trail: &Trail) {
     match (upstream.task_of(job), calls::held()) {
         (Some(task), _) => go_on(py, task, trail, false),
         // It has this thread, or waits for it.
-        (None, Some(remote)) => leave_with_line(py, &remote, trail.clone()),
+        (None, Some(Hold::End(remote))) => leave_with_line(py, &remote, trail.clone()),
+        (None, Some(Hold::Party(party))) => go_on(py, party, trail, false),
         (None, None) => {}
     }
 }
 
-/// Goes on from a weightless task. `named`: it is not the last word of the trail already.
+/// Goes on from a weightless task, or from a thread that waits. `named`: it is not the last word of the trail already.
 fn go_on(py: Python<'_>, from: TaskId, trail: &Trail, named: bool) {
-    for WayOut { stops, to } in ways_out(py, from) {
+    for WayOut { stops, to, is_joined } in ways_out(py, from) {
+        // Who waits for a group hears of a member's end only: a member that is taken back would be missing there.
+        if !is_joined && matches!(to.way(), Some(Way::Home(call)) if trail.began_with(call)) {
+            continue;
+        }
         let mut trail = trail.clone();
         for (place, one) in stops.iter().enumerate() {
             if place > 0 || named {
@@ -95,8 +103,11 @@ fn ways_out(py: Python<'_>, from: TaskId) -> Vec<WayOut> {
         let ways = kernel.ways(from).into_iter();
         let known = ways.filter_map(|mut way| {
             let last = way.pop()?;
-            let before = kernel.body(*way.last()?)?;
-            let to = joined(py, before).or_else(|| match kernel.stop_of(last)? {
+            // A thread has no body.
+            let before = kernel.body(*way.last()?);
+            let joined = before.and_then(|body| joined(py, body));
+            let is_joined = joined.is_some();
+            let to = joined.or_else(|| match kernel.stop_of(last)? {
                 Waker::Stop(Stop::Task(remote)) => remote.upgrade(),
                 _ => None,
             })?;
@@ -108,7 +119,7 @@ fn ways_out(py: Python<'_>, from: TaskId) -> Vec<WayOut> {
                     is_behind: kernel.waits_behind(id).is_some(),
                 }
             };
-            Some(WayOut { stops: way.iter().map(stop).collect(), to })
+            Some(WayOut { stops: way.iter().map(stop).collect(), to, is_joined })
         });
         known.collect()
     })

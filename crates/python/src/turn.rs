@@ -237,7 +237,7 @@ fn enlist(
             if let Kind::Join(target) = &operation.get().kind
                 && target.get().is_remote()
             {
-                target.get().binds(task);
+                target.get().binds(py, task);
             }
             Ok(())
         }

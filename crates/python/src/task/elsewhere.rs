@@ -14,7 +14,7 @@ use crate::errors;
 use crate::payload::WORLD;
 use crate::report::report;
 use crate::tally;
-use crate::trail::calls::Held;
+use crate::trail::calls::{Held, Hold};
 use crate::workers::herald;
 use crate::workers::remote::Remote;
 use crate::workers::upstream::{self, Blocked};
@@ -51,8 +51,15 @@ impl Task {
     }
 
     /// In a worker, if it is one that was started here: a weightless task waits for it, and for nothing else.
-    pub(crate) fn binds(&self, task: TaskId) {
-        if let Some(blocked) = self.remote().filter(|_| is_bound(task)).and_then(|it| it.blocks(Some(task))) {
+    pub(crate) fn binds(&self, py: Python<'_>, task: TaskId) {
+        let Some(remote) = self.remote().filter(|_| is_bound(task)) else { return };
+        if remote.is_far()
+            && let Some(upstream) = upstream::get()
+        {
+            // Trails come with the answers. Where nobody can listen, a wait that can never end is not told.
+            let _ = upstream.listen(py);
+        }
+        if let Some(blocked) = remote.blocks(Some(task)) {
             // Said to be over by whoever ends the wait.
             blocked.lasts();
         }
@@ -74,7 +81,7 @@ impl Task {
         let Some(upstream) = upstream::get().filter(|upstream| upstream.runs_here()) else { return Ok(None) };
         // Trails come with the answers.
         upstream.listen(py)?;
-        Ok(Some(Held::new(py, remote)))
+        Ok(Some(Held::new(py, Hold::End(remote))))
     }
 
     /// Why the wait for it can never end, for the one whose wait it is.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
+use thistledown_kernel::TaskId;
 use thistledown_workers::now;
 
 use super::written::Trail;
@@ -95,16 +96,26 @@ pub(crate) fn forget() {
 }
 
 /// What the thread that takes a worker's tasks waits for, the innermost last.
-static HELD: Mutex<Vec<(u64, Arc<Remote>)>> = Mutex::new(Vec::new());
+static HELD: Mutex<Vec<(u64, Hold)>> = Mutex::new(Vec::new());
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
-/// While it lives the worker's own thread waits for the end of a task, and has no other way out.
+/// What such a thread waits for.
+#[derive(Clone)]
+pub(crate) enum Hold {
+    /// The end of a task in another process.
+    End(Arc<Remote>),
+    /// Whatever this party of the kernel waits for: the main task of a run in plain code, or, at the end of a group, the
+    /// thread itself.
+    Party(TaskId),
+}
+
+/// While it lives the worker's own thread waits, and has no other way out.
 pub(crate) struct Held(u64);
 
 impl Held {
-    pub(crate) fn new(_py: Python<'_>, remote: Arc<Remote>) -> Self {
+    pub(crate) fn new(_py: Python<'_>, hold: Hold) -> Self {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        HELD.lock().push((number, remote));
+        HELD.lock().push((number, hold));
         Self(number)
     }
 }
@@ -120,6 +131,6 @@ impl Drop for Held {
 }
 
 /// What the worker's own thread waits for, if it does.
-pub(super) fn held() -> Option<Arc<Remote>> {
-    HELD.lock().last().map(|(_, remote)| Arc::clone(remote))
+pub(super) fn held() -> Option<Hold> {
+    HELD.lock().last().map(|(_, hold)| hold.clone())
 }

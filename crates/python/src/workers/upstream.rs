@@ -43,7 +43,7 @@ pub(crate) struct Upstream {
     /// Actors live here, and so there is no place to give up.
     has_actors: AtomicBool,
     waits: Mutex<Waits>,
-    /// The weightless tasks that are jobs of the pool, by the kernel's numbers of them.
+    /// The weightless tasks that are jobs of the pool, or the main task of a run in one, by the kernel's numbers of them.
     jobs: Mutex<HashMap<u64, u64>>,
     /// The thread that takes jobs.
     thread: u64,
@@ -312,15 +312,12 @@ impl Upstream {
         if self.is_forked() {
             return None;
         }
-        let holds = task.is_none();
+        let plain = self.job_here();
         let blocked = match task {
             Some(task) => self.bound(reference, task)?,
-            None => {
-                let running = self.child.region().running().filter(|_| this_thread() == self.thread);
-                Blocked { upstream: Arc::clone(self), job: running?.0, reference }
-            }
+            None => Blocked { upstream: Arc::clone(self), job: plain?, reference },
         };
-        self.say(&Reply::Blocked { id: blocked.job, reference, holds });
+        self.say(&Reply::Blocked { id: blocked.job, reference, holds: plain.is_some() });
         Some(blocked)
     }
 
@@ -337,12 +334,25 @@ impl Upstream {
         task.map(TaskId::from_number)
     }
 
-    /// Whether this thread is the one that takes the worker's tasks, and runs one.
-    pub(crate) fn runs_here(&self) -> bool {
-        !self.is_forked() && this_thread() == self.thread && self.child.region().running().is_some()
+    /// The plain task that this thread runs, if it is the one that takes the worker's tasks.
+    pub(crate) fn job_here(&self) -> Option<u64> {
+        let runs = !self.is_forked() && this_thread() == self.thread;
+        runs.then(|| self.child.region().running())?.map(|(job, _)| job)
     }
 
-    /// A weightless task of this worker is a job of the pool; or it has ended.
+    /// Whether this thread is the one that takes the worker's tasks, and runs one.
+    pub(crate) fn runs_here(&self) -> bool {
+        self.job_here().is_some()
+    }
+
+    /// A job goes on, whatever it waited for.
+    pub(crate) fn goes_on(&self, job: u64) {
+        if self.has_spawned() {
+            self.say(&Reply::Blocked { id: job, reference: 0, holds: false });
+        }
+    }
+
+    /// A weightless task of this worker is a job of the pool, or stands for one that is plain; or it has ended.
     pub(crate) fn set_job(&self, task: TaskId, job: Option<u64>) {
         let mut jobs = self.jobs.lock();
         match job {
