@@ -12,8 +12,9 @@ use thistledown_kernel::Event;
 use crate::channel::Channel;
 use crate::errors;
 use crate::objects;
-use crate::operation::{Kind, Operation, Target, Wants, from_python};
+use crate::operation::{Kind, Operation, Target, Wants};
 use crate::space::Space;
+use crate::task::Task;
 
 /// Operations in one select, counted through nested ones.
 const BRANCHES: usize = 10_000;
@@ -103,9 +104,28 @@ fn branch(object: &Bound<'_, PyAny>) -> PyResult<Py<Operation>> {
     }
 }
 
-/// What to add when somebody selects on a coroutine.
+/// Anything that can stand where an operation is asked for: an operation, or a task for its end.
+fn from_python<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Operation>> {
+    if let Ok(operation) = object.cast::<Operation>() {
+        return Ok(operation.clone());
+    }
+    if let Ok(task) = object.cast::<Task>() {
+        return Bound::new(object.py(), Operation::new(Kind::Join(task.clone().unbind())));
+    }
+    let kind = object.get_type().name()?;
+    if let Some(instead) = instead(object) {
+        return Err(errors::wrong_type(format!(
+            "select waits for operations and tasks, not for a {kind}: write {instead}"
+        )));
+    }
+    Err(errors::wrong_type(format!(
+        "select waits for operations and tasks, not for a {kind}: start it with `td.go(...)` and select on the task{}",
+        advice(object)
+    )))
+}
+
 /// What somebody means who gives this to a select.
-pub(crate) fn instead(object: &Bound<'_, PyAny>) -> Option<&'static str> {
+fn instead(object: &Bound<'_, PyAny>) -> Option<&'static str> {
     if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
         Some("`td.select(*operations)`, each for itself")
     } else if object.is_instance_of::<Channel>() {
@@ -117,7 +137,8 @@ pub(crate) fn instead(object: &Bound<'_, PyAny>) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn advice(object: &Bound<'_, PyAny>) -> &'static str {
+/// What to add when somebody selects on a coroutine.
+fn advice(object: &Bound<'_, PyAny>) -> &'static str {
     if object.hasattr("__await__").unwrap_or(false) {
         ""
     } else {
