@@ -8,7 +8,7 @@ may end while somebody elsewhere has not heard of it yet, so what is refused in 
 the call's. From other processes it is used by way of one that has a way (``_boxes_far``): that which has sent the
 handle, or where that one had it from. What goes to the pool alone names no such way, and is only a number.
 
-How its end is told, and in which words, is in ``_boxes_ends``.
+How its end is told, and in which words, is in ``_boxes_ends``; how it moves, in ``_boxes_moving``.
 """
 
 import itertools
@@ -16,16 +16,15 @@ import os
 import sys
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from thistledown import _core
-from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, last, making, refusal
+from thistledown._boxes import MAILBOX, Box, Ending, Heard, Made, refusal
 from thistledown._boxes_ends import Watch
 from thistledown._boxes_far import FarBox
+from thistledown._boxes_moving import MovingBox, carrying
 from thistledown._errors import NotPicklable
-from thistledown._later import Later
 from thistledown._lifetime import is_worker, worker_pool
 from thistledown._moves import rebuilt
 from thistledown._task import Task
@@ -62,36 +61,25 @@ def make(
     function: Callable[..., Any] = rebuilt if isinstance(made, bytes) else owner
     args, kwargs = ((made,), {}) if isinstance(made, bytes) else made
     mailbox, memory = given.get("mailbox", MAILBOX), given.get("memory")
-    box._making = _carrying(lambda: box._mailbox.make(pool._pool, is_alone, mailbox, memory, function, args, kwargs))
+    box._making = carrying(lambda: box._mailbox.make(pool._pool, is_alone, mailbox, memory, function, args, kwargs))
     box._is_held = True
     _made[key] = box
     return box
 
 
-class WorkerBox:
+class WorkerBox(MovingBox):
     """A box in a worker process, as one process has it. See ``Box``."""
 
     __slots__ = (
         "__weakref__",
-        "_because",
         "_counter",
-        "_forward",
         "_is_alone",
         "_is_asked",
         "_is_held",
-        "_is_plain",
-        "_is_stopping",
         "_keeper",
         "_key",
-        "_killed",
-        "_lock",
-        "_mailbox",
         "_making",
         "_options",
-        "_pool",
-        "_waiting",
-        "_watch",
-        "name",
         "number",
         "owner",
     )
@@ -119,17 +107,17 @@ class WorkerBox:
         self._is_held = False
         # It takes no more calls.
         self._is_stopping = False
-        self._watch: Watch | None = None
+        self._watch = None
         # Held while what is below is looked at and changed, and never while code of others may run.
         self._lock = threading.RLock()
         # Since ``leave``: what waits for the box to be somewhere, and to have been asked what came before.
-        self._waiting: deque[tuple[Later, Callable[[bytes], Box] | None]] | None = None
+        self._waiting = None
         # Where it lives on, if not here.
-        self._forward: Box | None = None
+        self._forward = None
         # It was killed while it was nowhere.
         self._killed = False
         # What it was killed for.
-        self._because: BaseException | None = None
+        self._because = None
         # What stands for it before processes without a way to the pool, since its handle was sent to one.
         self._counter: _core.Counter | None = None
         # In another process than the one that has sent it: what keeps it there, and how others may come to it.
@@ -177,18 +165,7 @@ class WorkerBox:
                     raise refusal(self.name, Ending("killed", self._because))
                 self._is_wanted()
                 self._is_plain = True
-        return _carrying(here) if forward is None else elsewhere(forward)
-
-    @property
-    def further(self) -> Box | None:
-        return None if self._waiting is not None else self._forward
-
-    @property
-    def _on(self) -> Box | None:
-        """Where it lives on, by the shortest way; None: here."""
-        if self._forward is not None:
-            self._forward = last(self._forward)
-        return self._forward
+        return carrying(here) if forward is None else elsewhere(forward)
 
     def _is_wanted(self) -> None:
         """Whoever asks the box hears what has made it fail."""
@@ -254,143 +231,6 @@ class WorkerBox:
         # One that is made again elsewhere, or was sent there, is held by others, for all that is known here.
         if self._is_held and not self._is_stopping and self._forward is None and not is_finalizing():
             self._mailbox.stop()
-
-    # --- moving ---------------------------------------------------------------------------------------------------
-
-    def leave(self, settle: Callable[[bytes], Box]) -> Task[None]:
-        with self._lock:
-            forward = self._on if self._waiting is None else None
-            if forward is None:
-                if self._pool._is_upstream:
-                    raise TypeError(
-                        f"{self.name} lives in a pool of the program's, and is moved from there: send a message to "
-                        "somebody who lives in the program, and who calls `move`"
-                    )
-                if self._is_stopping:
-                    raise refusal(self.name, Ending("normal"))
-                name = f"the move of {self.name}"
-                if self._waiting is not None:
-                    return self._later(name, lambda box: box.leave(settle), None, settle)
-                self._is_wanted()
-                self._is_plain = False
-                self._waiting = deque()
-        if forward is not None:
-            return forward.leave(settle)
-        promise: Task[None] = _core.pledge(name, True)
-        try:
-            self._set_out(settle, promise)
-        except BaseException:
-            self._settle(self)
-            raise
-        return promise
-
-    def _set_out(self, settle: Callable[[bytes], Box], promise: Task[None]) -> None:
-        """Has the instance given out. What comes then waits until it is somewhere."""
-        leaving = self._mailbox.give()
-
-        def left(task: Any) -> None:
-            try:
-                state = task.result()
-            except BaseException as error:
-                self._settle(self)
-                promise._settle(None, error)
-                return
-            try:
-                other = settle(state)
-            except BaseException as error:
-                stays(error)
-                return
-            made = making(other)
-            if made is None:
-                goes(other)
-            else:
-                # Only what is whole there is let go here.
-                made.add_done_callback(lambda made: arrived(other, made))
-
-        def arrived(other: Box, made: Any) -> None:
-            try:
-                made.result()
-            except BaseException as error:
-                stays(error)
-            else:
-                goes(other)
-
-        def goes(other: Box) -> None:
-            self._moved(other)
-            promise._settle(None, None)
-
-        def stays(error: BaseException) -> None:
-            self._mailbox.moved(None)
-            self._settle(self)
-            promise._settle(None, error)
-
-        leaving.add_done_callback(left)
-
-    def _moved(self, other: Box) -> None:
-        """The other box answers what is queued, and all calls from now on."""
-        with self._lock:
-            self._forward = other
-            killed, watch = self._killed, self._watch
-        if killed:
-            # By somebody who did not know of the other.
-            other.kill(self._because)
-        if watch is not None:
-            watch.follow(other)
-            self._mailbox.unwatch(watch.task)
-        if isinstance(other, WorkerBox) and other._pool is self._pool:
-            self._mailbox.moved(other._mailbox)
-        else:
-            self._mailbox.moved_out()
-        self._settle(other)
-
-    def _later(
-        self,
-        name: str,
-        elsewhere: Callable[[Box], Task[Any]],
-        here: Callable[[], Task[Any]] | None,
-        settle: Callable[[bytes], Box] | None = None,
-        drop: Callable[[Later], bool] | None = None,
-    ) -> Task[Any]:
-        """What is asked while the box is nowhere. It is asked where the box will be. Who calls this holds the lock."""
-        assert self._waiting is not None
-
-        def how(box: Box) -> Task[Any]:
-            if box is not self:
-                return elsewhere(box)
-            assert here is not None
-            return _carrying(here)
-
-        later = Later(name, how, drop)
-        self._waiting.append((later, settle))
-        return later.answer
-
-    def _drop(self, later: Later) -> bool:
-        """Forgets what waits for the box to be somewhere. False when it waits no more."""
-        with self._lock:
-            if self._waiting is None or (later, None) not in self._waiting:
-                return False
-            self._waiting.remove((later, None))
-            return True
-
-    def _settle(self, box: Box) -> None:
-        """The box is here, or there, and is asked what has waited for that, in its order, and what comes meanwhile."""
-        while True:
-            with self._lock:
-                assert self._waiting is not None
-                if not self._waiting:
-                    self._waiting = None
-                    return
-                later, settle = self._waiting.popleft()
-            if box is not self or settle is None:
-                later.ask(box)
-                continue
-            # It moves again, and what is behind waits for that.
-            try:
-                self._set_out(settle, later.answer)
-            except BaseException as error:
-                later.settle(None, error)
-            else:
-                return
 
     def __reduce__(self) -> Any:
         if self._forward is not None:
@@ -466,15 +306,3 @@ def again(
         f"{name} is an actor in a worker process of another pool, whose handle was pickled for the processes of that "
         "pool alone: send the handle itself, and not bytes that were meant for another"
     )
-
-
-def _carrying(start: Callable[[], Task[Any]]) -> Task[Any]:
-    """Starts a task. What it was given by ``td.share`` is held until it ends."""
-    shared = sys.modules.get("thistledown._shared")
-    if shared is None:
-        return start()
-    with shared.noted() as handles:
-        task = start()
-    if handles:
-        task.add_done_callback(lambda _: handles.clear())
-    return task
