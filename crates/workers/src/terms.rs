@@ -84,6 +84,22 @@ pub struct Order {
 }
 
 impl Order {
+    /// One without any wish.
+    #[must_use]
+    pub fn new(name: Name, function: Arc<Function>, call: Parcel) -> Self {
+        Self {
+            name,
+            function,
+            call,
+            priority: 0,
+            key: None,
+            timeout: None,
+            memory: None,
+            retries: 0,
+            errand: None,
+        }
+    }
+
     pub(crate) fn spec(&self) -> JobSpec {
         JobSpec {
             weightless: self.function.weightless,

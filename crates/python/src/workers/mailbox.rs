@@ -82,7 +82,7 @@ impl Mailbox {
         pool.get().begin(function)?;
         let named = pool.get().named(function)?;
         let (call, tickets) = self.pack(args, kwargs)?;
-        let order = Order { memory, ..self.order(named.number, Name::given(&self.name), call) };
+        let order = Order { memory, ..Order::new(Name::given(&self.name), named.number, call) };
         self.send(py, Verb::Make { own, mailbox }, order, tickets, &self.name)
     }
 
@@ -270,22 +270,8 @@ impl Mailbox {
     ) -> PyResult<Py<Task>> {
         let timeout = self.timeout.filter(|_| verb == Verb::Call);
         let words = method.words;
-        let order = Order { timeout, ..self.order(method.function, Name::given(""), call) };
+        let order = Order { timeout, ..Order::new(Name::given(""), method.function, call) };
         self.send(py, verb, order, tickets, &words)
-    }
-
-    fn order(&self, function: Arc<Function>, name: Name, call: Parcel) -> Order {
-        Order {
-            name,
-            function,
-            call,
-            priority: 0,
-            key: None,
-            timeout: None,
-            memory: None,
-            retries: 0,
-            errand: None,
-        }
     }
 
     fn send(

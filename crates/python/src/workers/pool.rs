@@ -155,17 +155,7 @@ impl Pool {
         Task::set_remote(&task, Arc::clone(&remote));
         // The engine does not hold it, so the collector has to know it.
         root::track(task.as_ptr());
-        let mut order = Order {
-            name: Name::numbered(&words, task.get().serial()),
-            function: number,
-            call,
-            priority: 0,
-            key: None,
-            timeout: None,
-            memory: None,
-            retries: 0,
-            errand: None,
-        };
+        let mut order = Order::new(Name::numbered(&words, task.get().serial()), number, call);
         if let Some(options) = options {
             (order.priority, order.timeout) = (options.priority, options.timeout);
             (order.memory, order.retries) = (options.memory, options.retries);

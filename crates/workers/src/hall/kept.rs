@@ -131,17 +131,8 @@ mod tests {
 
     fn order(hall: &mut Hall<u32>, verb: Verb) -> Order {
         let function = hall.functions.intern(b"method", false).expect("room for a function");
-        Order {
-            name: Name::given("call"),
-            function,
-            call: Parcel::empty(),
-            priority: 0,
-            key: None,
-            timeout: None,
-            memory: None,
-            retries: 0,
-            errand: Some(Errand { actor: NAME, verb }),
-        }
+        let errand = Some(Errand { actor: NAME, verb });
+        Order { errand, ..Order::new(Name::given("call"), function, Parcel::empty()) }
     }
 
     /// Asks by the name; the customers whose answer is there.

@@ -183,18 +183,7 @@ impl Stage {
     fn order_of(&self, name: &str, call: &[u8], weightless: bool) -> Order {
         let function = self.engine().function(name.as_bytes(), weightless).expect("room for a function");
         let call = Parcel::new(call, &[]).expect("room for a call");
-        let name = thistledown_workers::Name::given(name);
-        Order {
-            name,
-            function,
-            call,
-            priority: 0,
-            key: None,
-            timeout: None,
-            memory: None,
-            retries: 0,
-            errand: None,
-        }
+        Order::new(thistledown_workers::Name::given(name), function, call)
     }
 
     pub(crate) fn try_submit(&self, order: Order) -> Result<Job, Closed> {
