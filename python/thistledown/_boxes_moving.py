@@ -204,10 +204,5 @@ class MovingBox:
 def carrying(start: Callable[[], Task[Any]]) -> Task[Any]:
     """Starts a task. What it was given by ``td.share`` is held until it ends."""
     shared = sys.modules.get("thistledown._shared")
-    if shared is None:
-        return start()
-    with shared.noted() as handles:
-        task = start()
-    if handles:
-        task.add_done_callback(lambda _: handles.clear())
+    task: Task[Any] = start() if shared is None else shared.holding(start)
     return task

@@ -13,11 +13,14 @@ import pickle
 import threading
 import types
 import weakref
-from collections.abc import Iterator
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from thistledown import _pickling
 from thistledown._lifetime import is_worker
+
+if TYPE_CHECKING:
+    from thistledown._task import Task
 
 __all__ = ["Shared", "share"]
 
@@ -117,16 +120,18 @@ def share(value: T) -> Shared[T]:
 _noting = threading.local()
 
 
-@contextlib.contextmanager
-def noted() -> Iterator[list[Shared[Any]]]:
-    """Gives what is sent by this thread meanwhile. A task holds what it was given: nobody else may."""
+def holding(start: "Callable[[], Task[Any]]") -> "Task[Any]":
+    """Starts a task. What this thread sends meanwhile is held by that until it ends: nobody else may hold it."""
     known = getattr(_noting, "handles", None)
     handles: list[Shared[Any]] = []
     _noting.handles = handles
     try:
-        yield handles
+        task = start()
     finally:
         _noting.handles = known
+    if handles:
+        task.add_done_callback(lambda _: handles.clear())
+    return task
 
 
 # --- the file ---------------------------------------------------------------------------------------------------

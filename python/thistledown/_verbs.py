@@ -37,10 +37,7 @@ def started(
     shared = sys.modules.get("thistledown._shared")
     if shared is None:
         return pool.go(fn, args, kwargs, options)
-    with shared.noted() as handles:
-        task = pool.go(fn, args, kwargs, options)
-    if handles:
-        task.add_done_callback(lambda _: handles.clear())
+    task: Task[Any] = shared.holding(lambda: pool.go(fn, args, kwargs, options))
     return task
 
 
