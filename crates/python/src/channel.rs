@@ -1,32 +1,32 @@
-//! Channels, as Python sees them. The kernel holds the buffer and the wait lists.
+//! Handles to channels: which channel one is to, where that is, and what can be done there at once.
+//!
+//! The kernel holds the buffer and the wait lists until a handle is pickled; from then on for good, what is `shared` does.
+//! All handles to one are equal. What Python calls is in `face`, `async for` in `iterator`.
+//!
+//! What it is not: nobody waits in here (`operation`).
 
 pub(crate) mod door;
+mod face;
 mod hub;
+mod iterator;
 pub(crate) mod known;
 pub(crate) mod plain;
 pub(crate) mod shared;
 pub(crate) mod tickets;
 mod waits;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use pyo3::exceptions::PyStopAsyncIteration;
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
 use thistledown_exchange::ObjectId;
 use thistledown_kernel::{ChannelId, RecvRefused, SendRefused, TaskId};
 
-use crate::asyncio::awaiting::Wait;
-use crate::channel::plain::PlainIterator;
 use crate::channel::shared::Shared;
-use crate::current::Current;
 use crate::errors::{self, Quick, Thrown};
-use crate::objects;
-use crate::operation::{Kind, Operation, Step};
+use crate::identity::Identified;
 use crate::payload::WORLD;
 use crate::workers::freight;
+pub(crate) use iterator::ChannelIterator;
 
 /// A channel: values go in at one end and come out at the other, in order; whoever waits is served in order.
 ///
@@ -50,7 +50,7 @@ pub(crate) struct Channel {
 
 /// Which channel a handle is to.
 #[derive(PartialEq, Eq, Hash)]
-enum Identity {
+pub(crate) enum Identity {
     /// One that was made here.
     Here(u64),
     Far(ObjectId),
@@ -71,14 +71,6 @@ impl Channel {
     #[inline(always)]
     pub(crate) fn shared(&self) -> Option<&Arc<Shared>> {
         self.shared.get()
-    }
-
-    /// The same for all handles to one channel, before it is shared and afterwards.
-    fn identity(&self) -> Identity {
-        match self.shared() {
-            Some(shared) => shared.called().map_or(Identity::Far(shared.id()), Identity::Here),
-            None => Identity::Here(self.id.number()),
-        }
     }
 
     /// A handle to a channel that another process made, or this one made before.
@@ -226,209 +218,21 @@ fn stopped(py: Python<'_>) -> Thrown {
     errors::cancelled(py, "the task is cancelled").into()
 }
 
-/// A number of values: whole, and not negative.
-struct Capacity(usize);
+impl Identified for Channel {
+    type Identity = Identity;
 
-impl<'py> FromPyObject<'_, 'py> for Capacity {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        // What shows itself may run into a Ctrl-C: only what is refused does.
-        let words = || PyResult::Ok(format!("capacity must be a whole number >= 0, got {}", object.repr()?));
-        let Ok(number) = object.extract::<i64>() else { return Err(errors::wrong_type(words()?)) };
-        let Ok(number) = usize::try_from(number) else { return Err(errors::wrong_value(words()?)) };
-        Ok(Self(number))
+    /// The same before it is shared and afterwards.
+    fn identity(&self) -> Identity {
+        match self.shared() {
+            Some(shared) => shared.called().map_or(Identity::Far(shared.id()), Identity::Here),
+            None => Identity::Here(self.id.number()),
+        }
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
         WORLD.with(|kernel| kernel.drop_channel(self.id));
-    }
-}
-
-#[pymethods]
-impl Channel {
-    #[new]
-    #[pyo3(signature = (capacity=Capacity(0)))]
-    fn new(capacity: Capacity) -> Self {
-        let Capacity(capacity) = capacity;
-        let id = WORLD.with(|kernel| kernel.open_channel(capacity));
-        Self { id, capacity, shared: OnceLock::new() }
-    }
-
-    /// An operation that sends a value: done when somebody received it, or it lies in the buffer.
-    ///
-    /// Args:
-    ///     value: anything; in a channel that is shared with other processes, what can be pickled.
-    ///
-    /// Raises:
-    ///     ChannelClosed: when it is waited for: the channel is closed, also while it waits.
-    ///     ChannelBroken: the process that made the channel has ended.
-    ///     NotPicklable: the value cannot be sent to another process.
-    #[pyo3(signature = (value, /))]
-    pub(crate) fn send(slf: Bound<'_, Self>, value: Py<PyAny>) -> Quick<Bound<'_, Operation>> {
-        let py = slf.py();
-        objects::operation(py, || Kind::Send(slf.unbind(), value))
-    }
-
-    /// An operation that receives the next value.
-    ///
-    /// Returns:
-    ///     An operation that gives it.
-    ///
-    /// Raises:
-    ///     ChannelClosed: when it is waited for: the channel is closed and nothing is left in it.
-    ///     ChannelBroken: the process that made the channel has ended.
-    pub(crate) fn recv(slf: Bound<'_, Self>) -> Quick<Bound<'_, Operation>> {
-        let py = slf.py();
-        objects::operation(py, || Kind::Receive(slf.unbind()))
-    }
-
-    /// Sends without waiting, from any thread.
-    ///
-    /// Args:
-    ///     value: as of ``send``.
-    ///
-    /// Raises:
-    ///     ChannelFull: it would have to wait; a ``queue.Full``.
-    ///     ChannelClosed: the channel is closed.
-    ///     NotPicklable: the value cannot be sent to another process.
-    fn send_nowait(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<()> {
-        let sent = match self.shared() {
-            Some(shared) => shared.send_now(py, &value, true)?,
-            None => self.send_now(py, None, &value)?,
-        };
-        if sent {
-            return Ok(());
-        }
-        Err(errors::channel_full(py, "the channel is full: wait with `send`, or make its capacity larger"))
-    }
-
-    /// Receives without waiting, from any thread.
-    ///
-    /// Returns:
-    ///     The next value.
-    ///
-    /// Raises:
-    ///     ChannelEmpty: it would have to wait; a ``queue.Empty``.
-    ///     ChannelClosed: the channel is closed and nothing is left in it.
-    fn recv_nowait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let received = match self.shared() {
-            Some(shared) => shared.receive_now(py, true)?,
-            None => self.receive_now(py, None)?,
-        };
-        received.ok_or_else(|| errors::channel_empty(py, "the channel is empty: wait with `recv`"))
-    }
-
-    /// Closes the channel. Senders get ``ChannelClosed``; receivers too, once it is empty. Closing twice is fine.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(shared) = self.shared() {
-            return shared.close(py);
-        }
-        WORLD.with(|kernel| kernel.close_channel(self.id));
-        Ok(())
-    }
-
-    /// Whether it was closed.
-    #[getter]
-    fn closed(&self) -> bool {
-        if let Some(shared) = self.shared() {
-            return shared.is_closed();
-        }
-        WORLD.with(|kernel| kernel.channel_state(self.id)).0
-    }
-
-    /// Whether it was closed, and how many values lie in it, if that is known without asking another process.
-    fn _seen(&self) -> (bool, Option<usize>) {
-        if let Some(shared) = self.shared() {
-            let seen = shared.seen();
-            return (seen.is_closed, seen.length);
-        }
-        let (closed, length) = WORLD.with(|kernel| kernel.channel_state(self.id));
-        (closed, Some(length))
-    }
-
-    /// How many values it holds that nobody has received.
-    #[getter]
-    fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        match self.shared() {
-            Some(shared) => Ok(shared.state(py)?.1),
-            None => Ok(WORLD.with(|kernel| kernel.channel_state(self.id)).1),
-        }
-    }
-
-    /// For another process: the channel stays where it is, and a handle to it goes there.
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let py = slf.py();
-        let shared = slf.get().share(py)?;
-        let ticket = shared.ticket(py)?;
-        let name = tickets::written(shared.id(), ticket);
-        let function = py.import("thistledown._core")?.getattr("_channel")?;
-        Ok((function, (PyBytes::new(py, &name), slf.get().capacity).into_pyobject(py)?))
-    }
-
-    fn __bool__(&self) -> bool {
-        true
-    }
-
-    fn __aiter__(slf: Bound<'_, Self>) -> PyResult<ChannelIterator> {
-        Ok(ChannelIterator { receive: Self::recv(slf)?.unbind() })
-    }
-
-    fn __iter__(slf: Bound<'_, Self>) -> PyResult<PlainIterator> {
-        PlainIterator::begin(Self::recv(slf)?, "channel")
-    }
-
-    /// Handles to one channel are equal, also one that has come back from another process.
-    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast_exact::<Self>().is_ok_and(|other| other.get().identity() == self.identity())
-    }
-
-    fn __hash__(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.identity().hash(&mut hasher);
-        hasher.finish()
-    }
-
-    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
-        slf
-    }
-
-    fn __repr__(&self) -> String {
-        if let Some(shared) = self.shared() {
-            let state = if shared.is_closed() { ", closed" } else { "" };
-            return format!("<thistledown.Channel shared, capacity {}{state}>", self.capacity);
-        }
-        let (closed, length) = WORLD.with(|kernel| kernel.channel_state(self.id));
-        let state = if closed { ", closed" } else { "" };
-        format!("<thistledown.Channel {length}/{}{state}>", self.capacity)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // A lock that is taken here would be this thread's own; what is not shown is merely not collected yet.
-        let shown = WORLD.try_with(|kernel| {
-            let mut result = Ok(());
-            kernel.visit_channel(self.id, |value| {
-                if result.is_ok() {
-                    result = visit.call(value);
-                }
-            });
-            result
-        });
-        shown.unwrap_or(Ok(()))
-    }
-
-    fn __clear__(&self) {
-        WORLD.with(|kernel| kernel.clear_channel(self.id));
     }
 }
 
@@ -447,71 +251,4 @@ pub(crate) fn channel_from(name: &[u8], capacity: usize) -> PyResult<Channel> {
     let (id, ticket) =
         tickets::read(name).ok_or_else(|| errors::wrong_value("this is no pickled channel"))?;
     Ok(Channel::of(known::find(id, capacity, ticket)?))
-}
-
-/// ``async for`` over a channel. It is its own awaiter, so that a value costs no object.
-#[pyclass(frozen, module = "thistledown._core")]
-pub(crate) struct ChannelIterator {
-    pub(crate) receive: Py<Operation>,
-}
-
-impl ChannelIterator {
-    #[inline(always)]
-    pub(crate) fn step(&self, py: Python<'_>) -> Step {
-        match self.receive.get().step(py) {
-            Step::Raise(thrown) => Self::at_the_end(py, thrown),
-            step => step,
-        }
-    }
-
-    /// A channel that is closed and empty ends the iteration.
-    #[cold]
-    fn at_the_end(py: Python<'_>, thrown: Thrown) -> Step {
-        let error = PyErr::from(thrown);
-        let closed = errors::channel_closed(py, "").get_type(py);
-        // One that is broken has not come to its end.
-        if error.get_type(py).is(&closed) { PyStopAsyncIteration::new_err(()) } else { error }.into()
-    }
-}
-
-#[pymethods]
-impl ChannelIterator {
-    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    pub(crate) fn __anext__(slf: Bound<'_, Self>) -> Quick<Bound<'_, PyAny>> {
-        if Current::task().is_none() {
-            return Wait::for_next(slf);
-        }
-        if slf.get().receive.get().is_idle() {
-            return Ok(slf.into_any());
-        }
-        Err(errors::misuse(
-            "this iterator is being waited for by another task: give each its own `async for`",
-        )
-        .into())
-    }
-
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        let py = slf.py();
-        match slf.get().step(py) {
-            Step::Return(value) => Err(pyo3::exceptions::PyStopIteration::new_err((value,))),
-            Step::Park => Ok(Some(slf.get().receive.clone_ref(py).into_any())),
-            Step::GiveWay => Ok(Some(py.None())),
-            Step::Raise(thrown) => Err(thrown.into()),
-        }
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.receive)
-    }
 }

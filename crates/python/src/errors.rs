@@ -200,6 +200,11 @@ pub(crate) fn wrong_type(words: impl Into<String>) -> PyErr {
     PyTypeError::new_err(words.into())
 }
 
+/// `async with`, where the block does not wait; what it is comes first.
+pub(crate) fn plain_block(what: &str) -> PyErr {
+    wrong_type(format!("{what}, also in an `async def`: write `with`, not `async with`"))
+}
+
 pub(crate) fn wrong_value(words: impl Into<String>) -> PyErr {
     PyValueError::new_err(words.into())
 }

@@ -30,6 +30,7 @@ mod go;
 mod group;
 mod group_call;
 mod held_open;
+mod identity;
 mod interrupts;
 mod keys;
 mod net;

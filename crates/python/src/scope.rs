@@ -250,9 +250,7 @@ impl Scope {
 
     /// Refused: a scope is a plain block, also in an ``async def``. Raises ``TypeError``.
     fn __aenter__(&self) -> PyResult<()> {
-        Err(errors::wrong_type(
-            "a scope is a plain block, also in an `async def`: write `with`, not `async with`",
-        ))
+        Err(errors::plain_block("a scope is a plain block"))
     }
 
     /// Refused, too: Python looks for it before it enters.

@@ -182,9 +182,7 @@ impl Transaction {
 
     /// Refused: the block does not wait. Raises ``TypeError``.
     fn __aenter__(&self) -> PyResult<()> {
-        Err(errors::wrong_type(
-            "the block of a transaction is a plain one, also in an `async def`: write `with`, not `async with`",
-        ))
+        Err(errors::plain_block("the block of a transaction is a plain one"))
     }
 
     /// Refused, too: Python looks for it before it enters.
