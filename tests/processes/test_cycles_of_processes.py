@@ -57,9 +57,18 @@ class Clerk:
     def has_asked_in_a_run(self, way, *others):
         return td.run(self.has_asked, way, *others)
 
-    def has_asked_in_a_group(self, way, *others):
+    async def has_asked_all(self, way, *others):
+        """What it asks is a member of a group, at whose end it waits."""
+        first, *rest = others
+        async with td.TaskGroup() as group:
+            group.go(td.sleep(0))
+            done = group.add(first.ask(way, way, *rest) if rest else first.file())
+        return done.result()
+
+    def plainly_has_asked_all(self, way, *others):
+        first, *rest = others
         with td.TaskGroup() as group:
-            done = group.go(ask, others[0], way, way, *others[1:]) if others[1:] else group.go(plainly, others[0])
+            done = group.add(first.ask(way, way, *rest) if rest else first.file())
         return done.result()
 
     async def begins(self, pool, function, *args):
@@ -128,6 +137,23 @@ def in_a_plain_group(clerk):
     return done.result()
 
 
+def asked_in_a_plain_group(clerk):
+    with td.TaskGroup() as group:
+        group.go(work.double, 1)
+        done = group.add(clerk.file())
+    return done.result()
+
+
+async def asked_in_a_group(clerk):
+    async with td.TaskGroup() as group:
+        done = group.add(clerk.file())
+    return done.result()
+
+
+def asked_in_a_group_of_a_run(clerk):
+    return td.run(asked_in_a_group, clerk)
+
+
 def in_a_plain_group_in_a_run(clerk):
     with td.TaskGroup() as group:
         done = group.go(in_a_run_of_its_own, clerk)
@@ -165,6 +191,18 @@ def in_time_of_an_asyncio_task(clerk):
 
 def in_time_in_a_run(clerk):
     return td.run(in_time_awaited, clerk)
+
+
+def in_time_around_what_is_asked_in_a_group(clerk):
+    with td.move_on_after(0.5):
+        return asked_in_a_plain_group(clerk)
+    return "had a way out"
+
+
+async def in_time_around_what_is_asked(clerk):
+    with td.move_on_after(0.5):
+        return await asked_in_a_group(clerk)
+    return "had a way out"
 
 
 def in_time_around_a_group(clerk):
@@ -250,6 +288,9 @@ def refused(match="which waits for it in turn"):
         in_a_group_of_a_run,
         in_a_plain_group,
         in_a_plain_group_in_a_run,
+        asked_in_a_plain_group,
+        asked_in_a_group,
+        asked_in_a_group_of_a_run,
     ],
 )
 def test_a_task_that_calls_the_actor_that_waits_for_it_is_told(way, function):
@@ -316,12 +357,15 @@ def test_who_is_told_can_go_on_and_what_was_refused_is_not_done():
     in_a_run(main)
 
 
+WAYS = ["has_asked", "plainly_has_asked", "has_asked_in_a_run", "has_asked_all", "plainly_has_asked_all"]
+
+
 @pytest.mark.parametrize("kind", ["shared", "alone"])
 def test_a_cycle_by_way_of_an_actor_in_a_worker(kind):
     async def main(pool):
         clerk = td.here.actor(Clerk)
         other = pool.actor(Clerk) if kind == "shared" else alone(pool, Clerk)
-        for way in ("has_asked", "plainly_has_asked", "has_asked_in_a_run"):
+        for way in WAYS:
             with refused():
                 await clerk.has_asked(way, other, clerk)
             with refused():
@@ -340,6 +384,8 @@ def test_a_cycle_by_way_of_two_pools():
             assert await clerk.has_asked("has_asked", there, elsewhere, td.here.actor(Clerk)) == 1
             with refused():
                 await there.has_asked("has_asked", elsewhere, there)
+            with refused():
+                await there.has_asked_all("has_asked_all", elsewhere, there)
             assert [await one.filed for one in (clerk, there, elsewhere)] == [0, 0, 0]
 
     in_a_run(main)
@@ -427,6 +473,8 @@ def test_a_call_that_is_not_awaited_closes_nothing():
         in_time_of_an_asyncio_task,
         in_time_in_a_run,
         in_time_around_a_group,
+        in_time_around_what_is_asked_in_a_group,
+        in_time_around_what_is_asked,
         or_not_in_a_run,
     ],
 )

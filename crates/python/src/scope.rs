@@ -335,7 +335,7 @@ impl Scope {
     /// Takes in a task of a worker process. A group's.
     #[pyo3(signature = (task, /))]
     fn adopt(&self, task: &Bound<'_, Task>) -> PyResult<()> {
-        task.get().join(self.id()?)
+        task.get().join(task.py(), self.id()?)
     }
 }
 

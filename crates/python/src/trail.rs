@@ -24,13 +24,15 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use thistledown_kernel::TaskId;
 
-use crate::actor::far::Call;
+use crate::actor::far::{Call, Refused};
 use crate::actor::message::{self, Message};
+use crate::errors;
 use crate::operation::Kind;
 use crate::outside::outside;
 use crate::payload::{Body, WORLD, Waker};
 use crate::stop::Stop;
 use crate::task::Task;
+use crate::workers::freight;
 use crate::workers::remote::{Remote, Way};
 use crate::workers::upstream;
 use calls::Hold;
@@ -55,7 +57,7 @@ struct WayOut {
 /// Goes on with a trail from a task of this process.
 pub(crate) fn follow(task: &Bound<'_, Task>, mut trail: Trail) {
     if let Some(remote) = task.get().remote() {
-        return leave(task.py(), &remote, trail);
+        return leave(task.py(), &remote, true, trail);
     }
     let id = task.get().id();
     if trail.is_at_call() {
@@ -70,7 +72,7 @@ pub(crate) fn follow_job(py: Python<'_>, job: u64, trail: &Trail) {
     match (upstream.task_of(job), calls::held()) {
         (Some(task), _) => go_on(py, task, trail, false),
         // It has this thread, or waits for it.
-        (None, Some(Hold::End(remote))) => leave_with_line(py, &remote, trail.clone()),
+        (None, Some(Hold::End(remote))) => leave_with_line(py, &remote, true, trail.clone()),
         (None, Some(Hold::Party(party))) => go_on(py, party, trail, false),
         (None, None) => {}
     }
@@ -79,10 +81,6 @@ pub(crate) fn follow_job(py: Python<'_>, job: u64, trail: &Trail) {
 /// Goes on from a weightless task, or from a thread that waits. `named`: it is not the last word of the trail already.
 fn go_on(py: Python<'_>, from: TaskId, trail: &Trail, named: bool) {
     for WayOut { stops, to, is_joined } in ways_out(py, from) {
-        // Who waits for a group hears of a member's end only: a member that is taken back would be missing there.
-        if !is_joined && matches!(to.way(), Some(Way::Home(call)) if trail.began_with(call)) {
-            continue;
-        }
         let mut trail = trail.clone();
         for (place, one) in stops.iter().enumerate() {
             if place > 0 || named {
@@ -93,7 +91,7 @@ fn go_on(py: Python<'_>, from: TaskId, trail: &Trail, named: bool) {
                 trail.add(&format!(" {how} {}", name_of(py, next)));
             }
         }
-        leave_with_line(py, &to, trail);
+        leave_with_line(py, &to, is_joined, trail);
     }
 }
 
@@ -143,21 +141,21 @@ fn name_of(py: Python<'_>, one: &Stand) -> String {
     one.task.as_ref().map_or_else(|| "a task".into(), |task| task.get().name(py))
 }
 
-/// Leaves this process, for what is waited for by who was named last.
-fn leave_with_line(py: Python<'_>, remote: &Arc<Remote>, mut trail: Trail) {
+/// Leaves this process, for what is waited for by who was named last. `is_joined`: not by way of a group that it is in.
+fn leave_with_line(py: Python<'_>, remote: &Arc<Remote>, is_joined: bool, mut trail: Trail) {
     let name = match (remote.way(), remote.task(py)) {
         (Some(Way::Home(call)), _) => call.called(),
         (_, Some(task)) => task.get().name(py),
         (_, None) => "a task".into(),
     };
     trail.add(&format!(" waits for {name}"));
-    leave(py, remote, trail);
+    leave(py, remote, is_joined, trail);
 }
 
 /// Leaves this process.
-fn leave(py: Python<'_>, remote: &Arc<Remote>, mut trail: Trail) {
+fn leave(py: Python<'_>, remote: &Arc<Remote>, is_joined: bool, mut trail: Trail) {
     match remote.way() {
-        Some(Way::Home(call)) if trail.began_with(call) => come_back(py, remote, call, &trail),
+        Some(Way::Home(call)) if trail.began_with(call) => come_back(py, remote, call, is_joined, &trail),
         Some(Way::Home(call)) if !trail.is_before(call) && trail.hop() => call.ask_about(&trail),
         Some(Way::Pool(source, job)) if trail.hop() => {
             outside(py, || source.trail(job, trail.to_bytes()));
@@ -167,11 +165,17 @@ fn leave(py: Python<'_>, remote: &Arc<Remote>, mut trail: Trail) {
 }
 
 /// A trail has come back to its own call.
-fn come_back(py: Python<'_>, remote: &Arc<Remote>, call: &Arc<Call>, trail: &Trail) {
+fn come_back(py: Python<'_>, remote: &Arc<Remote>, call: &Arc<Call>, is_joined: bool, trail: &Trail) {
     if let Some(again) = trail.again() {
         call.ask_about(&again);
         return;
     }
-    remote.explain(trail.explained(&call.called()));
-    outside(py, || call.take_back(remote, trail.set_out_behind()));
+    let words = trail.explained(&call.called());
+    let refused = if is_joined {
+        remote.explain(words);
+        Refused::Wait { was_behind: trail.set_out_behind() }
+    } else {
+        Refused::Member(freight::pack_error(errors::deadlock(py, words).value(py)))
+    };
+    outside(py, || call.take_back(remote, refused));
 }

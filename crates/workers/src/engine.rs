@@ -165,8 +165,8 @@ impl<C: Customer> Engine<C> {
     }
 
     /// Takes back a call of an actor that has not begun: nobody can wait for it, as it waits for who does.
-    pub fn take_back(&self, job: JobId) {
-        self.change(|hall| hall.take_back(job, clock::now()));
+    pub fn take_back(&self, job: JobId) -> Cancel {
+        self.change(|hall| hall.take_back(job, clock::now())).unwrap_or(Cancel::TooLate)
     }
 
     /// Whether a job has begun.

@@ -43,8 +43,8 @@ pub(super) mod verb {
     pub(crate) const CANCEL: u8 = 5;
     /// Told, with the number of what was asked, and a trail of waits that goes on from there.
     pub(crate) const TRAIL: u8 = 6;
-    /// Asked, with the number of what was asked: it never begins, if it has not. In the answer is a byte: 1, if it was
-    /// taken back.
+    /// Asked, with the number of what was asked: it never begins, if it has not. In the answer is a byte: 1, if it ends
+    /// so.
     pub(crate) const TAKE_BACK: u8 = 7;
 }
 

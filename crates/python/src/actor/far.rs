@@ -21,7 +21,7 @@ use crate::trail::calls;
 use crate::trail::written::{Origin, Trail};
 use crate::workers::freight;
 use crate::workers::herald::Needed;
-use crate::workers::remote::Remote;
+use crate::workers::remote::{Remote, Way};
 use crate::workers::settle::settling;
 use crate::workers::upstream::{self, Waiting};
 
@@ -50,6 +50,8 @@ pub(crate) struct Call {
     asked_at: u64,
     /// Somebody has waited for it.
     is_awaited: AtomicBool,
+    /// It is asked back, and there is no answer yet.
+    is_asked_back: AtomicBool,
     open: Mutex<Open>,
     /// In a worker, while somebody waits for it: another may have the worker's place.
     waiting: Mutex<Option<Waiting>>,
@@ -63,6 +65,8 @@ struct Open {
     asked: Option<Asked>,
     /// It is asked back, since the wait for it can never end.
     asked_back: Option<Asked>,
+    /// It is back, and fails with this when the other process says that it was cancelled there.
+    error: Option<Parcel>,
 }
 
 impl Call {
@@ -116,12 +120,14 @@ impl Call {
         let _ = handle.tell(verb::TRAIL, &Parcel::Inline(written.into()));
     }
 
-    /// The wait for it can never end: it is taken back, if it has not begun, and then who waits is told. `was_behind`: when
-    /// it was looked, it had not; if it has begun since, the wait can end after all, and nobody is told.
-    pub(crate) fn take_back(&self, remote: &Arc<Remote>, was_behind: bool) {
+    /// The wait for it can never end: it is taken back, if it has not begun, and then who waits is told.
+    pub(crate) fn take_back(&self, remote: &Arc<Remote>, refused: Refused) {
         let Some(handle) = self.open.lock().handle.clone() else { return };
+        if self.is_asked_back.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let number = Parcel::Inline(Arc::from(self.number.to_le_bytes()));
-        let answered = Arc::new(AskedBack { remote: Arc::downgrade(remote), was_behind });
+        let answered = Arc::new(AskedBack { remote: Arc::downgrade(remote), refused });
         match handle.ask(verb::TAKE_BACK, &number, answered) {
             Ok(asked) => {
                 let old = self.open.lock().asked_back.replace(asked);
@@ -150,11 +156,19 @@ impl Call {
     }
 }
 
+/// What is refused, when the wait for a call can never end.
+pub(crate) enum Refused {
+    /// The wait. `was_behind`: when it was looked, the call had not begun. If it has since, the wait can end after all, and
+    /// nobody is told.
+    Wait { was_behind: bool },
+    /// The call itself, which fails with this error if it is taken back: who waits for a group hears of its members' ends.
+    Member(Parcel),
+}
+
 /// Who hears whether a call that was asked back will not begin.
 struct AskedBack {
     remote: Weak<Remote>,
-    /// It had not begun, as far as was known.
-    was_behind: bool,
+    refused: Refused,
 }
 
 impl Waiter for AskedBack {
@@ -164,9 +178,13 @@ impl Waiter for AskedBack {
             Told::Answer(answer) | Told::Offer(answer) => answer.inline().first() == Some(&1),
             Told::Refusal { .. } | Told::Broken(_) => false,
         };
-        match self.was_behind && !is_back {
-            true => drop(remote.take_deadlock()),
-            false => remote.have_looked(),
+        let Some(Way::Home(call)) = remote.way() else { return };
+        call.is_asked_back.store(false, Ordering::Relaxed);
+        match &self.refused {
+            Refused::Wait { was_behind: true } if !is_back => drop(remote.take_deadlock()),
+            Refused::Wait { .. } => remote.have_looked(),
+            Refused::Member(error) if is_back => call.open.lock().error = Some(error.clone()),
+            Refused::Member(_) => {}
         }
     }
 }
@@ -179,12 +197,13 @@ struct Answered {
 
 impl Waiter for Answered {
     fn told(&self, told: Told) {
+        let error = self.call.open.lock().error.take();
         self.call.close();
         let settling = settling();
         let remote = Arc::clone(&self.remote);
         let outcome = match told {
             Told::Answer(value) | Told::Offer(value) => Outcome::Value(value),
-            Told::Refusal { code: code::CANCELLED, .. } => Outcome::Cancelled,
+            Told::Refusal { code: code::CANCELLED, .. } => error.map_or(Outcome::Cancelled, Outcome::Error),
             Told::Refusal { code: code::FULL, .. } => Outcome::Full,
             Told::Refusal { body, .. } => Outcome::Error(body),
             // Who wants it to end has got that.
@@ -237,6 +256,7 @@ impl Far {
             verb,
             asked_at: thistledown_workers::now(),
             is_awaited: AtomicBool::new(false),
+            is_asked_back: AtomicBool::new(false),
             open: Mutex::new(Open { handle: self.handle.clone().ok(), ..Open::default() }),
             waiting: Mutex::default(),
             _needed: Arc::clone(&self.needed),

@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use thistledown_kernel::{Kernel, TaskId};
+use thistledown_workers::Cancel;
 
 use super::HereBox;
 use super::counter::Letter;
@@ -162,14 +163,14 @@ pub(crate) fn take_back_joined(py: Python<'_>, operation: &Operation) {
     }
 }
 
-/// If this is a message that has not begun, it never does. Whether it was one, as far as this process knows.
+/// If this is a message that has not begun, it never does. Whether it ends so, as far as this process knows.
 pub(super) fn take_back(task: &Bound<'_, Task>) -> bool {
     let py = task.py();
     if let Some(remote) = task.get().remote() {
-        if let Some(Way::Pool(source, job)) = remote.way() {
-            outside(py, || source.take_back(job));
-        }
-        return false;
+        return match remote.way() {
+            Some(Way::Pool(source, job)) => outside(py, || source.take_back(job)) != Cancel::TooLate,
+            _ => false,
+        };
     }
     let id = task.get().id();
     WORLD.with(|kernel| {

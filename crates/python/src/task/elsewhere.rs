@@ -16,7 +16,7 @@ use crate::report::report;
 use crate::tally;
 use crate::trail::calls::{Held, Hold};
 use crate::workers::herald;
-use crate::workers::remote::Remote;
+use crate::workers::remote::{Remote, Way};
 use crate::workers::upstream::{self, Blocked};
 
 impl Task {
@@ -28,9 +28,17 @@ impl Task {
     }
 
     /// Makes it a member of a scope, if it runs in another process.
-    pub(crate) fn join(&self, scope: ScopeId) -> PyResult<()> {
+    pub(crate) fn join(&self, py: Python<'_>, scope: ScopeId) -> PyResult<()> {
         match self.remote() {
-            Some(remote) => remote.join(scope).map_err(errors::join_refused),
+            Some(remote) => {
+                remote.join(scope).map_err(errors::join_refused)?;
+                if let Some(Way::Home(call)) = remote.way() {
+                    // At the end of the block, by whoever has opened it.
+                    call.note_wait(&remote);
+                    listen(py);
+                }
+                Ok(())
+            }
             None => Err(errors::wrong_type(
                 "a group takes in tasks of worker processes: start a weightless one with `tg.go(body, *args)`",
             )),
@@ -53,11 +61,8 @@ impl Task {
     /// In a worker, if it is one that was started here: a weightless task waits for it, and for nothing else.
     pub(crate) fn binds(&self, py: Python<'_>, task: TaskId) {
         let Some(remote) = self.remote().filter(|_| is_bound(task)) else { return };
-        if remote.is_far()
-            && let Some(upstream) = upstream::get()
-        {
-            // Trails come with the answers. Where nobody can listen, a wait that can never end is not told.
-            let _ = upstream.listen(py);
+        if remote.is_far() {
+            listen(py);
         }
         if let Some(blocked) = remote.blocks(Some(task)) {
             // Said to be over by whoever ends the wait.
@@ -148,6 +153,13 @@ impl Task {
                 log_failed_callback(slf, error);
             }
         }
+    }
+}
+
+/// In a worker: trails come with the answers. Where nobody can listen, a wait that can never end is not told.
+fn listen(py: Python<'_>) {
+    if let Some(upstream) = upstream::get() {
+        let _ = upstream.listen(py);
     }
 }
 

@@ -77,11 +77,12 @@ impl Source {
     }
 
     /// Takes back a call of an actor that has not begun, as far as this process can know.
-    pub(crate) fn take_back(&self, job: u64) {
-        if let Self::Own(engine) = self
-            && let Some(engine) = engine.upgrade()
-        {
-            engine.take_back(JobId::from_number(job));
+    pub(crate) fn take_back(&self, job: u64) -> Cancel {
+        match self {
+            Self::Own(engine) => {
+                engine.upgrade().map_or(Cancel::TooLate, |engine| engine.take_back(JobId::from_number(job)))
+            }
+            Self::Above(_) => Cancel::TooLate,
         }
     }
 

@@ -41,11 +41,12 @@ impl<C> Hall<C> {
     }
 
     /// Takes back a call of an actor that has not begun, for nobody can wait for it.
-    pub(crate) fn take_back(&mut self, job: JobId, now: u64) {
-        let taken_back = self.policy.take_back(&mut self.desk, job, now);
+    pub(crate) fn take_back(&mut self, job: JobId, now: u64) -> Cancel {
+        let taken_back = self.policy.take_back(&mut self.desk, job, now).unwrap_or(Cancel::TooLate);
         self.act();
-        if taken_back == Some(Cancel::Removed) {
+        if taken_back == Cancel::Removed {
             self.desk.finish(job, Outcome::Cancelled);
         }
+        taken_back
     }
 }
