@@ -10,6 +10,7 @@ fuzz_target!(|input: (u16, &[u8])| {
     let memory = head.len() + usize::from(more);
     let mut reader = Reader::new(head);
     let _ = reader.filters();
+    let _ = reader.tickets();
     values(reader);
     let Ok(pickle) = reader.pickle(head.len(), memory) else { return };
     assert!(pickle.parts.iter().all(|part| part.start <= part.end && part.end <= memory));

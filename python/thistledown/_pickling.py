@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from thistledown import _carried
+from thistledown import _carried, _core
 from thistledown._chunks import Outcomes
 from thistledown._errors import NotPicklable
 from thistledown._pickler import PROTOCOL, dumps_by_value, explained, goes_by_value
@@ -72,11 +72,11 @@ def pack_result(value: Any) -> Packed:
         NotPicklable: says that it is the result that cannot be sent.
     """
     try:
-        return _pack(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
+        return _pack_once(_outside(value), lambda error: not_picklable([("the result", value)], " back", error))
     except NotPicklable:
         if not isinstance(value, Outcomes):
             raise
-        return _pack(_up_to_a_refused(value), lambda error: error)
+        return _pack_once(_up_to_a_refused(value), lambda error: error)
 
 
 def pack_message(value: Any) -> Packed:
@@ -85,7 +85,7 @@ def pack_message(value: Any) -> Packed:
     Raises:
         NotPicklable: says what it is that cannot be sent.
     """
-    return _pack(_outside(value), lambda error: not_picklable([("the message", value)], "", error))
+    return _pack_once(_outside(value), lambda error: not_picklable([("the message", value)], "", error))
 
 
 def _up_to_a_refused(outcomes: Outcomes) -> Outcomes:
@@ -180,7 +180,15 @@ def _key_part(key: Any) -> bytes:
     return b"%d:%s" % (len(data), data)
 
 
-def _pack(value: Any, explain: Callable[[Exception], Exception]) -> Packed:
+def _pack_once(value: Any, explain: Callable[[Exception], Exception]) -> Packed:
+    """The same for what is unpacked once: what was packed of it before is not sent, nor the handles in that."""
+    _core._packs_anew()
+    return _pack(value, explain, _core._packs_anew)
+
+
+def _pack(
+    value: Any, explain: Callable[[Exception], Exception], begin_again: Callable[[], None] = lambda: None
+) -> Packed:
     buffers: list[memoryview] = []
     try:
         data = pickle.dumps(value, PROTOCOL, buffer_callback=_keeper(buffers))
@@ -191,6 +199,7 @@ def _pack(value: Any, explain: Callable[[Exception], Exception]) -> Packed:
     except Exception:
         pass
     buffers.clear()
+    begin_again()
     try:
         return dumps_by_value(value, _keeper(buffers)), buffers
     except MemoryError:

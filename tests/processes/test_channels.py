@@ -517,3 +517,134 @@ def test_a_signal_is_heard_while_the_process_of_a_channel_does_not_answer(pool):
         finally:
             signal.signal(signal.SIGALRM, before)
             os.kill(process, signal.SIGCONT)
+
+
+def shared():
+    """A channel that other processes may have; and the exchange stays as long as it."""
+    channel = td.Channel(4)
+    pickle.dumps(channel)
+    return channel
+
+
+def is_flat(kept, words):
+    gc.collect()
+    eventually(lambda: _core._shared_objects() == kept, words)
+
+
+def test_what_lies_in_a_channel_that_is_dropped_keeps_nothing(pool):
+    anchor = shared()
+    kept = _core._shared_objects()
+    for is_closed in [False, True] * 50:
+        carrier = shared()
+        for message in (
+            td.Channel(1),
+            {"reply": td.Channel(1)},
+            (td.Channel(1), lambda: None),
+            ["x" * 40_000, td.Channel(1)],
+        ):
+            carrier.send_nowait(message)
+        if is_closed:
+            carrier.close()
+    del carrier, message
+    is_flat(kept, "channels in messages that nobody will receive are kept")
+    assert not anchor.closed
+
+
+def test_what_lay_in_a_channel_before_it_was_shared_is_let_go_with_it():
+    anchor = shared()
+    kept = _core._shared_objects()
+    carrier = td.Channel(1)
+    carrier.send_nowait(td.Channel(1))
+    pickle.dumps(carrier)
+    assert _core._shared_objects() > kept
+    del carrier
+    is_flat(kept, "a channel that lay there before is kept")
+    assert not anchor.closed
+
+
+def test_channels_that_lie_in_each_other_are_let_go_with_the_outermost():
+    anchor = shared()
+    kept = _core._shared_objects()
+    outermost = shared()
+    innermost = outermost
+    for _ in range(2_000):
+        inner = shared()
+        innermost.send_nowait(inner)
+        innermost = inner
+    del inner, innermost
+    assert _core._shared_objects() > kept + 1_000
+    del outermost
+    is_flat(kept, "channels that lie in others are kept")
+    assert not anchor.closed
+
+
+def test_what_a_worker_has_sent_into_a_channel_that_is_dropped_keeps_nothing_there():
+    def sends(carrier):
+        carrier.send(td.Channel(1)).wait(PATIENCE)
+
+    def counts(anchor):
+        return _core._shared_objects()
+
+    with Workers(1) as own:
+        anchor = shared()
+        carriers = [shared() for _ in range(20)]
+        for carrier in carriers:
+            own.go(sends, carrier).result(PATIENCE)
+        assert own.go(counts, anchor).result(PATIENCE) >= 20
+        del carriers, carrier
+        gc.collect()
+        eventually(lambda: own.go(counts, anchor).result(PATIENCE) == 0, "the worker's channels are kept")
+
+
+def test_what_was_received_is_not_let_go_with_the_channel_that_it_lay_in(pool):
+    """However near the end of the one is to the use of the other."""
+
+    def answers(carrier):
+        for _ in range(50):
+            inner = carrier.recv().wait(PATIENCE)
+            reply = inner.recv().wait(PATIENCE)
+            del inner
+            reply.send("answer").wait(PATIENCE)
+
+    carrier = shared()
+    task = pool.go(answers, carrier)
+    for _ in range(50):
+        inner, reply = td.Channel(1), td.Channel(1)
+        inner.send_nowait(reply)
+        carrier.send(inner).wait(PATIENCE)
+        del inner
+        assert reply.recv().wait(PATIENCE) == "answer"
+    task.result(PATIENCE)
+
+
+def test_what_was_packed_in_another_way_at_last_keeps_nothing_when_it_was_received(pool):
+    """A lambda cannot be pickled as other values are, which is seen when the channel before it was."""
+    anchor = shared()
+    kept = _core._shared_objects()
+
+    def receives(carrier):
+        return [carrier.recv().wait(PATIENCE)[1]() for _ in range(20)]
+
+    carrier = td.Channel(4)
+    task = pool.go(receives, carrier)
+    for number in range(20):
+        carrier.send((td.Channel(1), lambda number=number: number)).wait(PATIENCE)
+    assert task.result(PATIENCE) == list(range(20))
+    del carrier, task
+    is_flat(kept, "channels in messages that were received are kept")
+    assert not anchor.closed
+
+
+def test_a_result_that_nobody_reads_keeps_nothing(pool):
+    anchor = shared()
+    kept = _core._shared_objects()
+
+    def returns(channel):
+        return {"channel": channel}
+
+    tasks = [pool.go(returns, td.Channel(1)) for _ in range(20)]
+    assert pool.wait_idle(PATIENCE)
+    assert [type(task.result(PATIENCE)["channel"]) for task in tasks[:10]] == [td.Channel] * 10
+    del tasks
+    is_flat(kept, "channels in results are kept")
+    assert not anchor.closed

@@ -16,7 +16,7 @@ use crate::Broken;
 use crate::address::{Address, Party, TicketId};
 use crate::connection::{Connection, Sent};
 use crate::desk::Desk;
-use crate::link::{Link, Listener};
+use crate::link::{Link, Listener, Patience};
 use crate::object::{Client, Object};
 use crate::tables::{Entry, Tables, Way};
 use crate::thread;
@@ -190,13 +190,13 @@ impl Core {
     }
 
     /// The link to an owner, made when there is none.
-    pub(crate) fn link(self: &Arc<Self>, owner: Address) -> Result<Arc<Link>, Broken> {
+    pub(crate) fn link(self: &Arc<Self>, owner: Address, patience: Patience) -> Result<Arc<Link>, Broken> {
         let is_good = |link: &Arc<Link>| !link.is_broken.load(Ordering::Acquire);
         let known = self.tables.lock().links.get(&owner).and_then(Weak::upgrade);
         if let Some(link) = known.filter(is_good) {
             return Ok(link);
         }
-        let link = Link::connect(self, owner)?;
+        let link = Link::connect(self, owner, patience)?;
         let other = {
             let mut tables = self.tables.lock();
             let other = tables.links.get(&owner).and_then(Weak::upgrade);

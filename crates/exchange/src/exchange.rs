@@ -13,7 +13,7 @@ use crate::address::{Address, ObjectId, TicketId};
 use crate::core::{Core, Shared};
 use crate::frame::Request;
 use crate::handle::Handle;
-use crate::link::Listener;
+use crate::link::{Link, Listener, Patience};
 use crate::object::{Object, Post};
 use crate::tables::{Entry, Way};
 
@@ -135,7 +135,7 @@ impl Exchange {
                 false => Err(Broken::NoObject { pid: id.owner.pid }),
             };
         }
-        let link = core.link(id.owner)?;
+        let link = core.link(id.owner, Patience::Whole)?;
         if let Some(listener) = listener {
             let mut listeners = link.listeners.lock();
             let known = listeners.entry(id.number).or_default();
@@ -148,6 +148,33 @@ impl Exchange {
         link.connection.put(Request::Hold { object: id.number, ticket }, &Parcel::empty());
         core.send(&link.connection);
         Ok(Handle { exchange: self.clone(), id, link: Some(link) })
+    }
+
+    /// Revokes tickets, here and elsewhere, that have left and will not be shown: what they were in is gone.
+    ///
+    /// Does not wait. An owner that cannot be reached at once keeps what they keep.
+    pub fn revoke(&self, tickets: impl IntoIterator<Item = (ObjectId, TicketId)>) {
+        if self.is_forked() {
+            return;
+        }
+        let core = self.core();
+        let mut links: Vec<Arc<Link>> = Vec::new();
+        for (id, ticket) in tickets {
+            if id.owner == core.address {
+                core.revoke_later(id.number, ticket);
+                continue;
+            }
+            if !links.iter().any(|link| link.owner == id.owner) {
+                links.extend(core.link(id.owner, Patience::None).ok());
+            }
+            if let Some(link) = links.iter().find(|link| link.owner == id.owner) {
+                let message = Request::Revoke { object: id.number, ticket };
+                link.connection.put(message, &Parcel::empty());
+            }
+        }
+        for link in links {
+            core.send(&link.connection);
+        }
     }
 
     /// A post, for an object that has something to say without having been asked.

@@ -126,7 +126,8 @@ impl Handle {
     }
 
     /// A ticket for a handle that goes on its way, used up by the first who shows it; or revoked, if it is dropped before it
-    /// [leaves](Ticket::leave).
+    /// [leaves](Ticket::leave). What has left and is never shown keeps the object, until somebody
+    /// [revokes](Exchange::revoke) it.
     ///
     /// # Errors
     /// The owner's process is gone, or this one was forked.
@@ -201,6 +202,13 @@ impl Ticket {
     #[must_use]
     pub fn id(&self) -> TicketId {
         self.id
+    }
+
+    /// Which object it keeps.
+    #[must_use]
+    pub fn object(&self) -> ObjectId {
+        let owner = self.link.as_ref().map_or_else(|| self.exchange.address(), |link| link.owner);
+        ObjectId { owner, number: self.object }
     }
 
     /// It is on its way now: whoever gets it uses it up.

@@ -27,6 +27,13 @@ pub trait Listener: Send + Sync {
     fn broken(&self, why: Broken);
 }
 
+/// Whether somebody who has as many connections to accept as he may have is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Whole,
+    None,
+}
+
 pub(crate) struct Link {
     pub(crate) owner: Address,
     pub(crate) connection: Arc<Connection>,
@@ -37,9 +44,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn connect(core: &Arc<Core>, owner: Address) -> Result<Arc<Self>, Broken> {
+    pub(crate) fn connect(core: &Arc<Core>, owner: Address, patience: Patience) -> Result<Arc<Self>, Broken> {
         let gone = |_| Broken::Gone { pid: owner.pid };
-        let socket = connect(owner)?;
+        let socket = connect(owner, patience)?;
         let number = core.next_number();
         let connection = Arc::new(Connection::new(number, socket, &core.epoll).map_err(gone)?);
         connection.put(Request::Hello { version: VERSION, address: core.address }, &Parcel::empty());
@@ -119,10 +126,14 @@ impl Drop for Link {
 pub(crate) const NO_OBJECT: u16 = u16::MAX;
 
 /// Connects to an exchange of the same user.
-fn connect(owner: Address) -> Result<OwnedFd, Broken> {
+fn connect(owner: Address, patience: Patience) -> Result<OwnedFd, Broken> {
     let connected = || -> rustix::io::Result<OwnedFd> {
         let name = SocketAddrUnix::new_abstract_name(owner.socket_name().as_bytes())?;
-        let flags = SocketFlags::CLOEXEC;
+        // Whoever sends and receives here never blocks, whatever the socket does.
+        let flags = match patience {
+            Patience::Whole => SocketFlags::CLOEXEC,
+            Patience::None => SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        };
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &name))?;
         match is_same_user(&socket) {

@@ -399,6 +399,21 @@ fn who_gave_up_stands_in_nobodys_way() {
 }
 
 #[test]
+fn what_nobody_has_taken_is_left_when_a_channel_is_no_more() {
+    let mut machine = Machine::new(4, || Word::new().ok());
+    machine.preload(0..4);
+    let (mut acts, port) = (Vec::new(), Party(7));
+    machine.attach(port, &mut acts);
+    machine.hear(port, Say::Want(2), &mut acts);
+    assert_eq!(acts.iter().filter(|(_, given)| matches!(given, Given::Value(_))).count(), 2);
+    machine.hear(port, Say::Taken(0), &mut acts);
+    let mut left = machine.take_left();
+    left.sort_unstable();
+    assert_eq!(left, [1, 2, 3]);
+    assert!(machine.is_empty());
+}
+
+#[test]
 fn closing_lets_what_is_there_be_received() {
     let mut world = World::new(4);
     (0..3).for_each(|_| world.wait(1, true));

@@ -7,7 +7,8 @@
 //! - [`PICKLE`]: how many parts stand beside it in the parcel's memory and how long each is, then the pickle itself.
 //! - [`LARGE_PICKLE`]: the same, but the pickle is the first of the parts.
 //!
-//! In front of a call there may stand [`FILTERS`], whose words are not looked at here.
+//! In front of a call there may stand [`FILTERS`], whose words are not looked at here; in front of a pickle that is a value,
+//! [`TICKETS`], which are not either.
 //!
 //! Any bytes may come: what is not whole is an error, and nothing that is read lies outside of them.
 
@@ -23,6 +24,8 @@ pub const PICKLE: u8 = 1;
 pub const LARGE_PICKLE: u8 = 2;
 /// In front of a call: how long the filters of warnings are that come with it, and they.
 pub const FILTERS: u8 = 3;
+/// In front of a value: how long that is by which the handles in it are kept, and it. For who will not unpack the value.
+pub const TICKETS: u8 = 4;
 
 /// Longer texts and bytes are not plain.
 pub const SHORT: usize = 4096;
@@ -147,7 +150,19 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// They are not whole.
     pub fn filters(&mut self) -> Result<Option<&'a [u8]>, NotWhole> {
-        if !self.skip(FILTERS) {
+        self.front(FILTERS)
+    }
+
+    /// By what the handles in a value are kept, if there are some.
+    ///
+    /// # Errors
+    /// They are not whole.
+    pub fn tickets(&mut self) -> Result<Option<&'a [u8]>, NotWhole> {
+        self.front(TICKETS)
+    }
+
+    fn front(&mut self, kind: u8) -> Result<Option<&'a [u8]>, NotWhole> {
+        if !self.skip(kind) {
             return Ok(None);
         }
         let length = u32::from_le_bytes(self.array()?);
@@ -197,6 +212,19 @@ impl<'a> Reader<'a> {
 
 fn index(number: u64) -> Result<usize, NotWhole> {
     usize::try_from(number).map_err(|_| NotWhole)
+}
+
+/// What stands in front of a call or a value: filters, or tickets.
+///
+/// # Errors
+/// It is too long.
+pub fn write_front(kind: u8, words: &[u8], into: &mut Vec<u8>) -> Result<(), NotWhole> {
+    let length = u32::try_from(words.len()).map_err(|_| NotWhole)?;
+    into.reserve(5 + words.len());
+    into.push(kind);
+    into.extend(length.to_le_bytes());
+    into.extend(words);
+    Ok(())
 }
 
 /// Where a pickle stands, and what belongs to it.
@@ -295,9 +323,22 @@ mod tests {
     fn filters_stand_in_front_or_are_not_there() {
         let bytes = [&[FILTERS, 2, 0, 0, 0], &b"ab"[..], &[PLAIN]].concat();
         let mut reader = Reader::new(&bytes);
+        assert_eq!(reader.tickets(), Ok(None));
         assert_eq!(reader.filters(), Ok(Some(&b"ab"[..])));
         assert_eq!(reader.filters(), Ok(None));
         assert!(reader.skip(PLAIN) && !reader.skip(PLAIN));
         assert_eq!(Reader::new(&bytes[..6]).filters(), Err(NotWhole));
+    }
+
+    #[test]
+    fn tickets_stand_in_front_of_the_pickle_that_they_are_of() {
+        let mut bytes = Vec::new();
+        write_front(TICKETS, b"tickets", &mut bytes).unwrap();
+        write_pickle(Some(b"pickle"), &[], &mut bytes).unwrap();
+        let mut reader = Reader::new(&bytes);
+        assert_eq!(reader.filters(), Ok(None));
+        assert_eq!(reader.tickets(), Ok(Some(&b"tickets"[..])));
+        assert_eq!(reader.pickle(bytes.len(), bytes.len()).unwrap().inside, Some(&b"pickle"[..]));
+        assert_eq!(Reader::new(&bytes[..11]).tickets(), Err(NotWhole));
     }
 }

@@ -133,6 +133,16 @@ impl Parcel {
         }
     }
 
+    /// Looks at its head, without keeping anything of it open. Nothing: it cannot be read.
+    pub fn look<R>(&self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        match self {
+            Self::Inline(bytes) => Some(look(bytes)),
+            Self::Kept(bytes, head) => bytes.get(..usize::try_from(*head).ok()?).map(look),
+            Self::Blob(..) => self.open().ok().map(|opened| look(opened.head())),
+            Self::Lost(_) => None,
+        }
+    }
+
     /// Opens it, to be read.
     ///
     /// # Errors

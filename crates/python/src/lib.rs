@@ -95,6 +95,8 @@ mod _core {
     #[pymodule_export]
     use super::channel::shared_channels;
     #[pymodule_export]
+    use super::channel::tickets::packs_anew;
+    #[pymodule_export]
     use super::channel::{Channel, ChannelIterator, channel_from};
     #[pymodule_export]
     use super::face::set_module_class;

@@ -107,6 +107,12 @@ impl<V: Clone> Machine<V> {
         self.sides.get(&party).is_none_or(|side| !side.is_revoked)
     }
 
+    /// Takes out all that nobody has taken, of a channel that is no more.
+    pub fn take_left(&mut self) -> Vec<V> {
+        let lent = std::mem::take(&mut self.sides).into_values().flat_map(|mut side| side.give_up());
+        lent.chain(self.buffer.drain(..)).map(|(_, value)| value).collect()
+    }
+
     fn lent(&self) -> usize {
         self.sides.values().map(Side::lent).sum()
     }

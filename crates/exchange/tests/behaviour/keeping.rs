@@ -55,6 +55,44 @@ fn a_ticket_that_does_not_leave_keeps_nothing() {
 }
 
 #[test]
+fn a_ticket_that_has_left_is_revoked_by_whoever_knows_of_it() {
+    let owner = Exchange::start().unwrap();
+    let (_shelf, here) = shelf(&owner, &[]);
+    let (id, ticket) = (here.id(), here.ticket().unwrap());
+    let (other, there) = far(id);
+    let second = there.ticket().unwrap();
+    assert_eq!((ticket.object(), second.object()), (id, id));
+    let names = [ticket.id(), second.id()];
+    ticket.leave();
+    second.leave();
+    drop((here, there, other));
+    owner.revoke([(id, names[0])]);
+    // By one that has no connection yet, of which nothing is left.
+    let third = Exchange::start().unwrap();
+    assert!(owner.object(id.number).is_some());
+    third.revoke([(id, names[1])]);
+    until(|| owner.object(id.number).is_none());
+    third.revoke([(id, names[1])]);
+    assert!(third.connections().is_empty());
+}
+
+#[test]
+fn a_ticket_that_was_shown_is_revoked_in_vain() {
+    for _ in 0..100 {
+        let owner = Exchange::start().unwrap();
+        let (_shelf, here) = shelf(&owner, &[]);
+        let (id, ticket) = (here.id(), here.ticket().unwrap());
+        let name = ticket.id();
+        ticket.leave();
+        let other = Exchange::start().unwrap();
+        let there = other.hold(id, Some(name), None).unwrap();
+        owner.revoke([(id, name)]);
+        drop(here);
+        assert!(ask_and_wait(&there, ECHO, &Parcel::empty()).is_ok());
+    }
+}
+
+#[test]
 fn a_lasting_ticket_is_good_until_it_is_dropped() {
     let owner = Exchange::start().unwrap();
     let (_shelf, here) = shelf(&owner, &[]);

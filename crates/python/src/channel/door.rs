@@ -38,12 +38,16 @@ pub(crate) fn open() -> PyResult<Exchange> {
     Ok(exchange)
 }
 
+/// The exchange of this process, if there is one.
+pub(crate) fn opened() -> Option<Exchange> {
+    DOOR.lock().exchange.as_ref().and_then(WeakExchange::upgrade)
+}
+
 /// How many objects of this process are kept, for tests.
 #[pyfunction]
 #[pyo3(name = "_shared_objects")]
 pub(crate) fn shared_objects() -> usize {
-    let exchange = DOOR.lock().exchange.as_ref().and_then(WeakExchange::upgrade);
-    exchange.map_or(0, |exchange| exchange.objects())
+    opened().map_or(0, |exchange| exchange.objects())
 }
 
 /// Holds it, so that a fork finds it whole.

@@ -6,11 +6,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use rustix_futex_sync::Mutex;
 use thistledown_exchange::channel::speech::{OPEN, given, heard, number};
 use thistledown_exchange::channel::{Act, Machine};
-use thistledown_exchange::{Object, Parcel, Party, Post, RequestId};
+use thistledown_exchange::{Object, Parcel, Party, Post, RequestId, WeakExchange};
 use thistledown_kernel::SpotId;
 
 use crate::channel::shared::Shared;
 use crate::payload::WORLD;
+use crate::workers::freight;
 
 /// The channel itself.
 pub(super) struct Hub {
@@ -20,11 +21,13 @@ pub(super) struct Hub {
     pub(super) here: OnceLock<Weak<Shared>>,
     /// Who has asked how it stands, and has still to hear of something before.
     asking: Mutex<Vec<RequestId>>,
+    exchange: WeakExchange,
 }
 
 impl Hub {
-    pub(super) fn new(number: u64, machine: Machine<Parcel>) -> Self {
-        Self { number, machine: Mutex::new(machine), here: OnceLock::new(), asking: Mutex::default() }
+    pub(super) fn new(number: u64, machine: Machine<Parcel>, exchange: WeakExchange) -> Self {
+        let (machine, asking) = (Mutex::new(machine), Mutex::default());
+        Self { number, machine, here: OnceLock::new(), asking, exchange }
     }
 
     /// Does something with the machine, and passes on what comes of it: to this process's port at once, so that all comes
@@ -108,5 +111,14 @@ impl Object for Hub {
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
+    }
+}
+
+/// What lies in it nobody will receive: the handles in that keep nothing any more. Nothing is touched in a forked child.
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let Some(exchange) = self.exchange.upgrade().filter(|exchange| !exchange.is_forked()) else { return };
+        let left = self.machine.get_mut().take_left();
+        exchange.revoke(left.iter().filter_map(|message| message.look(freight::kept_by)).flatten());
     }
 }

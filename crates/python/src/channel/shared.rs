@@ -35,10 +35,10 @@ pub(crate) struct Shared {
     pub(crate) capacity: usize,
     /// What the kernel called it, where it was made.
     called: Option<u64>,
+    /// Where it was made. Dropped while the handle keeps the exchange, which is told what the channel has kept.
+    pub(super) hub: Option<Arc<Hub>>,
     /// Set right after it is made, before anybody else knows it.
     pub(super) handle: OnceLock<Handle>,
-    /// Where it was made.
-    pub(super) hub: Option<Arc<Hub>>,
     pub(super) port: Mutex<Here>,
     /// Held by who uses the port, where the channel is elsewhere, until what comes of it is said.
     turn: Mutex<()>,
@@ -86,7 +86,7 @@ impl Shared {
         }
         let mut made = None;
         let handle = exchange.publish(|id| {
-            let hub = Arc::new(Hub::new(id.number, machine));
+            let hub = Arc::new(Hub::new(id.number, machine, exchange.downgrade()));
             made = Some(Arc::clone(&hub));
             hub
         });

@@ -1,14 +1,17 @@
 //! What keeps a shared channel, or an actor, while handles to it are on their way, by what they are on their way in.
 //!
-//! A message or a result is unpacked once: its ticket is used up then. The arguments of a task may be unpacked again and
+//! A message or a result is unpacked once: its ticket is used up then. One that nobody will unpack is let go: what keeps the
+//! handles in it stands in front of it, to be read without Python, and is revoked. The arguments of a task may be unpacked again and
 //! again, until the task has ended, which drops the tickets. What else is pickled (functions, which are sent to each
 //! worker, and what a program pickles itself) is good as long as the channel is alive in the process that pickled it.
 
 use std::cell::{Cell, RefCell};
 
-use pyo3::PyResult;
+use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_exchange::{Address, Broken, Handle, ObjectId, Ticket, TicketId};
+
+use crate::channel::door;
 
 /// What is being packed in this thread.
 #[derive(Default)]
@@ -63,6 +66,37 @@ pub(crate) fn once<T>(pack: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Vec<Ti
     with_tickets(Packing::Once(Vec::new()), pack)
 }
 
+/// What keeps the handles in what is unpacked once, so far: their names, one behind the other.
+pub(crate) fn names() -> Vec<u8> {
+    PACKING.with_borrow(|packing| match packing {
+        Packing::Once(tickets) => {
+            tickets.iter().flat_map(|ticket| written(ticket.object(), ticket.id())).collect()
+        }
+        Packing::Anything | Packing::Collected(_) => Vec::new(),
+    })
+}
+
+/// What is unpacked once is packed in another way, from the beginning: what keeps the handles in what was packed of it by
+/// then is let go.
+#[pyfunction]
+#[pyo3(name = "_packs_anew")]
+pub(crate) fn packs_anew() {
+    let old = PACKING.with_borrow_mut(|packing| match packing {
+        Packing::Once(tickets) => std::mem::take(tickets),
+        Packing::Anything | Packing::Collected(_) => Vec::new(),
+    });
+    drop(old);
+}
+
+/// What these were in will not be unpacked: nothing is kept by them any more.
+pub(crate) fn let_go(tickets: Vec<(ObjectId, TicketId)>) {
+    if !tickets.is_empty()
+        && let Some(exchange) = door::opened()
+    {
+        exchange.revoke(tickets);
+    }
+}
+
 /// What was packed to be unpacked once is on its way.
 pub(crate) fn sent(tickets: Vec<Ticket>) {
     tickets.into_iter().for_each(Ticket::leave);
@@ -108,6 +142,9 @@ pub(crate) fn ticket(handle: &Handle, kept: &Mutex<Option<Ticket>>) -> Result<Ti
         }
     })
 }
+
+/// How many bytes [`written`] writes.
+pub(crate) const NAME_BYTES: usize = 2 * ObjectId::BYTES;
 
 /// An object and a ticket as bytes, for a pickle.
 pub(crate) fn written(id: ObjectId, ticket: TicketId) -> Vec<u8> {

@@ -5,19 +5,23 @@
 //!
 //! What it is not: it does not know who waits (`remote`), nor whom to tell (`settle`).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use thistledown_exchange::Broken;
 use thistledown_workers::{Death, Gone, Opened, Outcome, Parcel, Refusal};
 
+use crate::channel::tickets;
 use crate::errors;
+use crate::fork;
 use crate::task;
 use crate::workers::freight;
 
 /// How it ended, with what is in a blob already mapped, so that no descriptor is held.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    Value(Opened),
+    Value(Returned),
     Error(Opened),
     Cancelled,
     TimedOut(std::time::Duration),
@@ -40,6 +44,35 @@ pub(crate) enum Ended {
     },
 }
 
+/// What a task has returned. If nobody unpacks it, what keeps the handles in it is let go.
+#[derive(Debug)]
+pub(crate) struct Returned {
+    opened: Opened,
+    is_read: AtomicBool,
+    /// Who got it. A forked child has a copy, which keeps nothing.
+    process: u32,
+}
+
+impl Returned {
+    fn new(opened: Opened) -> Self {
+        Self { opened, is_read: AtomicBool::new(false), process: fork::process() }
+    }
+
+    fn unpack(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let value = freight::unpack_value(py, &self.opened)?;
+        self.is_read.store(true, Ordering::Relaxed);
+        Ok(value.unbind())
+    }
+}
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        if !self.is_read.load(Ordering::Relaxed) && self.process == fork::process() {
+            tickets::let_go(freight::kept_by(self.opened.head()));
+        }
+    }
+}
+
 /// What a pool says of an end, opened.
 pub(super) fn read(outcome: Outcome) -> Ended {
     let open = |parcel: Parcel, make: fn(Opened) -> Ended| match parcel.open() {
@@ -47,7 +80,7 @@ pub(super) fn read(outcome: Outcome) -> Ended {
         Err(error) => Ended::Lost(error.raw_os_error()),
     };
     match outcome {
-        Outcome::Value(parcel) => open(parcel, Ended::Value),
+        Outcome::Value(parcel) => open(parcel, |opened| Ended::Value(Returned::new(opened))),
         Outcome::Error(parcel) => open(parcel, Ended::Error),
         Outcome::Cancelled => Ended::Cancelled,
         Outcome::TimedOut(after) => Ended::TimedOut(after),
@@ -86,8 +119,8 @@ impl Ended {
             Self::Gone(gone) | Self::Over(gone) => errors::actor_gone(py, name, gone),
             Self::Full => Ok(errors::mailbox_full(py, name).into_value(py).into_any()),
             Self::HomeGone(why) => Ok(errors::home_gone(py, name, *why)),
-            Self::Value(opened) => match freight::unpack_value(py, opened) {
-                Ok(value) => return Some(task::Outcome::Value(value.unbind())),
+            Self::Value(returned) => match returned.unpack(py) {
+                Ok(value) => return Some(task::Outcome::Value(value)),
                 Err(error) => Err(error),
             },
             Self::Cancelled => return Some(task::Outcome::Cancelled),

@@ -14,7 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use thistledown_exchange::Ticket;
+use thistledown_exchange::{ObjectId, Ticket, TicketId};
 use thistledown_parcel::freight::{self, NotWhole, Pickle, Plain, Reader};
 use thistledown_workers::{Mapped, Opened, Parcel};
 
@@ -146,8 +146,25 @@ fn pack_behind(
 /// What stands in front of a call; mostly nothing.
 fn front(py: Python<'_>) -> PyResult<Vec<u8>> {
     let Some(news) = filters::news(py)? else { return Ok(Vec::new()) };
-    let length = u32::try_from(news.len()).map_err(|_| not_whole(NotWhole))?;
-    Ok([&[freight::FILTERS], &length.to_le_bytes()[..], &news].concat())
+    written_front(freight::FILTERS, &news)
+}
+
+fn written_front(kind: u8, words: &[u8]) -> PyResult<Vec<u8>> {
+    let mut front = Vec::new();
+    freight::write_front(kind, words, &mut front).map_err(not_whole)?;
+    Ok(front)
+}
+
+/// What stands in front of a value: what keeps the handles in it, for who lets it go without unpacking it; mostly nothing.
+fn kept() -> PyResult<Vec<u8>> {
+    let names = tickets::names();
+    if names.is_empty() { Ok(names) } else { written_front(freight::TICKETS, &names) }
+}
+
+/// What keeps the handles in a value, by its head.
+pub(crate) fn kept_by(head: &[u8]) -> Vec<(ObjectId, TicketId)> {
+    let names = Reader::new(head).tickets().ok().flatten().unwrap_or_default();
+    names.chunks(tickets::NAME_BYTES).filter_map(tickets::read).collect()
 }
 
 /// Whether an argument is of bytes that travel beside a pickle.
@@ -206,6 +223,7 @@ pub(crate) fn pack_message(value: &Bound<'_, PyAny>) -> PyResult<Message> {
 pub(crate) fn unpack_message<'py>(py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'py, PyAny>> {
     let opened = parcel.open().map_err(|error| errors::system(&error))?;
     read_value(py, &opened, "a message that came through a channel was rebuilt here")
+        .inspect_err(|_| tickets::let_go(kept_by(opened.head())))
 }
 
 /// Packs a value; `by_value` is for what the common way cannot.
@@ -217,10 +235,11 @@ fn pack_value(value: &Bound<'_, PyAny>, by_value: &str) -> PyResult<Parcel> {
     if !pickle::is_large(value)?
         && let Some(data) = pickle::dumps(value)?
     {
-        return pickled(&[], data.as_bytes(), &[]);
+        return pickled(&kept()?, data.as_bytes(), &[]);
     }
     let py = value.py();
-    pack_pickle(&[], &pickling(py)?.call_method1(by_value, (value,))?)
+    let packed = pickling(py)?.call_method1(by_value, (value,))?;
+    pack_pickle(&kept()?, &packed)
 }
 
 /// What `_pickling` made: a pickle, and the buffers that are not in it.
@@ -323,6 +342,7 @@ pub(crate) fn unpack_value<'py>(py: Python<'py>, opened: &Opened) -> PyResult<Bo
 
 fn read_value<'py>(py: Python<'py>, opened: &Opened, during: &str) -> PyResult<Bound<'py, PyAny>> {
     let mut reader = Reader::new(opened.head());
+    reader.tickets().map_err(not_whole)?;
     match reader.skip(freight::PLAIN) {
         true => read_plain(py, &mut reader),
         false => unpickle(py, opened, reader).map_err(|error| noted(py, error, during)),
