@@ -131,10 +131,31 @@ def test_a_thread_waits_for_the_end_of_a_claim():
     assert space.take(("job", int)).wait(PATIENCE) == ("job", 1)
 
 
-def test_a_claim_that_was_confirmed_says_so_when_it_is_confirmed_again():
-    space = td.Space()
-    space.write_nowait(("job", 1))
-    claim = space.take(("job", int), lease=PATIENCE).wait()
-    claim.confirm()
-    with pytest.raises(td.LeaseExpired, match="confirmed or given back already"):
-        claim.confirm()
+@virtual
+async def test_a_claim_that_is_over_says_what_was_done_with_it():
+    space = space_of(("job", 1), ("job", 2))
+    confirmed, given_back = [space.take_nowait(("job", int), lease=30) for _ in range(2)]
+    confirmed.confirm()
+    given_back.give_back()
+    for act in (confirmed.confirm, confirmed.give_back, lambda: confirmed.renew(5)):
+        with pytest.raises(td.LeaseExpired, match=r"confirmed .*gone for good"):
+            act()
+    for act in (given_back.confirm, lambda: given_back.renew(5)):
+        with pytest.raises(td.LeaseExpired, match="given back already"):
+            act()
+    given_back.give_back()
+    assert space.read_all() == [("job", 2)]
+    assert all(repr(claim).endswith(", over>") for claim in (confirmed, given_back))
+
+
+@virtual
+async def test_a_block_of_a_claim_that_was_ended_in_it_does_nothing_more():
+    space = space_of(("job", 1), ("job", 2))
+    confirmed = space.take_nowait(("job", 1), lease=30)
+    with pytest.raises(ZeroDivisionError), confirmed:
+        confirmed.confirm()
+        1 / 0  # noqa: B018
+    given_back = space.take_nowait(("job", 2), lease=30)
+    with given_back:
+        given_back.give_back()
+    assert space.read_all() == [("job", 2)]

@@ -1,6 +1,6 @@
 //! Claims: a tuple that is taken for a time.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -29,8 +29,16 @@ pub(crate) struct Claim {
     space: Py<Space>,
     id: ClaimId,
     tuple: Py<PyTuple>,
-    /// It was confirmed or given back.
-    over: AtomicBool,
+    state: AtomicU8,
+}
+
+/// What its holder has done with a claim.
+mod state {
+    pub(super) const HELD: u8 = 0;
+    pub(super) const CONFIRMED: u8 = 1;
+    pub(super) const GIVEN_BACK: u8 = 2;
+    /// It was to be confirmed, and that could not be written.
+    pub(super) const FAILED: u8 = 3;
 }
 
 /// What somebody gets who looked for a tuple, and what was pending has happened; or it cannot be made, and is undone.
@@ -85,11 +93,34 @@ fn make(
     let tuple = fields::to_python(py, tuple)?.unbind();
     Ok(match claim {
         Some(id) if is_claimed => {
-            let claim = Claim { space: space.clone_ref(py), id, tuple, over: AtomicBool::new(false) };
+            let claim = Claim { space: space.clone_ref(py), id, tuple, state: AtomicU8::new(state::HELD) };
             Py::new(py, claim)?.into_any()
         }
         _ => tuple.into_any(),
     })
+}
+
+impl Claim {
+    /// Refuses what comes after it was confirmed or given back.
+    fn check_held(&self, py: Python<'_>) -> PyResult<()> {
+        let words = match self.state.load(Ordering::Relaxed) {
+            state::CONFIRMED => "the claim is over: it was confirmed already, and the tuple is gone for good",
+            state::GIVEN_BACK => {
+                "the claim is over: it was given back already, and the tuple is others' to take"
+            }
+            state::FAILED => "the claim is over: it could not be confirmed before, and the tuple went back",
+            _ => return Ok(()),
+        };
+        Err(errors::lease_expired(py, words))
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != state::HELD
+    }
+
+    fn note(&self, state: u8) {
+        self.state.store(state, Ordering::Relaxed);
+    }
 }
 
 #[pymethods]
@@ -106,42 +137,51 @@ impl Claim {
     /// has happened: then the tuple is gone for good, or the claim stands until its lease is over.
     ///
     /// Raises:
-    ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before.
+    ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before. Says which.
     ///     SpaceBroken: the space is on a file, and that cannot be written. The tuple is back in its place.
     fn confirm(&self, py: Python<'_>) -> PyResult<()> {
-        if self.over.load(Ordering::Relaxed) {
-            return Err(errors::lease_expired(
-                py,
-                "the claim is over: it was confirmed or given back already",
-            ));
-        }
+        self.check_held(py)?;
         let space = self.space.get();
         space.check()?;
         match space.seat() {
             Seat::Here(home) => {
                 let pending =
                     home.shared.begin_confirm(&WORLD, Run::now(), self.id, None, None).map_err(refused)?;
-                self.over.store(true, Ordering::Relaxed);
-                settle(py, &home.shared, pending)
+                self.note(state::CONFIRMED);
+                settle(py, &home.shared, pending).inspect_err(|_| self.note(state::FAILED))
             }
             Seat::Far(far) => {
                 far.ask(py, far::Act::Confirm(self.id))?;
                 far.note_claim(self.id, false);
-                self.over.store(true, Ordering::Relaxed);
+                self.note(state::CONFIRMED);
                 Ok(())
             }
         }
     }
 
-    /// Gives the tuple back at once, to its old place. Nothing happens if the claim is over.
-    fn give_back(&self) {
-        self.over.store(true, Ordering::Relaxed);
+    /// Gives the tuple back at once, to its old place. If it is there already, nothing happens: it was given back before, or
+    /// the lease is over.
+    ///
+    /// Raises:
+    ///     LeaseExpired: it was confirmed before, so the tuple is gone for good.
+    fn give_back(&self, py: Python<'_>) -> PyResult<()> {
+        match self.state.load(Ordering::Relaxed) {
+            state::CONFIRMED => {
+                return Err(errors::lease_expired(
+                    py,
+                    "the claim was confirmed before, so the tuple is gone for good: write it again to have it in the space",
+                ));
+            }
+            state::HELD => self.note(state::GIVEN_BACK),
+            _ => return Ok(()),
+        }
         if self.space.get().check().is_ok() {
             match self.space.get().seat() {
                 Seat::Here(home) => home.shared.give_back(&WORLD, Run::now(), self.id),
                 Seat::Far(far) => far.give_back(self.id),
             }
         }
+        Ok(())
     }
 
     /// Extends the claim: it ends ``lease`` seconds from now.
@@ -150,8 +190,9 @@ impl Claim {
     ///     lease: seconds, more than 0.
     ///
     /// Raises:
-    ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before.
+    ///     LeaseExpired: too late, the tuple went back; or it was confirmed or given back before. Says which.
     fn renew(&self, py: Python<'_>, #[pyo3(from_py_with = number_of_seconds)] lease: f64) -> PyResult<()> {
+        self.check_held(py)?;
         let lease = self::lease(Some(lease))?.unwrap_or(Duration::MAX);
         let space = self.space.get();
         space.check()?;
@@ -177,16 +218,16 @@ impl Claim {
         _error: &Bound<'_, PyAny>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        match (self.over.load(Ordering::Relaxed), kind.is_none()) {
+        match (self.is_over(), kind.is_none()) {
             (true, _) => {}
             (false, true) => self.confirm(kind.py())?,
-            (false, false) => self.give_back(),
+            (false, false) => self.give_back(kind.py())?,
         }
         Ok(false)
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let state = if self.over.load(Ordering::Relaxed) { ", over" } else { "" };
+        let state = if self.is_over() { ", over" } else { "" };
         Ok(format!("<thistledown.Claim {}{state}>", self.tuple.bind(py).repr()?))
     }
 
@@ -199,7 +240,7 @@ impl Claim {
 /// Nobody can confirm it any more: it ends with its time, whoever has the space then.
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let (false, Seat::Far(far)) = (self.over.load(Ordering::Relaxed), self.space.get().seat()) {
+        if let (false, Seat::Far(far)) = (self.is_over(), self.space.get().seat()) {
             far.note_claim(self.id, false);
         }
     }
