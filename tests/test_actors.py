@@ -784,3 +784,24 @@ def test_a_run_in_which_nothing_can_happen_names_each_actor_and_what_it_was_aske
     lines = done.stdout.splitlines()
     assert any("waits for the end of task anna.file (of Clerk)" in line for line in lines), done.stderr
     assert any(line.startswith("  anna.file (of Clerk) waits for recv from channel") for line in lines)
+
+
+def test_a_method_of_an_actor_that_is_told_to_go_is_an_error_that_says_what_to_write():
+    async def main():
+        account = td.here.actor(Account, 1)
+        for start in (td.go, td.here.go):
+            with pytest.raises(TypeError, match=r"write `handle\.deposit\(\.\.\.\)`"):
+                start(account.deposit, 3)
+        async with td.TaskGroup() as group:
+            with pytest.raises(TypeError, match=r"write `handle\.deposit\(\.\.\.\)`"):
+                group.go(account.deposit, 3)
+        await account.deposit(3)
+        return await account.balance
+
+    assert td.run(main) == 4
+    with pytest.raises(TypeError, match="a task as soon as it is called"):
+        td.run(td.run(handle).deposit)
+
+
+async def handle():
+    return td.here.actor(Account)

@@ -75,7 +75,8 @@ class Here:
             TypeError: no task body: a plain function, for one, which does not run here but in a worker process.
             RuntimeError: no run in this thread, and no asyncio loop.
         """
-        if isinstance(body, str) or _is_plain(body):
+        # What an actor's method is, `go_in` says.
+        if isinstance(body, str) or (_is_plain(body) and not isinstance(body, _core.Method)):
             raise TypeError(
                 f"{body!r} is a plain function, which runs in a worker process and not here: write "
                 "`td.go(fn, *args)`, or make it a body with `async def` or `yield`"

@@ -91,6 +91,11 @@ def _advice(value: Any) -> str:
             "it is something to wait for, and not a value: let the task wait, by `await` in an `async def`, or by "
             "`.wait()` in a plain function"
         )
+    if isinstance(value, _core.Method):
+        return (
+            "it sends a message to its actor when it is called, and gives a task: call it here, or send the handle, "
+            "and call the method there"
+        )
     if isinstance(value, _core.Claim):
         return "only the process that has taken it can confirm it: send its tuple, or the space, and take it there"
     if isinstance(value, _core.Transaction | _core.Watch):

@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
 
+use crate::actor::handle::Method;
 use crate::channel::Channel;
 use crate::errors;
 use crate::net::socket::Socket;
@@ -245,6 +246,9 @@ pub(crate) fn iterator<'py>(
     arguments: &impl Arguments<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     weightless(body, arguments)?.ok_or_else(|| {
+        if let Some(refused) = message_of(body) {
+            return refused;
+        }
         if let Some(example) = operation_of(body) {
             return operation_wanted(body, &format!("td.run({example})"));
         }
@@ -304,8 +308,22 @@ fn operation_wanted(body: &Bound<'_, PyAny>, instead: &str) -> PyErr {
     ))
 }
 
-/// Refuses what would go to a worker process, and makes an operation there, which cannot come back.
+/// A method of an actor needs nobody to start it; nothing for anything else.
+fn message_of(body: &Bound<'_, PyAny>) -> Option<PyErr> {
+    let method = body.cast::<Method>().ok()?.get().name(body.py());
+    Some(errors::wrong_type(format!(
+        "{} is a message to an actor, and a task as soon as it is called: write `handle.{method}(...)`, without anything \
+         around it",
+        name(body)
+    )))
+}
+
+/// Refuses what would go to a worker process, and could do nothing there: what makes an operation, which cannot come back,
+/// and what sends a message to an actor, wherever that is.
 pub(crate) fn check_goes_elsewhere(body: &Bound<'_, PyAny>) -> PyResult<()> {
+    if let Some(refused) = message_of(body) {
+        return Err(refused);
+    }
     match operation_of(body) {
         Some(example) => Err(operation_wanted(body, &format!("td.go({example})"))),
         None => Ok(()),

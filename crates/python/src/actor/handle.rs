@@ -112,6 +112,11 @@ impl Method {
 }
 
 impl Method {
+    /// What people write to call it.
+    pub(crate) fn name(&self, py: Python<'_>) -> String {
+        self.route.get().name.bind(py).to_string()
+    }
+
     fn call_at_once(&self, args: &Bound<'_, PyTuple>) -> Option<Py<Task>> {
         let route = self.route.get();
         let to_box = self.to_box.bind(args.py()).cast::<HereBox>().ok()?;
