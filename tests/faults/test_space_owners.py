@@ -10,6 +10,7 @@ import queue
 import random
 import signal
 import socket
+import sqlite3
 import threading
 import time
 
@@ -47,6 +48,9 @@ class Owner:
         self.process.stdin.write(expression + "\n")
         self.process.stdin.flush()
         return self.process.stdout.readline().strip()
+
+    def goes_on(self):
+        return self.does("")
 
     def is_killed(self):
         os.kill(self.pid, signal.SIGKILL)
@@ -470,6 +474,88 @@ def test_a_write_whose_answer_is_lost_with_its_connection_is_done_once(path):
             process.stdin.write("\n")
             process.stdin.flush()
             assert process.stdout.readline() == f"{list(range(count))}\n"
+
+
+BUSY = """
+    import sys, threading
+    import thistledown as td
+
+    space, acts = td.Space(sys.argv[1]), [0] * 4
+
+    def works(number):
+        while True:
+            space.write_nowait(("job", number))
+            space.take_nowait(("job", number), lease=60).confirm()
+            acts[number] += 1
+
+    for number in range(4):
+        threading.Thread(target=works, args=(number,), daemon=True).start()
+    while True:
+        wanted = [count + 2 for count in acts]
+        while any(count < least for count, least in zip(acts, wanted)):
+            td.sleep(0.001).wait()
+        print("works", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def outcomes(path):
+    """How many rows the file has of what somebody may ask for again; for who has closed it."""
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        return file.execute("SELECT count(*) FROM outcomes").fetchone()[0]
+
+
+def writes_once(path):
+    """Another program, whose write is answered when what was heard and written before it has been seen to."""
+    with started_program(OWNER, path) as process:
+        other = Owner(process)
+        assert other.does("space.write_nowait(('last',))") == "None"
+        other.ends()
+
+
+def test_programs_that_are_killed_leave_no_outcomes_in_the_file(path):
+    with td.Space(path) as space:
+        for _ in range(15):
+            with started_program(BUSY, path) as process:
+                Owner(process).is_killed()
+        writes_once(path)
+        assert space.take_nowait(("last",)) == ("last",)
+    assert outcomes(path) == 0
+
+
+def test_a_program_that_is_killed_after_the_owner_was_leaves_no_outcomes(path):
+    """The next owner has only read in the file what that program had asked of the one before."""
+    for _ in range(5):
+        with started_program(OWNER, path) as first:
+            owner = Owner(first)
+            with started_program(BUSY, path) as second, td.Space(path) as space:
+                busy = Owner(second)
+                os.kill(busy.pid, signal.SIGSTOP)
+                owner.is_killed()
+                # So that it is this process which takes over.
+                space.write_nowait(("next",))
+                os.kill(busy.pid, signal.SIGCONT)
+                assert busy.goes_on() == "works"
+                busy.is_killed()
+                writes_once(path)
+    with td.Space(path) as space:
+        assert len(space.read_all(("next",))) == 5
+    assert outcomes(path) == 0
+
+
+def test_what_became_of_an_act_is_kept_for_a_program_that_lives(path):
+    """Its connections are lost again and again; it asks over the next one, and all happens once."""
+    with started_program(TAKER, path) as process:
+        assert process.stdout.readline() == "ready\n"
+        with td.Space(path) as space:
+            for number in range(100):
+                writer = threading.Thread(target=space.write_nowait, args=(("job", number),))
+                writer.start()
+                cut_connections()
+                writer.join(PATIENCE)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == f"{list(range(100))}\n"
 
 
 def test_who_cannot_take_over_because_of_an_error_that_passes_does_so_afterwards(tmp_path):

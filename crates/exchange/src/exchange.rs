@@ -203,6 +203,7 @@ impl Exchange {
             Way::Client(client) => client.connection.as_ref().map(|known| known.as_fd().as_raw_fd()),
             Way::Link(_, connection) => Some(connection.as_fd().as_raw_fd()),
             Way::Last(connection) => Some(connection.as_fd().as_raw_fd()),
+            Way::Former(former) => Some(former.process.as_raw_fd()),
         };
         tables.ways.values().filter_map(of_way).collect()
     }

@@ -65,6 +65,7 @@ mod connection;
 mod core;
 mod desk;
 mod exchange;
+mod former;
 pub mod frame;
 mod handle;
 mod link;

@@ -2,12 +2,12 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use rustix_futex_sync::Mutex;
 use thistledown_parcel::Parcel;
 
-use crate::address::Party;
+use crate::address::{Address, Party};
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::desk::{Desk, Told};
@@ -55,6 +55,14 @@ pub trait Object: Send + Sync {
     /// that it has told was heard.
     fn detached(&self, _party: Party, _post: &mut Post<'_>) {}
 
+    /// Whether it keeps something for a process, which has no handle any more, until that has ended.
+    fn keeps_for(&self, _process: Address) -> bool {
+        false
+    }
+
+    /// A process for which it keeps something has ended.
+    fn ended(&self, _process: Address, _post: &mut Post<'_>) {}
+
     /// Itself, for [`Exchange::object`](crate::Exchange::object).
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
@@ -65,6 +73,12 @@ struct Open {
     offered: bool,
 }
 
+/// Each stands there once; what is no more, not at all.
+pub(crate) fn add_keeper(keepers: &mut Vec<Weak<dyn Object>>, keeper: Weak<dyn Object>) {
+    keepers.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&keeper));
+    keepers.push(keeper);
+}
+
 /// A process that asks, as its owner sees it.
 pub(crate) struct Client {
     pub(crate) party: Party,
@@ -73,14 +87,16 @@ pub(crate) struct Client {
     open: Mutex<HashMap<u64, Open>>,
     /// Its handles, by object.
     pub(crate) handles: Mutex<HashMap<u64, usize>>,
-    /// It has said who it is.
-    pub(crate) is_known: std::sync::atomic::AtomicBool,
+    /// Who it is, when it has said so.
+    pub(crate) address: OnceLock<Address>,
+    /// Objects of which it has no handle any more, and that keep something for it until it has ended.
+    keepers: Mutex<Vec<Weak<dyn Object>>>,
 }
 
 impl Client {
     pub(crate) fn new(party: Party, connection: Option<Arc<Connection>>) -> Self {
-        let (open, handles) = (Mutex::default(), Mutex::default());
-        Self { party, connection, open, handles, is_known: false.into() }
+        let (open, handles, keepers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { party, connection, open, handles, address: OnceLock::new(), keepers }
     }
 
     /// Passes a question on.
@@ -115,6 +131,19 @@ impl Client {
         // The last first: what goes back to the front then stands there as it did.
         left.sort_unstable_by(|one, other| other.cmp(one));
         left.into_iter().for_each(|number| self.settle(number, false, post));
+    }
+
+    /// It has no handle to an object any more.
+    pub(crate) fn detach(&self, object: &Arc<dyn Object>, post: &mut Post<'_>) {
+        object.detached(self.party, post);
+        if self.address.get().is_some_and(|address| object.keeps_for(*address)) {
+            add_keeper(&mut self.keepers.lock(), Arc::downgrade(object));
+        }
+    }
+
+    /// The objects that keep something for it.
+    pub(crate) fn take_keepers(&self) -> Vec<Weak<dyn Object>> {
+        std::mem::take(&mut *self.keepers.lock())
     }
 
     /// Notes an offer. False: nobody waits for it.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use crate::address::{Address, TicketId};
 use crate::connection::Connection;
 use crate::core::Shared;
+use crate::former::Former;
 use crate::link::Link;
 use crate::object::{Client, Object};
 
@@ -37,6 +38,8 @@ pub(crate) enum Way {
     Link(Weak<Link>, Arc<Connection>),
     /// Nobody uses it any more; what is queued is still sent.
     Last(Arc<Connection>),
+    /// No connection: a process that has lost its own, and for which something is kept until it has ended.
+    Former(Arc<Former>),
 }
 
 #[derive(Default)]

@@ -17,6 +17,7 @@ use crate::Broken;
 use crate::address::{Party, TicketId};
 use crate::connection::{Connection, Sent};
 use crate::core::{BELL, Core, LISTENER};
+use crate::former;
 use crate::frame::{MAX_PACKET, Request, Response, VERSION};
 use crate::link::{Link, NO_OBJECT, is_same_user};
 use crate::object::{Client, Post};
@@ -112,6 +113,7 @@ fn close(core: &Core) {
                     link.broken(Broken::Gone { pid: link.owner.pid });
                 }
             }
+            Way::Former(_) => {}
         }
     }
 }
@@ -132,6 +134,7 @@ fn send_all(core: &Core) {
         let connection = match &way {
             Way::Client(client) => client.connection.as_ref(),
             Way::Last(connection) | Way::Link(_, connection) => Some(connection),
+            Way::Former(_) => None,
         };
         if let Some(connection) = connection {
             core.send(connection);
@@ -173,6 +176,7 @@ fn serve(core: &Arc<Core>, number: u64, flags: EventFlags, buffer: &mut [u8], po
     let connection = match &way {
         Way::Client(client) => client.connection.as_ref(),
         Way::Last(connection) | Way::Link(_, connection) => Some(connection),
+        Way::Former(former) => return former::end(core, number, former, post),
     };
     let Some(connection) = connection else { return };
     if flags.contains(EventFlags::OUT) {
@@ -257,12 +261,12 @@ fn hear_client(
 /// A message of who uses objects. False: it must not be said.
 fn obey(core: &Arc<Core>, client: &Arc<Client>, message: Request, body: Parcel, post: &mut Post<'_>) -> bool {
     let is_hello = matches!(message, Request::Hello { .. });
-    if is_hello == client.is_known.load(Ordering::Relaxed) {
+    if is_hello == client.address.get().is_some() {
         return false;
     }
     match message {
-        Request::Hello { version, .. } => {
-            client.is_known.store(true, Ordering::Relaxed);
+        Request::Hello { version, address } => {
+            let _ = client.address.set(address);
             if version != VERSION {
                 say(client, Response::OtherVersion { version: VERSION }, post);
             }
@@ -321,7 +325,7 @@ fn release(core: &Core, client: &Client, number: u64, post: &mut Post<'_>) {
         is_last
     };
     if let Some(object) = core.object(number).filter(|_| is_last) {
-        object.detached(client.party, post);
+        client.detach(&object, post);
     }
     core.count_handle(number, false, None);
 }
@@ -334,7 +338,7 @@ fn lose(core: &Arc<Core>, number: u64, way: &Way, post: &mut Post<'_>) {
             let handles = std::mem::take(&mut *client.handles.lock());
             for (object, count) in handles {
                 if let Some(object) = core.object(object) {
-                    object.detached(client.party, post);
+                    client.detach(&object, post);
                 }
                 for _ in 0..count {
                     core.count_handle(object, false, None);
@@ -345,6 +349,7 @@ fn lose(core: &Arc<Core>, number: u64, way: &Way, post: &mut Post<'_>) {
                 core.send(connection);
                 connection.close();
             }
+            former::watch(core, client, post);
         }
         Way::Link(link, _) => {
             if let Some(link) = link.upgrade() {
@@ -352,6 +357,7 @@ fn lose(core: &Arc<Core>, number: u64, way: &Way, post: &mut Post<'_>) {
             }
         }
         Way::Last(connection) => connection.close(),
+        Way::Former(_) => {}
     }
     core.tables.lock().ways.remove(&number);
 }

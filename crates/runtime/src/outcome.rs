@@ -1,8 +1,9 @@
 //! What became of operations that somebody may ask for again: at the next owner of the file, or over the next connection.
 //!
 //! It is written with the act itself, so one is never in the file without the other; and forgotten when whoever asked says
-//! that he knows. A tuple that was taken lies in the outcome alone: the next owner holds it for who took it, and for nobody
-//! else, since that one may have got it. Outcomes that nobody has asked for in a day are of the dead.
+//! that he knows, or when his process is known to have ended. A tuple that was taken lies in the outcome alone: the next
+//! owner holds it for who took it, and for nobody else, since that one may have got it. Of other processes nobody knows
+//! whether they have ended; outcomes that nobody has asked for in a day are of the dead.
 
 use std::collections::HashMap;
 
@@ -122,6 +123,33 @@ impl SharedSpace {
         if let Some(ledger) = &self.ledger {
             ledger.lay_later([Change::Forget { number: row }]);
         }
+    }
+
+    /// Whether anything is known of what this process has asked for.
+    #[must_use]
+    pub fn knows_of(&self, asker: u64) -> bool {
+        self.known.lock().keys().any(|operation| operation.asker == asker)
+    }
+
+    /// A process has ended: nobody asks again for what it has asked for. What it has taken is gone with it.
+    pub fn forget_asker<P: Payload<Waker: Wakes>>(&self, world: &World<P>, now: Moment, asker: u64) {
+        let known = {
+            let mut known = self.known.lock();
+            let (gone, left): (Known, Known) =
+                std::mem::take(&mut *known).into_iter().partition(|(operation, _)| operation.asker == asker);
+            *known = left;
+            gone
+        };
+        let (rows, kept): (Vec<u64>, Vec<Kept>) = known.into_values().unzip();
+        let taken = kept.into_iter().filter_map(|kept| match kept {
+            Kept::Taken { claim, .. } => Some(claim),
+            Kept::Done | Kept::Written(_) | Kept::Claimed { .. } => None,
+        });
+        for claim in taken {
+            // It was held for that process alone.
+            self.with(world, now, |space, outside| drop(space.confirm(claim, outside)));
+        }
+        rows.into_iter().for_each(|row| self.forget(row));
     }
 
     /// What was done for an operation: by an earlier owner, or by this one, whose answer was lost. It is told once.

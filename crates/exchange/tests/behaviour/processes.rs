@@ -88,6 +88,44 @@ fn what_a_killed_process_has_taken_is_gone_with_it() {
 }
 
 #[test]
+fn the_end_of_a_process_is_told_to_what_keeps_something_for_it() {
+    let owner = Exchange::start().unwrap();
+    let (shelf, here) = shelf(&owner, &[b"one", b"two"]);
+    shelf.keep();
+    let mut child = other_process("waits", Some(here.id()));
+    line(&mut child, "ready ");
+    child.kill().unwrap();
+    // Before the system has its number for others, and after that.
+    shelf.until_logged(&format!("{} has ended", child.id()));
+    child.wait().unwrap();
+    let mut child = other_process("waits", Some(here.id()));
+    line(&mut child, "ready ");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    shelf.until_logged(&format!("{} has ended", child.id()));
+}
+
+#[test]
+fn who_has_lost_a_connection_and_lives_has_not_ended() {
+    let owner = Exchange::start().unwrap();
+    let (shelf, here) = shelf(&owner, &[b"one", b"two"]);
+    shelf.keep();
+    // Both ends are of this process, which goes on.
+    for _ in 0..3 {
+        let (other, there) = far(here.id());
+        ask_and_wait(&there, ECHO, &Parcel::empty()).unwrap();
+        drop((other, there));
+    }
+    let mut child = other_process("waits", Some(here.id()));
+    line(&mut child, "ready ");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (killed, lives) = (format!("{} has ended", child.id()), format!("{} has ended", std::process::id()));
+    shelf.until_logged(&killed);
+    assert!(!shelf.log().contains(&lives));
+}
+
+#[test]
 fn who_waits_for_a_killed_process_is_told_which_it_was() {
     let mut child = other_process("owner", None);
     let id = object(&line(&mut child, "object "));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thistledown_exchange::{
-    Broken, Exchange, Handle, Object, ObjectId, Parcel, Party, Post, RequestId, Told, Waiter,
+    Address, Broken, Exchange, Handle, Object, ObjectId, Parcel, Party, Post, RequestId, Told, Waiter,
 };
 
 pub(crate) const TAKE: u8 = 1;
@@ -36,6 +36,8 @@ struct State {
     offered: BTreeMap<RequestId, Parcel>,
     takers: VecDeque<RequestId>,
     log: Vec<String>,
+    /// Something is kept for processes until they have ended.
+    keeps: bool,
 }
 
 #[derive(Default)]
@@ -65,6 +67,10 @@ impl Shelf {
 
     pub(crate) fn log(&self) -> Vec<String> {
         self.state.lock().unwrap().log.clone()
+    }
+
+    pub(crate) fn keep(&self) {
+        self.state.lock().unwrap().keeps = true;
     }
 
     /// Waits until it has logged this, however long that takes.
@@ -125,6 +131,14 @@ impl Object for Shelf {
 
     fn detached(&self, _party: Party, _post: &mut Post<'_>) {
         self.state.lock().unwrap().log.push("detached".into());
+    }
+
+    fn keeps_for(&self, _process: Address) -> bool {
+        self.state.lock().unwrap().keeps
+    }
+
+    fn ended(&self, process: Address, _post: &mut Post<'_>) {
+        self.state.lock().unwrap().log.push(format!("{} has ended", process.pid));
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

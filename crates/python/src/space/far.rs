@@ -89,6 +89,8 @@ pub(crate) struct FarSpace {
     file: Weak<Place>,
     /// The name of this process in operations.
     asker: u64,
+    /// By which each owner of a file knows this process: that name is the exchange's, so it is kept between two owners.
+    exchange: Mutex<Option<Exchange>>,
     /// What was given up, until an owner has heard of it.
     owed: Mutex<HashMap<Owed, Option<Asked>>>,
     claims: Mutex<HashSet<ClaimId>>,
@@ -147,6 +149,7 @@ impl FarSpace {
     pub(crate) fn new(exchange: &Exchange, id: ObjectId, file: Weak<Place>) -> Arc<Self> {
         let line = Line { turn: 0, id, owner: Owner::Between, listener: None };
         let asker = exchange.address().nonce;
+        let kept = (file.strong_count() > 0).then(|| exchange.clone());
         Arc::new_cyclic(|me| Self {
             line: Mutex::new(line),
             changed: Condvar::new(),
@@ -155,6 +158,7 @@ impl FarSpace {
             ticket: Mutex::default(),
             file,
             asker,
+            exchange: Mutex::new(kept),
             owed: Mutex::default(),
             claims: Mutex::default(),
             me: Weak::clone(me),
@@ -163,6 +167,11 @@ impl FarSpace {
 
     pub(crate) fn id(&self) -> ObjectId {
         self.line.lock().id
+    }
+
+    /// The name of this process in operations.
+    pub(super) fn asker(&self) -> u64 {
+        self.asker
     }
 
     fn is_on_file(&self) -> bool {
@@ -249,6 +258,8 @@ impl FarSpace {
     /// There is no owner, and there will be none.
     pub(crate) fn fail(&self, gone: Gone) {
         self.end_line(Owner::Gone(gone.clone()), gone);
+        let exchange = self.exchange.lock().take();
+        drop(exchange);
     }
 
     /// No owner can be had now: who waits is told so, and who asks next looks once more.

@@ -12,8 +12,10 @@ use pyo3::prelude::*;
 use rustix_futex_sync::Mutex;
 use thistledown_ledger::{Error, Repaired};
 
+use crate::current::Run;
 use crate::errors;
 use crate::outside::{outside, outside_until};
+use crate::payload::WORLD;
 use crate::space::act;
 use crate::space::far::line::Gone;
 use crate::space::far::{FarSpace, Seat};
@@ -76,6 +78,10 @@ impl Place {
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
         if let Seat::Here(home) = self.seat() {
+            // What it asked of owners before, it does not ask again.
+            if let Some(far) = self.far.get() {
+                home.shared.forget_asker(&WORLD, Run::now(), far.asker());
+            }
             if let Some(ledger) = home.shared.ledger() {
                 ledger.close();
             }

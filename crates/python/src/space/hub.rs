@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix_futex_sync::Mutex;
-use thistledown_exchange::{Object, Parcel, Party, Post, RequestId, WeakExchange};
+use thistledown_exchange::{Address, Object, Parcel, Party, Post, RequestId, WeakExchange};
 use thistledown_kernel::Moment;
 use thistledown_ledger::{Error, Ledger};
 use thistledown_runtime::{Far, Look, SharedSpace};
@@ -83,6 +83,8 @@ struct State {
     doing: HashMap<OperationId, Doing>,
     parties: HashMap<Party, Belongings>,
     spoilt: HashSet<ClaimId>,
+    /// Processes that have ended, of which something is being done still.
+    ended: HashSet<u64>,
     /// The latest time of who has a clock of tests.
     now: Option<Duration>,
 }
@@ -281,6 +283,15 @@ impl Object for Hub {
             self.shared.with(&WORLD, now, |space, outside| space.roll_back(id, outside));
         }
         had.claims.into_iter().for_each(|claim| self.shared.give_back(&WORLD, now, claim));
+    }
+
+    /// What became of its acts, which it may ask for again.
+    fn keeps_for(&self, process: Address) -> bool {
+        self.state.lock().is_doing_for(process.nonce) || self.shared.knows_of(process.nonce)
+    }
+
+    fn ended(&self, process: Address, _post: &mut Post<'_>) {
+        self.forget_process(process.nonce);
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -4,6 +4,7 @@
 //! asked again while it is being done waits until that is over: until whoever asked says that he has heard of it, or can
 //! say so no more. Then he may have heard of it all the same, and what he has said is lost; or he asks again. So it stays
 //! done, and it is known from then on what became of it. Who has given it up says so, by its name, and then it is undone.
+//! When his process has ended nobody will ask, and what is known is forgotten; what is being done still, when it is over.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,7 +13,7 @@ use thistledown_exchange::{Post, RequestId};
 use thistledown_space::{Act, OperationId};
 
 use crate::payload::WORLD;
-use crate::space::hub::Hub;
+use crate::space::hub::{Hub, State};
 
 /// An operation that is being done.
 pub(super) enum Doing {
@@ -43,6 +44,13 @@ fn next_of(doing: &mut HashMap<OperationId, Doing>, operation: OperationId) -> O
             entry.remove();
             None
         }
+    }
+}
+
+impl State {
+    /// Whether something is being done that this process has asked for.
+    pub(super) fn is_doing_for(&self, asker: u64) -> bool {
+        self.doing.keys().any(|operation| operation.asker == asker)
     }
 }
 
@@ -77,10 +85,33 @@ impl Hub {
     /// It is over: done, and heard of, or not done.
     pub(super) fn over(&self, operation: Option<OperationId>, post: &mut Post<'_>) {
         let Some(operation) = operation else { return };
-        let again = next_of(&mut self.state.lock().doing, operation);
+        let (again, is_ended) = {
+            let mut state = self.state.lock();
+            let again = next_of(&mut state.doing, operation);
+            let is_ended = state.ended.contains(&operation.asker);
+            if is_ended {
+                state.doing.remove(&operation);
+            }
+            (again.filter(|_| !is_ended), is_ended)
+        };
+        if is_ended {
+            self.forget_process(operation.asker);
+        }
         if let Some((request, act)) = again {
             self.act_begun(request, Some(operation), act, post);
         }
+    }
+
+    /// A process has ended: what is known of its acts is forgotten; and of what is being done, when that is over.
+    pub(super) fn forget_process(&self, asker: u64) {
+        {
+            let mut state = self.state.lock();
+            match state.is_doing_for(asker) {
+                true => state.ended.insert(asker),
+                false => state.ended.remove(&asker),
+            };
+        }
+        self.shared.forget_asker(&WORLD, self.now(), asker);
     }
 
     /// Nobody took the answer to a write. One without a name is undone: nobody asks for it again.
