@@ -60,6 +60,8 @@ def test_a_task_is_opened_and_cancelled(tmp_path, name, order):
         assert f"task {name}" in watching.ask("open", about)["text"]
         assert "told to end" in watching.ask("cancel", about)["done"]
         program.tells(f"ended {name} cancelled\n".encode())
+        # What it calls when it is done is called before it is taken off the lists.
+        eventually_seen(watching, lambda seen: all(row["name"] != name for row in seen["tasks"]))
         assert watching.ask("cancel", about) == {"error": "it has ended"}
         assert watching.ask("open", about) == {"error": "it has ended"}
 
