@@ -63,6 +63,21 @@ async def test_a_rendezvous_recv_nowait_needs_a_waiting_sender():
 # --- bounded ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("capacity", "error", "words"),
+    [
+        (-1, ValueError, "must be a whole number >= 0, got -1"),
+        (-(10**30), ValueError, "must be a whole number >= 0, got -1000"),
+        (10**30, ValueError, f"can be {2**63 - 1} at most"),
+        (1.5, TypeError, r"must be a whole number >= 0, got 1\.5"),
+        (None, TypeError, "must be a whole number >= 0, got None"),
+    ],
+)
+def test_an_impossible_capacity_is_refused(capacity, error, words):
+    with pytest.raises(error, match=f"capacity {words}"):
+        td.Channel(capacity)
+
+
 @pytest.mark.parametrize("capacity", [1, 2, 5, 64])
 async def test_a_bounded_channel_takes_its_capacity_and_no_more(capacity):
     channel = td.Channel(capacity)

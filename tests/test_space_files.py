@@ -4,6 +4,8 @@ import math
 import os
 import pathlib
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -189,14 +191,131 @@ def test_what_cannot_be_opened_is_an_error_that_says_why(tmp_path):
         td.Space(tmp_path)
     with pytest.raises(ValueError, match=r"td\.Space\(\)"):
         td.Space(":memory:")
-    text = tmp_path / "text"
-    text.write_text("just text, and no space at all\n" * 500)
-    with pytest.raises(td.SpaceDamaged, match="not a database"):
-        td.Space(text)
+    with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object, not int"):
+        td.Space(3)
+
+
+def _text(file):
+    file.write_text("just text, and no space at all\n" * 500)
+
+
+def _database(file, journal="delete"):
+    connection = sqlite3.connect(file)
+    connection.execute(f"PRAGMA journal_mode = {journal}")
+    connection.execute("CREATE TABLE theirs (number)")
+    connection.execute("INSERT INTO theirs VALUES (1)")
+    connection.commit()
+    return connection
+
+
+def _closed_database(file):
+    _database(file).close()
+
+
+def _database_with_a_log(file):
+    """As its program leaves it when it is killed: all that it wrote is in the log."""
+    connection = _database(file.with_name("original"), "wal")
+    for ending in ("", "-wal"):
+        (file.parent / f"{file.name}{ending}").write_bytes((file.parent / f"original{ending}").read_bytes())
+    connection.close()
+    file.with_name("original").unlink()
+
+
+def _pipe(file):
+    os.mkfifo(file)
+
+
+def _as_it_is(folder):
+    return {
+        one.name: (about.st_mode, about.st_mtime_ns, stat.S_ISREG(about.st_mode) and one.read_bytes())
+        for one in folder.iterdir()
+        for about in [one.stat()]
+    }
+
+
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize("make", [_text, _closed_database, _database_with_a_log, _pipe])
+def test_a_file_of_something_else_is_refused_and_left_as_it_was(tmp_path, make, repair):
+    file = tmp_path / "theirs"
+    make(file)
+    before = _as_it_is(tmp_path)
+    with pytest.raises(ValueError, match=r"not a space's.*choose another path") as caught:
+        td.Space(file, repair=repair)
+    assert "repair" not in str(caught.value)
+    assert _as_it_is(tmp_path) == before
+
+
+def test_a_database_that_lies_where_a_space_was_is_left_as_it_was(path):
+    td.Space(path).close()
+    path.unlink()
+    _closed_database(path)
+    before = _as_it_is(path.parent)
+    with pytest.raises(ValueError, match="choose another path"):
+        td.Space(path)
+    assert _as_it_is(path.parent) == before
+
+
+def test_where_a_space_was_and_nothing_is_whole_the_error_does_not_say_to_repair(path):
+    td.Space(path).close()
+    _text(path)
+    with pytest.raises(td.SpaceDamaged, match=r"not a database.*repair=True"):
+        td.Space(path)
     with pytest.raises(td.SpaceDamaged, match="nothing in it is whole") as caught:
-        td.Space(text, repair=True)
+        td.Space(path, repair=True)
     assert "repair=True" not in str(caught.value), "it was tried"
-    assert text.read_text().startswith("just text")
+    assert path.read_text().startswith("just text")
+
+
+def test_a_file_that_is_open_here_is_refused_at_once_under_another_name(path):
+    other = path.with_name("other.db")
+    with td.Space(path) as space:
+        os.link(path, other)
+        with pytest.raises(ValueError, match=r"is open in this process as .*jobs\.db: open it by that name"):
+            td.Space(other)
+        space.write_nowait(("a",))
+        assert not other.with_name("other.db-owner").exists()
+        # Nobody has lost the lock of the file over it.
+        program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('SELECT * FROM tuples')"
+        asked = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+        assert "is locked" in asked.stderr
+    with td.Space(other) as space:
+        assert space.read_all() == [("a",)]
+
+
+def test_a_file_can_be_named_in_bytes(path):
+    with td.Space(os.fsencode(path)) as space:
+        assert space.path == path
+
+
+def test_an_error_of_the_disk_says_that_it_is_opened_again_when_that_has_passed(path):
+    program = f"""
+import resource, signal
+import thistledown as td
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+space = td.Space({os.fspath(path)!r})
+space.write_nowait(("a", 1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+try:
+    space.write_nowait(("big", b"x" * 1_000_000))
+except td.SpaceBroken as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+try:
+    space.write_nowait(("b", 1))
+except td.SpaceBroken as error:
+    print(error)
+space.close()
+space = td.Space({os.fspath(path)!r})
+space.write_nowait(("b", 1))
+print(space.read_all())
+"""
+    first, second, at_last = run_program(program).stdout.splitlines()
+    assert "I/O error" in first
+    assert "closes the space" in first
+    assert "opened again" in first
+    assert second == first
+    assert at_last == "[('a', 1), ('b', 1)]"
 
 
 def test_a_damaged_file_says_what_is_damaged_and_what_is_whole_is_kept(path):

@@ -181,8 +181,11 @@ async def test_a_watch_that_lags_says_how_many_it_missed_and_goes_on():
         await watch.recv()
     assert caught.value.missed == 3
     assert [await watch.recv(), await watch.recv()] == [(3,), (4,)]
-    with pytest.raises(ValueError, match="capacity"):
-        space.watch(capacity=0)
+    for capacity in (0, -1, -(10**30)):
+        with pytest.raises(ValueError, match=f"capacity must be a whole number > 0, got {capacity}"):
+            space.watch(capacity=capacity)
+    with pytest.raises(TypeError, match=r"capacity must be a whole number > 0, got 1\.5"):
+        space.watch(capacity=1.5)
 
 
 async def test_several_may_wait_at_one_watch():

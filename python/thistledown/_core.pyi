@@ -466,7 +466,12 @@ class Claim:
 @final
 class Space:
     def __new__(
-        cls, path: str | os.PathLike[str] | None = None, /, *, fsync: bool = True, repair: bool = False
+        cls,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
+        /,
+        *,
+        fsync: bool = True,
+        repair: bool = False,
     ) -> Self: ...
     @property
     def path(self) -> pathlib.Path | None: ...

@@ -16,10 +16,24 @@ pub enum Error {
         damage: String,
     },
     /// It is a file of something else.
-    #[error("{path} is a database, and not one of a space", path = .path.display())]
+    #[error(
+        "{path} is a file of something else, and not a space's; it is left as it was: choose another path",
+        path = .path.display()
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
+    },
+    /// This process has it open under another name.
+    #[error(
+        "{path} is open in this process as {known}: open it by that name, as a space's file has one name only",
+        path = .path.display(), known = .known.display()
+    )]
+    Named {
+        /// The file.
+        path: PathBuf,
+        /// The name under which it is open.
+        known: PathBuf,
     },
     /// A version that is not known wrote it.
     #[error("{path} was written in version {found} of its format, and this is version {known}", path = .path.display())]
@@ -54,7 +68,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// The database has refused something.
-    #[error("{path}: {words}", path = .path.display())]
+    #[error(
+        "{path}: {words}; nothing more is written until the process that has the file closes the space, and it is opened again",
+        path = .path.display()
+    )]
     Database {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ use crate::row::{Claim, Lease, Row, State, sum_of};
 
 /// What SQLite keeps for those who made the file: that it is one of ours, and its version, in each byte, so that a flipped
 /// one is no other version.
-const APPLICATION: i64 = 0x5468_5370;
+pub(crate) const APPLICATION: i64 = 0x5468_5370;
 const VERSION: i64 = 0x0101_0101;
 /// Pages of a new file, in bytes; who saves rows from a file without its header rests on it.
 pub(crate) const PAGE: usize = 4096;

@@ -12,6 +12,7 @@ use rustix_futex_sync::{Condvar, Mutex};
 
 use crate::error::Error;
 use crate::file::{Change, Contents, File};
+use crate::origin;
 use crate::owner::Owner;
 use crate::repair::{self, Repaired};
 
@@ -96,6 +97,7 @@ impl Ledger {
     ///
     /// With `repair`, what is whole in a damaged file is written into a new one, and the damaged one is kept beside it.
     pub fn open(path: &Path, fsync: bool, repair: bool) -> Result<(Self, Contents, Option<Repaired>), Error> {
+        origin::check(path)?;
         let owner = Owner::of(path)?;
         repair::finish(path)?;
         let first = owner.check(path).and_then(|()| File::open(path, fsync));

@@ -18,6 +18,7 @@ mod error;
 mod file;
 mod ledger;
 mod log;
+mod origin;
 mod owner;
 mod repair;
 mod row;

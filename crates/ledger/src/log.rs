@@ -78,6 +78,11 @@ pub(crate) fn pages(bytes: &[u8]) -> Vec<Page<'_>> {
     pages
 }
 
+/// The page of each frame, whole or not.
+pub(crate) fn all_pages(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.get(HEADER..).unwrap_or_default().chunks_exact(FRAME).map(|frame| &frame[24..])
+}
+
 enum Frame<'a> {
     Whole {
         number: u32,

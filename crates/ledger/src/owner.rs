@@ -89,6 +89,11 @@ impl Owner {
     }
 }
 
+/// Whether a space was in a file, as far as the file beside it tells. Opens nothing.
+pub(crate) fn has_begun(path: &Path) -> bool {
+    std::fs::metadata(beside(path)).is_ok_and(|about| about.len() > 0)
+}
+
 /// What the owner of a file has published, if there is one. Not in the process that owns it.
 pub fn address_of(path: &Path) -> Option<String> {
     let mut address = String::new();

@@ -16,8 +16,7 @@ use crate::log;
 use crate::salvage::salvage;
 
 /// What is wrong with a file that cannot be repaired.
-pub const NOTHING_WHOLE: &str =
-    "nothing in it is whole, so there is nothing to repair; remove it to begin anew";
+pub const NOTHING_WHOLE: &str = "nothing in it is whole, so there is nothing to repair; move it away to begin anew, or choose another path";
 
 const WRITING: &str = "-repairing";
 const WRITTEN: &str = "-repaired";
@@ -50,9 +49,14 @@ pub(crate) fn renew(path: &Path, fsync: bool) -> Result<Repaired, Error> {
     Ok(Repaired { tuples: contents.tuples.len(), kept_as })
 }
 
+/// Whether somebody has begun what [`finish`] ends.
+pub(crate) fn is_to_be_finished(path: &Path) -> bool {
+    named(path, WRITTEN).exists()
+}
+
 /// Ends what somebody has begun who died over it. Mostly there is nothing to do.
 pub(crate) fn finish(path: &Path) -> Result<(), Error> {
-    match named(path, WRITTEN).exists() {
+    match is_to_be_finished(path) {
         true => put_in_place(path).map(drop).map_err(|source| Error::System {
             path: path.into(),
             doing: "putting the repaired file in its place",

@@ -126,15 +126,51 @@ fn many_who_wait_share_a_write_and_all_are_told() {
 
 #[test]
 fn a_file_of_something_else_is_left_alone() {
-    let (_folder, path) = place();
-    std::fs::write(&path, "not a database at all, but text".repeat(500)).expect("written");
-    assert!(matches!(Ledger::open(&path, true, false), Err(Error::Damaged { .. })));
+    let (folder, path) = place();
+    let text = "not a database at all, but text".repeat(500);
+    std::fs::write(&path, &text).expect("written");
+    for repair in [false, true] {
+        let error = Ledger::open(&path, true, repair).expect_err("it is no space's");
+        assert!(matches!(error, Error::Foreign { .. }), "{error}");
+    }
+    assert_eq!(std::fs::read(&path).expect("it is there"), text.as_bytes());
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing lies beside it");
     std::fs::write(&path, []).expect("written");
     open(&path);
+    // Where a space was, whatever is not a whole file of somebody else may be what is left of it.
+    std::fs::write(&path, &text).expect("written");
+    assert!(matches!(Ledger::open(&path, true, false), Err(Error::Damaged { .. })));
     // What held a space and is empty now is not a new one.
     std::fs::write(&path, []).expect("written");
     let error = Ledger::open(&path, true, false).expect_err("it was not empty");
     assert!(error.to_string().contains("it is empty"), "{error}");
+}
+
+/// The marks in the header are gone, and whatever lay beside the file: its rows tell whose it is.
+#[test]
+fn a_file_without_its_first_page_and_its_neighbours_is_a_spaces_still() {
+    for closed in [true, false] {
+        let (folder, path) = place();
+        let all = made(&path, closed);
+        let snapshot = path.with_extension("copy");
+        for zeroed in [100, 512, 4096] {
+            let hurt = folder.path().join(format!("hurt-{zeroed}"));
+            copy(&snapshot, &hurt);
+            std::fs::remove_file(format!("{}-owner", hurt.display())).expect("it was there");
+            let mut bytes = std::fs::read(&hurt).expect("it is there");
+            bytes[..zeroed].fill(0);
+            std::fs::write(&hurt, bytes).expect("written");
+            match Ledger::open(&hurt, true, false) {
+                Err(Error::Damaged { .. }) => {
+                    let (_ledger, contents, _) = Ledger::open(&hurt, true, true).expect("repaired");
+                    assert!(contents.tuples.len() > all.len() / 2, "{zeroed}");
+                }
+                // Its log has the page once more.
+                Ok((_, contents, _)) => assert!(!closed && tuples(&contents) == all, "{zeroed}"),
+                Err(error) => panic!("{zeroed}: {error}"),
+            }
+        }
+    }
 }
 
 /// A file with tuples of many sizes, some taken again; its log is not empty unless it was closed.

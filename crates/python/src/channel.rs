@@ -26,6 +26,7 @@ use crate::errors::{self, Quick, Thrown};
 use crate::identity::Identified;
 use crate::payload::WORLD;
 use crate::workers::freight;
+pub(crate) use face::capacity;
 pub(crate) use iterator::ChannelIterator;
 
 /// A channel: values go in at one end and come out at the other, in order; whoever waits is served in order.

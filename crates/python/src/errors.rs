@@ -69,7 +69,7 @@ pub(crate) fn of_ledger(error: &thistledown_ledger::Error) -> PyErr {
                 "{error}. `td.Space(path, repair=True)` keeps what is whole, and the damaged file beside it"
             ),
         ),
-        Error::Foreign { .. } | Error::Version { .. } => wrong_value(error.to_string()),
+        Error::Foreign { .. } | Error::Named { .. } | Error::Version { .. } => wrong_value(error.to_string()),
         Error::System { path, source, .. } if source.raw_os_error().is_some() => {
             let number = source.raw_os_error().unwrap_or_default();
             pyo3::exceptions::PyOSError::new_err((

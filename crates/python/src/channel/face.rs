@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use pyo3::exceptions::PyOverflowError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -22,12 +23,24 @@ impl<'py> FromPyObject<'_, 'py> for Capacity {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        // What shows itself may run into a Ctrl-C: only what is refused does.
-        let words = || PyResult::Ok(format!("capacity must be a whole number >= 0, got {}", object.repr()?));
-        let Ok(number) = object.extract::<i64>() else { return Err(errors::wrong_type(words()?)) };
-        let Ok(number) = usize::try_from(number) else { return Err(errors::wrong_value(words()?)) };
-        Ok(Self(number))
+        capacity(&object, 0).map(Self)
     }
+}
+
+/// A capacity: a whole number, and not less than what is the least.
+pub(crate) fn capacity(object: &Bound<'_, PyAny>, least: i64) -> PyResult<usize> {
+    let fault = match object.extract::<i64>() {
+        Ok(number) if number >= least => return Ok(usize::try_from(number).unwrap_or(usize::MAX)),
+        Ok(_) => errors::wrong_value,
+        Err(error) if !error.is_instance_of::<PyOverflowError>(object.py()) => errors::wrong_type,
+        Err(_) if object.gt(least)? => {
+            return Err(errors::wrong_value(format!("capacity can be {} at most", i64::MAX)));
+        }
+        Err(_) => errors::wrong_value,
+    };
+    let bound = if least == 0 { ">= 0" } else { "> 0" };
+    // What shows itself may run into a Ctrl-C: only what is refused does.
+    Err(fault(format!("capacity must be a whole number {bound}, got {}", object.repr()?)))
 }
 
 #[pymethods]

@@ -1,11 +1,13 @@
 //! The arguments of what is asked of a space, read.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use thistledown_space::{How, Template, Wanted};
 
 use super::fields;
+use crate::channel::capacity;
 use crate::current::seconds;
 use crate::errors;
 
@@ -28,6 +30,19 @@ pub(super) fn how(lease_given: Option<f64>) -> PyResult<How> {
         None => How::Take,
         Some(_) => How::Claim(lease(lease_given)?.unwrap_or(Duration::MAX)),
     })
+}
+
+/// How much a watch keeps.
+pub(super) fn of_watch(given: &Bound<'_, PyAny>) -> PyResult<usize> {
+    capacity(given, 1)
+}
+
+/// The name of a file, as the standard library takes it: a text, bytes, or what gives one.
+pub(super) fn path_or_none(given: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
+    if given.is_none() {
+        return Ok(None);
+    }
+    given.py().import("os")?.call_method1("fsdecode", (given,))?.extract().map(Some)
 }
 
 pub(super) fn fsync_or_not(given: &Bound<'_, PyAny>) -> PyResult<bool> {

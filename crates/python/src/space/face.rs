@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 use thistledown_space::{How, Tuple, decode_tuples};
 
-use super::arguments::{self, any_or, fsync_or_not, how, repair_or_not, wanted};
+use super::arguments::{self, any_or, fsync_or_not, how, of_watch, path_or_none, repair_or_not, wanted};
 use super::far::{self, Seat, garbled};
 use super::file::Opened;
 use super::home::Home;
@@ -37,14 +37,15 @@ impl Space {
     ///     SpaceDamaged: the file is not what was written. Says what is damaged.
     ///     SpaceBroken: another process has the file open and cannot be reached, for half a minute: it is of another user, or
     ///         in another network namespace.
-    ///     ValueError: it is a file of something else.
+    ///     ValueError: it is a file of something else, which is left as it was; or it is open in this process under another
+    ///         name.
     ///     OSError: it cannot be opened.
     ///     TypeError: ``fsync`` or ``repair`` is no bool, or there is no file to repair.
     #[new]
     #[pyo3(signature = (path=None, /, *, fsync=true, repair=false))]
     fn new(
         py: Python<'_>,
-        path: Option<PathBuf>,
+        #[pyo3(from_py_with = path_or_none)] path: Option<PathBuf>,
         #[pyo3(from_py_with = fsync_or_not)] fsync: bool,
         #[pyo3(from_py_with = repair_or_not)] repair: bool,
     ) -> PyResult<Self> {
@@ -297,10 +298,11 @@ impl Space {
     /// Returns:
     ///     A ``Watch``: receive from it, or ``async for``; ``with`` ends it.
     #[pyo3(signature = (template=None, /, capacity=1000))]
-    fn watch(slf: Bound<'_, Self>, template: Option<&Bound<'_, PyAny>>, capacity: usize) -> PyResult<Watch> {
-        if capacity == 0 {
-            return Err(errors::wrong_value("capacity must be a whole number > 0"));
-        }
+    fn watch(
+        slf: Bound<'_, Self>,
+        template: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = of_watch)] capacity: usize,
+    ) -> PyResult<Watch> {
         Watch::begin(slf.py(), slf.unbind(), any_or(template)?, capacity)
     }
 

@@ -4,6 +4,7 @@
 //! alone; [`heir`](crate::space::heir) asks for it when a file is opened, and when its owner is gone.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -26,6 +27,8 @@ static OPEN: Mutex<Option<HashMap<PathBuf, Use>>> = Mutex::new(None);
 
 struct Use {
     place: Arc<Place>,
+    /// Of the file, whatever its name is now.
+    id: Option<FileId>,
     /// How often it is open here.
     count: usize,
 }
@@ -99,6 +102,9 @@ pub(super) fn with_files<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// What is the same of a file under all its names.
+type FileId = (u64, u64);
+
 /// A file that was found or opened, and what was repaired.
 type Found = (Arc<Place>, Option<Repaired>);
 
@@ -140,9 +146,15 @@ impl Opened {
             found.count += 1;
             return Ok(Some((Arc::clone(&found.place), None)));
         }
+        // To open it would take the locks from it that the database has: those of POSIX go with any descriptor.
+        if let Some(id) = id_of(path)
+            && let Some((known, _)) = open.iter().find(|(_, found)| found.id == Some(id))
+        {
+            return Err(Error::Named { path: path.into(), known: known.clone() }.into());
+        }
         let place = Place::new(path, fsync);
         let Some(repaired) = heir::settle(&place, repair)? else { return Ok(None) };
-        open.insert(path.into(), Use { place: Arc::clone(&place), count: 1 });
+        open.insert(path.into(), Use { place: Arc::clone(&place), id: id_of(path), count: 1 });
         Ok(Some((place, repaired)))
     }
 
@@ -222,6 +234,11 @@ pub(crate) unsafe fn unlock_after_fork() {
 /// In a forked child: what is open is the parent's.
 pub(crate) fn forget() {
     std::mem::forget(std::mem::take(&mut *OPEN.lock()));
+}
+
+/// The device and the number of a file, if it is there.
+fn id_of(path: &Path) -> Option<FileId> {
+    std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
 /// The path by which a file is known, whoever opens it from wherever.
