@@ -56,6 +56,12 @@ def test_what_is_for_a_worker_process_is_no_main(body):
         td.run(body)
 
 
+async def test_what_can_only_be_iterated_over_is_not_said_to_be_an_async_generator():
+    with pytest.raises(TypeError, match="is no body of a task: iterate over it by `async for`") as caught:
+        td.go(td.Channel())
+    assert "generator" not in str(caught.value)
+
+
 async def test_an_async_generator_object_is_refused_with_advice():
     body = async_generator()
     with pytest.raises(TypeError, match=r"async for|async generator"):

@@ -1,6 +1,7 @@
 """A space handed to a worker works there as here; `tests/spaces.py` runs the suite of all spaces over such ones too."""
 
 import asyncio
+import copy
 import gc
 import os
 import pickle
@@ -44,6 +45,21 @@ def test_in_a_closure_a_value_and_a_channel(pool):
     channel.send_nowait(space)
     pool.go(lambda channel: channel.recv().wait(PATIENCE).write_nowait(("channel",)), channel).result(PATIENCE)
     assert space.read_all() == [("closure",), ("value",), ("channel",)]
+
+
+def test_patterns_go_to_a_worker_with_all_that_was_said(pool):
+    space = td.Space()
+    for value in (1, 5, 9, "x", ("a", 2.5)):
+        space.write_nowait(("job", value))
+    patterns = [
+        td.between(2, ...),
+        td.one_of(1, str, td.between(9, 9)),
+        td.one_of(("a", td.between(..., 3.0)), ...),
+    ]
+    for pattern in patterns:
+        found = pool.go(lambda space, pattern: space.read_all(("job", pattern)), space, pattern).result(PATIENCE)
+        assert found == space.read_all(("job", pattern))
+        assert repr(copy.deepcopy(pattern)) == repr(pattern)
 
 
 def test_a_handle_in_its_own_process_is_the_same_space():

@@ -432,8 +432,14 @@ fn of_awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> 
         }
         return Err(errors::wrong_type(format!("{}.__await__() gave no iterator", name(object))));
     }
-    if object.hasattr("__aiter__")? {
+    if object.hasattr("asend")? {
         return Err(async_generator(object));
+    }
+    if object.hasattr("__aiter__")? {
+        return Err(errors::wrong_type(format!(
+            "{} is no body of a task: iterate over it by `async for` in an `async def`, and give that",
+            name(object)
+        )));
     }
     Err(errors::wrong_type(format!(
         "a task's body is an `async def` or generator function, what calling one gives, or an object with \

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use pyo3::PyTypeInfo;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -23,12 +24,26 @@ const DEPTH: usize = 100;
 
 /// What a field of a template may be like, from ``between`` and ``one_of``.
 #[pyclass(frozen, module = "thistledown._core")]
-pub(crate) struct Pattern(Field);
+pub(crate) struct Pattern {
+    field: Field,
+    /// The function that made it, and of what: so it goes to another process.
+    maker: &'static str,
+    arguments: Py<PyTuple>,
+}
 
 #[pymethods]
 impl Pattern {
     fn __repr__(&self) -> String {
-        format!("td.{}", self.0)
+        format!("td.{}", self.field)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let maker = py.import("thistledown._core")?.getattr(self.maker)?;
+        Ok((maker, self.arguments.bind(py).clone()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.arguments)
     }
 }
 
@@ -70,7 +85,8 @@ pub(crate) fn between(low: &Bound<'_, PyAny>, high: &Bound<'_, PyAny>) -> PyResu
         let (low, high) = (low.repr()?, high.repr()?);
         return Err(errors::wrong_value(format!("nothing is between {low} and {high}")));
     }
-    Ok(Pattern(Field::Between(one, two)))
+    let arguments = PyTuple::new(low.py(), [low, high])?.unbind();
+    Ok(Pattern { field: Field::Between(one, two), maker: "between", arguments })
 }
 
 fn end(object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
@@ -101,7 +117,7 @@ pub(crate) fn one_of(alternatives: &Bound<'_, PyTuple>) -> PyResult<Pattern> {
         return Err(errors::wrong_type("one_of needs at least one alternative"));
     }
     let fields: PyResult<_> = alternatives.iter().map(|object| field(&object, 1)).collect();
-    Ok(Pattern(Field::OneOf(fields?)))
+    Ok(Pattern { field: Field::OneOf(fields?), maker: "one_of", arguments: alternatives.clone().unbind() })
 }
 
 /// A tuple to be written.
@@ -221,7 +237,7 @@ fn field(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Field> {
         return Ok(Field::Anything);
     }
     if let Ok(pattern) = object.cast_exact::<Pattern>() {
-        return Ok(pattern.get().0.clone());
+        return Ok(pattern.get().field.clone());
     }
     if let Ok(class) = object.cast::<PyType>() {
         return kind(class).map(Field::Kind);
