@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import gc
 import pickle
 import queue
@@ -89,7 +90,46 @@ class Account:
         return cls.__name__
 
 
+class Bound:
+    """Methods that Python makes when they are looked up."""
+
+    def add(self, one, other):
+        return one + other
+
+    async def add_later(self, one, other):
+        return one + other
+
+    @functools.singledispatchmethod
+    def kind(self, value):
+        return "something"
+
+    @kind.register
+    def _(self, value: int):
+        return "a number"
+
+    increase = functools.partialmethod(add, 1)
+    increase_later = functools.partialmethod(add_later, other=1)
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args: args
+
+
 # --- calls ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_functools_makes_of_a_method_is_a_method():
+    bound = td.here.actor(Bound)
+    assert await bound.increase(2) == 3
+    assert await bound.ask("increase", 2) == 3
+    assert await bound.increase_later(2) == 3
+    assert [await bound.kind(value) for value in (1, "x")] == ["a number", "something"]
+
+
+async def test_what_instances_alone_have_is_called_by_a_method_and_the_error_says_so(home):
+    with pytest.raises(TypeError, match=r"`def call\(self, \*args\): return self\.dynamic\(\*args\)`"):
+        td.here.actor(Bound).ask("dynamic", 3)
 
 
 async def test_methods_are_messages_and_replies_are_tasks(home):

@@ -158,7 +158,7 @@ async def test_a_monitor_follows_an_actor_that_moves(home):
 
 @pytest.mark.parametrize("who", [3, None, "x", Worker])
 def test_only_tasks_and_actors_have_ends_to_tell_of(who):
-    with pytest.raises(TypeError, match="takes tasks, actors and supervisors"):
+    with pytest.raises(TypeError, match="takes tasks, actors, supervisors and worker processes"):
         td.monitor(who)
     with pytest.raises(TypeError, match="takes tasks, actors and supervisors"):
         td.link(who, who)

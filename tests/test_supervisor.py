@@ -355,6 +355,31 @@ async def test_a_temporary_child_is_forgotten_when_it_has_ended(home):
             account.deposit(1)
 
 
+async def test_a_child_that_is_forgotten_is_nobodys_child(home):
+    """supervisor, terminate_child: a temporary child's specification goes with it."""
+    children = [
+        here(Account, name="brief", restart="temporary"),
+        here(Account, name="deleted"),
+        here(Account, name="c"),
+    ]
+    async with td.Supervisor(children) as supervisor:
+        assert "brief" in supervisor
+        supervisor["brief"].kill()
+        await supervisor.terminate_child("deleted")
+        assert "deleted" in supervisor
+        await supervisor.delete_child("deleted")
+        while len(supervisor.which_children()) > 1:
+            await td.sleep(0)
+        for gone in ("brief", "deleted"):
+            assert gone not in supervisor
+            with pytest.raises(KeyError, match=f"no child '{gone}'; there are 'c'"):
+                supervisor[gone]
+        with pytest.raises(KeyError, match="no child 'x'; there are 'c'"):
+            supervisor["x"]
+        await supervisor.start_child(here(Account, 7, name="brief"))
+        assert await supervisor["brief"].balance == 7
+
+
 # --- too many restarts ---------------------------------------------------------------------------------------
 
 
@@ -970,6 +995,12 @@ def test_a_child_of_a_supervisor_that_was_not_started_says_what_to_write():
         assert supervisor["Account"].deposit(1).result(PATIENCE) == 1
     with pytest.raises(td.ActorStopped):
         supervisor["Account"].deposit(1)
+
+
+@pytest.mark.parametrize("children", [Account, td.child(Account), "Account", 3, None])
+def test_children_that_are_no_list_are_an_error_that_says_what_to_write(children):
+    with pytest.raises(TypeError, match=r"children of a supervisor are a list, .*`td\.Supervisor\(\["):
+        td.Supervisor(children)
 
 
 def test_an_unknown_child_has_near_names():

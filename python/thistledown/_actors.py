@@ -113,7 +113,11 @@ class Actor(_core.Handle, Generic[C]):
             messages.check(name, args, kwargs)
             return box.call(name, args, kwargs)
         if args or kwargs:
-            raise TypeError(f"{box.owner.__qualname__}.{name} is an attribute, which takes no arguments")
+            raise TypeError(
+                f"{box.owner.__qualname__}.{name} is an attribute, which takes no arguments: a function that its "
+                f"instances alone have is called by a method of the class, `def call(self, *args): return "
+                f"self.{name}(*args)`"
+            )
         return box.read(name)
 
     def stop(self) -> Task[None]:

@@ -2,13 +2,13 @@
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypedDict, Unpack, get_args
 
 from thistledown import _core
 from thistledown._supervision import Restart
 
-__all__ = ["Child", "ChildOptions", "as_child", "child", "no_such_child"]
+__all__ = ["Child", "ChildOptions", "as_child", "as_children", "child", "no_such_child"]
 
 P = ParamSpec("P")
 
@@ -133,6 +133,18 @@ def as_child(given: Any) -> Child:
     if hasattr(given, "__await__") or hasattr(given, "send"):
         raise TypeError(f"{given!r} can run only once, and a child is started again: write `td.child(function, *args)`")
     return child(given)
+
+
+def as_children(given: Any) -> list[Child]:
+    """What a supervisor was given, as children.
+
+    Raises:
+        TypeError: it is no list of what can be a child.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        word = getattr(given, "__name__", "child")
+        raise TypeError(f"the children of a supervisor are a list, got {given!r}: write `td.Supervisor([{word}])`")
+    return [as_child(one) for one in given]
 
 
 def _check(given: dict[str, Any]) -> None:

@@ -100,9 +100,9 @@ def _reason(task: Task[Any]) -> str | BaseException:
     return "normal" if failure is None else failure
 
 
-def _checked(who: Any, function: str, hint: str = "") -> None:
+def _checked(who: Any, function: str, kinds: str = "tasks, actors and supervisors", hint: str = "") -> None:
     if not isinstance(who, Task | Actor | Supervising):
-        raise TypeError(f"{function} takes tasks, actors and supervisors, got {who!r}{hint}")
+        raise TypeError(f"{function} takes {kinds}, got {who!r}{hint}")
 
 
 def monitor(who: Mortal, /) -> "_core.Operation[Down]":
@@ -123,7 +123,7 @@ def monitor(who: Mortal, /) -> "_core.Operation[Down]":
         task, is_elsewhere = None, True
     else:
         hint = ": `pool.processes()` gives the processes of a pool" if isinstance(who, int) else ""
-        _checked(who, "monitor", hint)
+        _checked(who, "monitor", "tasks, actors, supervisors and worker processes", hint)
         task = None if isinstance(who, Actor) else _task_of(who)
         is_elsewhere = who._box.is_elsewhere if isinstance(who, Actor) else _is_elsewhere(who)
     pledge: Task[Down] = _core.pledge(f"the end of {_named(who)}", is_elsewhere)

@@ -7,6 +7,7 @@ Not in here: instances. An attribute that only an instance has is known by its n
 """
 
 import contextlib
+import functools
 import sys
 import types
 import weakref
@@ -29,6 +30,9 @@ MANY = 1 << 30
 FREELY = frozenset({"setattr", "__dict__", "vars", "update"})
 """Names in the code of a class that may give instances attributes of any name."""
 
+
+BOUND_LATE = (staticmethod, classmethod, functools.partialmethod, functools.singledispatchmethod)
+"""What stands in a class for a method, and can be called of an instance alone."""
 
 CONSTRUCTORS = ("__init__", "__new__", "__init_subclass__")
 
@@ -56,7 +60,7 @@ class Messages:
             return True
         owner = self.owner
         found = _found(owner, name)
-        if callable(found) or isinstance(found, staticmethod | classmethod):
+        if callable(found) or isinstance(found, BOUND_LATE):
             self._methods[name] = _counts(found)
             return True
         if found is None and not _may_have(owner, name):

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, get_args
 
 from thistledown import _core, _ends
-from thistledown._children import Child, as_child, no_such_child
+from thistledown._children import Child, as_child, as_children, no_such_child
 from thistledown._errors import ChildFailed, NotPicklable
 from thistledown._lifetime import EXIT_GRACE
 from thistledown._supervising import Supervising, failed, known_of
@@ -90,7 +90,7 @@ class Supervisor(Supervising):
         if not within > 0:
             raise ValueError(f"within must be > 0 seconds, got {within!r}")
         specs: dict[str, Child] = {}
-        for spec in map(as_child, children):
+        for spec in as_children(children):
             if spec.name in specs:
                 raise ValueError(f"two children are named {spec.name!r}: name one by `.options(name=...)`")
             specs[spec.name] = spec
@@ -246,15 +246,16 @@ class Supervisor(Supervising):
             name: by which the supervisor knows it.
 
         Raises:
-            KeyError: there is no such child, or it is a task that does not run now.
+            KeyError: there is no such child, also no more (a temporary one that has ended, one that was deleted); or it
+                is a task that does not run now.
         """
+        spec = self._known.get(name)
+        if spec is None or self._is_gone(name):
+            raise KeyError(no_such_child(name, [known for known in list(self._known) if not self._is_gone(known)]))
         if name in self._kept:
             from thistledown._actors import handle
 
             return handle(self._kept[name])
-        spec = self._known.get(name)
-        if spec is None:
-            raise KeyError(no_such_child(name, list(self._known)))
         if isinstance(spec._start, Supervisor):
             return spec._start
         task = getattr(self._lives.get(name), "task", None)
@@ -264,7 +265,7 @@ class Supervisor(Supervising):
         return task
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known
+        return name in self._known and not self._is_gone(name)
 
     def which_children(self) -> list[ChildState]:
         """All children, in the order of their start."""
@@ -376,6 +377,14 @@ class Supervisor(Supervising):
         return self._demand(f"delete of child {name}", delete)
 
     # --- the rest ---------------------------------------------------------------------------------------------------
+
+    def _is_gone(self, name: object) -> bool:
+        """Whether it is a child that this was made with, and that is forgotten until this is started again."""
+        if name not in self._specs or self._over is None or self._over.done():
+            return False
+        if self._started is None or not self._started.done():
+            return False
+        return all(child.name != name for child in list(self._machine.children))
 
     def _kind(self, name: str) -> str:
         spec = self._known.get(name)
