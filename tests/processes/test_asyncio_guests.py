@@ -389,7 +389,8 @@ def test_a_burst_of_completions_wakes_the_loop_a_handful_of_times(run, gate):
 
     results, count = run(main)
     assert results == list(range(0, 2 * MANY, 2))
-    assert count <= 50
+    # How many depends on who has the processor when; that it is one of a whole burst is shown below.
+    assert count <= MANY // 50
 
 
 def test_a_burst_that_is_complete_is_one_wake_up(gate):
