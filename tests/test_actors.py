@@ -407,6 +407,23 @@ async def test_an_actor_that_asks_itself_and_waits_is_a_deadlock():
         await account.ask("ask", account)
 
 
+class Leaver:
+    async def leaves(self, me, how):
+        await (me.stop() if how == "stop" else me.move(td.here))
+
+
+@pytest.mark.parametrize("how", ["stop", "move"])
+async def test_an_actor_that_waits_for_its_own_stop_or_move_is_told_so_in_plain_words(how):
+    anna = td.here.options(name="anna").actor(Leaver)
+    with pytest.raises(td.DeadlockError) as told:
+        await anna.leaves(anna, how)
+    first, behind = str(told.value).splitlines()
+    assert first.startswith(
+        f"anna.leaves (of Leaver) would wait for the {how} of anna, which waits for it in turn, at "
+    )
+    assert behind == f"  the {how} of anna waits for its turn at its actor, which is held by the task that would wait"
+
+
 async def test_the_call_that_closes_a_cycle_is_taken_back():
     class Saver:
         balance = 0

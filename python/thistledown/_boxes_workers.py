@@ -180,7 +180,7 @@ class WorkerBox(MovingBox):
                 self._is_plain = False
                 self._is_stopping = True
             if self._waiting is not None:
-                return self._later(f"the end of {self.name}", lambda box: box.stop(), lambda: self._mailbox.stop())
+                return self._later(f"the stop of {self.name}", lambda box: box.stop(), lambda: self._mailbox.stop())
         return self._mailbox.stop() if forward is None else forward.stop()
 
     def kill(self, because: BaseException | None = None) -> None:

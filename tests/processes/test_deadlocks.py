@@ -1,5 +1,7 @@
 """Tasks of worker processes that wait for each other: the wait that can never end is told so at once."""
 
+import re
+
 import pytest
 import thistledown as td
 import work
@@ -96,6 +98,45 @@ async def waits_with_a_way_out():
 def test_a_wait_with_a_way_out_is_no_deadlock(nested):
     assert nested.options(key="a").go(waits_with_a_limit).result(PATIENCE) == "went on"
     assert nested.options(key="a").go(waits_with_a_way_out).result(PATIENCE) == 1
+
+
+class Turns:
+    """Waits for what it asks itself."""
+
+    def set(self, me):
+        self.me = me
+
+    def plain(self, depth):
+        return depth and self.me.plain(depth - 1).result()
+
+    async def awaits(self, depth):
+        return depth and await self.me.awaits(depth - 1)
+
+    def ends(self):
+        return self.me.stop().result()
+
+
+@pytest.mark.parametrize("method", ["plain", "awaits"])
+def test_an_actor_that_waits_for_its_own_turn_waits_and_the_turn_stands_behind(nested, method):
+    actor = nested.options(name="anna").actor(Turns)
+    actor.set(actor).result(PATIENCE)
+    with pytest.raises(td.DeadlockError) as told:
+        actor.ask(method, 1).result(PATIENCE)
+    first, waits, behind = str(told.value).splitlines()[:3]
+    outer, inner = re.fullmatch(r"(\S+) would wait for (\S+), which waits for it in turn:", first).groups()
+    assert re.fullmatch(rf"  {outer}, in worker \d+, waits for the end of task {inner}", waits)
+    assert behind == f"  {inner} stands behind {outer}, in its actor"
+
+
+def test_an_actor_that_waits_for_its_own_stop_is_told_so_in_plain_words(nested):
+    actor = nested.options(name="anna").actor(Turns)
+    actor.set(actor).result(PATIENCE)
+    with pytest.raises(td.DeadlockError) as told:
+        actor.ends().result(PATIENCE)
+    first, waits, behind = str(told.value).splitlines()[:3]
+    outer = re.fullmatch(r"(anna\.ends-\d+) would wait for the stop of anna, which waits for it in turn:", first)[1]
+    assert re.fullmatch(rf"  {outer}, in worker \d+, waits for the stop of anna", waits)
+    assert behind == f"  the stop of anna stands behind {outer}, in its actor"
 
 
 def meets(key, gate, other):

@@ -72,6 +72,11 @@ impl Named {
         Self { task: self.task.clone_ref(py), message }
     }
 
+    /// Whether it ends an actor, or moves it.
+    fn is_for_box(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.get().is_for_box())
+    }
+
     /// What people call it. Of a message that is the actor's name with what was asked.
     fn name(&self, py: Python<'_>) -> String {
         let called = self.message.as_ref().and_then(|message| message.get().called(py).ok());
@@ -129,6 +134,7 @@ fn target(
 /// What an operation waits for, in words.
 fn words(py: Python<'_>, operation: &Operation, target: Option<Named>) -> String {
     match target {
+        Some(task) if task.is_for_box() => task.name(py),
         Some(task) => format!("the end of task {}", task.name(py)),
         None => operation.describe(py),
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use slotmap::SecondaryMap;
 use smallvec::SmallVec;
-use thistledown_wire::{Answer, End, Errand};
+use thistledown_wire::{Answer, End, Errand, Verb};
 
 use crate::actors::Actors;
 use crate::bell::Bell;
@@ -264,14 +264,16 @@ impl<C> Desk<C> {
     }
 
     /// That a job waits for another, in words. `place`: the worker that it has begun in.
-    pub(crate) fn line(&self, job: JobId, next: JobId, place: Option<WorkerId>) -> String {
-        let actor = |job| self.jobs.get(job)?.errand.map(|errand| errand.actor);
-        let is_behind = actor(job).is_some() && actor(job) == actor(next);
-        let (who, next) = (self.who(job, place.filter(|_| !is_behind)), self.called(next));
+    pub(crate) fn line(&self, job: JobId, on: JobId, place: Option<WorkerId>) -> String {
+        let errand = |job| self.jobs.get(job)?.errand;
+        let actor = |job| errand(job).map(|errand| errand.actor);
+        let is_task = errand(on).is_none_or(|errand| errand.verb == Verb::Call);
+        let (who, next) = (self.who(job, place), self.called(on));
         match place {
-            _ if is_behind => format!("  {who} stands behind {next}, in its actor"),
-            Some(_) => format!("  {who} waits for the end of task {next}"),
-            None => format!("  {who} stands behind {next}, which has the same key"),
+            None if actor(job).is_none() => format!("  {who} stands behind {next}, which has the same key"),
+            None if actor(job) == actor(on) => format!("  {who} stands behind {next}, in its actor"),
+            _ if is_task => format!("  {who} waits for the end of task {next}"),
+            _ => format!("  {who} waits for {next}"),
         }
     }
 

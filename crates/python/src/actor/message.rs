@@ -69,6 +69,15 @@ impl Message {
         message
     }
 
+    fn is_stop(&self, py: Python<'_>) -> bool {
+        self.is_for_box() && self.name.bind(py) == "_stopped"
+    }
+
+    /// Whether it is for the box itself, which a user ends or moves without that he calls a method.
+    pub(crate) fn is_for_box(&self) -> bool {
+        self.to == To::Box
+    }
+
     /// The box that it is for.
     pub(super) fn addressee(&self, py: Python<'_>) -> Py<HereBox> {
         self.to_box.clone_ref(py)
@@ -84,9 +93,14 @@ impl Message {
     }
 
     /// What people call its task: the actor and what is asked of it, with the class, if the actor's name does not say that.
+    /// Of a message to the box itself: what becomes of the actor.
     pub(crate) fn called(&self, py: Python<'_>) -> PyResult<String> {
         let actor = self.to_box.bind(py);
         let name: String = actor.getattr(intern!(py, "name"))?.extract()?;
+        if self.is_for_box() {
+            let becomes = if self.is_stop(py) { "stop" } else { "move" };
+            return Ok(format!("the {becomes} of {name}"));
+        }
         let owner = actor.getattr(intern!(py, "owner"))?;
         let owner: String = owner.getattr(intern!(py, "__qualname__"))?.extract()?;
         let what = self.name.bind(py).to_string_lossy();
@@ -198,7 +212,7 @@ pub(crate) fn died(py: Python<'_>, body: &Body) -> Option<Outcome> {
         None => body.iterator.bind(py).cast_exact::<Message>().ok()?,
     };
     let error = HereBox::died(message.get().to_box.bind(py))?;
-    match message.get().to == To::Box && message.get().name.bind(py) == "_stopped" {
+    match message.get().is_stop(py) {
         true => Some(Outcome::Value(py.None())),
         false => Some(Outcome::Error(error)),
     }

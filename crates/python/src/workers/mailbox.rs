@@ -251,9 +251,9 @@ impl Mailbox {
 
     fn ask_plainly(&self, py: Python<'_>, verb: Verb) -> PyResult<Py<Task>> {
         let what = match verb {
-            Verb::Stop => "the end of",
+            Verb::Stop => "the stop of",
             Verb::Watch => "a watch of",
-            _ => "the leave of",
+            _ => "the move of",
         };
         let function = self.function(py, &[METHOD])?;
         let call = freight::pack_call(&PyTuple::empty(py), None, None)?;
@@ -291,8 +291,10 @@ impl Mailbox {
         Task::set_remote(&task, Arc::clone(&remote));
         // The engine does not hold it, so the collector has to know it.
         root::track(task.as_ptr());
-        if !matches!(verb, Verb::Make { .. }) {
-            order.name = Name::numbered(words, task.get().serial());
+        match verb {
+            Verb::Make { .. } => {}
+            Verb::Stop | Verb::Give => order.name = Name::given(words),
+            Verb::Call | Verb::Watch => order.name = Name::numbered(words, task.get().serial()),
         }
         let engine = match &self.source {
             Source::Above(upstream) => {

@@ -11,7 +11,7 @@ use crate::desk::Owner;
 use crate::name::Name;
 use crate::outcome::{Cause, Outcome, Refusal};
 use crate::parcel::Parcel;
-use crate::policy::{ActorId, Cancel, JobId, JobState, Verdict, WorkerId};
+use crate::policy::{ActorId, Cancel, JobId, Verdict, WorkerId};
 use crate::tag::Tag;
 use crate::terms::Order;
 use crate::view::Span;
@@ -136,10 +136,7 @@ impl<C> Hall<C> {
     fn blocked(&mut self, id: WorkerId, job: JobId, reference: u64, holds: bool, now: u64) {
         let Some(on) = self.desk.started_as(id, reference) else { return self.policy.unblocked(id, job) };
         let Err(deadlock) = self.policy.blocked(id, job, on, holds) else { return };
-        let mut words = self.desk.explain(&deadlock, |job| match self.policy.state(job) {
-            Some(JobState::Offered(worker)) => Some(worker),
-            _ => None,
-        });
+        let mut words = self.desk.explain(&deadlock, |job| self.policy.begun_in(job));
         if holds && self.policy.actors_in(id).is_some_and(|actors| actors.len() > 1) {
             words.push_str(HELD);
         }

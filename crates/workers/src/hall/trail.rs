@@ -8,7 +8,7 @@ use thistledown_wire::Answer;
 use super::Hall;
 use crate::outcome::Outcome;
 use crate::parcel::Parcel;
-use crate::policy::{Cancel, JobId, JobState};
+use crate::policy::{Cancel, JobId};
 
 /// A trail of so many bytes gets no more lines, here and in the processes that it goes through.
 pub const LONGEST_TRAIL: usize = 8 * 1024;
@@ -16,10 +16,7 @@ pub const LONGEST_TRAIL: usize = 8 * 1024;
 impl<C> Hall<C> {
     /// Follows a trail from a job to the one at its end.
     pub(crate) fn trail(&mut self, from: JobId, mut written: Vec<u8>) {
-        let place = |job| match self.policy.state(job) {
-            Some(JobState::Offered(worker)) => Some(worker),
-            _ => None,
-        };
+        let place = |job| self.policy.begun_in(job);
         let mut at = from;
         for _ in 0..=self.desk.jobs.len() {
             let Some(next) = self.policy.waits_for(at) else { break };

@@ -80,6 +80,15 @@ impl Policy {
         next.filter(|next| self.jobs.contains_key(*next))
     }
 
+    /// The worker that a job has begun in. A call that stands behind another one of its actor has not, wherever it lies.
+    #[must_use]
+    pub fn begun_in(&self, id: JobId) -> Option<WorkerId> {
+        let job = self.jobs.get(id)?;
+        let actor = job.spec.actor.and_then(|actor| self.actors.get(actor));
+        let first = actor.and_then(|actor| actor.laid.front());
+        job.worker().filter(|_| first.is_none_or(|first| *first == id))
+    }
+
     /// Whether the job needs a worker, and there will be none: there are as many as there may be, and all of them have
     /// jobs that wait for others which have not ended.
     fn finds_no_worker(&self, id: JobId) -> bool {

@@ -235,6 +235,8 @@ fn a_call_that_waits_for_its_own_actor_never_ends() {
     let inner = rig.call(actor);
     let cycle = Deadlock::Cycle(vec![outer, inner]);
     assert_eq!(rig.policy.blocked(host, outer, inner, false), Err(cycle));
+    assert_eq!(rig.worker_of(inner), Some(host), "it was laid ahead");
+    assert_eq!([outer, inner].map(|call| rig.policy.begun_in(call)), [Some(host), None], "and stands behind");
 }
 
 #[test]
