@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from thistledown import telemetry
 
+from leaks import eventually
 from support import PATIENCE, settle
 
 
@@ -130,6 +131,117 @@ def test_tasks_of_workers_are_spans(exported):
     spans = {span.name: span for span in exported.get_finished_spans()}
     assert spans["count"].attributes["thistledown.task.place"] == "workers"
     assert spans["divide"].status.description == "ZeroDivisionError"
+
+
+class Account:
+    """Holds money, and hands it on."""
+
+    def __init__(self, balance=0):
+        self.balance = balance
+
+    def deposit(self, amount):
+        self.balance += amount
+        return self.balance
+
+    async def later(self):
+        await td.sleep(0)
+        return self.balance
+
+    def fails(self):
+        raise ValueError("no such account")
+
+    def pays_into(self, other):
+        return other.deposit(1).result()
+
+
+def names(exported):
+    return sorted(span.name.rpartition("-")[0] for span in exported.get_finished_spans())
+
+
+@pytest.fixture
+def pool():
+    with td.Workers(2) as pool:
+        yield pool
+
+
+def until(exported, *expected):
+    """Who has asked to hear of ends in other processes hears a moment after them."""
+    eventually(lambda: names(exported) == sorted(expected), f"there are not just spans of {expected}")
+
+
+def test_calls_of_actors_in_workers_are_spans(exported, pool):
+    account = pool.options(name="joint").actor(Account, 5)
+    assert account.deposit(1).result(PATIENCE) == 6
+    assert account.later().result(PATIENCE) == 6
+    assert account.balance.result(PATIENCE) == 6
+    with pytest.raises(ValueError, match="account"):
+        account.fails().result(PATIENCE)
+    account.stop().result(PATIENCE)
+    until(exported, "joint.balance", "joint.deposit", "joint.fails", "joint.later")
+    spans = by_name(exported)
+    assert {span.attributes["thistledown.task.place"] for span in spans.values()} == {"workers"}
+    assert spans["joint.fails"].status.description == "ValueError"
+    assert spans["joint.deposit"].status.status_code is trace.StatusCode.UNSET
+
+
+def test_a_call_of_an_actor_in_a_worker_is_below_the_task_that_makes_it(exported, pool):
+    async def calls():
+        async with pool.options(name="joint").actor(Account) as account:
+            await account.deposit(1)
+
+    td.run(calls)
+    eventually(lambda: "joint.deposit" in by_name(exported), "there is no span of the call")
+    spans = by_name(exported)
+    [outer] = [span for name, span in spans.items() if name.endswith("calls")]
+    assert spans["joint.deposit"].parent.span_id == outer.context.span_id
+
+
+def spans_of_a_call(account):
+    """In a worker: what is exported there when a task of it calls an actor of the pool."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry.instrument(provider)
+    try:
+        account.deposit(1).result(PATIENCE)
+        until(exporter, "joint.deposit")
+    finally:
+        telemetry.uninstrument()
+
+
+def test_a_call_that_is_made_in_a_worker_is_a_span_there_when_somebody_asks_there(exported, pool):
+    account, other = (pool.options(name=name).actor(Account) for name in ("joint", "other"))
+    pool.go(spans_of_a_call, account).result(PATIENCE)
+    assert other.pays_into(account).result(PATIENCE) == 2
+    until(exported, "other.pays_into", "spans_of_a_call")
+
+
+def test_how_a_weightless_actor_is_stopped_and_moved_is_no_span(exported):
+    async def main():
+        account = td.here.actor(Account)
+        await account.move(td.here)
+        await account.deposit(1)
+        await account.stop()
+
+    td.run(main)
+    assert [name for name in names(exported) if not name.endswith("main")] == ["Account.deposit"]
+
+
+def test_what_supervisors_do_for_themselves_is_no_span(exported, pool):
+    here = td.child(Account).options(name="shallow", place=td.here)
+
+    async def main():
+        deep = td.Supervisor([here.options(name="deep")], name="inner")
+        async with td.Supervisor([here, deep]) as supervisor:
+            await supervisor["shallow"].deposit(1)
+            await supervisor["inner"]["deep"].deposit(1)
+
+    td.run(main)
+    assert [name for name in names(exported) if not name.endswith("main")] == ["Account.deposit"] * 2
+    exported.clear()
+    with td.Supervisor([td.child(Account).options(name="joint", place=pool)]) as supervisor:
+        supervisor["joint"].deposit(1).result(PATIENCE)
+    until(exported, "joint.deposit")
 
 
 def test_nothing_is_made_before_it_is_asked_for_or_after(exported):

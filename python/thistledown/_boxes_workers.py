@@ -152,6 +152,10 @@ class WorkerBox(MovingBox):
     def read(self, attribute: str) -> Task[Any]:
         return self._asked(attribute, lambda box: box.read(attribute), lambda: self._mailbox.read(attribute))
 
+    def begun(self) -> Task[Any]:
+        """A task that ends when the instance is made, with the error if it cannot be. It is no call: it has no span."""
+        return self._asked("__module__", lambda box: box.read("__module__"), self._mailbox.begun)
+
     def _asked(self, what: str, elsewhere: Callable[[Box], Task[Any]], here: Callable[[], Task[Any]]) -> Task[Any]:
         with self._lock:
             if self._is_stopping and (self._waiting is not None or self._forward is None):

@@ -77,13 +77,14 @@ class ActorLife(Life):
         from thistledown._actors import actor
 
         place = self.spec._given.get("place", actor)
-        inner = self._inner = self._kept.make(place._box_maker())
+        inner: Any = self._kept.make(place._box_maker())
+        self._inner = inner
         self.has_something = True
         tie(inner)
         inner.watch(self._instance_ended)
         if not _is_here(place):
             # The first message is answered when the instance is made.
-            first = inner.read("__module__")
+            first = inner.begun()
             # Who has asked is not somebody who wants to hear of it, and may be stopped before it is answered.
             first._take_failure()
             try:

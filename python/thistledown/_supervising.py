@@ -22,6 +22,7 @@ from thistledown._boxes import Ending
 from thistledown._children import Child
 from thistledown._errors import ChannelClosed, ChildFailed
 from thistledown._lives import Life
+from thistledown._observer import unobserved
 from thistledown._supervision import Child as Known
 from thistledown._supervision import Strategy, Supervision
 from thistledown._task import Task
@@ -71,6 +72,7 @@ class Supervising(Tending):
         name = f"start of {self._name}"
         return _core.go_in(self._tell_start, (self._started,), {}, None, _Answers(_is_no_failure), name)
 
+    @unobserved
     async def _tell_start(self, started: Task[None]) -> None:
         _rests(None)
         # It ends when the supervisor does, however that comes about.
@@ -156,6 +158,7 @@ class Supervising(Tending):
         """Whether who has started it hears of its failure."""
         return self._started is not None and self._started._has_failed()
 
+    @unobserved
     async def _main(self) -> None:
         _rests(self._inbox)
         # Who ends the whole run asks for an orderly end by that: the children are not cancelled beside each other.
@@ -171,6 +174,7 @@ class Supervising(Tending):
         if failure is not None:
             raise failure
 
+    @unobserved
     async def _stand_sentry(self) -> None:
         """Stops the supervisor when the run is cancelled."""
         _rests(None)

@@ -22,6 +22,7 @@ from typing import Any, cast
 from thistledown import _carried, _core, _functions, _pickling, _report
 from thistledown._errors import Cancelled, TaskCancelled
 from thistledown._group import TaskGroup
+from thistledown._observer import unobserved
 from thistledown._run import run
 from thistledown._task import Task
 
@@ -273,6 +274,7 @@ class Weightless:
         # Those that can never go on, and why.
         self.dead: dict[int, BaseException] = {}
 
+    @unobserved
     async def take_in(self, opened: Opened) -> None:
         bell = self.child.bell()
         _core.attend(self.stuck)

@@ -10,6 +10,7 @@ from typing import Any
 
 from thistledown import _core
 from thistledown._group import TaskGroup
+from thistledown._observer import unobserved
 from thistledown._run import run
 from thistledown._task import Task
 from thistledown._worker import Weightless, WeightlessOver
@@ -39,6 +40,7 @@ class Calls(Weightless):
         # Those of them whose call has ended.
         self.free: deque[int] = deque()
 
+    @unobserved
     async def take_calls(self, first: _core.Job) -> None:
         bell = self.child.bell()
         _core.attend(self.stuck)

@@ -181,7 +181,7 @@ pub(crate) fn spawn_in(
         task.setattr("name", name)?;
     }
     let context = context::copy(py)?;
-    tally::told_to_go(&task, "here", Some(context.as_any()));
+    tally::told_to_go(&task, context.as_any(), &iterator);
     let body = Body {
         iterator: Root::new(iterator.unbind()),
         task: task.clone().unbind(),

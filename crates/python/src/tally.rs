@@ -13,6 +13,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use rustix_futex_sync::Mutex;
 
+use crate::actor::message::Message;
 use crate::errors;
 use crate::payload::WORLD;
 use crate::task::Task;
@@ -113,8 +114,9 @@ pub(crate) fn failed(py: Python<'_>, name: impl FnOnce() -> String, place: &str,
 static OBSERVED: AtomicBool = AtomicBool::new(false);
 static OBSERVER: PyOnceLock<Mutex<Option<Py<PyAny>>>> = PyOnceLock::new();
 
-/// From now on ``observer(task, place, context)`` is called with each task that is told to go, weightless or of a worker;
-/// None ends that. The context is a weightless task's own, in which it has not begun. What it raises is nobody's.
+/// From now on ``observer(task, place, context, body)`` is called with each task that is told to go, weightless or of a
+/// worker, calls of actors among them; None ends that. The context and the body are a weightless task's own, which has not
+/// begun. What it raises is nobody's.
 #[pyfunction]
 #[pyo3(signature = (observer, /))]
 pub(crate) fn set_observer(py: Python<'_>, observer: Option<Py<PyAny>>) {
@@ -125,19 +127,41 @@ pub(crate) fn set_observer(py: Python<'_>, observer: Option<Py<PyAny>>) {
     drop(old);
 }
 
-/// A task was told to go.
+/// A weightless task was told to go: its context, and its body.
 #[inline]
-pub(crate) fn told_to_go(task: &Bound<'_, Task>, place: &str, context: Option<&Bound<'_, PyAny>>) {
+pub(crate) fn told_to_go(task: &Bound<'_, Task>, context: &Bound<'_, PyAny>, body: &Bound<'_, PyAny>) {
     if OBSERVED.load(Ordering::Relaxed) {
-        tell_observer(task, place, context);
+        tell_of_weightless(task, context, body);
     }
 }
 
+/// A task was told to go in a worker, or an actor there was called.
+#[inline]
+pub(crate) fn told_to_go_in_worker(task: &Bound<'_, Task>) {
+    if OBSERVED.load(Ordering::Relaxed) {
+        tell_observer(task, "workers", None, None);
+    }
+}
+
+/// What a box is asked for by itself, to end it or to move it, is no message that anybody has written.
 #[cold]
-fn tell_observer(task: &Bound<'_, Task>, place: &str, context: Option<&Bound<'_, PyAny>>) {
+fn tell_of_weightless(task: &Bound<'_, Task>, context: &Bound<'_, PyAny>, body: &Bound<'_, PyAny>) {
+    if body.cast_exact::<Message>().is_ok_and(|message| message.get().is_for_box()) {
+        return;
+    }
+    tell_observer(task, "here", Some(context), Some(body));
+}
+
+#[cold]
+fn tell_observer(
+    task: &Bound<'_, Task>,
+    place: &str,
+    context: Option<&Bound<'_, PyAny>>,
+    body: Option<&Bound<'_, PyAny>>,
+) {
     let py = task.py();
     let observer = OBSERVER.get(py).and_then(|known| known.lock().as_ref().map(|it| it.clone_ref(py)));
-    if let Some(Err(error)) = observer.map(|observer| observer.call1(py, (task, place, context))) {
+    if let Some(Err(error)) = observer.map(|observer| observer.call1(py, (task, place, context, body))) {
         error.write_unraisable(py, Some(task.as_any()));
     }
 }

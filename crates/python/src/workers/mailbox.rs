@@ -97,16 +97,22 @@ impl Mailbox {
         let py = method.py();
         imports::check(py)?;
         let known = self.known(py, &self.methods, METHOD, method.to_str()?)?;
-        self.call_of(py, Verb::Call, known, self.pack(args, kwargs)?)
+        let task = self.call_of(py, Verb::Call, known, self.pack(args, kwargs)?)?;
+        tally::told_to_go_in_worker(task.bind(py));
+        Ok(task)
     }
 
     /// Has an attribute read.
     fn read(&self, attribute: &Bound<'_, PyString>) -> PyResult<Py<Task>> {
         let py = attribute.py();
-        imports::check(py)?;
-        let known = self.known(py, &self.attributes, ATTRIBUTE, attribute.to_str()?)?;
-        let call = freight::pack_call(&PyTuple::empty(py), None, None)?;
-        self.call_of(py, Verb::Call, known, (call, Vec::new()))
+        let task = self.read_untold(py, attribute.to_str()?)?;
+        tally::told_to_go_in_worker(task.bind(py));
+        Ok(task)
+    }
+
+    /// A task that ends when the actor is there: something is read that every object has. No observer is told.
+    fn begun(&self, py: Python<'_>) -> PyResult<Py<Task>> {
+        self.read_untold(py, "__module__")
     }
 
     /// Has the actor give itself, pickled; then it stands still.
@@ -209,6 +215,13 @@ impl Mailbox {
         let kwargs = Some(kwargs).filter(|kwargs| !kwargs.is_empty());
         let pack = || tickets::collect(|| freight::pack_call(args, kwargs, None));
         tickets::bound_for(self.source.number(), pack)
+    }
+
+    fn read_untold(&self, py: Python<'_>, attribute: &str) -> PyResult<Py<Task>> {
+        imports::check(py)?;
+        let known = self.known(py, &self.attributes, ATTRIBUTE, attribute)?;
+        let call = freight::pack_call(&PyTuple::empty(py), None, None)?;
+        self.call_of(py, Verb::Call, known, (call, Vec::new()))
     }
 
     fn known(

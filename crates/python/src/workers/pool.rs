@@ -168,7 +168,7 @@ impl Pool {
         }
         self.submit(py, order, &remote)?;
         tally::WORKERS.start();
-        tally::told_to_go(&task, "workers", None);
+        tally::told_to_go_in_worker(&task);
         Ok(task.unbind())
     }
 
