@@ -29,7 +29,7 @@ BOOKKEEPING = {
     "crates/kernel/src/waits.rs": r"party\.since = ",
     "crates/workers/src/hall/replies.rs": r"self\.spans\.are_wanted",
     "crates/workers/src/view.rs": r"self\.until",
-    "crates/workers/src/policy/actors.rs": r"actor\.ended \+= 1",
+    "crates/workers/src/policy/calls.rs": r"actor\.ended \+= 1",
 }
 
 PROGRAM = """
