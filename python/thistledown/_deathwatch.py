@@ -127,14 +127,19 @@ def monitor(who: Mortal, /) -> "_core.Operation[Down]":
         task = None if isinstance(who, Actor) else _task_of(who)
         is_elsewhere = who._box.is_elsewhere if isinstance(who, Actor) else _is_elsewhere(who)
     pledge: Task[Down] = _core.pledge(f"the end of {_named(who)}", is_elsewhere)
-    watch: Watch
+    watch: Watch | None = None
+
+    def let_go(_: object) -> None:
+        # None when it could not be made.
+        if watch is not None:
+            watch.stop()
 
     def told(reason: str | BaseException) -> None:
         waiting = known()
         if waiting is not None:
             waiting._settle(Down(who, reason), None)
 
-    known = weakref.ref(pledge, lambda _: watch.stop())
+    known = weakref.ref(pledge, let_go)
     watch = Watch(who, told)
     return _core.heard(pledge, task)
 

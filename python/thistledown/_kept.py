@@ -56,6 +56,8 @@ class Kept:
         self._held: dict[Later, None] = {}
         # What stands for it before other processes, since its handle was sent to one.
         self._counter: _core.Counter | None = None
+        # In a forked child: that it is the parent's.
+        self._not_here: str | None = None
 
     # --- for its supervisor -----------------------------------------------------------------------------------------
 
@@ -109,6 +111,19 @@ class Kept:
         with self._lock:
             return self._held.pop(held, self) is None
 
+    def leave_to_parent(self) -> None:
+        """In a forked child, where its supervisor and its instance do not exist: who asks is told."""
+        self._not_here = (
+            f"actor {self._name} belongs to the process that this one was forked from: make one of this process by "
+            "`td.actor(Class, ...)`, or by a supervisor of this process"
+        )
+        self._inner = None
+        self._is_awaited = False
+        held, self._held = self._held, {}
+        for one in held:
+            one.settle(None, self._refusal())
+            one.answer._take_failure()
+
     # --- as a box ---------------------------------------------------------------------------------------------------
 
     @property
@@ -156,6 +171,8 @@ class Kept:
 
     def _refusal(self) -> Exception:
         """The error of what is asked while there is no instance and will be none."""
+        if self._not_here is not None:
+            return RuntimeError(self._not_here)
         if self._is_known:
             return refusal(self._name, self._last)
         return RuntimeError(
@@ -165,6 +182,8 @@ class Kept:
 
     def stop(self) -> Task[None]:
         """Ends the instance. Its supervisor decides whether there is a next one."""
+        if self._not_here is not None:
+            raise self._refusal()
         inner = self._inner
         if inner is not None:
             return inner.stop()
@@ -188,6 +207,8 @@ class Kept:
             inner.kill(because)
 
     def watch(self, heard: Heard) -> None:
+        if self._not_here is not None:
+            raise self._refusal()
         inner = self._inner
         if inner is not None:
             inner.watch(heard)

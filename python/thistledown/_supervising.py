@@ -51,6 +51,8 @@ class Supervising(Tending):
         self._is_stopped = False
         self._is_nested = False
         self._has_thread = False
+        # Set in a forked child, when it ran at the fork.
+        self._is_parents = False
 
     def __getitem__(self, name: str) -> Any:
         raise NotImplementedError
@@ -89,11 +91,53 @@ class Supervising(Tending):
         return self._name
 
     def _has_started(self) -> Task[None]:
+        self._look_whose()
         if self._over is None:
             raise RuntimeError(f"{self._name} was not started: write `with supervisor:` or `supervisor.start()`")
         return self._over
 
+    def _look_whose(self) -> None:
+        """Refuses, in a forked child, what is the parent's."""
+        if self._is_parents:
+            raise self._not_here()
+
+    def _not_here(self) -> RuntimeError:
+        return RuntimeError(
+            f"{self._name} belongs to the process that this one was forked from, and goes on there: make a "
+            "`td.Supervisor(...)` of this process"
+        )
+
+    def _renew_locks(self) -> None:
+        """In a forked child: somebody who does not exist here may have had them."""
+        for kept in self._kept.values():
+            kept._lock = threading.RLock()
+        for one in self._inner():
+            one._renew_locks()
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child, which has nothing of what runs: who uses it, or waits for it, is told."""
+        if self._over is None or self._over.done():
+            return
+        self._is_parents = True
+        for kept in self._kept.values():
+            kept.leave_to_parent()
+        for one in self._inner():
+            one._leave_to_parent()
+        if self._has_thread and not self._is_nested:
+            assert self._started is not None
+            for task in (self._started, self._over):
+                if not task.done():
+                    task._settle(None, self._not_here())
+                    task._take_failure()
+
+    def _inner(self) -> "list[Supervising]":
+        """The supervisors that are its children."""
+        return [spec._start for spec in list(self._known.values()) if isinstance(spec._start, Supervising)]
+
     def _go_in_thread(self) -> None:
+        # Here, not first in the thread: a fork may follow at once.
+        from thistledown import _run as _run
+
         before = self._over
         started = self._begin()
         self._over = over = _core.pledge(self._name, True)
@@ -107,6 +151,7 @@ class Supervising(Tending):
 
     def _begin(self) -> Task[None]:
         """Makes what each start has of its own; what tells when it has started."""
+        self._look_whose()
         if self._over is not None and not self._over.done():
             raise RuntimeError(f"{self._name} runs already")
         self._started = _core.pledge(f"start of {self._name}", True)
@@ -128,6 +173,8 @@ class Supervising(Tending):
 
     def _kill(self) -> None:
         """Ends everything now."""
+        if self._is_parents:
+            return
         self._is_killed = True
         if self._over is not None and not self._over.done():
             self._ask_to_stop()
@@ -137,6 +184,8 @@ class Supervising(Tending):
                 life.kill()
 
     def _ask_to_stop(self) -> None:
+        if self._is_parents:
+            return
         self._is_stopped = True
         if self._serving is not None:
             self._serving.cancel()
@@ -150,9 +199,14 @@ class Supervising(Tending):
         except BaseException as error:
             if isinstance(error, ChildFailed) and not self._started_badly():
                 logger.error("%s", error, exc_info=error)
-            over._settle(None, error)
+            self._settle_end(over, error)
         else:
-            over._settle(None, None)
+            self._settle_end(over, None)
+
+    def _settle_end(self, over: Task[None], error: BaseException | None) -> None:
+        # In a child that was forked in this thread it is over since the fork.
+        if not self._is_parents:
+            over._settle(None, error)
 
     def _started_badly(self) -> bool:
         """Whether who has started it hears of its failure."""
@@ -263,6 +317,7 @@ class Supervising(Tending):
 
     def _demand(self, name: str, act: Callable[[], Awaitable[Any]]) -> Task[Any]:
         """Has something done by the supervisor's own task, in its turn."""
+        self._look_whose()
         answer: Task[Any] = _core.pledge(name, True)
 
         async def done() -> None:

@@ -20,7 +20,7 @@ from thistledown._supervising import Supervising, failed, known_of
 from thistledown._supervision import Strategy
 from thistledown._task import Task
 
-__all__ = ["ChildState", "Supervisor", "end_all", "roots"]
+__all__ = ["ChildState", "Supervisor", "end_all", "leave_to_parent", "renew_locks", "roots"]
 
 _numbers = itertools.count(1)
 # Those that were started, by their `id`. No set that is weak itself: looking through one fails when it grows meanwhile.
@@ -142,6 +142,7 @@ class Supervisor(Supervising):
 
     def kill(self) -> None:
         """Kills the children, and then itself. Of one that has ended nothing."""
+        self._look_whose()
         self._kill()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -163,7 +164,7 @@ class Supervisor(Supervising):
 
     async def _served(self) -> None:
         if self._over is not None:
-            await self._over
+            await self._has_started()
             return
         async with self:
             assert self._over is not None
@@ -189,6 +190,9 @@ class Supervisor(Supervising):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_parents and kind is not None:
+            # A forked child leaves what is none of its own.
+            return
         over = self.stop()
         try:
             failure = over.exception()
@@ -217,6 +221,8 @@ class Supervisor(Supervising):
 
         When the block has failed, or was cancelled, it is none: the children have their times all the same.
         """
+        if self._is_parents and kind is not None:
+            return
         over = self.stop()
         try:
             if kind is None:
@@ -248,6 +254,7 @@ class Supervisor(Supervising):
         Raises:
             KeyError: there is no such child, also no more (a temporary one that has ended, one that was deleted); or it
                 is a task that does not run now.
+            RuntimeError: it is a task, and the supervisor that of the process which this one was forked from.
         """
         spec = self._known.get(name)
         if spec is None or self._is_gone(name):
@@ -258,6 +265,7 @@ class Supervisor(Supervising):
             return handle(self._kept[name])
         if isinstance(spec._start, Supervisor):
             return spec._start
+        self._look_whose()
         task = getattr(self._lives.get(name), "task", None)
         if task is None:
             hint = ": start the supervisor first, by `with supervisor:` or `start()`" if self._over is None else ""
@@ -269,6 +277,7 @@ class Supervisor(Supervising):
 
     def which_children(self) -> list[ChildState]:
         """All children, in the order of their start."""
+        self._look_whose()
         return [
             ChildState(child.name, child.state, self._kind(child.name), child.restart, child.restarts)
             for child in list(self._machine.children)
@@ -428,3 +437,19 @@ def end_all(is_kill: bool) -> None:
         # A weightless child may refuse to end for ever; what has been killed is waited for no longer than that.
         with contextlib.suppress(TimeoutError):
             one._over.exception(EXIT_GRACE if is_kill else None)
+
+
+def renew_locks() -> None:
+    """In a forked child, before anything there is told of its end."""
+    for known in list(_roots.values()):
+        if (one := known()) is not None:
+            one._renew_locks()
+
+
+def leave_to_parent() -> None:
+    """In a forked child: it has no supervisors, those of its parent go on there."""
+    known = list(_roots.values())
+    _roots.clear()
+    for reference in known:
+        if (one := reference()) is not None:
+            one._leave_to_parent()

@@ -4,11 +4,13 @@ Imported with the first task, by the engine if nobody else does it.
 """
 
 import concurrent.futures
+import os
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from thistledown import _core
 from thistledown._errors import ThistledownError
+from thistledown._lifetime import wait_for_imports
 
 __all__ = ["Task", "TaskCancelled"]
 
@@ -72,3 +74,9 @@ class Task(_core.Task[T], concurrent.futures.Future[T]):
 
 
 _core.set_task_class(Task)
+
+
+if hasattr(os, "register_at_fork"):
+    # Once more: what was registered last comes first, and the standard library's `logging`, which came just now, takes
+    # a lock for the fork that an import of ours may need.
+    os.register_at_fork(before=wait_for_imports)

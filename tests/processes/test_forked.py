@@ -293,3 +293,152 @@ def test_a_space_in_memory_that_is_shared_is_the_parents():
     *said, own, last = done.stdout.splitlines()
     assert (len(said), own, last) == (8, "not refused: ('own',)", "[('a', 1)] 1"), done.stderr
     assert all("the space belongs to the process that this one was forked from" in line for line in said), said
+
+
+class Clock:
+    def tick(self):
+        return 1
+
+
+async def endless():
+    await td.sleep(3600.0)
+
+
+def test_the_supervisor_of_the_parent_refuses_and_says_what_to_do():
+    children = [
+        td.child(Clock).options(name="here", place=td.here),
+        td.child(Clock).options(name="far"),
+        endless,
+        td.Supervisor([td.child(Clock).options(name="deep", place=td.here)], name="inner"),
+    ]
+    with td.Supervisor(children) as supervisor:
+        actors = supervisor["here"], supervisor["far"], supervisor["inner"]["deep"]
+        uses = [
+            supervisor.stop,
+            supervisor.kill,
+            supervisor.wait,
+            supervisor.start,
+            supervisor.which_children,
+            supervisor.count_children,
+            lambda: supervisor.start_child(td.child(Clock).options(name="other")),
+            lambda: supervisor.terminate_child("here"),
+            lambda: supervisor["endless"],
+            lambda: supervisor.__exit__(None, None, None),
+            lambda: td.run(supervisor),
+            lambda: td.monitor(supervisor),
+            supervisor["inner"].stop,
+            supervisor._over.result,
+        ]
+        for actor in actors:
+            uses += [actor.tick, actor.stop, lambda actor=actor: td.monitor(actor)]
+
+        def child():
+            words = []
+            for use in uses:
+                with contextlib.suppress(KeyError):
+                    try:
+                        words.append(f"no error, but {use()!r}")
+                    except RuntimeError as error:
+                        words.append(str(error))
+            said = [word for word in words if "the process that this one was forked from" not in word]
+            with td.Supervisor([Clock, td.child(Clock).options(name="near", place=td.here)]) as own:
+                return len(words), said, own["Clock"].tick().result(PATIENCE), own["near"].tick().result(PATIENCE)
+
+        assert in_a_fork(child) == f"({len(uses)}, [], 1, 1)"
+        assert [actor.tick().result(PATIENCE) for actor in actors] == [1, 1, 1]
+        assert {known.state for known in supervisor.which_children()} == {"running"}
+
+
+@pytest.mark.parametrize("main", ["", "import sys; sys.exit(3)"], ids=["to its end", "by an exception"])
+def test_a_child_that_was_forked_while_a_supervisor_runs_comes_to_its_end(main):
+    """With the standard library's own pool, too, which forks."""
+    ended = run_program(
+        f"""
+        import concurrent.futures, multiprocessing, os
+        import thistledown as td
+
+        class Clock:
+            pass
+
+        def child():
+            print("child works", flush=True)
+            {main}
+
+        fork = multiprocessing.get_context("fork")
+        with td.Supervisor([td.child(Clock).options(place=td.here)]) as supervisor:
+            process = fork.Process(target=child)
+            process.start()
+            process.join()
+            print(process.exitcode)
+            with concurrent.futures.ProcessPoolExecutor(1, mp_context=fork) as pool:
+                print(pool.submit(abs, -5).result())
+            process = os.fork()
+            if process == 0:
+                raise SystemExit(4)
+            print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+        print("over")
+        """
+    )
+    code = "3" if main else "0"
+    assert ended.stdout.split() == ["child", "works", code, "5", "4", "over"], ended.stderr
+    assert ended.stderr == ""
+
+
+def test_a_fork_waits_for_imports_of_this_package_in_other_threads():
+    """Else the child has half a module for ever."""
+    ended = run_program(
+        """
+        import importlib.abc, logging, os, sys, threading
+        import thistledown as td
+
+        class Finder(importlib.abc.MetaPathFinder):
+            # Lets a module of the package begin, and stay half for a while.
+            def find_spec(self, name, path, target=None):
+                half = sys.modules.get("thistledown._run")
+                if half is not None and threading.current_thread() is not threading.main_thread():
+                    begun.set()
+                    forking.wait()
+                return None
+
+        begun, forking = threading.Event(), threading.Event()
+        sys.meta_path.insert(0, Finder())
+        os.register_at_fork(before=forking.set)
+
+        async def main():
+            return "ran"
+
+        thread = threading.Thread(target=lambda: td.run)
+        thread.start()
+        begun.wait()
+        process = os.fork()
+        if process == 0:
+            print(td.run(main), flush=True)
+            os._exit(0)
+        os.waitpid(process, 0)
+        thread.join()
+        """
+    )
+    assert (ended.stdout, ended.stderr) == ("ran\n", "")
+
+
+def test_a_monitor_that_is_refused_says_so_alone():
+    ended = run_program(
+        """
+        import os
+        import thistledown as td
+
+        class Clock:
+            pass
+
+        actor = td.actor(Clock)
+        process = os.fork()
+        if process == 0:
+            try:
+                td.monitor(actor)
+            except RuntimeError as error:
+                print("forked" in str(error), flush=True)
+            os._exit(0)
+        os.waitpid(process, 0)
+        """
+    )
+    assert (ended.stdout, ended.stderr) == ("True\n", "")
