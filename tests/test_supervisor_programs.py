@@ -92,3 +92,55 @@ def test_ctrl_c_once_more_kills_the_children_and_then_the_program_ends_whatever_
                 process.wait(0.2)
         process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGINT
+
+
+BUSY = """
+import os, signal, threading, time
+import thistledown as td
+
+class Busy:
+    def process(self):
+        return os.getpid()
+
+    def spin(self):
+        while True:
+            pass
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    while not supervisor._is_stopped:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+supervisor = td.Supervisor([td.child(Busy).options(shutdown=3600.0)])
+
+async def serve():
+    global process, spin
+    process = await supervisor["Busy"].process()
+    spin = supervisor["Busy"].spin()
+    threading.Thread(target=interrupt, daemon=True).start()
+    await td.sleep(3600.0)
+
+async def in_block():
+    async with supervisor:
+        await serve()
+
+async def in_run():
+    await supervisor.start()
+    await serve()
+
+try:
+    td.run(MAIN)
+except KeyboardInterrupt:
+    print("interrupted", type(spin.exception()).__name__)
+while os.path.exists(f"/proc/{process}"):
+    time.sleep(0.001)
+print("gone")
+"""
+
+
+@pytest.mark.parametrize("main", ["in_block", "in_run"])
+def test_ctrl_c_once_more_kills_the_children_in_processes_when_it_leaves_the_run(main):
+    ended = run_program(BUSY.replace("MAIN", main))
+    assert ended.stdout.split() == ["interrupted", "ActorDied", "gone"], ended.stderr
+    assert ended.stderr == ""

@@ -166,6 +166,10 @@ class Supervising(Tending):
         inbox = self._inbox
 
         def ended(_: object) -> None:
+            # A run that was left by a second Ctrl-C has dropped the task in the middle.
+            if self._over is over and not self._is_parents:
+                for life in list(self._lives.values()):
+                    life.kill()
             if not started.done():
                 self._tell_end(None, started, inbox)
 

@@ -232,8 +232,14 @@ class Supervisor(Supervising):
                     await _quietly(over)
         except ChildFailed:
             raise
-        except BaseException:
+        except BaseException as failure:
             self.kill()
+            if isinstance(failure, GeneratorExit):
+                # The run was left, and has dropped who waits here.
+                raise
+            if kind is not None and issubclass(kind, GeneratorExit) and isinstance(failure, RuntimeError):
+                # So it was within the block, and nobody is left who could wait.
+                return
             with _core.shield():
                 await _quietly(over)
             raise
