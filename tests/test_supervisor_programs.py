@@ -144,3 +144,28 @@ def test_ctrl_c_once_more_kills_the_children_in_processes_when_it_leaves_the_run
     ended = run_program(BUSY.replace("MAIN", main))
     assert ended.stdout.split() == ["interrupted", "ActorDied", "gone"], ended.stderr
     assert ended.stderr == ""
+
+
+ALONE = """
+import time
+import thistledown as td
+
+class Clock:
+    def tick(self):
+        return 1
+
+supervisor = td.Supervisor([Clock])
+supervisor.start()
+supervisor["Clock"].tick().result()
+print("runs", flush=True)
+time.sleep(3600.0)
+"""
+
+
+def test_ctrl_c_is_the_death_of_a_program_whose_supervisor_has_no_block():
+    with started_program(ALONE) as process:
+        assert process.stdout.readline().strip() == "runs"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert stderr.strip().endswith("KeyboardInterrupt")
+    assert process.returncode == -signal.SIGINT

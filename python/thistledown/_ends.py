@@ -85,6 +85,7 @@ def _end_all() -> None:
     _is_ending = True
     if not hasattr(sys, "ps1") and getattr(sys, "last_type", None) is KeyboardInterrupt:
         _kill_all()
+        _remember_interrupt()
         return
     try:
         for end in _before:
@@ -100,6 +101,17 @@ def _end_all() -> None:
         _report.failed_unasked()
     except KeyboardInterrupt:
         _interrupted()
+
+
+def _remember_interrupt() -> None:
+    """The process still dies of Ctrl-C, as ever: CPython forgets that an interrupt has ended the program when text is
+    run as code afterwards, as ``collections.namedtuple`` does in a module that is imported for the end.
+
+    Source: CPython, ``run_eval_code_obj`` in ``Python/pythonrun.c``, which remembers it the same way.
+    """
+    if not sys.flags.interactive and getattr(sys.modules.get("__main__"), "__spec__", None) is None:
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
 
 
 def _wait_for_all() -> None:
