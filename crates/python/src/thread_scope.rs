@@ -38,12 +38,12 @@ pub(crate) fn is_bound(py: Python<'_>) -> PyResult<bool> {
 }
 
 /// In the thread of a worker that runs its tasks, with scopes open: it waits, for nothing but what the kernel knows of.
-pub(crate) fn holds(py: Python<'_>) -> PyResult<Option<Held>> {
-    let Some(party) = party() else { return Ok(None) };
-    let Some(upstream) = upstream::get().filter(|upstream| upstream.runs_here()) else { return Ok(None) };
-    // Trails come with the answers.
-    upstream.listen(py)?;
-    Ok(Some(Held::new(py, Hold::Party(party))))
+pub(crate) fn holds(py: Python<'_>) -> Option<Held> {
+    let party = party()?;
+    let upstream = upstream::get().filter(|upstream| upstream.runs_here())?;
+    // Trails come with the answers. Where nobody can listen, a wait that can never end is not told.
+    let hears = upstream.listen(py).is_ok();
+    hears.then(|| Held::new(py, Hold::Party(party)))
 }
 
 /// Whom scopes belong to here: the task that has its turn, or the thread with scopes open.

@@ -63,7 +63,7 @@ pub(crate) fn wait(operation: &Bound<'_, Operation>, timeout: Option<f64>) -> Py
     let mut held = None;
     until(timeout, |parker, deadline| {
         if deadline.is_none() && held.is_none() && operation.get().is_for_group() {
-            held = thread_scope::holds(operation.py())?;
+            held = thread_scope::holds(operation.py());
         }
         attempt(operation.py(), operation.get(), &waits, parker, deadline)
     })

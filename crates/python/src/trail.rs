@@ -56,14 +56,18 @@ struct WayOut {
 
 /// Goes on with a trail from a task of this process.
 pub(crate) fn follow(task: &Bound<'_, Task>, mut trail: Trail) {
+    let py = task.py();
     if let Some(remote) = task.get().remote() {
-        return leave(task.py(), &remote, true, trail);
+        if trail.is_at_call() {
+            trail.set_out(outside(py, || !remote.is_running()));
+        }
+        return leave(py, &remote, true, trail);
     }
     let id = task.get().id();
     if trail.is_at_call() {
-        trail.set_out(WORLD.with(|kernel| message::waits_for_turn(task.py(), kernel, id)));
+        trail.set_out(WORLD.with(|kernel| message::waits_for_turn(py, kernel, id)));
     }
-    go_on(task.py(), id, &trail, true);
+    go_on(py, id, &trail, true);
 }
 
 /// Goes on from a job that this worker has. The trail ends with what it is called.
@@ -171,11 +175,13 @@ fn come_back(py: Python<'_>, remote: &Arc<Remote>, call: &Arc<Call>, is_joined: 
         return;
     }
     let words = trail.explained(&call.called());
+    let was_behind = trail.set_out_behind();
     let refused = if is_joined {
         remote.explain(words);
-        Refused::Wait { was_behind: trail.set_out_behind() }
+        Refused::Wait { was_behind }
     } else {
-        Refused::Member(freight::pack_error(errors::deadlock(py, words).value(py)))
+        let error = freight::pack_error(errors::deadlock(py, words).value(py));
+        Refused::Member { was_behind, error }
     };
     outside(py, || call.take_back(remote, refused));
 }

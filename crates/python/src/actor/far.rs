@@ -86,7 +86,13 @@ impl Call {
 
     /// Has it stopped. It ends when the other process says so.
     pub(crate) fn cancel(&self) -> Cancel {
-        let Some(handle) = self.open.lock().handle.clone() else { return Cancel::TooLate };
+        let handle = {
+            let mut open = self.open.lock();
+            // From now on that is why it ends.
+            open.error = None;
+            open.handle.clone()
+        };
+        let Some(handle) = handle else { return Cancel::TooLate };
         let number = Parcel::Inline(Arc::from(self.number.to_le_bytes()));
         match handle.tell(verb::CANCEL, &number) {
             Ok(_) => Cancel::Asked,
@@ -156,13 +162,17 @@ impl Call {
     }
 }
 
-/// What is refused, when the wait for a call can never end.
+/// What is refused, when the wait for a call can never end. `was_behind`: when it was looked, the call had not begun. If it
+/// has since, the wait can end after all, and nobody is told.
 pub(crate) enum Refused {
-    /// The wait. `was_behind`: when it was looked, the call had not begun. If it has since, the wait can end after all, and
-    /// nobody is told.
-    Wait { was_behind: bool },
-    /// The call itself, which fails with this error if it is taken back: who waits for a group hears of its members' ends.
-    Member(Parcel),
+    Wait {
+        was_behind: bool,
+    },
+    /// The call itself, which fails with this error: who waits for a group hears of its members' ends.
+    Member {
+        was_behind: bool,
+        error: Parcel,
+    },
 }
 
 /// Who hears whether a call that was asked back will not begin.
@@ -174,17 +184,24 @@ struct AskedBack {
 impl Waiter for AskedBack {
     fn told(&self, told: Told) {
         let Some(remote) = self.remote.upgrade() else { return };
-        let is_back = match told {
-            Told::Answer(answer) | Told::Offer(answer) => answer.inline().first() == Some(&1),
-            Told::Refusal { .. } | Told::Broken(_) => false,
+        let (is_back, is_there) = match told {
+            Told::Answer(answer) | Told::Offer(answer) => (answer.inline().first() == Some(&1), true),
+            Told::Refusal { .. } | Told::Broken(_) => (false, false),
         };
         let Some(Way::Home(call)) = remote.way() else { return };
         call.is_asked_back.store(false, Ordering::Relaxed);
         match &self.refused {
             Refused::Wait { was_behind: true } if !is_back => drop(remote.take_deadlock()),
             Refused::Wait { .. } => remote.have_looked(),
-            Refused::Member(error) if is_back => call.open.lock().error = Some(error.clone()),
-            Refused::Member(_) => {}
+            Refused::Member { error, .. } if is_back => call.open.lock().error = Some(error.clone()),
+            Refused::Member { was_behind: false, error } if is_there => {
+                // It has begun, and is stopped there: nobody hears of its end.
+                let _ = call.cancel();
+                let settling = settling();
+                Remote::settle_all([(Arc::clone(&remote), Outcome::Error(error.clone()))]);
+                drop(settling);
+            }
+            Refused::Member { .. } => {}
         }
     }
 }
