@@ -541,6 +541,46 @@ class Doorkeeper(Clerk, metaclass=Heard):
         return await tasks[-1]
 
 
+class Waiting:
+    """Waits for a task that comes out of a channel."""
+
+    def __init__(self, tasks):
+        self.tasks = tasks
+
+    async def waits_for_caller(self):
+        return await (await self.tasks.recv())
+
+
+def calls_plainly(waiting):
+    return waiting.waits_for_caller().result()
+
+
+async def calls(waiting):
+    return await waiting.waits_for_caller()
+
+
+def calls_in_a_plain_group(waiting):
+    with td.TaskGroup() as group:
+        group.add(waiting.waits_for_caller())
+
+
+async def calls_in_a_group(waiting):
+    async with td.TaskGroup() as group:
+        group.add(waiting.waits_for_caller())
+
+
+@pytest.mark.parametrize("function", [calls_plainly, calls, calls_in_a_plain_group, calls_in_a_group])
+def test_a_call_that_has_begun_and_waits_for_who_called_it_is_told(function):
+    async def main(pool):
+        tasks = td.Channel(1)
+        caller = pool.go(function, td.here.actor(Waiting, tasks))
+        await tasks.send(caller)
+        with refused():
+            await caller
+
+    in_a_run(main)
+
+
 def test_a_cycle_that_somebody_ends_while_it_is_looked_at_is_none(monkeypatch, gate):
     async def main(pool):
         looks, tasks = [], []
