@@ -264,7 +264,7 @@ def flood_and_tell(actor, count, room, told):
     return [task.result(PATIENCE) for task in tasks[:room]]
 
 
-def test_no_more_lies_before_a_thread_that_has_to_wait_than_the_mailbox_has_room_for():
+def test_no_more_lies_before_a_thread_that_has_to_wait_than_the_mailbox_has_room_for(gate):
     holds, may = threading.Event(), threading.Event()
 
     def hold(_):
@@ -274,7 +274,9 @@ def test_no_more_lies_before_a_thread_that_has_to_wait_than_the_mailbox_has_room
     async def main(pool):
         account, told = td.here.options(mailbox=5).actor(Account), td.Channel(1)
         assert await pool.go(deposit_each, account, 1) == [1]
-        pool.go(int).add_done_callback(hold)
+        # One that has ended already would have it called in this thread.
+        pool.go(work.pass_gate, gate.path).add_done_callback(hold)
+        gate.open()
         await td.thread(holds.wait)
         flooding = pool.go(flood_and_tell, account, 8, 5, told)
         try:
