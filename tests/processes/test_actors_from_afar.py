@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 import thistledown as td
+import work
 from boxes import Account, Stuck
 from pools import Workers
 from thistledown import _core
