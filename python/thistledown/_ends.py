@@ -84,8 +84,11 @@ def _end_all() -> None:
     global _is_ending
     _is_ending = True
     if not hasattr(sys, "ps1") and getattr(sys, "last_type", None) is KeyboardInterrupt:
-        _kill_all()
-        _remember_interrupt()
+        try:
+            _kill_all()
+        finally:
+            # Also when Ctrl-C comes once more.
+            _remember_interrupt()
         return
     try:
         for end in _before:
