@@ -648,3 +648,23 @@ def test_a_result_that_nobody_reads_keeps_nothing(pool):
     del tasks
     is_flat(kept, "channels in results are kept")
     assert not anchor.closed
+
+
+def makes():
+    return td.Channel(1)
+
+
+def counts():
+    return _core._shared_objects()
+
+
+@pytest.mark.parametrize("is_held", [True, False], ids=["held", "unheld"])
+def test_a_result_that_nobody_reads_keeps_nothing_where_it_was_made(is_held):
+    """The program has shared nothing itself."""
+    with Workers(1) as own:
+        tasks = [task for task in map(own.go, [makes] * 20) if is_held]
+        assert own.wait_idle(PATIENCE)
+        if is_held:
+            assert own.go(counts).result(PATIENCE) == 20
+        tasks.clear()
+        eventually(lambda: own.go(counts).result(PATIENCE) == 0, "the worker's channels are kept")

@@ -89,9 +89,11 @@ pub(crate) fn packs_anew() {
 }
 
 /// What these were in will not be unpacked: nothing is kept by them any more.
+///
+/// Who has shared nothing has no exchange, and makes one to say so: not while tasks are settled.
 pub(crate) fn let_go(tickets: Vec<(ObjectId, TicketId)>) {
     if !tickets.is_empty()
-        && let Some(exchange) = door::opened()
+        && let Ok(exchange) = door::open()
     {
         exchange.revoke(tickets);
     }

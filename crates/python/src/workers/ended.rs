@@ -12,9 +12,9 @@ use pyo3::prelude::*;
 use thistledown_exchange::Broken;
 use thistledown_workers::{Death, Gone, Opened, Outcome, Parcel, Refusal};
 
-use crate::channel::tickets;
 use crate::errors;
 use crate::fork;
+use crate::stop;
 use crate::task;
 use crate::workers::freight;
 
@@ -68,7 +68,7 @@ impl Returned {
 impl Drop for Returned {
     fn drop(&mut self) {
         if !self.is_read.load(Ordering::Relaxed) && self.process == fork::process() {
-            tickets::let_go(freight::kept_by(self.opened.head()));
+            stop::let_go(freight::kept_by(self.opened.head()));
         }
     }
 }

@@ -14,7 +14,7 @@ use thistledown_runtime::Lock;
 use thistledown_workers::{Customer, Outcome};
 
 use crate::payload::WORLD;
-use crate::stop::Settling;
+use crate::stop::{self, Settling};
 use crate::tally;
 use crate::task::Task;
 use crate::window;
@@ -81,7 +81,7 @@ impl Remote {
             lost: unheld.filter(|_| ended.is_loss()).map(|name| (name, ended)),
         };
         drop(state);
-        drop(tickets);
+        stop::drop_tickets(tickets);
         told
     }
 
