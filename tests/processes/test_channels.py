@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -668,3 +669,23 @@ def test_a_result_that_nobody_reads_keeps_nothing_where_it_was_made(is_held):
             assert own.go(counts).result(PATIENCE) == 20
         tasks.clear()
         eventually(lambda: own.go(counts).result(PATIENCE) == 0, "the worker's channels are kept")
+
+
+def test_what_a_task_returns_that_was_cancelled_keeps_nothing(tmp_path):
+    begun = tmp_path / "begun"
+
+    def swallows():
+        begun.touch()
+        try:
+            while True:
+                time.sleep(0.001)
+        except BaseException:
+            return td.Channel(1)
+
+    with Workers(1, grace=PATIENCE) as own:
+        task = own.go(swallows)
+        eventually(begun.exists, "it has not begun")
+        task.cancel()
+        assert own.wait_idle(PATIENCE)
+        assert task.cancelled()
+        eventually(lambda: own.go(counts).result(PATIENCE) == 0, "the worker's channel is kept")

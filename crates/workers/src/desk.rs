@@ -81,6 +81,8 @@ pub(crate) struct Desk<C> {
     pub(crate) ended: Vec<(C, Outcome)>,
     /// Jobs that have failed, and that nobody asks for: the process that had started each, and how it ended.
     pub(crate) orphaned: Vec<(Option<i32>, Outcome)>,
+    /// What jobs have returned that nobody will read.
+    pub(crate) unread: Vec<Parcel>,
     /// Calls of jobs that are over, with blobs. Giving back their memory takes long, so that is done last, without the lock.
     pub(crate) spent: Vec<Parcel>,
 }
@@ -98,6 +100,7 @@ impl<C> Default for Desk<C> {
             unsent: Vec::new(),
             ended: Vec::new(),
             orphaned: Vec::new(),
+            unread: Vec::new(),
             spent: Vec::new(),
         }
     }
@@ -166,14 +169,23 @@ impl<C> Desk<C> {
         self.conclude(job.owner, outcome);
     }
 
+    /// Nobody is told how a job has ended.
+    pub(crate) fn drop_unread(&mut self, outcome: Outcome) {
+        if let Outcome::Value(value) = outcome {
+            self.unread.push(value);
+        }
+    }
+
     /// Tells an owner what came of its job.
     pub(crate) fn conclude(&mut self, owner: Owner<C>, outcome: Outcome) {
         match owner {
             Owner::Customer(customer) => self.ended.push((customer, outcome)),
-            Owner::Nobody(_) if matches!(outcome, Outcome::Value(_) | Outcome::Cancelled) => {}
+            Owner::Nobody(_) if matches!(outcome, Outcome::Value(_) | Outcome::Cancelled) => {
+                self.drop_unread(outcome)
+            }
             Owner::Nobody(process) => self.orphaned.push((process, outcome)),
             Owner::Worker(worker, reference) => {
-                let Some(worker) = self.workers.get_mut(worker) else { return };
+                let Some(worker) = self.workers.get_mut(worker) else { return self.drop_unread(outcome) };
                 let (end, parcel) = match outcome {
                     Outcome::Value(parcel) => (End::Value, parcel),
                     Outcome::Error(parcel) => (End::Error, parcel),

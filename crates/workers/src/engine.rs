@@ -350,6 +350,7 @@ impl<C: Customer> Shared<C> {
         let rings = hall.desk.take_rings();
         let ended = std::mem::take(&mut hall.desk.ended);
         let orphaned = std::mem::take(&mut hall.desk.orphaned);
+        let unread = std::mem::take(&mut hall.desk.unread);
         let said = std::mem::take(&mut hall.said);
         let spent = std::mem::take(&mut hall.desk.spent);
         let bell = hall.take_wish();
@@ -370,6 +371,9 @@ impl<C: Customer> Shared<C> {
         }
         if !orphaned.is_empty() {
             C::orphaned(orphaned);
+        }
+        if !unread.is_empty() {
+            C::unread(unread);
         }
         if notifies {
             self.changed.notify_all();

@@ -29,6 +29,9 @@ pub trait Customer: Send + Sized + 'static {
     /// process id of each, if it is known. Called as [`Self::settle`] is.
     fn orphaned(failed: Vec<(Option<i32>, Outcome)>);
 
+    /// What jobs have returned that nobody will read: they were stopped, or nobody asks for them. Called as [`Self::settle`] is.
+    fn unread(values: Vec<Parcel>);
+
     /// A worker says something to its parent's program.
     fn hear(said: Vec<Vec<u8>>);
 

@@ -11,8 +11,9 @@ use std::sync::{Arc, LazyLock};
 use thistledown_exchange::Broken;
 use thistledown_kernel::TaskId;
 use thistledown_runtime::Lock;
-use thistledown_workers::{Customer, Outcome};
+use thistledown_workers::{Customer, Outcome, Parcel};
 
+use crate::channel::tickets;
 use crate::payload::WORLD;
 use crate::stop::{self, Settling};
 use crate::tally;
@@ -20,6 +21,7 @@ use crate::task::Task;
 use crate::window;
 use crate::workers::ended::{Ended, read};
 use crate::workers::ends;
+use crate::workers::freight;
 use crate::workers::herald;
 use crate::workers::remote::Remote;
 
@@ -152,6 +154,11 @@ impl Customer for Ticket {
                 .map(|(process, outcome)| (of(process), Arc::new(read(outcome)), None))
                 .collect(),
         );
+    }
+
+    fn unread(values: Vec<Parcel>) {
+        let opened = values.into_iter().filter_map(|value| value.open().ok());
+        tickets::let_go(opened.flat_map(|value| freight::kept_by(value.head())).collect());
     }
 
     fn hear(said: Vec<Vec<u8>>) {

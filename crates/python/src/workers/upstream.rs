@@ -20,6 +20,7 @@ use crate::errors;
 use crate::outside::outside;
 use crate::survey::this_thread;
 use crate::trail::written::Trail;
+use crate::workers::ended;
 use crate::workers::herald;
 use crate::workers::remote::Remote;
 use crate::workers::settle;
@@ -188,16 +189,20 @@ impl Upstream {
 
     fn read(&self) -> io::Result<()> {
         loop {
-            let mut ended = Vec::new();
+            let mut over = Vec::new();
             let settling = settle::settling();
             while let Some((answer, parcel)) = self.child.next_answer()? {
                 match answer {
                     Answer::Ended { reference, end, .. } => {
                         let spawned = self.take(reference);
-                        ended.extend(spawned.map(|spawned| match spawned.is_cancelled {
-                            // Whoever cancelled it was told that it will be.
-                            true => (spawned.remote, Outcome::Cancelled),
-                            false => (spawned.remote, outcome(end, parcel)),
+                        let outcome = outcome(end, parcel);
+                        over.extend(spawned.map(|spawned| match spawned.is_cancelled {
+                            // Whoever cancelled it was told that it will be, and nobody reads what came of it.
+                            true => {
+                                drop(ended::read(outcome));
+                                (spawned.remote, Outcome::Cancelled)
+                            }
+                            false => (spawned.remote, outcome),
                         }));
                     }
                     Answer::Deadlock { reference } => {
@@ -225,7 +230,7 @@ impl Upstream {
                     }
                 }
             }
-            Remote::settle_all(ended);
+            Remote::settle_all(over);
             drop(settling);
             if !self.child.sleep_for_answers()? {
                 return Ok(());

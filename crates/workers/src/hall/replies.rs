@@ -82,8 +82,9 @@ impl<C> Hall<C> {
                     Outcome::Error(error) => Some(error.clone()),
                     _ => None,
                 };
-                if verdict == Verdict::Final {
-                    self.desk.finish(job, outcome);
+                match verdict {
+                    Verdict::Final => self.desk.finish(job, outcome),
+                    _ => self.desk.drop_unread(outcome),
                 }
                 if let Some(Errand { actor, verb }) = errand {
                     self.failed(ActorId::from_number(actor), verb, error, now);

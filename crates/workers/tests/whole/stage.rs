@@ -52,6 +52,8 @@ impl Customer for Told {
         lock(&ORPHANED).extend(failed);
     }
 
+    fn unread(_values: Vec<Parcel>) {}
+
     fn hear(said: Vec<Vec<u8>>) {
         lock(&SAID).extend(said);
     }
