@@ -221,6 +221,13 @@ def _database_with_a_log(file):
     file.with_name("original").unlink()
 
 
+def _numbered_database(file):
+    """Without tables yet, but with a version of its own."""
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+
+
 def _pipe(file):
     os.mkfifo(file)
 
@@ -234,7 +241,7 @@ def _as_it_is(folder):
 
 
 @pytest.mark.parametrize("repair", [False, True])
-@pytest.mark.parametrize("make", [_text, _closed_database, _database_with_a_log, _pipe])
+@pytest.mark.parametrize("make", [_text, _closed_database, _database_with_a_log, _numbered_database, _pipe])
 def test_a_file_of_something_else_is_refused_and_left_as_it_was(tmp_path, make, repair):
     file = tmp_path / "theirs"
     make(file)

@@ -142,7 +142,7 @@ impl File {
             .connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
             .map_err(wrong)?;
-        if tables == 0 && application == 0 {
+        if tables == 0 && application == 0 && version == 0 {
             return self.make().map_err(wrong);
         }
         let known: i64 = self

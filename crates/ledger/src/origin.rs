@@ -22,12 +22,16 @@ use crate::{log, owner, repair};
 const MAGIC: &[u8] = b"SQLite format 3\0";
 /// A page of it has so many bytes at least.
 const SMALLEST: usize = 512;
+/// Where the header says which version of its owner's the file has.
+const VERSION_AT: usize = 60;
 /// Where the header says whose the file is.
 const APPLICATION_AT: usize = 68;
 /// A table of a space, as the first page names it.
 const TABLE: &[u8] = b"CREATE TABLE outcomes (number INTEGER PRIMARY KEY, data BLOB NOT NULL)";
 /// Of a file without any mark so much is searched for rows: the tables begin on its first pages.
 const SEARCHED: u64 = 64 * PAGE as u64;
+/// Of a log so much is searched: the first that a space writes is small, and its tables are in that.
+const LOG_SEARCHED: u64 = 2_048 * PAGE as u64;
 
 /// Refuses what is no space's file. Changes nothing; not for a file that is open in this process.
 pub(crate) fn check(path: &Path) -> Result<(), Error> {
@@ -51,7 +55,14 @@ fn may_be_a_spaces(path: &Path) -> std::io::Result<bool> {
     if start.is_empty() || is_marked(&start) {
         return Ok(true);
     }
-    let log = std::fs::read(log::beside(path)).unwrap_or_default();
+    if is_another_programs(&start) {
+        return Ok(false);
+    }
+    let mut log = Vec::new();
+    if let Ok(file) = File::open(log::beside(path)) {
+        // What cannot be read is not there, as far as this goes.
+        let _ = file.take(LOG_SEARCHED).read_to_end(&mut log);
+    }
     Ok(may_be_of_a_space(&start, &log, owner::has_begun(path)))
 }
 
@@ -64,8 +75,9 @@ fn may_be_of_a_space(start: &[u8], log: &[u8], was_one: bool) -> bool {
         return true;
     }
     if first.starts_with(MAGIC) && first.len() >= SMALLEST {
-        // Whole, and of somebody else: also where a space was before. One without any table is as good as empty.
-        return is_without_tables(first);
+        // Whole, and of somebody else: also where a space was before. One without any table is as good as empty; of what
+        // is in a log that was not read to its end nobody knows.
+        return is_unused(first) && (log.len() as u64) < LOG_SEARCHED;
     }
     was_one
 }
@@ -77,10 +89,24 @@ fn is_marked(page: &[u8]) -> bool {
         || page.windows(TABLE.len()).take(PAGE).any(|words| words == TABLE)
 }
 
+/// Whether a first page, which has no mark of a space, has two of somebody else: so that it is no matter of one wrong byte.
+fn is_another_programs(first: &[u8]) -> bool {
+    let application = first.get(APPLICATION_AT..APPLICATION_AT + 4);
+    first.starts_with(MAGIC)
+        && first.len() >= SMALLEST
+        && application != Some(&[0; 4][..])
+        && !is_without_tables(first)
+}
+
+/// Whether a first page is as the database makes it, before anybody has put anything of his in it.
+fn is_unused(first: &[u8]) -> bool {
+    let is_zero = |at: usize| first.get(at..at + 4) == Some(&[0; 4][..]);
+    is_zero(APPLICATION_AT) && is_zero(VERSION_AT) && is_without_tables(first)
+}
+
+/// Of the tree of tables: a leaf with no rows.
 fn is_without_tables(first: &[u8]) -> bool {
-    let owned = first.get(APPLICATION_AT..APPLICATION_AT + 4);
-    // Of the tree of tables: a leaf with no rows.
-    owned == Some(&[0; 4][..]) && first.get(100) == Some(&0x0d) && first.get(103..105) == Some(&[0, 0][..])
+    first.get(100) == Some(&0x0d) && first.get(103..105) == Some(&[0, 0][..])
 }
 
 #[cfg(test)]
@@ -110,6 +136,27 @@ mod tests {
     fn what_is_empty_or_a_database_without_tables_may_become_one() {
         assert!(may_be_of_a_space(&[], &[], false));
         assert!(may_be_of_a_space(&page(0, 0), &[], false));
+    }
+
+    #[test]
+    fn a_database_without_tables_that_has_a_version_or_a_long_log_is_somebody_elses() {
+        let mut numbered = page(0, 0);
+        numbered[VERSION_AT + 3] = 7;
+        let log = vec![0; LOG_SEARCHED as usize];
+        for was_one in [false, true] {
+            assert!(!may_be_of_a_space(&numbered, &[], was_one));
+            assert!(!may_be_of_a_space(&page(0, 0), &log, was_one));
+        }
+    }
+
+    #[test]
+    fn no_one_wrong_byte_makes_a_database_another_programs_before_its_log_is_read() {
+        for (at, byte) in (0..SMALLEST).flat_map(|at| [1, 0x05, 0xff].map(|byte| (at, byte))) {
+            let mut hurt = page(0, 0);
+            hurt[at] ^= byte;
+            assert!(!is_another_programs(&hurt), "byte {at}");
+        }
+        assert!(is_another_programs(&page(7, 1)));
     }
 
     #[test]
