@@ -647,6 +647,27 @@ def test_a_confirm_that_a_signal_gave_up_never_gives_the_tuple_to_two(owner, pat
         assert owner.does("space.take_nowait(('a', int))") == "None"
 
 
+def test_a_claim_that_a_thread_is_confirming_cannot_be_given_back_by_another(owner, path):
+    with td.Space(path) as space:
+        space.write_nowait(("a", 1))
+        claim = space.take_nowait(("a", int), lease=600)
+        os.kill(owner.pid, signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(owner.pid, os.WUNTRACED)[1])
+        confirming = threading.Thread(target=claim.confirm, name="confirming")
+        confirming.start()
+        try:
+            eventually(lambda: "over" in repr(claim), "it is not being confirmed")
+            for act in (claim.give_back, claim.confirm):
+                with pytest.raises(td.LeaseExpired, match="being confirmed by another thread"):
+                    act()
+        finally:
+            os.kill(owner.pid, signal.SIGCONT)
+            confirming.join(PATIENCE)
+        with pytest.raises(td.LeaseExpired, match="was confirmed before"):
+            claim.give_back()
+        assert space.read_all() == []
+
+
 def test_a_block_of_a_transaction_that_a_signal_ended_has_not_happened(owner, path, alarm):
     with td.Space(path) as space:
         act = space.transaction()

@@ -39,6 +39,8 @@ mod state {
     pub(super) const GIVEN_BACK: u8 = 2;
     /// It was to be confirmed, and that could not be written.
     pub(super) const FAILED: u8 = 3;
+    /// Somebody waits for the process that has the space to confirm it.
+    pub(super) const CONFIRMING: u8 = 4;
 }
 
 /// What somebody gets who looked for a tuple, and what was pending has happened; or it cannot be made, and is undone.
@@ -109,6 +111,7 @@ impl Claim {
                 "the claim is over: it was given back already, and the tuple is others' to take"
             }
             state::FAILED => "the claim is over: it could not be confirmed before, and the tuple went back",
+            state::CONFIRMING => "the claim is being confirmed by another thread at this moment",
             _ => return Ok(()),
         };
         Err(errors::lease_expired(py, words))
@@ -151,7 +154,9 @@ impl Claim {
                 settle(py, &home.shared, pending).inspect_err(|_| self.note(state::FAILED))
             }
             Seat::Far(far) => {
-                far.ask(py, far::Act::Confirm(self.id))?;
+                // Other threads run while this one waits.
+                self.note(state::CONFIRMING);
+                far.ask(py, far::Act::Confirm(self.id)).inspect_err(|_| self.note(state::HELD))?;
                 far.note_claim(self.id, false);
                 self.note(state::CONFIRMED);
                 Ok(())
@@ -163,7 +168,7 @@ impl Claim {
     /// the lease is over.
     ///
     /// Raises:
-    ///     LeaseExpired: it was confirmed before, so the tuple is gone for good.
+    ///     LeaseExpired: it was confirmed before, so the tuple is gone for good; or another thread is about to confirm it.
     fn give_back(&self, py: Python<'_>) -> PyResult<()> {
         match self.state.load(Ordering::Relaxed) {
             state::CONFIRMED => {
@@ -172,6 +177,7 @@ impl Claim {
                     "the claim was confirmed before, so the tuple is gone for good: write it again to have it in the space",
                 ));
             }
+            state::CONFIRMING => return self.check_held(py),
             state::HELD => self.note(state::GIVEN_BACK),
             _ => return Ok(()),
         }
