@@ -133,14 +133,12 @@ impl SharedSpace {
 
     /// A process has ended: nobody asks again for what it has asked for. What it has taken is gone with it.
     pub fn forget_asker<P: Payload<Waker: Wakes>>(&self, world: &World<P>, now: Moment, asker: u64) {
-        let known = {
-            let mut known = self.known.lock();
-            let (gone, left): (Known, Known) =
-                std::mem::take(&mut *known).into_iter().partition(|(operation, _)| operation.asker == asker);
-            *known = left;
-            gone
-        };
-        let (rows, kept): (Vec<u64>, Vec<Kept>) = known.into_values().unzip();
+        let (rows, kept): (Vec<u64>, Vec<Kept>) = self
+            .known
+            .lock()
+            .extract_if(|operation, _| operation.asker == asker)
+            .map(|(_, known)| known)
+            .unzip();
         let taken = kept.into_iter().filter_map(|kept| match kept {
             Kept::Taken { claim, .. } => Some(claim),
             Kept::Done | Kept::Written(_) | Kept::Claimed { .. } => None,

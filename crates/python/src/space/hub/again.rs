@@ -4,7 +4,8 @@
 //! asked again while it is being done waits until that is over: until whoever asked says that he has heard of it, or can
 //! say so no more. Then he may have heard of it all the same, and what he has said is lost; or he asks again. So it stays
 //! done, and it is known from then on what became of it. Who has given it up says so, by its name, and then it is undone.
-//! When his process has ended nobody will ask, and what is known is forgotten; what is being done still, when it is over.
+//! When his process has ended nobody will ask, and what is known is forgotten; of what is being
+//! done still, when all of that is over.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -85,16 +86,16 @@ impl Hub {
     /// It is over: done, and heard of, or not done.
     pub(super) fn over(&self, operation: Option<OperationId>, post: &mut Post<'_>) {
         let Some(operation) = operation else { return };
-        let (again, is_ended) = {
+        let (again, is_last) = {
             let mut state = self.state.lock();
             let again = next_of(&mut state.doing, operation);
             let is_ended = state.ended.contains(&operation.asker);
             if is_ended {
                 state.doing.remove(&operation);
             }
-            (again.filter(|_| !is_ended), is_ended)
+            (again.filter(|_| !is_ended), is_ended && !state.is_doing_for(operation.asker))
         };
-        if is_ended {
+        if is_last {
             self.forget_process(operation.asker);
         }
         if let Some((request, act)) = again {
@@ -102,7 +103,7 @@ impl Hub {
         }
     }
 
-    /// A process has ended: what is known of its acts is forgotten; and of what is being done, when that is over.
+    /// A process has ended: what is known of its acts is forgotten; and of what is being done, when the last is over.
     pub(super) fn forget_process(&self, asker: u64) {
         {
             let mut state = self.state.lock();
