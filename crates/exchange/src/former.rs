@@ -3,7 +3,9 @@
 //!
 //! The system says so by a descriptor of the process, which is asked for when the connection is lost. By then the process may
 //! have ended, and its number may be another one's: then it is heard of later, or not at all, and never too early. Where the
-//! system has no such descriptor, or the process is of another space of numbers, nothing is heard.
+//! system has no such descriptor, or the process is of another space of numbers, nothing is heard; nor where this process
+//! has no descriptor or no memory left when the connection is lost. Then what is kept for it stays as long as its keepers
+//! keep what nobody asks for: outcomes of a space's acts, for a day.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
