@@ -60,6 +60,15 @@ async def main():
 
 asyncio.run(main())
 """
+IN_START = """
+class Interrupted(td.Supervisor):
+    def start(self):
+        super().start().result()
+        interrupt()
+
+with Interrupted([td.child(child, name).options(name=name) for name in "ab"]):
+    print("never")
+"""
 WITH_STUBBORN = """
 with td.Supervisor([td.child(stubborn).options(shutdown=3600.0)]):
     time.sleep(3600.0)
@@ -79,6 +88,12 @@ def test_ctrl_c_stops_the_children_in_reverse_order(main):
     ended = run_program(PROGRAM + INTERRUPTED + main)
     assert ended.stdout.split() == ["+a", "+b", "-b", "-a"]
     assert ended.stderr.strip().endswith("KeyboardInterrupt")
+    assert ended.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_in_the_start_of_a_block_stops_what_was_started_in_reverse_order():
+    ended = run_program(PROGRAM + IN_START)
+    assert ended.stdout.split() == ["+a", "+b", "-b", "-a"]
     assert ended.returncode == -signal.SIGINT
 
 

@@ -183,7 +183,8 @@ class Supervisor(Supervising):
         try:
             self.start().result()
         except KeyboardInterrupt:
-            self.kill()
+            if self._over is not None:
+                self._stopped_in_order()
             raise
         return self
 
@@ -193,15 +194,19 @@ class Supervisor(Supervising):
         if self._is_parents and kind is not None:
             # A forked child leaves what is none of its own.
             return
+        failure = self._stopped_in_order()
+        if failure is not None and kind is None:
+            raise failure
+
+    def _stopped_in_order(self) -> BaseException | None:
+        """Waits in a plain thread until it was stopped, and gives why it has failed. A second Ctrl-C kills it."""
         over = self.stop()
         try:
-            failure = over.exception()
+            return over.exception()
         except KeyboardInterrupt:
             self.kill()
             over.exception()
             raise
-        if failure is not None and kind is None:
-            raise failure
 
     async def __aenter__(self) -> Self:
         """Starts it. A cancel point."""
