@@ -122,15 +122,21 @@ def test_a_task_within_its_limit_is_not_reported(watcher, stall_after):
 
 
 def test_a_call_that_lets_no_other_thread_run_is_reported_when_it_has_ended(watcher):
+    def is_named():
+        return any("the-heavy-one" in report.getMessage() for report in watcher.reports)
+
     async def main():
-        sum(range(20_000_000))  # one call into C, which keeps the interpreter to itself
-        await td.thread(watcher.reported.wait, PATIENCE)
+        # Whom nobody asks for the interpreter in its last moments ends the turn before it can be named: then once more.
+        while not is_named():
+            watcher.reported.clear()
+            sum(range(20_000_000))  # one call into C, which keeps the interpreter to itself
+            await td.thread(watcher.reported.wait, PATIENCE)
 
     async def named():
         await td.here.options(name="the-heavy-one").go(main)
 
     td.run(named, stall_after=0.01)
-    assert any("the-heavy-one" in report.getMessage() for report in watcher.reports)
+    assert is_named()
 
 
 def test_waiting_is_no_stall(watcher):
