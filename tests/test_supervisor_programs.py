@@ -69,6 +69,15 @@ class Interrupted(td.Supervisor):
 with Interrupted([td.child(child, name).options(name=name) for name in "ab"]):
     print("never")
 """
+HOLDING = """
+class Holds:
+    def __init__(self):
+        threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT), daemon=True).start()
+        time.sleep(3600.0)
+
+with td.Supervisor([td.child(child, "a").options(name="a"), td.child(Holds).options(place=td.here)]):
+    print("never")
+"""
 WITH_STUBBORN = """
 with td.Supervisor([td.child(stubborn).options(shutdown=3600.0)]):
     time.sleep(3600.0)
@@ -94,6 +103,12 @@ def test_ctrl_c_stops_the_children_in_reverse_order(main):
 def test_ctrl_c_in_the_start_of_a_block_stops_what_was_started_in_reverse_order():
     ended = run_program(PROGRAM + IN_START)
     assert ended.stdout.split() == ["+a", "+b", "-b", "-a"]
+    assert ended.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_ends_a_program_in_which_a_child_holds_up_the_start():
+    ended = run_program(PROGRAM + HOLDING)
+    assert "never" not in ended.stdout
     assert ended.returncode == -signal.SIGINT
 
 

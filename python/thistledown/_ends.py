@@ -18,7 +18,7 @@ from thistledown import _core, _report
 if TYPE_CHECKING:
     from thistledown._pool import Workers
 
-__all__ = ["abandon", "before", "forget", "is_ending", "see_to"]
+__all__ = ["abandon", "before", "forget", "is_ending", "remember_interrupt", "see_to"]
 
 SILENT_SECONDS = 1.0
 """The end of a program waits so long for its tasks before it says so."""
@@ -31,6 +31,7 @@ _inherited: list[_core.Pool] = []
 _before: list[Callable[[bool], None]] = []
 _sees_to_the_end = False
 _is_ending = False
+_was_interrupted = False
 
 
 def see_to(workers: "Workers", pool: _core.Pool | None) -> None:
@@ -81,14 +82,15 @@ def is_ending() -> bool:
 
 def _end_all() -> None:
     """The interpreter ends: what pools have is finished, unless somebody pressed Ctrl-C."""
-    global _is_ending
+    global _is_ending, _was_interrupted
     _is_ending = True
     if not hasattr(sys, "ps1") and getattr(sys, "last_type", None) is KeyboardInterrupt:
         try:
             _kill_all()
         finally:
             # Also when Ctrl-C comes once more.
-            _remember_interrupt()
+            _was_interrupted = True
+            remember_interrupt()
         return
     try:
         for end in _before:
@@ -106,13 +108,16 @@ def _end_all() -> None:
         _interrupted()
 
 
-def _remember_interrupt() -> None:
-    """The process still dies of Ctrl-C, as ever: CPython forgets that an interrupt has ended the program when text is
-    run as code afterwards, as ``collections.namedtuple`` does in a module that is imported for the end.
+def remember_interrupt() -> None:
+    """If Ctrl-C has ended the program, the process still dies of it, as ever.
+
+    CPython forgets that an interrupt has ended the program when text is run as code afterwards, as
+    ``collections.namedtuple`` does in a module that is imported for the end.
 
     Source: CPython, ``run_eval_code_obj`` in ``Python/pythonrun.c``, which remembers it the same way.
     """
-    if not sys.flags.interactive and getattr(sys.modules.get("__main__"), "__spec__", None) is None:
+    is_script = getattr(sys.modules.get("__main__"), "__spec__", None) is None
+    if _was_interrupted and is_script and not sys.flags.interactive:
         with contextlib.suppress(KeyboardInterrupt):
             exec("raise KeyboardInterrupt")
 

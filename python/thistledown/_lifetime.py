@@ -39,6 +39,9 @@ def _stop_runs() -> None:
     while not _core.stop_runs() and time.monotonic() < deadline:
         time.sleep(0.001)
     _core.fall_silent(EXIT_GRACE)
+    # Other threads may have imported something meanwhile. From here on they do nothing.
+    if (ends := sys.modules.get("thistledown._ends")) is not None:
+        ends.remember_interrupt()
 
 
 def wait_for_imports() -> None:

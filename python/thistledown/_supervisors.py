@@ -183,8 +183,9 @@ class Supervisor(Supervising):
         try:
             self.start().result()
         except KeyboardInterrupt:
+            # What has hardly begun has not long for its end: it may be a child that holds up the start.
             if self._over is not None:
-                self._stopped_in_order()
+                self._stopped_in_order(EXIT_GRACE)
             raise
         return self
 
@@ -198,14 +199,18 @@ class Supervisor(Supervising):
         if failure is not None and kind is None:
             raise failure
 
-    def _stopped_in_order(self) -> BaseException | None:
+    def _stopped_in_order(self, timeout: float | None = None) -> BaseException | None:
         """Waits in a plain thread until it was stopped, and gives why it has failed. A second Ctrl-C kills it."""
         over = self.stop()
         try:
-            return over.exception()
-        except KeyboardInterrupt:
+            return over.exception(timeout)
+        except (KeyboardInterrupt, TimeoutError) as error:
             self.kill()
-            over.exception()
+            # A weightless child may refuse to end for ever; what has been killed is waited for no longer than that.
+            with contextlib.suppress(TimeoutError):
+                over.exception(EXIT_GRACE)
+            if isinstance(error, TimeoutError):
+                return None
             raise
 
     async def __aenter__(self) -> Self:

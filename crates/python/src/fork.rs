@@ -65,8 +65,9 @@ unsafe fn unlock_all(in_child: bool) {
         WORLD.unlock_after_fork();
         watchdog().unlock_after_fork();
         crate::space::file::unlock_after_fork();
-        door::unlock_after_fork(in_child);
+        let held = door::unlock_after_fork(in_child);
         engines::unlock_after_fork(in_child);
+        drop(held);
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn follow(task: &Bound<'_, Task>, mut trail: Trail) {
     let py = task.py();
     if let Some(remote) = task.get().remote() {
         if trail.is_at_call() {
-            trail.set_out(outside(py, || !remote.is_running()));
+            trail.set_out(outside(py, || !remote.has_begun()));
         }
         return leave(py, &remote, true, trail);
     }

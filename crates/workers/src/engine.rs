@@ -175,6 +175,13 @@ impl<C: Customer> Engine<C> {
         self.hall().is_some_and(|hall| hall.is_running_job(job))
     }
 
+    /// Whether a job has begun, as far as is known. A call that stands behind another one of its actor has not, wherever it
+    /// lies.
+    #[must_use]
+    pub fn has_begun(&self, job: JobId) -> bool {
+        self.hall().is_some_and(|hall| hall.has_begun(job))
+    }
+
     /// No more jobs. With `cancel` those that have not begun end as cancelled.
     pub fn shut_down(&self, cancel: bool) {
         self.change(|hall| hall.close(cancel, clock::now()));

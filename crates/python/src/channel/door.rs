@@ -60,11 +60,13 @@ pub(crate) fn lock_for_fork() {
     std::mem::forget(door);
 }
 
-/// Ends what [`lock_for_fork`] has begun.
+/// Ends what [`lock_for_fork`] has begun. Gives back what it held, to be dropped when nothing is locked any more: the last
+/// one who lets an exchange go waits for its thread.
 ///
 /// # Safety
 /// Only after [`lock_for_fork`] in this thread, and once in each process.
-pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
+#[must_use]
+pub(crate) unsafe fn unlock_after_fork(in_child: bool) -> Option<Exchange> {
     // SAFETY: locked by `lock_for_fork`, by the contract above.
     unsafe { DOOR.force_unlock() };
     let mut door = DOOR.lock();
@@ -73,11 +75,15 @@ pub(crate) unsafe fn unlock_after_fork(in_child: bool) {
         door.exchange = None;
     }
     drop(door);
-    let Some((exchange, connections)) = held.filter(|_| in_child) else { return };
+    let (exchange, connections) = held?;
+    if !in_child {
+        return Some(exchange);
+    }
     for descriptor in exchange.desert().into_iter().chain(connections) {
         // SAFETY: a copy of the parent's, which nobody here uses: its thread does not exist, and all else asks first.
         unsafe { libc::close(descriptor) };
     }
     // What would close them again, by number, is never dropped.
     std::mem::forget(exchange);
+    None
 }

@@ -77,6 +77,16 @@ impl Source {
     }
 
     /// Takes back a call of an actor that has not begun, as far as this process can know.
+    /// Of another process's job it is not known here; it counts as begun.
+    pub(crate) fn has_begun(&self, job: u64) -> bool {
+        match self {
+            Self::Own(engine) => {
+                engine.upgrade().is_some_and(|engine| engine.has_begun(JobId::from_number(job)))
+            }
+            Self::Above(_) => true,
+        }
+    }
+
     pub(crate) fn take_back(&self, job: u64) -> Cancel {
         match self {
             Self::Own(engine) => {

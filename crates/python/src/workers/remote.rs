@@ -204,6 +204,14 @@ impl Remote {
         job.is_some_and(|job| self.runner.is_running(job))
     }
 
+    /// Whether it has begun, as far as this process knows.
+    pub(crate) fn has_begun(&self) -> bool {
+        match self.way() {
+            Some(Way::Pool(source, job)) => source.has_begun(job),
+            _ => true,
+        }
+    }
+
     /// Stops it. False: it has ended.
     pub(crate) fn cancel(self: &Arc<Self>, py: Python<'_>) -> bool {
         outside(py, || self.stop())

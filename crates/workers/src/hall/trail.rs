@@ -37,6 +37,11 @@ impl<C> Hall<C> {
         }
     }
 
+    /// Whether a job has begun, as far as is known.
+    pub(crate) fn has_begun(&self, job: JobId) -> bool {
+        self.policy.begun_in(job).is_some()
+    }
+
     /// Takes back a call of an actor that has not begun, for nobody can wait for it.
     pub(crate) fn take_back(&mut self, job: JobId, now: u64) -> Cancel {
         let taken_back = self.policy.take_back(&mut self.desk, job, now).unwrap_or(Cancel::TooLate);
