@@ -65,7 +65,8 @@ struct Open {
     asked: Option<Asked>,
     /// It is asked back, since the wait for it can never end.
     asked_back: Option<Asked>,
-    /// It is back, and fails with this when the other process says that it was cancelled there.
+    /// It is asked back, and fails with this when the other process says that it was cancelled there, which may come before
+    /// the answer.
     error: Option<Parcel>,
 }
 
@@ -132,6 +133,9 @@ impl Call {
         if self.is_asked_back.swap(true, Ordering::Relaxed) {
             return;
         }
+        if let Refused::Member { error, .. } = &refused {
+            self.open.lock().error = Some(error.clone());
+        }
         let number = Parcel::Inline(Arc::from(self.number.to_le_bytes()));
         let answered = Arc::new(AskedBack { remote: Arc::downgrade(remote), refused });
         match handle.ask(verb::TAKE_BACK, &number, answered) {
@@ -190,11 +194,13 @@ impl Waiter for AskedBack {
         };
         let Some(Way::Home(call)) = remote.way() else { return };
         call.is_asked_back.store(false, Ordering::Relaxed);
+        if !is_back {
+            call.open.lock().error = None;
+        }
         match &self.refused {
             Refused::Wait { was_behind: true } if !is_back => drop(remote.take_deadlock()),
             Refused::Wait { .. } => remote.have_looked(),
-            Refused::Member { error, .. } if is_back => call.open.lock().error = Some(error.clone()),
-            Refused::Member { was_behind: false, error } if is_there => {
+            Refused::Member { was_behind: false, error } if is_there && !is_back => {
                 // It has begun, and is stopped there: nobody hears of its end.
                 let _ = call.cancel();
                 let settling = settling();
