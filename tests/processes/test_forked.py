@@ -228,6 +228,12 @@ def test_the_tasks_of_the_parent_are_not_told_of_as_lost(pool, gate, caplog):
     gate.open()
 
 
+def run_forking(source):
+    """A program that forks. That it has other threads, of which CPython warns since 3.12, is what is tested."""
+    ignored = "import warnings\nwarnings.filterwarnings('ignore', 'This process .* is multi-threaded')\n"
+    return run_program(ignored + textwrap.dedent(source))
+
+
 FORKS = """
     import os, sys, warnings
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
@@ -352,7 +358,7 @@ def test_the_supervisor_of_the_parent_refuses_and_says_what_to_do():
 @pytest.mark.parametrize("main", ["", "import sys; sys.exit(3)"], ids=["to its end", "by an exception"])
 def test_a_child_that_was_forked_while_a_supervisor_runs_comes_to_its_end(main):
     """With the standard library's own pool, too, which forks."""
-    ended = run_program(
+    ended = run_forking(
         f"""
         import concurrent.futures, multiprocessing, os
         import thistledown as td
@@ -386,7 +392,7 @@ def test_a_child_that_was_forked_while_a_supervisor_runs_comes_to_its_end(main):
 
 def test_a_fork_waits_for_imports_of_this_package_in_other_threads():
     """Else the child has half a module for ever."""
-    ended = run_program(
+    ended = run_forking(
         """
         import importlib.abc, logging, os, sys, threading
         import thistledown as td
@@ -422,7 +428,7 @@ def test_a_fork_waits_for_imports_of_this_package_in_other_threads():
 
 
 def test_a_monitor_that_is_refused_says_so_alone():
-    ended = run_program(
+    ended = run_forking(
         """
         import os
         import thistledown as td
