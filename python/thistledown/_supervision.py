@@ -68,8 +68,8 @@ class Supervision:
         self._restarted_at: list[float] = []
 
     def find(self, name: str) -> Child | None:
-        """The child of this name."""
-        return next((child for child in self.children if child.name == name), None)
+        """The child of this name. Of a copy, since other threads ask while children come and go."""
+        return next((child for child in list(self.children) if child.name == name), None)
 
     # --- as a whole -------------------------------------------------------------------------------------------------
 

@@ -409,7 +409,7 @@ class Supervisor(Supervising):
             return False
         if self._started is None or not self._started.done():
             return False
-        return all(child.name != name for child in list(self._machine.children))
+        return self._machine.find(name) is None
 
     def _kind(self, name: str) -> str:
         spec = self._known.get(name)
